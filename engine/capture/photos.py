@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A capture's pictures on disk: found inside its folder only, and measured without decoding a pixel."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".PNG", ".JPG", ".JPEG")
+LONGEST = 30_000  # pixels a side; OpenCV's remap ends at 32,767
+LARGEST = 178_956_970  # pixels; where Pillow suspects a decompression bomb
+
+# What Pillow's readers raise on files that are not what they seem.
+UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, IndexError, EOFError, OverflowError, struct.error,
+              Image.DecompressionBombError)  # fmt: skip
+
+
+class SkipView(Exception):
+    """A single view cannot be used; the message completes the list of what was left out, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture of a capture. `file` is relative to the capture's root, with forward slashes; size as stored."""
+
+    file: str
+    width: int
+    height: int
+    file_bytes: int
+    modified_ns: int
+
+
+def inside(root: Path, listed: str) -> Path:
+    """The path that `listed` names inside `root`, symbolic links followed. Raises SkipView where it leads outside."""
+    text = listed.replace("\\", "/")  # written on Windows
+    try:
+        if text.startswith("//"):  # on Windows, merely looking would ask another machine
+            raise ValueError
+        path = (root / text).resolve()
+    except (ValueError, OSError, RuntimeError):  # a null byte, a name too long, links in a circle
+        raise SkipView(f"{_short(listed)} is not a path that a picture can have.") from None
+    if not path.is_relative_to(root.resolve()):
+        raise SkipView(
+            f"{_short(listed)} lies outside the capture's folder; copy the pictures into the folder and list them "
+            "relative to it."
+        )
+    return path
+
+
+def find_photo(root: Path, listed: str) -> Photo:
+    """The picture that a capture lists, with or without its extension. Raises SkipView."""
+    path = inside(root, listed)
+    try:
+        if not path.is_file():
+            named = [path.with_name(path.name + extension) for extension in EXTENSIONS] if path.name else []
+            # A link with the extension added may lead elsewhere than the name without it.
+            path = next((inside(root, str(p)) for p in named if p.is_file()), None)
+            if path is None:
+                raise SkipView(f"The picture {_short(listed)} does not exist.")
+        status = path.stat()
+    except (OSError, ValueError):
+        raise SkipView(f"The picture {_short(listed)} cannot be read.") from None
+    width, height = stored_size(path)
+    relative = path.relative_to(root.resolve()).as_posix()
+    return Photo(relative, width, height, status.st_size, status.st_mtime_ns)
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels as stored, from the header; an EXIF rotation is not applied. Raises SkipView."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST below is the limit
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+    except Image.DecompressionBombError:
+        size = LARGEST // 1_000_000
+        raise SkipView(f"The picture {path.name} has more than {size} megapixels; make it smaller.") from None
+    except UNREADABLE:
+        raise SkipView(
+            f"{path.name} cannot be read as a picture ({', '.join(FORMATS)}); it may be damaged, save it again."
+        ) from None
+    if min(width, height) < 8:
+        raise SkipView(f"The picture {path.name} is only {width} × {height} pixels.")
+    if max(width, height) > LONGEST or width * height > LARGEST:
+        raise SkipView(f"The picture {path.name} is too large, {width} × {height} pixels; make it smaller.")
+    return width, height
+
+
+def _short(listed: str) -> str:
+    return listed if len(listed) <= 120 else listed[:117] + "..."

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pinhole camera that a view gets: the largest picture without empty pixels, at the working size."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from engine.capture.lens import Lens
+from engine.capture.types import Intrinsics
+
+WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
+_STEPS = 40  # of the march outward
+_PER_SIDE = 33  # directions through each side of the picture
+
+
+class NoPinhole(Exception):
+    """No flat picture can be made through this lens; the message says why."""
+
+
+def pinhole_for(lens: Lens, width: int, height: int, long_side: int) -> Intrinsics:
+    """The pinhole camera at working size for a stored picture of `width` × `height` pixels.
+
+    Its picture is the largest upright rectangle in which every pixel is seen by the lens, reduced (never enlarged) to
+    at most `long_side` pixels. The scale is the same across and down; what does not fill a whole pixel is cut off
+    evenly on both sides. Raises NoPinhole.
+    """
+    left, top, right, bottom = seen_rectangle(lens, width, height)
+    across, down = (right - left) * lens.fx, (bottom - top) * lens.fy  # size at the lens's own focal length
+    scale = min(1.0, min(long_side, max(width, height)) / max(across, down))
+    fx, fy = lens.fx * scale, lens.fy * scale
+    # The small amount takes back rounding only: 1080 × 1920 at 240 is 135 × 240.
+    out_width, out_height = (max(1, math.floor(side * scale + 1e-6)) for side in (across, down))
+    cx = -left * fx - (across * scale - out_width) / 2
+    cy = -top * fy - (down * scale - out_height) / 2
+    return Intrinsics(out_width, out_height, fx, fy, cx, cy)
+
+
+def rays_of(intrinsics: Intrinsics, pixels: np.ndarray) -> np.ndarray:
+    """(..., 2) pixels -> (..., 3) directions in camera axes x right, y down, z forward (= 1)."""
+    plane = (pixels - (intrinsics.cx, intrinsics.cy)) / (intrinsics.fx, intrinsics.fy)
+    return np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
+
+
+@lru_cache(maxsize=64)  # most captures have one lens
+def seen_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) on the image plane at focal length 1: a rectangle that the lens sees all of.
+
+    It touches, on each side, the innermost point of the picture's edge, undistorted. Raises NoPinhole.
+    """
+    if lens.is_pinhole:
+        return (-lens.cx / lens.fx, -lens.cy / lens.fy, (width - lens.cx) / lens.fx, (height - lens.cy) / lens.fy)
+    if not (0 < lens.cx < width and 0 < lens.cy < height):
+        raise NoPinhole("the centre of its lens distortion lies outside the picture")
+    edge = np.linspace(0.0, 1.0, _PER_SIDE)
+    zero, one = np.zeros_like(edge), np.ones_like(edge)
+    sides = [(zero, edge), (edge, zero), (one, edge), (edge, one)]  # left, top, right, bottom
+    border = np.concatenate([np.stack([x * width, y * height], axis=1) for x, y in sides])
+    toward = (border - (lens.cx, lens.cy)) / (lens.fx, lens.fy)
+    reach = np.linalg.norm(toward, axis=1, keepdims=True)
+    toward = toward / reach
+    tangent = _march(lens, width, height, toward, reach[:, 0])
+    seen = (toward * tangent[:, None]).reshape(4, _PER_SIDE, 2)
+    widest = math.tan(WIDEST)
+    left, top = max(seen[0, :, 0].max(), -widest), max(seen[1, :, 1].max(), -widest)
+    right, bottom = min(seen[2, :, 0].min(), widest), min(seen[3, :, 1].min(), widest)
+    return _shrunk(lens, width, height, (left, top, right, bottom))
+
+
+def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """How far from the axis, as a tangent, the lens sees in each direction `toward` (M, 2) before the picture ends.
+
+    Forward projection alone decides, so a polynomial that turns back on itself far out cannot mislead it as it would
+    mislead an inverse: the march ends where the pixel stops moving outward.
+    """
+    farthest = min(math.atan(4 * float(reach.max())), math.radians(85))
+    angles = np.linspace(0, farthest, _STEPS + 1)
+
+    def pixels(tangents: np.ndarray) -> np.ndarray:  # (..., M) -> (..., M, 2)
+        plane = toward * tangents[..., None]
+        points = np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
+        return lens.project(points.reshape(-1, 3)).reshape(plane.shape)
+
+    def outward(at: np.ndarray) -> np.ndarray:
+        return np.linalg.norm((at - (lens.cx, lens.cy)) / (lens.fx, lens.fy), axis=-1)
+
+    def inside(at: np.ndarray) -> np.ndarray:
+        return ((at >= 0) & (at <= (width, height))).all(axis=-1)  # NaN is outside
+
+    grid = pixels(np.tile(np.tan(angles)[:, None], (1, len(toward))))
+    growing = np.diff(outward(grid), axis=0) > 0
+    good = np.logical_and.accumulate(inside(grid[1:]) & growing, axis=0)
+    last = good.sum(axis=0)  # the march's last good step in each direction
+    low, high = angles[last], angles[np.minimum(last + 1, _STEPS)]
+    floor = outward(pixels(np.tan(low)))
+    for _ in range(40):
+        middle = (low + high) / 2
+        at = pixels(np.tan(middle))
+        ahead = outward(at)
+        further = inside(at) & (ahead >= floor)
+        low, high = np.where(further, middle, low), np.where(further, high, middle)
+        floor = np.where(further, ahead, floor)
+    return np.tan(low)
+
+
+def _shrunk(
+    lens: Lens, width: int, height: int, rectangle: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """The rectangle, drawn in until all of its border falls in the picture (to a thousandth of a pixel)."""
+    left, top, right, bottom = rectangle
+    edge = np.linspace(0.0, 1.0, 4 * _PER_SIDE)
+    for _ in range(100):
+        if not (left < 0 < right and top < 0 < bottom):
+            break
+        x, y = left + edge * (right - left), top + edge * (bottom - top)
+        sides = [(np.full_like(y, left), y), (x, np.full_like(x, top)), (np.full_like(y, right), y),
+                 (x, np.full_like(x, bottom))]  # fmt: skip
+        at = lens.project(np.concatenate([np.stack([u, v, np.ones_like(u)], axis=1) for u, v in sides]))
+        if not np.isfinite(at).all():
+            break
+        over = np.maximum(-at, at - (width, height)).max(axis=1).reshape(4, -1).max(axis=1)  # pixels, each side
+        if over.max() <= 1e-3:
+            return left, top, right, bottom
+        draw = np.maximum(over, 0) * 1.01
+        left, right = left + draw[0] / lens.fx, right - draw[2] / lens.fx
+        top, bottom = top + draw[1] / lens.fy, bottom - draw[3] / lens.fy
+    raise NoPinhole("its lens distortion is so strong that no flat picture can be made")

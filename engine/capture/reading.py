@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From any format to a Capture. A reader yields shots; sizes, names, order and pinhole cameras are made here."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from engine.capture.lens import Lens
+from engine.capture.photos import EXTENSIONS, Photo, SkipView
+from engine.capture.pinhole import NoPinhole, pinhole_for
+from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, View
+
+ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
+FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photo as a reader describes it: `pose` as in View, `lens` for a picture of `width` × `height` pixels."""
+
+    listed: str
+    photo: Photo
+    pose: np.ndarray
+    lens: Lens
+    width: float
+    height: float
+
+
+@dataclass
+class Reading:
+    """What a reader found at `source`."""
+
+    root: Path
+    format: str
+    shots: list[Shot] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def rigid_pose(rows: object, what: str) -> np.ndarray:
+    """A camera-to-world matrix from untrusted rows (3 or 4 of 4 numbers) -> (4, 4) float64, a rotation made exact.
+
+    Raises SkipView, naming `what`, for anything but a rotation and a shift.
+    """
+    if rows is None:
+        raise SkipView(f"{what} is missing.")
+    try:
+        pose = np.array(rows, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise SkipView(f"{what} is not a matrix of numbers.") from None
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise SkipView(f"{what} is not a 4 × 4 matrix.")
+    if not np.isfinite(pose).all():
+        raise SkipView(f"{what} holds values that are not numbers (NaN or infinity).")
+    if pose.shape == (4, 4) and not np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6):
+        raise SkipView(f"{what} does not end with the row 0 0 0 1.")
+    rotation, shift = pose[:3, :3], pose[:3, 3]
+    if np.abs(shift).max() > FARTHEST:
+        raise SkipView(f"{what} puts the camera absurdly far away.")
+    if np.abs(rotation).max() > 1e6:
+        raise SkipView(f"{what} is scaled; a camera's rotation must have scale 1.")
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > ORTHONORMAL:
+        scale = np.linalg.norm(rotation, axis=0)
+        even = scale.min() > 1e-6 and np.abs(rotation / scale - _nearest_rotation(rotation)).max() < ORTHONORMAL
+        kind = "is scaled; a camera's rotation must have scale 1" if even else "is not a rotation (sheared or singular)"
+        raise SkipView(f"{what} {kind}.")
+    if np.linalg.det(rotation) < 0:
+        raise SkipView(f"{what} is mirrored.")
+    exact = np.eye(4)
+    exact[:3, :3], exact[:3, 3] = _nearest_rotation(rotation), shift
+    return exact
+
+
+def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ vt
+
+
+def make_capture(source: Path, reading: Reading, long_side: int, held_out_every: int) -> Capture:
+    """The Capture of what a reader found. Raises CaptureError where no view is left."""
+    left_out = list(reading.left_out)
+    notes = list(reading.notes)
+    made: list[tuple[Shot, SourceView]] = []
+    seen: set[str] = set()
+    for shot in sorted(reading.shots, key=lambda shot: natural(shot.photo.file)):
+        try:
+            if shot.photo.file in seen:
+                raise SkipView(f"The picture {shot.photo.file} is listed more than once; its first camera is used.")
+            lens = lens_as_stored(shot)
+        except SkipView as problem:
+            left_out.append(LeftOut(shot.listed, str(problem)))
+            continue
+        seen.add(shot.photo.file)
+        p = shot.photo
+        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns)))
+
+    names = unique_names([view.file for _, view in made])
+    views: list[View] = []
+    sources: list[SourceView] = []
+    for (shot, stored), name in zip(made, names, strict=True):
+        try:
+            intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side)
+        except NoPinhole as problem:
+            left_out.append(LeftOut(shot.listed, f"The picture {stored.file} cannot be undistorted: {problem}."))
+            continue
+        # Every eighth view, counted from one: fewer than eight views are all trained on.
+        held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
+        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out))
+        sources.append(stored)
+    if not views:
+        why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
+        raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
+    return Capture(source, reading.root, reading.format, views, sources, left_out, notes)
+
+
+def lens_as_stored(shot: Shot) -> Lens:
+    """The shot's lens for the size that its picture is stored at.
+
+    The two sizes may differ by a uniform scale, within the rounding of the smaller of them to whole pixels.
+    """
+    photo = shot.photo
+    stored, stated = (photo.width, photo.height), (shot.width, shot.height)
+    ranges = []
+    for have, said in zip(stored, stated, strict=True):
+        slack = 0.0 if have == said else 1.0
+        ranges.append(
+            ((have - slack) / said, (have + slack) / said)
+            if have <= said
+            else (have / (said + slack), have / max(said - slack, 1e-9))
+        )
+    (low_x, high_x), (low_y, high_y) = ranges
+    if max(low_x, low_y) > min(high_x, high_y):
+        said = f"{shot.width:g} × {shot.height:g}"
+        turned = max(stored) / min(stored) == max(stated) / min(stated)
+        hint = "was turned" if turned else "was cropped or belongs to another camera"
+        raise SkipView(
+            f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
+            f"{said}: it {hint} since; put back the original."
+        )
+    return shot.lens.scaled(photo.width / shot.width, photo.height / shot.height)
+
+
+def natural(path: str) -> list[tuple[int, int, str]]:
+    """Sorting key by which 2.jpg comes before 10.jpg."""
+    parts = re.split(r"([0-9]+)", path)
+    # At most 4,000 digits: more than Python turns into a number.
+    return [(0, int(part[:4000]), part) if index % 2 else (1, 0, part.casefold()) for index, part in enumerate(parts)]
+
+
+def unique_names(files: list[str]) -> list[str]:
+    """A name for each picture: its path less the folders common to all and the extension, safe as a file name."""
+    paths = [PurePosixPath(file) for file in files]
+    folders = {path.parent for path in paths}
+    common = paths[0].parent if len(folders) == 1 else _common_folder(folders) if folders else PurePosixPath()
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        short = path.with_suffix("") if path.suffix in EXTENSIONS else path
+        stem = _safe("-".join(short.relative_to(common).parts))
+        name, count = stem, 1
+        while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS
+            count += 1
+            name = f"{stem}-{count}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _common_folder(folders: Iterable[PurePosixPath]) -> PurePosixPath:
+    common: list[str] = []
+    for parts in zip(*(folder.parts for folder in folders), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return PurePosixPath(*common)
+
+
+def _safe(text: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    text = re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
+    # Windows keeps some names for devices, with any extension.
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", text):
+        text = f"view-{text}"
+    return text or "view"
