@@ -12,8 +12,8 @@ from engine.capture.lens import Lens
 from engine.capture.types import Intrinsics
 
 WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
-_STEPS = 40  # of the march outward
-_PER_SIDE = 33  # directions through each side of the picture
+_STEPS = 40  # of the march outward, first round
+_PER_SIDE = 9  # directions through each side of the picture
 
 
 class NoPinhole(Exception):
@@ -36,6 +36,13 @@ def pinhole_for(lens: Lens, width: int, height: int, long_side: int) -> Intrinsi
     cx = -left * fx - (across * scale - out_width) / 2
     cy = -top * fy - (down * scale - out_height) / 2
     return Intrinsics(out_width, out_height, fx, fy, cx, cy)
+
+
+def is_cropped(lens: Lens, width: int, height: int) -> bool:
+    """Whether the lens sees wider than the flat picture made from it, which ends at `WIDEST` from the axis."""
+    if lens.is_pinhole:
+        return False
+    return max(map(abs, seen_rectangle(lens, width, height))) > math.tan(WIDEST) * 0.9999
 
 
 def rays_of(intrinsics: Intrinsics, pixels: np.ndarray) -> np.ndarray:
@@ -66,7 +73,8 @@ def seen_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, f
     widest = math.tan(WIDEST)
     left, top = max(seen[0, :, 0].max(), -widest), max(seen[1, :, 1].max(), -widest)
     right, bottom = min(seen[2, :, 0].min(), widest), min(seen[3, :, 1].min(), widest)
-    return _shrunk(lens, width, height, (left, top, right, bottom))
+    rectangle = (float(left), float(top), float(right), float(bottom))
+    return _shrunk(lens, width, height, rectangle)
 
 
 def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -76,32 +84,20 @@ def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.nd
     mislead an inverse: the march ends where the pixel stops moving outward.
     """
     farthest = min(math.atan(4 * float(reach.max())), math.radians(85))
-    angles = np.linspace(0, farthest, _STEPS + 1)
-
-    def pixels(tangents: np.ndarray) -> np.ndarray:  # (..., M) -> (..., M, 2)
-        plane = toward * tangents[..., None]
+    low, span = np.zeros(len(toward)), np.full(len(toward), farthest)  # radians
+    floor = np.zeros(len(toward))
+    for steps in (_STEPS, *[8] * 8):  # each round looks closer at the step in which the last one ended
+        span = span / steps
+        angles = low + np.arange(1, steps + 1)[:, None] * span
+        plane = toward * np.tan(angles)[..., None]
         points = np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
-        return lens.project(points.reshape(-1, 3)).reshape(plane.shape)
-
-    def outward(at: np.ndarray) -> np.ndarray:
-        return np.linalg.norm((at - (lens.cx, lens.cy)) / (lens.fx, lens.fy), axis=-1)
-
-    def inside(at: np.ndarray) -> np.ndarray:
-        return ((at >= 0) & (at <= (width, height))).all(axis=-1)  # NaN is outside
-
-    grid = pixels(np.tile(np.tan(angles)[:, None], (1, len(toward))))
-    growing = np.diff(outward(grid), axis=0) > 0
-    good = np.logical_and.accumulate(inside(grid[1:]) & growing, axis=0)
-    last = good.sum(axis=0)  # the march's last good step in each direction
-    low, high = angles[last], angles[np.minimum(last + 1, _STEPS)]
-    floor = outward(pixels(np.tan(low)))
-    for _ in range(40):
-        middle = (low + high) / 2
-        at = pixels(np.tan(middle))
-        ahead = outward(at)
-        further = inside(at) & (ahead >= floor)
-        low, high = np.where(further, middle, low), np.where(further, high, middle)
-        floor = np.where(further, ahead, floor)
+        at = lens.project(points.reshape(-1, 3)).reshape(plane.shape)
+        outward = np.hypot((at[..., 0] - lens.cx) / lens.fx, (at[..., 1] - lens.cy) / lens.fy)
+        growing = np.diff(outward, axis=0, prepend=floor[None]) > 0
+        inside = ((at >= 0) & (at <= (width, height))).all(axis=-1)  # NaN is outside
+        good = np.logical_and.accumulate(inside & growing, axis=0).sum(axis=0)
+        floor = np.where(good > 0, np.take_along_axis(outward, np.maximum(good - 1, 0)[None], axis=0)[0], floor)
+        low = np.minimum(low + good * span, farthest)
     return np.tan(low)
 
 
@@ -110,7 +106,7 @@ def _shrunk(
 ) -> tuple[float, float, float, float]:
     """The rectangle, drawn in until all of its border falls in the picture (to a thousandth of a pixel)."""
     left, top, right, bottom = rectangle
-    edge = np.linspace(0.0, 1.0, 4 * _PER_SIDE)
+    edge = np.linspace(0.0, 1.0, 12 * _PER_SIDE)
     for _ in range(100):
         if not (left < 0 < right and top < 0 < bottom):
             break
@@ -123,7 +119,7 @@ def _shrunk(
         over = np.maximum(-at, at - (width, height)).max(axis=1).reshape(4, -1).max(axis=1)  # pixels, each side
         if over.max() <= 1e-3:
             return left, top, right, bottom
-        draw = np.maximum(over, 0) * 1.01
+        draw = (np.maximum(over, 0) * 1.01).tolist()
         left, right = left + draw[0] / lens.fx, right - draw[2] / lens.fx
         top, bottom = top + draw[1] / lens.fy, bottom - draw[3] / lens.fy
     raise NoPinhole("its lens distortion is so strong that no flat picture can be made")

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.capture.lens import Lens
 from engine.capture.photos import EXTENSIONS, Photo, SkipView
-from engine.capture.pinhole import NoPinhole, pinhole_for
+from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, View
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
@@ -65,7 +65,8 @@ def rigid_pose(rows: object, what: str) -> np.ndarray:
         raise SkipView(f"{what} puts the camera absurdly far away.")
     if np.abs(rotation).max() > 1e6:
         raise SkipView(f"{what} is scaled; a camera's rotation must have scale 1.")
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > ORTHONORMAL:
+    off = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    if off > ORTHONORMAL:
         scale = np.linalg.norm(rotation, axis=0)
         even = scale.min() > 1e-6 and np.abs(rotation / scale - _nearest_rotation(rotation)).max() < ORTHONORMAL
         kind = "is scaled; a camera's rotation must have scale 1" if even else "is not a rotation (sheared or singular)"
@@ -73,7 +74,7 @@ def rigid_pose(rows: object, what: str) -> np.ndarray:
     if np.linalg.det(rotation) < 0:
         raise SkipView(f"{what} is mirrored.")
     exact = np.eye(4)
-    exact[:3, :3], exact[:3, 3] = _nearest_rotation(rotation), shift
+    exact[:3, :3], exact[:3, 3] = rotation if off < 1e-12 else _nearest_rotation(rotation), shift
     return exact
 
 
@@ -103,12 +104,14 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
     names = unique_names([view.file for _, view in made])
     views: list[View] = []
     sources: list[SourceView] = []
+    cropped = 0
     for (shot, stored), name in zip(made, names, strict=True):
         try:
             intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side)
         except NoPinhole as problem:
             left_out.append(LeftOut(shot.listed, f"The picture {stored.file} cannot be undistorted: {problem}."))
             continue
+        cropped += is_cropped(stored.lens, stored.width, stored.height)
         # Every eighth view, counted from one: fewer than eight views are all trained on.
         held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
         views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out))
@@ -116,6 +119,8 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
         raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
+    if cropped:
+        notes.append(f"{cropped} of {len(views)} pictures see wider than a flat picture can: their edges were cut off.")
     return Capture(source, reading.root, reading.format, views, sources, left_out, notes)
 
 

@@ -147,13 +147,9 @@ def _size(values: Mapping[str, Any], photo: Photo) -> tuple[float, float]:
     for key, side in (("w", width), ("h", height)):
         if side is not None and not 1 <= side <= 100_000:
             raise _BadField(key, f"is {side:g} pixels, which no picture is")
-    if width is None and height is None:
-        return photo.width, photo.height
     if width is None:
-        width = height * photo.width / photo.height  # type: ignore[operator]
-    if height is None:
-        height = width * photo.height / photo.width
-    return width, height
+        return (photo.width, photo.height) if height is None else (height * photo.width / photo.height, height)
+    return width, width * photo.height / photo.width if height is None else height
 
 
 def _lens(values: Mapping[str, Any], width: float, height: float) -> Lens:
@@ -161,7 +157,7 @@ def _lens(values: Mapping[str, Any], width: float, height: float) -> Lens:
     fy = _focal(values, "fl_y", "camera_angle_y", "y_fov", height)
     if fx is None and fy is None:
         raise _BadField("fl_x", "or camera_angle_x is missing, so its focal length is unknown")
-    fx, fy = fx or fy, fy or fx
+    fx, fy = fx or fy or 0.0, fy or fx or 0.0
     for key, focal, side in (("fl_x", fx, width), ("fl_y", fy, height)):
         if not 1e-2 * side < focal < 1e4 * side:
             raise _BadField(key, f"is {focal:g} pixels, which no lens has for a picture of {side:g}")

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the pinhole pictures of a capture: undistorted and reduced in one go, once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from engine.capture.lens import Lens
+from engine.capture.photos import FORMATS, UNREADABLE, SkipView, inside
+from engine.capture.pinhole import rays_of
+from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, View
+from engine.errors import BadInput, Cancelled
+
+_VERSION = 1  # of what this module makes of a photo; counted up, pictures are made again
+_REMEMBERED = 8_000_000  # samples of a map kept in memory, 6 bytes each
+_AT_ONCE = 100_000_000  # pixels of photos decoded at the same time
+
+Tile = tuple[slice, slice, np.ndarray, np.ndarray]
+
+
+def write_images(
+    capture: Capture,
+    folder: Path,
+    on_image: Callable[[View, Path], None] = lambda view, path: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_bad: Callable[[View, str], None] | None = None,
+) -> int:
+    """Writes each view's pinhole picture (PNG, RGB, 8 bit) as `folder / view.image`; returns how many were made now.
+
+    Pictures that stand there already, made from the same photo in the same way, are kept. `on_image` is called in this
+    thread for every view whose picture is there, kept or made. A photo that cannot be read goes to `on_bad` with a
+    sentence and the rest go on; without `on_bad` it ends the work with a CaptureError. Raises Cancelled soon after
+    `should_stop()` turns true: finished pictures stay, no unfinished one does.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadInput(f"{folder} cannot be written: {problem.strerror}.", file=folder) from None
+    missing: list[tuple[View, SourceView]] = []
+    for view, source in zip(capture.views, capture.sources, strict=True):
+        if should_stop():
+            raise Cancelled("stopped while looking for pictures that exist already")
+        if _recipe_of(folder / view.image) == recipe(capture, view, source):
+            on_image(view, folder / view.image)
+        else:
+            missing.append((view, source))
+    if not missing:
+        return 0
+
+    made = 0
+    stop = threading.Event()
+    largest = max(source.width * source.height for _, source in missing)
+    workers = max(1, min(4, os.cpu_count() or 1, _AT_ONCE // largest))
+    with ThreadPoolExecutor(workers) as pool:
+        running: dict[Future[Path], View] = {
+            pool.submit(_write_one, capture, view, source, folder, stop): view for view, source in missing
+        }
+        try:
+            while running:
+                done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+                if should_stop():
+                    raise Cancelled("stopped while pictures were being made")
+                for future in done:
+                    view = running.pop(future)
+                    try:
+                        path = future.result()
+                    except CaptureError as problem:
+                        if on_bad is None:
+                            raise
+                        on_bad(view, problem.message)
+                        continue
+                    made += 1
+                    on_image(view, path)
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    return made
+
+
+def recipe(capture: Capture, view: View, source: SourceView) -> str:
+    """A short text that changes with anything that the view's picture depends on."""
+    parts = repr((_VERSION, source, view.intrinsics, capture.background))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+def _recipe_of(path: Path) -> str | None:
+    """The recipe that a picture was made by, None where there is no such picture."""
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            return picture.info.get("recipe")
+    except UNREADABLE:
+        return None
+
+
+def _write_one(capture: Capture, view: View, source: SourceView, folder: Path, stop: threading.Event) -> Path:
+    try:
+        photo = decode(inside(capture.root, source.file), capture.background)
+        if photo.size != (source.width, source.height):
+            raise SkipView(f"The picture {source.file} has changed since the capture was opened; open it again.")
+    except SkipView as problem:
+        raise CaptureError(str(problem), file=capture.root / source.file) from None
+    picture = Image.fromarray(undistort(photo, source.lens, view.intrinsics, stop))
+    info = PngImagePlugin.PngInfo()
+    info.add_text("recipe", recipe(capture, view, source))
+    path = folder / view.image
+    part = folder / f".{view.image}.part"
+    try:
+        picture.save(part, format="PNG", pnginfo=info, compress_level=2)
+        os.replace(part, path)
+    except OSError as problem:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    return path
+
+
+def decode(path: Path, background: tuple[int, int, int]) -> Image.Image:
+    """A photo as stored (no EXIF rotation), RGB, 8 bit, over `background` where it is transparent. Raises SkipView."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            picture.load()
+            if picture.mode == "F":
+                raise ValueError("floating point")
+            if picture.mode.startswith("I"):  # 16 bit, grey; Pillow reads 16 bit in colour as 8
+                grey = np.asarray(picture).astype(np.float32) / 257
+                return Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+            if picture.has_transparency_data:
+                under = Image.new("RGBA", picture.size, (*background, 255))
+                return Image.alpha_composite(under, picture.convert("RGBA")).convert("RGB")
+            return picture.convert("RGB")
+    except FileNotFoundError:
+        raise SkipView(f"The picture {path.name} does not exist any more.") from None
+    except UNREADABLE as problem:
+        raise SkipView(f"The picture {path.name} cannot be read ({problem}); save it again.") from None
+
+
+def undistort(
+    photo: Image.Image, lens: Lens, intrinsics: Intrinsics, stop: threading.Event | None = None
+) -> np.ndarray:
+    """The pinhole picture, (height, width, 3) uint8, of an RGB photo taken through `lens`.
+
+    Each pixel is the mean over its own area: of n × n samples of the photo, about one for each of the photo's pixels.
+    """
+    per_pixel = lens.fx / intrinsics.fx  # the photo's pixels along the side of one of ours, at the axis
+    # Whole pixels are averaged before anything else, while four remain to each of ours.
+    whole = max(1, math.floor(per_pixel / 4))
+    reduced = np.asarray(photo.reduce(whole) if whole > 1 else photo)
+    samples = max(1, math.ceil(per_pixel / whole - 1e-6))
+    method = cv2.INTER_CUBIC if samples < 3 else cv2.INTER_LINEAR  # where samples are few, linear would blur
+    lens = lens.scaled(1 / whole, 1 / whole)
+    out = np.empty((intrinsics.height, intrinsics.width, 3), dtype=np.uint8)
+    for rows, columns, map_x, map_y in _tiles(lens, intrinsics, samples):
+        if stop is not None and stop.is_set():
+            raise Cancelled("stopped while a picture was being made")
+        many = cv2.remap(reduced, map_x, map_y, method, borderMode=cv2.BORDER_REPLICATE)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        out[rows, columns] = many if samples == 1 else cv2.resize(many, size, interpolation=cv2.INTER_AREA)
+    return out
+
+
+def _tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> Iterator[Tile] | tuple[Tile, ...]:
+    if samples * samples * intrinsics.width * intrinsics.height <= _REMEMBERED:
+        return _remembered_tiles(lens, intrinsics, samples)
+    return _made_tiles(lens, intrinsics, samples)
+
+
+@lru_cache(maxsize=2)  # photos of one camera come one after the other
+def _remembered_tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> tuple[Tile, ...]:
+    return tuple(_made_tiles(lens, intrinsics, samples))
+
+
+def _made_tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> Iterator[Tile]:
+    """Where in the photo to sample, in pieces that fit a processor's cache, in OpenCV's compact form."""
+    wide, high = max(1, 1024 // samples), max(1, 128 // samples)
+    for top in range(0, intrinsics.height, high):
+        for left in range(0, intrinsics.width, wide):
+            rows = slice(top, min(top + high, intrinsics.height))
+            columns = slice(left, min(left + wide, intrinsics.width))
+            y, x = np.meshgrid(_sample_centres(rows, samples), _sample_centres(columns, samples), indexing="ij")
+            rays = rays_of(intrinsics, np.stack([x, y], axis=-1))
+            # OpenCV counts from the centre of the first pixel, we from its corner.
+            at = (lens.project(rays.reshape(-1, 3)) - 0.5).astype(np.float32).reshape(x.shape + (2,))
+            yield rows, columns, *cv2.convertMaps(at[..., 0], at[..., 1], cv2.CV_16SC2)
+
+
+def _sample_centres(pixels: slice, samples: int) -> np.ndarray:
+    return pixels.start + (np.arange((pixels.stop - pixels.start) * samples) + 0.5) / samples

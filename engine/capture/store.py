@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A capture as a JSON file, so that a workspace opens again without the folder that the capture came from."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import msgspec
+
+from engine.capture.photos import SkipView
+from engine.capture.reading import rigid_pose
+from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, View
+from engine.errors import BadInput
+
+_VERSION = 1
+_LARGEST_FILE = 256 * 2**20  # bytes
+
+
+class _View(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    pose: list[float]  # 16, row-major
+    intrinsics: Intrinsics
+    image: str
+    held_out: bool
+    source: SourceView
+
+
+class _Saved(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    source: str
+    root: str
+    format: str
+    views: list[_View]
+    left_out: list[LeftOut]
+    notes: list[str]
+    background: tuple[int, int, int]
+
+
+def save_capture(capture: Capture, path: Path) -> None:
+    """Writes the capture as JSON, whole or not at all. Raises BadInput where the file cannot be written."""
+    path = Path(path)
+    saved = _Saved(
+        _VERSION,
+        str(capture.source),
+        str(capture.root),
+        capture.format,
+        [
+            _View(view.name, view.pose.ravel().tolist(), view.intrinsics, view.image, view.held_out, source)
+            for view, source in zip(capture.views, capture.sources, strict=True)
+        ],
+        capture.left_out,
+        capture.notes,
+        capture.background,
+    )
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
+        os.replace(part, path)
+    except OSError as problem:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+
+
+def load_capture(path: Path) -> Capture:
+    """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise _broken(path, "it is far too large")
+        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+    except OSError as problem:
+        raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        raise _broken(path, str(problem)) from None
+    if saved.version != _VERSION:
+        raise _broken(path, f"it has version {saved.version} where this engine knows {_VERSION}")
+    if not all(0 <= channel <= 255 for channel in saved.background):
+        raise _broken(path, "its background is not a colour")
+    if not saved.views:
+        raise _broken(path, "it holds no views")
+    views = [_checked_view(view, path) for view in saved.views]
+    if len({view.name.casefold() for view in views}) < len(views):
+        raise _broken(path, "two of its views have the same name")
+    return Capture(
+        Path(saved.source),
+        Path(saved.root),
+        saved.format,
+        views,
+        [view.source for view in saved.views],
+        saved.left_out,
+        saved.notes,
+        saved.background,
+    )
+
+
+def _checked_view(saved: _View, path: Path) -> View:
+    name, source = saved.name, saved.source
+    if not 0 < len(name) <= 200 or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
+        raise _broken(path, f"{name[:80]!r} is not a view's name")
+    if saved.image != f"{name}.png":
+        raise _broken(path, f"the picture of view {name} is not its own")
+    try:
+        pose = rigid_pose([saved.pose[row : row + 4] for row in range(0, 16, 4)], f"the pose of view {name}")
+    except SkipView as problem:
+        raise _broken(path, str(problem).rstrip(".")) from None
+    for camera in (saved.intrinsics, source):
+        if not (0 < camera.width <= 100_000 and 0 < camera.height <= 100_000):
+            raise _broken(path, f"view {name} has no usable size")
+    for values in (saved.intrinsics, source.lens):
+        numbers = (values.fx, values.fy, values.cx, values.cy)
+        if not (all(map(math.isfinite, numbers)) and values.fx > 0 and values.fy > 0):
+            raise _broken(path, f"view {name} has no usable intrinsics")
+    return View(name, pose, saved.intrinsics, saved.image, saved.held_out)
+
+
+def _broken(path: Path, why: str) -> CaptureError:
+    return CaptureError(f"{path.name} is damaged ({why}); open the capture again.", file=path)
