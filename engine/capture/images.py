@@ -190,7 +190,7 @@ def _made_tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> Iterator[Ti
             y, x = np.meshgrid(_sample_centres(rows, samples), _sample_centres(columns, samples), indexing="ij")
             rays = rays_of(intrinsics, np.stack([x, y], axis=-1))
             # OpenCV counts from the centre of the first pixel, we from its corner.
-            at = (lens.project(rays.reshape(-1, 3)) - 0.5).astype(np.float32).reshape(x.shape + (2,))
+            at = (lens.project(rays.reshape(-1, 3)) - 0.5).astype(np.float32).reshape((*x.shape, 2))
             yield rows, columns, *cv2.convertMaps(at[..., 0], at[..., 1], cv2.CV_16SC2)
 
 

@@ -110,12 +110,19 @@ def _shrunk(
     for _ in range(100):
         if not (left < 0 < right and top < 0 < bottom):
             break
-        x, y = left + edge * (right - left), top + edge * (bottom - top)
+        # The foot of the axis besides, where an edge bows furthest.
+        x = np.append(left + edge * (right - left), 0.0)
+        y = np.append(top + edge * (bottom - top), 0.0)
         sides = [(np.full_like(y, left), y), (x, np.full_like(x, top)), (np.full_like(y, right), y),
                  (x, np.full_like(x, bottom))]  # fmt: skip
-        at = lens.project(np.concatenate([np.stack([u, v, np.ones_like(u)], axis=1) for u, v in sides]))
+        border = np.concatenate([np.stack([u, v, np.ones_like(u)], axis=1) for u, v in sides])
+        at, nearer = lens.project(border), lens.project(border * (0.99, 0.99, 1))
         if not np.isfinite(at).all():
             break
+        axis = (lens.cx, lens.cy)
+        if (np.linalg.norm(at - axis, axis=1) <= np.linalg.norm(nearer - axis, axis=1)).any():  # folded back
+            left, top, right, bottom = 0.99 * left, 0.99 * top, 0.99 * right, 0.99 * bottom
+            continue
         over = np.maximum(-at, at - (width, height)).max(axis=1).reshape(4, -1).max(axis=1)  # pixels, each side
         if over.max() <= 1e-3:
             return left, top, right, bottom
