@@ -29,7 +29,8 @@ def pinhole_for(lens: Lens, width: int, height: int, long_side: int) -> Intrinsi
     """
     left, top, right, bottom = seen_rectangle(lens, width, height)
     across, down = (right - left) * lens.fx, (bottom - top) * lens.fy  # size at the lens's own focal length
-    scale = min(1.0, min(long_side, max(width, height)) / max(across, down))
+    scale = min(long_side, max(width, height)) / max(across, down)
+    scale = scale if scale < 1 - 1e-9 else 1.0
     fx, fy = lens.fx * scale, lens.fy * scale
     # The small amount takes back rounding only: 1080 × 1920 at 240 is 135 × 240.
     out_width, out_height = (max(1, math.floor(side * scale + 1e-6)) for side in (across, down))
