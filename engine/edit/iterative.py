@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Iterative Dataset Update (Haque et al., ICCV 2023, section 3.2): the algorithm of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.edit.settings import EditSettings
+from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.nerf.frame import NerfFrame
+from engine.nerf.rays import ImageSet
+from engine.nerf.rendering import corrected_cameras, render_view, to_uint8
+from engine.nerf.training import Trainer, random_seed
+
+
+@dataclass(frozen=True)
+class ImageUpdated:
+    """A training image was replaced by an edit of its view's current render."""
+
+    view: int
+    image: Tensor  # (H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class NerfUpdated:
+    """The NeRF took a step; its weighted losses."""
+
+    step: int
+    losses: dict[str, float]
+
+
+def iterative_dataset_update(
+    trainer: Trainer,
+    dataset: ImageSet,
+    originals: Sequence[Tensor],
+    frame: NerfFrame,
+    editor: InstructPix2Pix,
+    instruction: str,
+    settings: EditSettings,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[ImageUpdated | NerfUpdated]:
+    """Alternate d image updates and n NeRF updates until the trainer has taken ``settings.steps``.
+
+    ``dataset`` holds the views' training images, at the start the captured ones, and is changed in place; ``originals``
+    are the captured ones, (H, W, 3) uint8 each, and never change. ``check`` is called before every step of anything
+    and may raise Cancelled. The run is a function of the seed and of ``trainer.step_index`` alone, so it goes on from
+    a checkpoint as if never stopped.
+    """
+    instruction_embedding = editor.embed(instruction)
+    conditions: dict[int, Tensor] = {}  # c_I, each original's latents, once a view
+
+    while trainer.step_index < settings.steps:
+        if trainer.step_index % settings.steps_per_round == 0:
+            first = trainer.step_index // settings.steps_per_round * settings.images_per_round
+            for update in range(first, first + settings.images_per_round):
+                view = view_of_update(update, len(dataset), settings.seed)
+                if view not in conditions:
+                    conditions[view] = editor.encode_original(originals[view].float() / 255)
+                cameras = corrected_cameras(trainer.nerf, dataset.cameras)
+                render = render_view(trainer.nerf, cameras, view, frame, check).rgb
+                random = torch.Generator().manual_seed(random_seed(settings.seed, "image", update))
+                t = settings.t_min + (settings.t_max - settings.t_min) * float(torch.rand((), generator=random))
+                # I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T)
+                edited = editor.edit(
+                    render,
+                    conditions[view],
+                    instruction_embedding,
+                    t,
+                    settings.guidance,
+                    random,
+                    settings.diffusion_steps,
+                    check,
+                )
+                dataset.replace(view, to_uint8(edited))
+                yield ImageUpdated(view, dataset.image(view))
+        check()
+        batch = dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
+        losses = trainer.step(batch)
+        yield NerfUpdated(trainer.step_index, losses)
+
+
+def view_of_update(update: int, views: int, seed: int) -> int:
+    """Which view the update-th image update takes: a new random order over the views each time round."""
+    turn, place = divmod(update, views)
+    order = torch.randperm(views, generator=torch.Generator().manual_seed(random_seed(seed, "order", turn)))
+    return int(order[place])

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every choice that an edit makes, by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.editors.instruct_pix2pix import Guidance
+from engine.errors import BadInput
+from engine.nerf.training import LossConfig, OptimiserConfig
+
+
+class EditSettings(msgspec.Struct, frozen=True):
+    """Iterative Dataset Update's settings; the defaults are the paper's, the schedule is the authors' code's."""
+
+    steps: int = 15_000  # NeRF updates in all
+    images_per_round: int = 1  # d
+    steps_per_round: int = 10  # n
+    t_min: float = 0.02  # of the diffusion's length
+    t_max: float = 0.98
+    diffusion_steps: int = 20  # DDIM, from the drawn t down
+    guidance: Guidance = Guidance()
+    patches: int = 16  # a batch of rays, in patches so that LPIPS can be taken
+    patch: int = 32  # edge, pixels
+    losses: LossConfig = LossConfig(pixel="l1", perceptual_weight=1.0)
+    optimiser: OptimiserConfig = OptimiserConfig(decay_steps=30_000)
+    seed: int = 0
+
+    def checked(self) -> EditSettings:
+        """Itself. Raises BadInput, naming the field, where a value makes no sense."""
+        for field, good, need in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("images_per_round", self.images_per_round >= 1, "at least 1"),
+            ("steps_per_round", self.steps_per_round >= 1, "at least 1"),
+            ("t_min", 0 < self.t_min <= self.t_max, "above 0 and no more than t_max"),
+            ("t_max", self.t_max <= 1, "at most 1"),
+            ("diffusion_steps", 1 <= self.diffusion_steps <= 1000, "1 to 1000"),
+            ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
+            ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
+            ("patches", self.patches >= 1, "at least 1"),
+            ("patch", self.patch >= 1, "at least 1"),
+        ):
+            if not good:
+                raise BadInput(f"The setting {field} must be {need}.", field=field)
+        return self
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of image updates before the last NeRF update."""
+        return -(-self.steps // self.steps_per_round)
+
+    @property
+    def image_updates(self) -> int:
+        return self.rounds * self.images_per_round

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder or hub name that diffusers loads as a
+StableDiffusionInstructPix2PixPipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.errors import BadInput
+
+
+class Guidance(msgspec.Struct, frozen=True):
+    """How strongly the picture is drawn to the instruction, and to the original."""
+
+    text: float = 7.5
+    image: float = 1.5
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The forward process: how much of the signal is left at each of T timesteps, and what the network predicts."""
+
+    alphas_cumprod: Tensor  # (T,)
+    final_alpha_cumprod: float  # what the last step goes to; 1: the clean picture
+    prediction_type: str  # epsilon, v_prediction or sample
+
+    def levels(self, t: float, steps: int) -> list[int]:
+        """Timesteps from noise level ``t`` (0–1) down, evenly spaced, at most ``steps`` of them, none twice."""
+        count = len(self.alphas_cumprod)
+        top = min(max(round(t * count), 1), count - 1)
+        return list(dict.fromkeys(round(top * (1 - k / steps)) for k in range(steps)))
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        alpha = self.alphas_cumprod[timestep]
+        return (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).to(clean.dtype)
+
+    def ddim_step(self, prediction: Tensor, sample: Tensor, timestep: int, following: int | None) -> Tensor:
+        """One deterministic DDIM step (Song et al. 2021, eq. 12, σ = 0) from ``timestep`` to ``following`` (None: the
+        end). diffusers' own scheduler only steps on its fixed grid, which a drawn t does not lie on."""
+        alpha = self.alphas_cumprod[timestep].float()
+        end = torch.as_tensor(self.final_alpha_cumprod) if following is None else self.alphas_cumprod[following]
+        x, p = sample.float(), prediction.float()
+        if self.prediction_type == "epsilon":
+            clean, noise = (x - (1 - alpha).sqrt() * p) / alpha.sqrt(), p
+        elif self.prediction_type == "v_prediction":
+            clean = alpha.sqrt() * x - (1 - alpha).sqrt() * p
+            noise = alpha.sqrt() * p + (1 - alpha).sqrt() * x
+        else:
+            clean, noise = p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
+        return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
+
+
+class InstructPix2Pix:
+    """The editor. Pictures are (H, W, 3) floats, 0–1, of any size; the network sees them at the size it was made for,
+    with their own aspect."""
+
+    def __init__(self, pipeline, name: str, device, dtype: torch.dtype = torch.float32):
+        """Take the networks out of a loaded diffusers ``pipeline``. Raises BadInput where they are not
+        InstructPix2Pix's."""
+        if pipeline.unet.config.in_channels != 2 * pipeline.vae.config.latent_channels:
+            raise BadInput(
+                f"The model {name} is not an InstructPix2Pix: its UNet takes {pipeline.unet.config.in_channels} channels, "
+                "not noise and picture. Choose another editor.",
+                field="editor",
+            )
+        self.name = name
+        self.device = torch.device(device)
+        self.dtype = dtype
+        layout = {"device": self.device, "dtype": dtype, "memory_format": torch.channels_last}
+        self.unet = pipeline.unet.to(**layout).eval().requires_grad_(False)
+        self.vae = pipeline.vae.to(**layout).eval().requires_grad_(False)
+        self.text_encoder = pipeline.text_encoder.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
+        self.tokenizer = pipeline.tokenizer
+        scheduler = _ddim(pipeline.scheduler)
+        self.schedule = NoiseSchedule(
+            scheduler.alphas_cumprod.to(self.device),
+            float(scheduler.final_alpha_cumprod),
+            scheduler.config.prediction_type,
+        )
+        factor = pipeline.vae_scale_factor
+        self.native_size = int(self.unet.config.sample_size) * factor  # pixels
+        self._multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def embed(self, instruction: str) -> Tensor:
+        """The instruction, and twice the empty one, as the text encoder has them: (3, L, D). Once an edit."""
+        tokens = self.tokenizer(
+            [instruction, "", ""],
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+
+    @torch.no_grad()
+    def encode_original(self, original: Tensor) -> Tensor:
+        """Condition latents of the unedited picture (H, W, 3): (1, C, h, w). Once a view."""
+        return self._encode(self._resized(original))
+
+    @torch.no_grad()
+    def edit(
+        self,
+        picture: Tensor,
+        original: Tensor,
+        instruction: Tensor,
+        t: float,
+        guidance: Guidance,
+        generator: torch.Generator,
+        steps: int = 20,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in DDIM
+        ``steps``, conditioned on the latents ``original`` and the embedding ``instruction``. ``generator`` (CPU) draws
+        the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
+        """
+        clean = self._encode(self._resized(picture)) * self.vae.config.scaling_factor
+        timesteps = self.schedule.levels(t, steps)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        latents = self.schedule.add_noise(clean, noise, timesteps[0])
+        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+            check()
+            prediction = self.guided_prediction(latents, timestep, original, instruction, guidance)
+            latents = self.schedule.ddim_step(prediction, latents, timestep, following)
+        check()
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        decoded = (decoded / 2 + 0.5).clamp(0, 1)
+        height, width = picture.shape[:2]
+        resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
+        return resized[0].permute(1, 2, 0).clamp(0, 1)
+
+    def guided_prediction(
+        self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, guidance: Guidance
+    ) -> Tensor:
+        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)), InstructPix2Pix eq. 3, in one batch of three."""
+        condition = torch.cat([original, original, torch.zeros_like(original)])
+        inputs = torch.cat([latents.expand(3, -1, -1, -1), condition], dim=1)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=instruction).sample.chunk(3)
+        return neither + guidance.image * (image - neither) + guidance.text * (both - image)
+
+    def _resized(self, picture: Tensor) -> Tensor:
+        """(H, W, 3) → (1, 3, h, w), −1…1, of about the native area, both sides a multiple of what the networks halve."""
+        height, width = picture.shape[:2]
+        h, w = edit_size(height, width, self.native_size, self._multiple)
+        image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
+        image = F.interpolate(image, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
+        return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        encoded = self.vae.encode(image)
+        return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+
+def edit_size(height: int, width: int, native: int, multiple: int) -> tuple[int, int]:
+    """The size nearest in aspect to (height, width) with about native² pixels, its sides multiples of ``multiple``."""
+    scale = native / (height * width) ** 0.5
+    return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))  # type: ignore
+
+
+def _ddim(scheduler):
+    """diffusers' DDIM scheduler with the betas of whatever scheduler the model came with."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(scheduler.config)
+
+
+def load_editor(source: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
+    """Load an editor from a folder or a hub name, safetensors only, half precision on a GPU.
+
+    Raises BadInput where it cannot be had, with the reason.
+    """
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    device = torch.device(device)
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    folder = Path(source)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.is_absolute():
+        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
+    try:
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+        )
+    except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(f"The editor {source} could not be loaded: {reason}", field="editor") from error
+    return InstructPix2Pix(pipeline, source, device, dtype)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder whose index asks for classes outside diffusers and transformers, before anything is imported."""
+    index = folder / "model_index.json"
+    try:
+        parts = json.loads(index.read_text())
+        libraries = {part[0] for part in parts.values() if isinstance(part, list)}
+    except (OSError, ValueError, AttributeError, IndexError):
+        raise BadInput(
+            f"{folder} is no diffusers model: its model_index.json is missing or damaged.", file=str(index), field="editor"
+        ) from None
+    if not libraries <= {"diffusers", "transformers", None}:
+        raise BadInput(
+            f"{index} asks for code outside diffusers and transformers; such a model is not loaded.",
+            file=str(index),
+            field="editor",
+        )

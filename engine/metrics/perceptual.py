@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LPIPS: as a loss on patches, and as a measure on whole views."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+# File that torchvision's AlexNet weights have in torch's hub cache, and that lpips would fetch.
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+
+
+class Perceptual(nn.Module):
+    """A learned perceptual distance with a name: ``lpips-alex`` or ``st-lpips-alex``."""
+
+    def __init__(self, network: nn.Module, name: str):
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.name = name
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distance of pictures (N, H, W, 3), 0–1: (N,). Differentiable in both."""
+        a, b = (x.permute(0, 3, 1, 2) * 2 - 1 for x in (a, b))
+        return self.network(a, b).reshape(len(a))
+
+
+def load_perceptual(device) -> Perceptual:
+    """LPIPS where its backbone's weights can be had (cached, or downloaded unless HF_HUB_OFFLINE is set), else
+    ST-LPIPS, whose weights ship in its wheel. Which one it was is in ``name``."""
+    network, name = _lpips(), "lpips-alex"
+    if network is None:
+        network, name = _st_lpips(), "st-lpips-alex"
+    return Perceptual(network, name).to(device)
+
+
+def _lpips() -> nn.Module | None:
+    cached = (Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE).exists()
+    if not cached and os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        return None
+    import lpips
+
+    try:
+        return lpips.LPIPS(net="alex", verbose=False)
+    except Exception as error:
+        log.info("LPIPS's backbone cannot be had (%s); ST-LPIPS takes its place", error)
+        return None
+
+
+def _st_lpips() -> nn.Module:
+    from stlpips_pytorch import stlpips
+
+    return stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scene on disk: one safetensors file with weights, optimiser state and, in its header, everything that says what
+they mean. One file, so that a rename replaces it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.errors import BadInput
+from engine.nerf.frame import NerfFrame
+from engine.nerf.nerfacto import Nerfacto, NerfactoConfig
+from engine.nerf.training import Trainer
+
+FORMAT = 1
+
+
+class CheckpointHeader(msgspec.Struct, frozen=True):
+    """What a checkpoint's tensors belong to."""
+
+    format: int
+    nerf: NerfactoConfig
+    frame: NerfFrame
+    views: list[str]  # the training views, in the order of the camera corrections
+    step: int
+
+
+def save_checkpoint(
+    path: Path, trainer: Trainer, frame: NerfFrame, views: list[str], images: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view."""
+    tensors = {f"nerf.{name}": tensor for name, tensor in trainer.nerf.state_dict().items()}
+    state = trainer.optimiser.state_dict()["state"]
+    for index, moments in state.items():
+        for name in ("exp_avg", "exp_avg_sq", "step"):
+            tensors[f"adam.{index}.{name}"] = moments[name]
+    for name, image in (images or {}).items():
+        tensors[f"image.{name}"] = image
+    header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"header": msgspec.json.encode(header).decode()},
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """An opened checkpoint, its header read and checked; tensors are read when asked for."""
+
+    def __init__(self, path: Path):
+        """Raises BadInput where the file is no checkpoint of ours."""
+        self.path = path
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                self._names = set(file.keys())
+            self.header = msgspec.json.decode(metadata.get("header", "{}"), type=CheckpointHeader)
+        except FileNotFoundError:
+            raise BadInput(f"There is no checkpoint at {path}; train the scene first.", file=str(path)) from None
+        except (SafetensorError, msgspec.MsgspecError, json.JSONDecodeError, OSError) as error:
+            raise BadInput(
+                f"{path.name} cannot be read as a checkpoint ({error}); delete it and train again.", file=str(path)
+            ) from None
+        if self.header.format != FORMAT:
+            raise BadInput(
+                f"{path.name} was written by another version of the engine (format {self.header.format}, this engine "
+                f"reads {FORMAT}); train again.",
+                file=str(path),
+            )
+
+    def _tensors(self, prefix: str) -> dict[str, Tensor]:
+        with safe_open(self.path, framework="pt") as file:
+            return {n.removeprefix(prefix): file.get_tensor(n) for n in self._names if n.startswith(prefix)}
+
+    def images(self) -> dict[str, Tensor]:
+        """Edited training images, (H, W, 3) uint8 by view."""
+        return self._tensors("image.")
+
+    def nerf(self, device) -> Nerfacto:
+        """The scene, on ``device``. Raises BadInput where weights are missing or of the wrong size."""
+        nerf = Nerfacto(self.header.nerf, len(self.header.views))
+        try:
+            nerf.load_state_dict(self._tensors("nerf."))
+        except RuntimeError as error:
+            raise BadInput(
+                f"{self.path.name} does not hold the scene that it describes ({str(error).splitlines()[0]}); train "
+                "again.",
+                file=str(self.path),
+            ) from None
+        return nerf.to(device)
+
+    def restore_optimiser(self, trainer: Trainer) -> None:
+        """Put the trainer where the checkpoint's was: step and Adam's moments (its NeRF must be this one's)."""
+        trainer.step_index = self.header.step
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in self._tensors("adam.").items():
+            index, _, part = name.partition(".")
+            moments.setdefault(int(index), {})[part] = tensor
+        state = trainer.optimiser.state_dict()
+        state["state"] = moments
+        trainer.optimiser.load_state_dict(state)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nerfacto, assembled from nerfstudio's parts.
+
+nerfstudio's own NerfactoModel builds an LPIPS that downloads weights when it is constructed, and hides the training
+step behind callbacks; the parts below are the same, and their parameters carry the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
+from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.field_components.spatial_distortions import SceneContraction
+from nerfstudio.fields.density_fields import HashMLPDensityField
+from nerfstudio.fields.nerfacto_field import NerfactoField
+from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
+from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
+from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
+from nerfstudio.model_components.scene_colliders import NearFarCollider
+from torch import Tensor, nn
+
+from engine.nerf.hash_encoding import use_fused_hash_encoding
+
+
+class ProposalConfig(msgspec.Struct, frozen=True):
+    """One proposal network: a small hash grid that says where along a ray to look."""
+
+    max_resolution: int
+    levels: int = 5
+    table_log2: int = 17
+    hidden: int = 16
+
+
+class NerfactoConfig(msgspec.Struct, frozen=True):
+    """nerfacto's size. The defaults are nerfstudio's."""
+
+    levels: int = 16
+    features_per_level: int = 2
+    table_log2: int = 19  # log2 of the rows in a level's table
+    max_resolution: int = 2048  # cells along an edge at the finest level
+    hidden: int = 64
+    proposal_samples: tuple[int, ...] = (256, 96)  # samples a ray, of each proposal network
+    nerf_samples: int = 48  # samples a ray
+    proposals: tuple[ProposalConfig, ...] = (ProposalConfig(128), ProposalConfig(256))
+    proposal_warmup: int = 5000  # steps over which the proposals' update interval grows to proposal_interval
+    proposal_interval: int = 5
+    anneal_steps: int = 1000  # steps over which the proposal weights are annealed (Mip-NeRF 360, eq. 18)
+    appearance: int = 32  # length of each view's appearance embedding; 0: none
+    optimise_cameras: bool = True
+    near: float = 0.05  # NeRF frame
+    far: float = 1000.0
+    interlevel_weight: float = 1.0
+    distortion_weight: float = 0.002
+
+
+@dataclass
+class Rendered:
+    """What rays see. R rays; colours in display-referred RGB, 0–1."""
+
+    rgb: Tensor  # (R, 3)
+    depth: Tensor  # (R, 1) expected distance along the normalised ray, NeRF frame
+    opacity: Tensor  # (R, 1)
+    weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
+    samples: list[RaySamples]
+
+
+class Nerfacto(nn.Module):
+    """A scene: density and colour fields, two proposal networks, and a correction of each camera."""
+
+    def __init__(self, config: NerfactoConfig, views: int):
+        super().__init__()
+        self.config = config
+        contraction = SceneContraction(order=float("inf"))
+        box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+        self.field = NerfactoField(
+            box,
+            num_images=views,
+            hidden_dim=config.hidden,
+            hidden_dim_color=config.hidden,
+            num_levels=config.levels,
+            max_res=config.max_resolution,
+            log2_hashmap_size=config.table_log2,
+            features_per_level=config.features_per_level,
+            appearance_embedding_dim=config.appearance,
+            use_average_appearance_embedding=True,
+            spatial_distortion=contraction,
+            implementation="torch",
+        )
+        self.proposal_networks = nn.ModuleList(
+            HashMLPDensityField(
+                box,
+                spatial_distortion=contraction,
+                hidden_dim=p.hidden,
+                num_levels=p.levels,
+                max_res=p.max_resolution,
+                log2_hashmap_size=p.table_log2,
+                implementation="torch",
+            )
+            for p in config.proposals
+        )
+        mode = "SO3xR3" if config.optimise_cameras else "off"
+        self.camera_optimizer = CameraOptimizer(CameraOptimizerConfig(mode=mode), num_cameras=views, device="cpu")
+        self.collider = NearFarCollider(config.near, config.far)
+        self.sampler = ProposalNetworkSampler(
+            num_nerf_samples_per_ray=config.nerf_samples,
+            num_proposal_samples_per_ray=config.proposal_samples,
+            num_proposal_network_iterations=len(config.proposals),
+            single_jitter=True,
+            update_sched=lambda step: np.clip(
+                step / config.proposal_warmup * config.proposal_interval, 1, config.proposal_interval
+            ),
+        )
+        self.render_rgb = RGBRenderer(background_color="last_sample")
+        self.render_opacity = AccumulationRenderer()
+        self.render_depth = DepthRenderer(method="expected")
+        use_fused_hash_encoding(self)
+
+    def begin_step(self, step: int) -> None:
+        """Set what depends on the training step: how sharply the proposals steer, and how often they learn.
+
+        Both are functions of ``step`` alone, so that a resumed training goes on exactly as an unbroken one.
+        """
+        x = min(step / self.config.anneal_steps, 1.0)
+        slope = 10.0
+        self.sampler.set_anneal(slope * x / ((slope - 1) * x + 1))  # Mip-NeRF 360, eq. 18
+        interval = int(self.sampler.update_sched(step))
+        self.sampler.step_cb(step)
+        self.sampler._steps_since_update = interval + 1 if step % interval == 0 else 0
+
+    def forward(self, rays: RayBundle) -> Rendered:
+        """Render R rays given in the NeRF frame, with the camera corrections while training."""
+        if self.training:
+            self.camera_optimizer.apply_to_raybundle(rays)
+        rays = self.collider(rays)
+        samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
+        outputs = self.field(samples)
+        weight = samples.get_weights(outputs[FieldHeadNames.DENSITY])
+        return Rendered(
+            rgb=self.render_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weight),
+            depth=self.render_depth(weights=weight, ray_samples=samples),
+            opacity=self.render_opacity(weights=weight),
+            weights=[*weights, weight],
+            samples=[*sample_list, samples],
+        )
+
+    def regularisers(self, rendered: Rendered) -> dict[str, Tensor]:
+        """nerfacto's own losses, weighted: interlevel, distortion, and how far the cameras were moved."""
+        losses = {
+            "interlevel": self.config.interlevel_weight * interlevel_loss(rendered.weights, rendered.samples),
+            "distortion": self.config.distortion_weight * distortion_loss(rendered.weights, rendered.samples),
+        }
+        cameras: dict[str, Tensor] = {}
+        self.camera_optimizer.get_loss_dict(cameras)
+        return losses | {"cameras": sum(cameras.values())} if cameras else losses

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One training step of nerfacto, and the optimisers it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.nerf.nerfacto import Nerfacto
+from engine.nerf.rays import RayBatch
+
+
+class LossConfig(msgspec.Struct, frozen=True):
+    """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
+
+    pixel: Literal["mse", "l1"] = "mse"
+    perceptual_weight: float = 0.0  # of LPIPS on patches; 0: not computed
+
+
+class OptimiserConfig(msgspec.Struct, frozen=True):
+    """Adam with an exponential decay, as nerfstudio's nerfacto has it."""
+
+    learning_rate: float = 1e-2
+    final_learning_rate: float = 1e-4
+    decay_steps: int = 200_000
+    camera_learning_rate: float = 1e-3
+    camera_final_learning_rate: float = 1e-4
+    camera_decay_steps: int = 5000
+
+
+class Trainer:
+    """A NeRF and its optimisers, at some step. Everything that a checkpoint must hold to go on."""
+
+    def __init__(
+        self,
+        nerf: Nerfacto,
+        losses: LossConfig,
+        optimiser: OptimiserConfig,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        seed: int = 0,
+    ):
+        """``perceptual``: (N, H, W, 3) twice, 0–1 → (N,); needed where ``losses`` weigh it."""
+        if losses.perceptual_weight and perceptual is None:
+            raise ValueError("these losses need a perceptual measure")
+        self.nerf = nerf
+        self.losses = losses
+        self.config = optimiser
+        self.perceptual = perceptual
+        self.seed = seed
+        self.step_index = 0
+        cameras = list(nerf.camera_optimizer.parameters())
+        scene = [*nerf.field.parameters(), *nerf.proposal_networks.parameters()]
+        groups = [{"params": scene, "lr": optimiser.learning_rate}]
+        if cameras:
+            groups.append({"params": cameras, "lr": optimiser.camera_learning_rate})
+        self.optimiser = torch.optim.Adam(groups, eps=1e-15, fused=True)
+
+    def step(self, batch: RayBatch) -> dict[str, float]:
+        """One NeRF update on ``batch``; the losses, weighted as they were added."""
+        self._begin_step()
+        rendered = self.nerf(batch.rays)
+        terms = self.nerf.regularisers(rendered)
+        difference = rendered.rgb - batch.colours
+        terms["colour"] = difference.abs().mean() if self.losses.pixel == "l1" else difference.square().mean()
+        if self.losses.perceptual_weight:
+            assert self.perceptual is not None
+            shape = (-1, batch.patch, batch.patch, 3)
+            distance = self.perceptual(rendered.rgb.view(shape), batch.colours.view(shape))
+            terms["perceptual"] = self.losses.perceptual_weight * distance.mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack([term.reshape(()) for term in terms.values()]).sum().backward()
+        self.optimiser.step()
+        self.step_index += 1
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def _begin_step(self) -> None:
+        """Set all that depends on the position alone: learning rates, anneal, and the samplers' random numbers, so
+        that a resumed run and an unbroken one are the same."""
+        step, c = self.step_index, self.config
+        self.nerf.train()
+        self.nerf.begin_step(step)
+        torch.manual_seed(random_seed(self.seed, "samples", step))
+        scene, *cameras = self.optimiser.param_groups
+        scene["lr"] = _decayed(c.learning_rate, c.final_learning_rate, step, c.decay_steps)
+        for group in cameras:
+            group["lr"] = _decayed(c.camera_learning_rate, c.camera_final_learning_rate, step, c.camera_decay_steps)
+
+    def generator(self) -> torch.Generator:
+        """Random numbers for drawing this step's batch (CPU, a function of seed and step)."""
+        return torch.Generator().manual_seed(random_seed(self.seed, "batch", self.step_index))
+
+
+def _decayed(first: float, last: float, step: int, steps: int) -> float:
+    return first * (last / first) ** min(step / steps, 1.0)
+
+
+def random_seed(seed: int, purpose: str, position: int) -> int:
+    """A seed for one draw at one place in a run: nothing random then needs saving."""
+    import hashlib
+
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{position}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job tells while it runs, and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.errors import Cancelled
+from engine.protocol import Progress
+
+
+@dataclass
+class Stage:
+    """A part of a job: ``units`` of work that each take about ``seconds``, a first guess until it is measured."""
+
+    name: str
+    label: str
+    units: int
+    seconds: float
+    done: int = 0
+
+
+class Plan:
+    """A job's stages in order. The time left is what the current stage's recent units took, and for the stages to come
+    the guess, scaled by how this machine compares with the guesses so far."""
+
+    WINDOW = 64  # units
+    SETTLED = 3.0  # seconds to watch before saying anything
+
+    def __init__(self, *stages: Stage, clock: Callable[[], float] = time.monotonic):
+        self.stages = [stage for stage in stages if stage.units > 0]
+        self._clock = clock
+        self._current: Stage | None = None
+        self._marks: deque[tuple[float, int]] = deque(maxlen=self.WINDOW + 1)
+        self._rates: dict[str, float] = {}  # measured seconds a unit, by stage
+        self._watched = 0.0
+
+    def begin(self, name: str) -> Stage:
+        """Enter a stage; its clock starts now."""
+        self._current = next(stage for stage in self.stages if stage.name == name)
+        self._marks.clear()
+        self._marks.append((self._clock(), self._current.done))
+        return self._current
+
+    def advance(self, done: int) -> None:
+        """The current stage has done ``done`` units."""
+        assert self._current is not None
+        now = self._clock()
+        self._watched += now - self._marks[-1][0]
+        self._current.done = done
+        self._marks.append((now, done))
+        (first, was), (last, is_) = self._marks[0], self._marks[-1]
+        if is_ > was:
+            self._rates[self._current.name] = (last - first) / (is_ - was)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the whole job; None until enough was seen."""
+        if self._watched < self.SETTLED or not self._rates:
+            return None
+        return sum((stage.units - stage.done) * self._seconds(stage) for stage in self.stages)
+
+    @property
+    def fraction(self) -> float:
+        """Of the whole job's time, 0–1."""
+        total = sum(stage.units * self._seconds(stage) for stage in self.stages)
+        done = sum(stage.done * self._seconds(stage) for stage in self.stages)
+        return done / total if total else 1.0
+
+    def _seconds(self, stage: Stage) -> float:
+        if stage.name in self._rates:
+            return self._rates[stage.name]
+        guessed = sum(s.seconds * s.done for s in self.stages if s.name in self._rates)
+        took = sum(self._rates[s.name] * s.done for s in self.stages if s.name in self._rates)
+        return stage.seconds * (took / guessed if guessed else 1.0)
+
+
+@dataclass
+class Job:
+    """A running job's ties to whoever started it. The defaults are deaf and never stop."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_view: Callable[[str, str, str], None] = lambda view, kind, image: None
+    log: Callable[[str], None] = lambda text: None
+    cancelled: Callable[[], bool] = lambda: False
+    every: float = 0.25  # seconds between two progress messages of a stage
+    _last: float = field(default=0.0, repr=False)
+
+    def check(self) -> None:
+        """Raise Cancelled where the job was asked to stop. Called before every step of anything."""
+        if self.cancelled():
+            raise Cancelled("The job was cancelled; what it had made is saved.")
+
+    def report(self, plan: Plan, stage: Stage, losses: dict[str, float] | None = None) -> None:
+        """Tell how far the job is, not more often than ``every``, but always at a stage's end."""
+        now = time.monotonic()
+        if now - self._last < self.every and stage.done < stage.units:
+            return
+        self._last = now
+        self.on_progress(
+            Progress(
+                stage=stage.name,  # type: ignore[arg-type]
+                label=stage.label,
+                step=stage.done,
+                of=stage.units,
+                fraction=round(plan.fraction, 4),
+                seconds_left=plan.seconds_left,
+                losses=losses or {},
+            )
+        )

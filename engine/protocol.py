@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The wire's messages (docs/protocol.md): every name once, every message's shape."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+VERSION = 1
+
+# Names of notifications that the engine sends.
+PROGRESS = "job/progress"
+VIEW = "job/view"
+LOG = "job/log"
+
+# Error codes.
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+UNKNOWN_METHOD = -32601
+INVALID_PARAMS = -32602
+INTERNAL = -32603
+BAD_INPUT = -32000
+BUSY = -32001
+OUT_OF_MEMORY = -32002
+CANCELLED = -32800
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what comes in: unknown fields are the sender's mistake and are said."""
+
+
+class Camera(msgspec.Struct, frozen=True):
+    """``pose``: 16 numbers, row-major, camera to world, capture frame, OpenGL axes. Intrinsics in pixels."""
+
+    pose: tuple[float, ...]
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+# What comes in: parameters of the requests ---------------------------------------------------------------------------
+
+
+class Initialize(Message, frozen=True):
+    protocol: int
+
+
+class OpenCapture(Message, frozen=True):
+    workspace: str
+    source: str
+    preset: str | None = None
+    long_side: int | None = None
+
+
+class WriteImages(Message, frozen=True):
+    workspace: str
+
+
+class ReadWorkspace(Message, frozen=True):
+    workspace: str
+
+
+class TrainScene(Message, frozen=True):
+    workspace: str
+    preset: str | None = None
+    device: str | None = None
+    seed: int = 0
+
+
+class TryEdit(Message, frozen=True):
+    workspace: str
+    view: str
+    instruction: str
+    text_guidance: float | None = None
+    image_guidance: float | None = None
+    seed: int = 0
+    editor: str | None = None
+    device: str | None = None
+
+
+class RunEdit(Message, frozen=True):
+    workspace: str
+    instruction: str
+    views: list[str] | None = None
+    preset: str | None = None
+    device: str | None = None
+    seed: int = 0
+    editor: str | None = None
+    text_guidance: float | None = None
+    image_guidance: float | None = None
+    steps: int | None = None
+
+
+class ResumeEdit(Message, frozen=True):
+    workspace: str
+    edit: str
+    device: str | None = None
+
+
+class MakeMesh(Message, frozen=True):
+    workspace: str
+    edit: str | None = None
+    resolution: int | None = None
+    device: str | None = None
+
+
+class RenderFrames(Message, frozen=True):
+    workspace: str
+    edit: str
+    name: str
+    cameras: list[Camera]
+    first_frame: int = 1
+    device: str | None = None
+
+
+class CancelJob(Message, frozen=True):
+    job: int | str
+
+
+class Shutdown(Message, frozen=True):
+    pass
+
+
+REQUESTS: dict[str, type[Message]] = {
+    "initialize": Initialize,
+    "capture/open": OpenCapture,
+    "capture/images": WriteImages,
+    "workspace/read": ReadWorkspace,
+    "scene/train": TrainScene,
+    "edit/try": TryEdit,
+    "edit/run": RunEdit,
+    "edit/resume": ResumeEdit,
+    "output/mesh": MakeMesh,
+    "output/frames": RenderFrames,
+    "job/cancel": CancelJob,
+    "shutdown": Shutdown,
+}
+
+# What goes out -------------------------------------------------------------------------------------------------------
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    name: str
+    reason: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """A camera with its name, its pinhole picture's path and whether it is held out of training."""
+
+    name: str
+    image: str
+    held_out: bool
+    pose: tuple[float, ...]
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+class Capture(msgspec.Struct, frozen=True):
+    workspace: str
+    source: str
+    format: str
+    views: list[View]
+    left_out: list[LeftOut]
+    centre: tuple[float, float, float]
+    radius: float
+    up: tuple[float, float, float]
+    notes: list[str]
+
+
+class Measures(msgspec.Struct, frozen=True):
+    """Means over the held-out views. ``perceptual`` names what measured ``lpips``."""
+
+    psnr: float
+    ssim: float
+    lpips: float
+    perceptual: str
+    views: int
+
+
+class Scene(msgspec.Struct, frozen=True):
+    steps: int
+    of: int
+    finished: bool
+    preset: str
+    device: str
+    measures: Measures | None
+    seconds: float
+    views: dict[str, str]
+
+
+class Edit(msgspec.Struct, frozen=True):
+    id: str
+    instruction: str
+    parent: str | None
+    preset: str
+    editor: str
+    settings: dict[str, Any]
+    chosen: list[str]
+    steps: int
+    of: int
+    finished: bool
+    images: dict[str, str]
+    views: dict[str, str]
+    mesh: str | None
+    seconds: float
+
+
+class Device(msgspec.Struct, frozen=True):
+    name: str
+    label: str
+    free_bytes: int
+    total_bytes: int
+
+
+class Editor(msgspec.Struct, frozen=True):
+    name: str
+    label: str
+    size: int
+    available: bool
+    reason: str
+    vocabulary: list[str]
+
+
+class PresetInfo(msgspec.Struct, frozen=True):
+    name: str
+    label: str
+    description: str
+    default: bool
+    text_guidance: float
+    image_guidance: float
+    long_side: int
+    min_views: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    stage: Literal["images", "train", "edit", "views", "try", "mesh", "frames"]
+    label: str
+    step: int
+    of: int
+    fraction: float
+    seconds_left: float | None
+    losses: dict[str, float] = {}
