@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the artist can have done, as plain functions: each asks the engine and puts the answer into the scene.
+
+Operators call these with a scene; the settings are that scene's ``instruct_nerf`` properties. All return at once and
+raise ``ValueError`` or ``RuntimeError`` with a sentence where they cannot begin. Answers arrive in
+:func:`session.pump` and look the scene up by workspace, for the one that asked may be gone by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from . import install, session, wire
+from .project import (
+    apply_pictures,
+    bundled_wheel,
+    default_workspace,
+    editor_of,
+    engine_python,
+    preferences,
+    preset_name,
+    root_of,
+    scene_of,
+    undo_step,
+    user_folder,
+    workspace_of,
+)
+from .scene import cameras, images
+
+ENGINE_ARGUMENTS = ["-m", "engine", "serve"]
+
+# -- engine ------------------------------------------------------------------------------------------------------
+
+
+def start_engine() -> None:
+    """Start the engine where it does not run yet."""
+    python = engine_python()
+    if python is None:
+        raise RuntimeError("The engine is not installed: press Install in the Engine panel, or name a Python there.")
+    if not python.exists():
+        raise RuntimeError(f"There is no Python at {python}.")
+    session.start([str(python), *ENGINE_ARGUMENTS], user_folder() / "run")
+    watchers = session.get().watchers
+    if _view_written not in watchers:
+        watchers.append(_view_written)
+
+
+def install_engine() -> None:
+    """Begin to install the bundled wheel; the session's installer shows how it goes."""
+    wheel = bundled_wheel()
+    if wheel is None:
+        raise RuntimeError("This copy of the add-on carries no engine; name a Python that has it instead.")
+    if not bpy.app.online_access:
+        raise RuntimeError("Installing downloads packages: turn on Allow Online Access in Preferences, System.")
+    chosen = preferences()
+    session.get().installer = install.Installer(
+        user_folder(), wheel, preferred=getattr(chosen, "base_python", ""), index=getattr(chosen, "package_index", "")
+    )
+    session.get().installer.start()
+    session.notice("engine", "")
+    session.wake()
+
+
+# -- capture -----------------------------------------------------------------------------------------------------
+
+
+def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = True) -> None:
+    """Open a capture: read its poses, put its cameras into the scene, then write its pinhole pictures."""
+    path = Path(bpy.path.abspath(source))
+    if not path.exists():
+        raise ValueError(f"There is nothing at {path}.")
+    settings = scene.instruct_nerf
+    if session.get().busy:
+        raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    if not settings.workspace or cameras.absolute(settings.source) != str(path.resolve()):
+        settings.workspace = default_workspace(str(path))
+    settings.source = str(path.resolve())
+    workspace = workspace_of(scene)
+    start_engine()
+
+    def opened(result: Any) -> None:
+        capture = wire.parse_capture(result.get("capture") if isinstance(result, dict) else None)
+        session.get().projects[workspace] = wire.Project(capture, None, ())
+        show_capture(workspace, capture, stand_upright)
+        read_workspace(workspace)
+        write_images(workspace)
+
+    params = {"workspace": workspace, "source": settings.source, "preset": preset_name(scene)}
+    if settings.long_side:
+        params["long_side"] = settings.long_side
+    session.run_job(
+        wire.CAPTURE_OPEN, _known(params), opened, panel="capture", title="Opening the capture", workspace=workspace
+    )
+
+
+def _known(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters without those that are left to the engine."""
+    return {key: value for key, value in params.items() if value not in ("", None)}
+
+
+def show_capture(workspace: str, capture: wire.Capture, stand_upright: bool) -> None:
+    """Put an opened capture's cameras into the scene that shows its workspace."""
+    scene = scene_of(workspace)
+    if scene is None:
+        return
+    name = Path(workspace).name
+    cameras.build(
+        scene, name, scene.instruct_nerf.workspace, [(view.name, view.camera) for view in capture.views],
+        capture.up, capture.centre, capture.radius, stand_upright=stand_upright,
+    )  # fmt: skip
+    apply_pictures(scene)
+    undo_step("Open Capture")
+
+
+def write_images(workspace: str) -> None:
+    """Have the pinhole pictures written; each appears behind its camera when it is there."""
+
+    def written(_result: object) -> None:
+        scene = scene_of(workspace)
+        if scene is not None:
+            apply_pictures(scene)
+
+    session.run_job(
+        wire.CAPTURE_IMAGES, {"workspace": workspace}, written,
+        panel="capture", title="Preparing pictures", workspace=workspace,
+    )  # fmt: skip
+
+
+def read_workspace(workspace: str, then: Callable[[], None] = lambda: None) -> None:
+    """Ask what is in a workspace, and know it from then on."""
+
+    def read(result: object) -> None:
+        session.get().projects[workspace] = wire.parse_project(result)
+        then()
+
+    session.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel="capture")
+
+
+def reconnect(scene: bpy.types.Scene) -> None:
+    """After a .blend file was loaded: start the engine and read the scene's workspace again."""
+    workspace = workspace_of(scene)
+    if not workspace:
+        raise ValueError("This scene has no capture yet; open one.")
+    start_engine()
+
+    def read() -> None:
+        project, found = session.get().projects[workspace], scene_of(workspace)
+        if project.capture is None:
+            session.notice("capture", "The workspace holds no capture; open the capture again.")
+        elif found is not None:
+            if root_of(found) is None:
+                show_capture(workspace, project.capture, stand_upright=True)
+            apply_pictures(found)
+
+    read_workspace(workspace, read)
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------
+
+
+def _view_written(written: wire.ViewWritten) -> None:
+    """A picture came while a job runs: show it where its kind is being shown."""
+    job = session.get().job
+    scene = scene_of(job.workspace) if job else None
+    root = root_of(scene) if scene else None
+    if scene is None or root is None or written.kind != scene.instruct_nerf.shown:
+        return
+    camera = cameras.camera_of(root, written.view)
+    if camera is not None:
+        images.show(camera, written.image, scene.instruct_nerf.opacity, scene.instruct_nerf.in_front)
+
+
+# -- editing -----------------------------------------------------------------------------------------------------
+
+
+def _edit_settings(scene: bpy.types.Scene) -> dict[str, Any]:
+    settings = scene.instruct_nerf
+    if not settings.instruction.strip():
+        raise ValueError("Type what the scene shall become, such as “make it night”.")
+    editor = editor_of(scene)
+    if editor is not None and not editor.available:
+        raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
+    params: dict[str, Any] = {
+        "workspace": workspace_of(scene), "instruction": settings.instruction.strip(), "seed": settings.seed,
+        "device": settings.device, "editor": settings.editor,
+    }  # fmt: skip
+    if settings.use_guidance:
+        params.update(text_guidance=settings.text_guidance, image_guidance=settings.image_guidance)
+    return _known(params)
+
+
+def ready(scene: bpy.types.Scene) -> str:
+    if root_of(scene) is None:
+        raise ValueError("Open a capture first.")
+    if session.get().busy:
+        raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    start_engine()
+    return workspace_of(scene)
+
+
+def try_edit(scene: bpy.types.Scene, view: str) -> None:
+    """Edit one view's photo alone, so that guidance can be tuned before the scene is touched."""
+    params = _edit_settings(scene) | {"view": view}
+    workspace = ready(scene)
+
+    def tried(result: object) -> None:
+        session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
+
+    session.run_job(wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace)
+
+
+def start_edit(scene: bpy.types.Scene) -> None:
+    """Edit the scene: the unedited NeRF is trained first where there is none."""
+    params = _edit_settings(scene) | _known({"preset": preset_name(scene)})
+    workspace = ready(scene)
+    root = root_of(scene)
+    chosen = cameras.chosen_views(root) if root else []
+    if chosen:
+        params["views"] = chosen
+    if scene.instruct_nerf.steps:
+        params["steps"] = scene.instruct_nerf.steps
+    _run_edit(wire.EDIT_RUN, params, workspace, params["instruction"])
+
+
+def resume_edit(scene: bpy.types.Scene, edit: str) -> None:
+    """Go on with an edit that was cancelled or cut off."""
+    workspace = ready(scene)
+    params = _known({"workspace": workspace, "edit": edit, "device": scene.instruct_nerf.device})
+    _run_edit(wire.EDIT_RESUME, params, workspace, "the edit, resumed")
+
+
+def _run_edit(method: str, params: dict[str, Any], workspace: str, title: str) -> None:
+    live = session.get().live.setdefault(workspace, {})
+
+    def edited(result: object) -> None:
+        edit = wire.parse_edit(result.get("edit") if isinstance(result, dict) else None)
+        live.pop(wire.VIEW_EDITED, None)
+        live.pop(wire.VIEW_AFTER, None)
+        scene = scene_of(workspace)
+        if scene is not None:
+            scene.instruct_nerf.edit = edit.id
+            scene.instruct_nerf.shown = wire.VIEW_AFTER  # shows them, too
+        keep_edit(workspace, edit)
+        reread()
+
+    def reread(_failure: object = None) -> None:
+        if session.get().state == "ready":
+            read_workspace(workspace, lambda: _show_again(workspace))
+
+    session.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace)
+    live.pop(wire.VIEW_EDITED, None)
+    live.pop(wire.VIEW_AFTER, None)
+
+
+def _show_again(workspace: str) -> None:
+    scene = scene_of(workspace)
+    if scene is not None:
+        apply_pictures(scene)
+
+
+def keep_edit(workspace: str, edit: wire.Edit) -> None:
+    """Know an edit's newest state."""
+    project = session.get().projects.get(workspace) or wire.Project(None, None, ())
+    others = tuple(e for e in project.edits if e.id != edit.id)
+    session.get().projects[workspace] = replace(project, edits=(*others, edit))
+    _show_again(workspace)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators: gather settings, call a function, report. No logic of their own."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import capture, choose, edit, engine, results
+
+CLASSES = (*capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *results.CLASSES, *engine.CLASSES)
+
+
+def register() -> None:
+    """Register all operators."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Unregister all operators."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

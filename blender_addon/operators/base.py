@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the operators share: when they may run, and how a failure reaches the artist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import bpy
+
+from .. import project, session
+
+
+def idle(cls: type[bpy.types.Operator]) -> bool:
+    """Poll: nothing else runs."""
+    if session.get().busy:
+        cls.poll_message_set("Another job is running: wait for it, or cancel it")
+        return False
+    return True
+
+
+def has_capture(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: the scene shows a capture."""
+    if project.root_of(context.scene) is None:
+        cls.poll_message_set("Open a capture first")
+        return False
+    return True
+
+
+def has_edit(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: the engine has told of an edit."""
+    if project.edit_of(context.scene) is None:
+        cls.poll_message_set("There is no edit yet")
+        return False
+    return True
+
+
+def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], object], said: str = "") -> set[str]:
+    """Run an operator's one action; a refusal becomes a report and the panel's error. ``said`` reports success."""
+    try:
+        action()
+    except (ValueError, RuntimeError, OSError) as error:
+        session.notice(panel, str(error))
+        operator.report({"ERROR"}, str(error))
+        return {"CANCELLED"}
+    session.notice(panel, "")
+    if said:
+        operator.report({"INFO"}, said)
+    return {"FINISHED"}

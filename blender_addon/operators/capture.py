@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening captures, and photographing a Blender scene as one."""
+
+import bpy
+from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy_extras.io_utils import ImportHelper
+
+from .. import jobs, project, results, session
+from ..scene.photograph import Dome
+from .base import attempt, idle
+
+
+class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator, ImportHelper):
+    """Open captured photos with their camera poses: a folder, or a file such as transforms.json in it"""
+
+    bl_idname = "instruct_nerf.open_capture"
+    bl_label = "Open Capture"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy", options={"HIDDEN"})
+    stand_upright: BoolProperty(
+        name="Stand Upright",
+        description="Turn the capture so that up is up and its middle lies at the world's origin",
+        default=True,
+    )
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        # In the file browser an empty file name means the folder that is shown.
+        path = self.filepath
+        return attempt(
+            self, "capture", lambda: jobs.open_capture(context.scene, path, stand_upright=self.stand_upright)
+        )
+
+
+class INSTRUCT_NERF_OT_reconnect(bpy.types.Operator):
+    """Start the engine and read this file's workspace again"""
+
+    bl_idname = "instruct_nerf.reconnect"
+    bl_label = "Read Workspace"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not context.scene.instruct_nerf.workspace:
+            cls.poll_message_set("This scene has no capture yet")
+            return False
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "capture", lambda: jobs.reconnect(context.scene))
+
+
+class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
+    """Photographs objects of the scene"""
+
+    bl_description = (
+        "Render the selected objects (all, where none is selected) from a dome of cameras, "
+        "and open the pictures as a capture"
+    )
+    bl_idname = "instruct_nerf.photograph"
+    bl_label = "Photograph Scene"
+    bl_options = {"REGISTER"}
+
+    count: IntProperty(name="Pictures", default=40, min=8, max=1000)
+    width: IntProperty(name="Width", default=480, min=32, max=4096, subtype="PIXEL")
+    height: IntProperty(name="Height", default=360, min=32, max=4096, subtype="PIXEL")
+    lens: FloatProperty(name="Focal Length", description="In mm on a 36 mm sensor", default=35.0, min=8.0, max=200.0)
+    distance: FloatProperty(
+        name="Distance",
+        description="From the middle, in radii of what is photographed",
+        default=2.6,
+        min=1.05,
+        max=20.0,
+    )
+    lowest: FloatProperty(name="Lowest", description="Elevation in degrees", default=10.0, min=-80.0, max=89.0)
+    highest: FloatProperty(name="Highest", description="Elevation in degrees", default=65.0, min=-79.0, max=90.0)
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return idle(cls)
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        if self.highest <= self.lowest:
+            self.report({"ERROR"}, "The highest elevation must lie above the lowest.")
+            return {"CANCELLED"}
+        dome = Dome(self.count, self.lowest, self.highest, self.distance, self.lens, self.width, self.height)
+        chosen = [item for item in context.selected_objects if item.type not in {"CAMERA", "LIGHT", "EMPTY"}]
+        return attempt(self, "capture", lambda: results.photograph_scene(context.scene, chosen, dome))
+
+
+class INSTRUCT_NERF_OT_cancel(bpy.types.Operator):
+    """Stop what is running; what was made so far is kept"""
+
+    bl_idname = "instruct_nerf.cancel"
+    bl_label = "Cancel"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if not session.get().busy:
+            cls.poll_message_set("Nothing is running")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        job = session.get().job
+        return attempt(self, job.panel if job else "capture", session.cancel)
+
+
+class INSTRUCT_NERF_OT_open_folder(bpy.types.Operator):
+    """Show the project's folder in the file manager"""
+
+    bl_idname = "instruct_nerf.open_folder"
+    bl_label = "Open Folder"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return bool(context.scene.instruct_nerf.workspace)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        folder = project.workspace_of(context.scene)
+        return attempt(self, "results", lambda: bpy.ops.wm.path_open(filepath=folder))
+
+
+CLASSES = (
+    INSTRUCT_NERF_OT_open_capture,
+    INSTRUCT_NERF_OT_reconnect,
+    INSTRUCT_NERF_OT_photograph,
+    INSTRUCT_NERF_OT_cancel,
+    INSTRUCT_NERF_OT_open_folder,
+)

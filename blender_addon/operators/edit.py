@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trying, starting and resuming edits."""
+
+import bpy
+from bpy.props import StringProperty
+
+from .. import jobs, project
+from ..scene import cameras
+from .base import attempt, has_capture, idle
+
+
+class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
+    """Take this instruction"""
+
+    bl_idname = "instruct_nerf.use_instruction"
+    bl_label = "Use Instruction"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    instruction: StringProperty(name="Instruction")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        context.scene.instruct_nerf.instruction = self.instruction
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_try(bpy.types.Operator):
+    """Edit the active camera's photo alone, to tune the instruction and guidance before the scene is touched"""
+
+    bl_idname = "instruct_nerf.try_edit"
+    bl_label = "Try on Active Camera"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not has_capture(cls, context):
+            return False
+        if project.active_view(context) is None:
+            cls.poll_message_set("Make one of the capture's cameras the active object")
+            return False
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        view = project.active_view(context)[cameras.VIEW]
+        return attempt(self, "instruction", lambda: jobs.try_edit(context.scene, view))
+
+
+class INSTRUCT_NERF_OT_start(bpy.types.Operator):
+    """Edit the scene: the NeRF is trained first where that was not done yet"""
+
+    bl_idname = "instruct_nerf.start_edit"
+    bl_label = "Start"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "edit", lambda: jobs.start_edit(context.scene))
+
+
+class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
+    """Go on with this edit where it was stopped"""
+
+    bl_idname = "instruct_nerf.resume_edit"
+    bl_label = "Resume"
+    bl_options = {"REGISTER"}
+
+    edit: StringProperty(name="Edit", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "edit", lambda: jobs.resume_edit(context.scene, self.edit))
+
+
+class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):
+    """Take results from this edit"""
+
+    bl_idname = "instruct_nerf.choose_edit"
+    bl_label = "Show Edit"
+    bl_options = {"REGISTER", "UNDO"}
+
+    edit: StringProperty(name="Edit", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        context.scene.instruct_nerf.edit = self.edit
+        project.apply_pictures(context.scene)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    INSTRUCT_NERF_OT_use_instruction,
+    INSTRUCT_NERF_OT_try,
+    INSTRUCT_NERF_OT_start,
+    INSTRUCT_NERF_OT_resume,
+    INSTRUCT_NERF_OT_choose_edit,
+)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine: installing, starting and stopping it."""
+
+import bpy
+
+from .. import jobs, session
+from .base import attempt
+
+
+class INSTRUCT_NERF_OT_install(bpy.types.Operator):
+    """Download the engine's packages into an environment of their own; Blender's Python is not touched"""
+
+    bl_idname = "instruct_nerf.install_engine"
+    bl_label = "Install"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if session.get().installer is not None:
+            cls.poll_message_set("The engine is being installed")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", jobs.install_engine)
+
+
+class INSTRUCT_NERF_OT_cancel_install(bpy.types.Operator):
+    """Stop installing; what was made is removed"""
+
+    bl_idname = "instruct_nerf.cancel_install"
+    bl_label = "Cancel Install"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return session.get().installer is not None
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        installer = session.get().installer
+        return attempt(self, "engine", lambda: installer and installer.cancel())
+
+
+class INSTRUCT_NERF_OT_start_engine(bpy.types.Operator):
+    """Start the engine; opening a capture does so by itself"""
+
+    bl_idname = "instruct_nerf.start_engine"
+    bl_label = "Start Engine"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return session.get().state == "stopped"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", jobs.start_engine)
+
+
+class INSTRUCT_NERF_OT_stop_engine(bpy.types.Operator):
+    """Stop the engine, which frees its memory; a running edit is saved and can be resumed"""
+
+    bl_idname = "instruct_nerf.stop_engine"
+    bl_label = "Stop Engine"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return session.get().state in {"starting", "ready"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", session.stop)
+
+
+CLASSES = (
+    INSTRUCT_NERF_OT_install,
+    INSTRUCT_NERF_OT_cancel_install,
+    INSTRUCT_NERF_OT_start_engine,
+    INSTRUCT_NERF_OT_stop_engine,
+)

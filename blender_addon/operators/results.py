@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bringing results into the scene."""
+
+import bpy
+from bpy.props import BoolProperty, IntProperty
+
+from .. import project, results
+from .base import attempt, has_capture, has_edit, idle
+
+
+class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
+    """Make a mesh of the edited NeRF and import it under the capture's root, exactly aligned"""
+
+    bl_idname = "instruct_nerf.import_mesh"
+    bl_label = "Import Mesh"
+    bl_options = {"REGISTER"}
+
+    resolution: IntProperty(
+        name="Resolution", description="Cells along the longest side; 0: what the preset says", min=0, max=2048
+    )
+    original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        edit = None if self.original else project.edit_of(context.scene)
+        if context.space_data is not None and context.space_data.type == "VIEW_3D":
+            context.space_data.shading.color_type = "VERTEX"  # so that solid view shows the colours
+        return attempt(
+            self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", self.resolution)
+        )
+
+
+class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
+    """Renders frames into the sequencer"""
+
+    bl_description = (
+        "Render the scene camera's animation from the NeRF before and after the edit into the sequencer, "
+        "and set the scene so that Render Animation writes the film"
+    )
+    bl_idname = "instruct_nerf.render_to_sequencer"
+    bl_label = "Render to Sequencer"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.scene.camera is None:
+            cls.poll_message_set("The scene has no camera: make a Camera Path")
+            return False
+        return has_capture(cls, context) and has_edit(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
+
+
+CLASSES = (INSTRUCT_NERF_OT_import_mesh, INSTRUCT_NERF_OT_render_to_sequencer)

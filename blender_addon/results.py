@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What comes back into Blender: the mesh, the frames, a camera path; and a Blender scene photographed as a capture.
+
+Like :mod:`jobs`: functions that return at once and raise ``ValueError`` or ``RuntimeError`` with a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+
+from . import session, wire
+from .conversion import Camera
+from .jobs import keep_edit, open_capture, ready
+from .project import default_workspace, edit_of, project_of, root_of, scene_of, undo_step, workspace_of
+from .scene import cameras, flight, mesh, photograph, strips
+
+
+def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
+    """Have the mesh of an edit (of the unedited scene for an empty id) made, and import it under the root."""
+    workspace = ready(scene)
+    params: dict[str, object] = {"workspace": workspace}
+    if edit:
+        params["edit"] = edit
+    if resolution:
+        params["resolution"] = resolution
+
+    def made(result: object) -> None:
+        path = wire.parse_path(result, "mesh")
+        found = scene_of(workspace)
+        root = root_of(found) if found else None
+        if found is None or root is None:
+            return
+        name = f"{Path(workspace).name} {'edited' if edit else 'before'}"
+        windows = bpy.context.window_manager.windows
+        try:
+            if bpy.context.window is None and len(windows):
+                with bpy.context.temp_override(window=windows[0]):
+                    mesh.import_ply(root, path, name, edit)
+            else:
+                mesh.import_ply(root, path, name, edit)
+        except (ValueError, RuntimeError) as error:
+            session.notice("results", str(error).strip())
+            return
+        project = project_of(found)
+        known = next((e for e in project.edits if e.id == edit), None) if project else None
+        if known is not None:
+            keep_edit(workspace, replace(known, mesh=path))
+        undo_step("Import Mesh")
+
+    session.run_job(wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace)
+
+
+def render_to_sequencer(scene: bpy.types.Scene) -> None:
+    """Render the scene camera's animation from the NeRF before and after the edit, lay both into the sequencer, and
+    set the scene so that Render Animation writes the film."""
+    workspace, edit = ready(scene), edit_of(scene)
+    if edit is None:
+        raise ValueError("There is no edit to render yet.")
+    if scene.frame_end < scene.frame_start:
+        raise ValueError("The scene's frame range is empty.")
+    strips.even_size(scene)
+    first, last = scene.frame_start, scene.frame_end
+    sampled: list[Camera] = []
+    name = re.sub(r"[^\w-]+", "_", scene.name) or "film"
+    show = scene.instruct_nerf.film
+
+    def ask() -> None:
+        params = {
+            "workspace": workspace, "edit": edit.id, "name": name, "first_frame": first,
+            "cameras": [wire.camera_object(camera) for camera in sampled],
+        }  # fmt: skip
+        session.run_job(
+            wire.OUTPUT_FRAMES, params, rendered, panel="results", title="Rendering frames", workspace=workspace
+        )
+
+    def rendered(result: object) -> None:
+        before, after = wire.parse_images(result, "before", "after")
+        found = scene_of(workspace)
+        if found is None:
+            return
+        try:
+            strips.add_frames(found, before, after, first, show)
+        except ValueError as error:
+            session.notice("results", str(error))
+            return
+        film = f"{found.instruct_nerf.workspace.rstrip('/')}/{name}.mp4"
+        strips.film_settings(found, first, last, film)
+        undo_step("Render to Sequencer")
+
+    steps = flight.sample(scene.name, workspace, range(first, last + 1), sampled)
+    session.run_task("Reading the camera's animation", "results", steps, ask)
+
+
+def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Object:
+    """Animate a camera through the chosen views (all, where none is chosen)."""
+    root = root_of(scene)
+    if root is None:
+        raise ValueError("Open a capture first.")
+    views = cameras.cameras_of(root)
+    chosen = [camera for camera in views if camera.get(cameras.CHOSEN)] or views
+    return flight.fly_through(scene, root, chosen, first, last)
+
+
+def photograph_scene(scene: bpy.types.Scene, objects: list[bpy.types.Object], dome: photograph.Dome) -> None:
+    """Photograph objects (everything, for an empty list) from a dome and open the pictures as a capture.
+
+    The capture frame is Blender's world, so that what comes back lies on what was photographed.
+    """
+    centre, radius = photograph.bounds(objects or list(scene.objects))
+    settings = scene.instruct_nerf
+    name = scene.name
+    if not settings.workspace:
+        settings.workspace = default_workspace(bpy.data.filepath or f"{bpy.app.tempdir}{scene.name}/untitled")
+    folder = Path(workspace_of(scene)) / "source"
+    settings.source = str(folder.resolve())
+
+    def photographed() -> None:
+        found = bpy.data.scenes.get(name)
+        if found is not None:
+            open_capture(found, str(folder), stand_upright=False)
+
+    steps = photograph.photograph(name, centre, radius, dome, folder)
+    session.run_task("Photographing the scene", "capture", steps, photographed)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The capture in the scene: one root Empty, one camera a view under it, all in one collection.
+
+Nothing here is kept between two calls. The root is found by its custom property ``instruct_nerf_workspace``, a
+camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as the artist likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import bpy
+from mathutils import Matrix
+
+from .. import conversion
+from ..conversion import BlenderCamera, Camera, Vector
+
+WORKSPACE = "instruct_nerf_workspace"
+VIEW = "instruct_nerf_view"
+CHOSEN = "instruct_nerf_chosen"
+SIZE = "instruct_nerf_size"  # width, height in pixels
+ASPECT = "instruct_nerf_pixel_aspect"  # x, y
+DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius
+
+
+def absolute(workspace: str) -> str:
+    """A workspace as an absolute path without a trailing separator, so that two spellings compare equal."""
+    return str(Path(bpy.path.abspath(workspace)).resolve()) if workspace else ""
+
+
+def root_of(scene: bpy.types.Scene, workspace: str) -> bpy.types.Object | None:
+    """The capture root of a workspace in a scene, or None."""
+    wanted = absolute(workspace)
+    for item in scene.objects:
+        if item.type == "EMPTY" and WORKSPACE in item and absolute(str(item[WORKSPACE])) == wanted:
+            return item
+    return None
+
+
+def cameras_of(root: bpy.types.Object) -> list[bpy.types.Object]:
+    """The capture's cameras under a root, in the order of their names."""
+    found = [item for item in root.children if item.type == "CAMERA" and VIEW in item]
+    return sorted(found, key=lambda item: str(item[VIEW]))
+
+
+def camera_of(root: bpy.types.Object, view: str) -> bpy.types.Object | None:
+    """The camera of one view, or None."""
+    return next((item for item in root.children if item.get(VIEW) == view and item.type == "CAMERA"), None)
+
+
+def is_view(item: bpy.types.Object | None) -> bool:
+    """Whether an object is a capture's camera."""
+    return item is not None and item.type == "CAMERA" and VIEW in item and item.parent is not None
+
+
+def pose_of(camera: bpy.types.Object) -> conversion.Matrix:
+    """The pose in the capture frame of a camera directly under its root."""
+    return conversion.capture_pose_from_world(conversion.IDENTITY, conversion.matrix_from_rows(camera.matrix_local))
+
+
+def build(
+    scene: bpy.types.Scene,
+    name: str,
+    workspace: str,
+    views: Sequence[tuple[str, Camera]],
+    up: Vector,
+    centre: Vector,
+    radius: float,
+    *,
+    stand_upright: bool = True,
+) -> bpy.types.Object:
+    """Put a capture into a scene and return its root.
+
+    A root that the workspace already has keeps its transform, and the choice of views is kept by name; its cameras
+    are made anew. ``stand_upright`` places a new root by the capture's own up and centre, otherwise the capture
+    frame is Blender's world (as for a photographed Blender scene).
+    """
+    old = root_of(scene, workspace)
+    chosen = set(chosen_views(old)) if old is not None else set()
+    if old is not None:
+        root = old
+        _remove(cameras_of(root))
+    else:
+        root = bpy.data.objects.new(name, None)
+        root.empty_display_type = "ARROWS"
+        root[WORKSPACE] = workspace
+        matrix = conversion.world_from_capture(up, centre, radius) if stand_upright else conversion.IDENTITY
+        root.matrix_world = Matrix(matrix)
+    collection = _collection(scene, root, name)
+    scale = sum(root.matrix_world.to_scale()) / 3.0
+    root.empty_display_size = 0.25 * radius
+    for view, camera in views:
+        item = _camera(view, camera, radius * scale)
+        item.parent = root
+        item.matrix_basis = Matrix(camera.pose)
+        if view in chosen:
+            item[CHOSEN] = True
+        collection.objects.link(item)
+    return root
+
+
+def _collection(scene: bpy.types.Scene, root: bpy.types.Object, name: str) -> bpy.types.Collection:
+    if root.users_collection:
+        return root.users_collection[0]
+    collection = bpy.data.collections.new(name)
+    scene.collection.children.link(collection)
+    collection.objects.link(root)
+    return collection
+
+
+def _camera(view: str, camera: Camera, reach: float) -> bpy.types.Object:
+    """One camera; ``reach`` is the capture's radius in Blender's units."""
+    settings = conversion.blender_from_intrinsics(camera.intrinsics)
+    data = bpy.data.cameras.new(view)
+    data.sensor_fit = settings.sensor_fit
+    data.sensor_width, data.sensor_height = settings.sensor_width, settings.sensor_height
+    data.lens = settings.lens
+    data.shift_x, data.shift_y = settings.shift_x, settings.shift_y
+    data.clip_start, data.clip_end = 0.005 * reach, 100.0 * reach
+    data.display_size = DISPLAY * reach
+    data.show_background_images = True
+    item = bpy.data.objects.new(view, data)
+    item[VIEW] = view
+    item[SIZE] = [settings.resolution_x, settings.resolution_y]
+    item[ASPECT] = [settings.pixel_aspect_x, settings.pixel_aspect_y]
+    return item
+
+
+def _remove(items: Iterable[bpy.types.Object]) -> None:
+    data = [item.data for item in items]
+    bpy.data.batch_remove([*items, *data])
+
+
+def remove(scene: bpy.types.Scene, workspace: str) -> None:
+    """Take a capture's cameras, root and mesh out of a scene."""
+    root = root_of(scene, workspace)
+    if root is not None:
+        collections = list(root.users_collection)
+        bpy.data.batch_remove([*root.children_recursive, root])
+        for collection in collections:
+            if not collection.all_objects and collection is not scene.collection:
+                bpy.data.collections.remove(collection)
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------
+
+
+def chosen_views(root: bpy.types.Object) -> list[str]:
+    """Names of the chosen views; empty means all."""
+    return [str(item[VIEW]) for item in cameras_of(root) if item.get(CHOSEN)]
+
+
+def choose(root: bpy.types.Object, names: Iterable[str]) -> int:
+    """Choose exactly these views; how many there were. Chosen cameras are drawn larger."""
+    wanted, count = set(names), 0
+    for item in cameras_of(root):
+        chosen = item[VIEW] in wanted
+        size = item.data.display_size / (1.6 if item.get(CHOSEN) else 1.0)
+        item.data.display_size = size * (1.6 if chosen else 1.0)
+        if chosen:
+            item[CHOSEN] = True
+            count += 1
+        elif CHOSEN in item:
+            del item[CHOSEN]
+    return count
+
+
+# -- looking through ---------------------------------------------------------------------------------------------
+
+
+def look_through(scene: bpy.types.Scene, camera: bpy.types.Object) -> None:
+    """Make a capture's camera the scene's, with its resolution and pixel aspect: Blender keeps those by scene, so a
+    camera alone does not show what the picture shows."""
+    scene.camera = camera
+    width, height = (int(v) for v in camera[SIZE])
+    aspect_x, aspect_y = (float(v) for v in camera[ASPECT])
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
+    render.pixel_aspect_x, render.pixel_aspect_y = aspect_x, aspect_y
+
+
+def intrinsics_of(scene: bpy.types.Scene, data: bpy.types.Camera) -> conversion.Intrinsics:
+    """The pinhole camera that Blender renders with at the scene's size.
+
+    Raises ``ValueError`` for cameras that are no pinholes.
+    """
+    if data.type != "PERSP":
+        raise ValueError(f"The camera “{data.name}” is not a perspective camera; set its type to Perspective.")
+    render = scene.render
+    share = render.resolution_percentage / 100.0
+    return conversion.intrinsics_from_blender(
+        BlenderCamera(
+            data.lens, data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y,
+            max(1, int(render.resolution_x * share)), max(1, int(render.resolution_y * share)),
+            render.pixel_aspect_x, render.pixel_aspect_y,
+        )
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scene camera's animation as poses, and a simple camera animation along chosen views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import bpy
+from mathutils import Matrix
+
+from .. import conversion, trajectories
+from ..conversion import Camera
+from .cameras import ASPECT, SIZE, intrinsics_of, pose_of, root_of
+
+PATH = "instruct_nerf_path"
+
+
+def sample(scene_name: str, workspace: str, frames: Sequence[int], into: list[Camera]) -> Iterator[float]:
+    """Append the scene camera of each frame to ``into``: pose in the capture frame, as rendered.
+
+    A generator that moves the scene to one frame a step (markers that switch cameras are honoured) and yields the
+    fraction done; frame and camera are put back at the end, however it ends. Raises ``ValueError`` with a sentence.
+    """
+    start = _scene(scene_name)
+    frame_then, subframe_then = start.frame_current, start.frame_subframe
+    camera_then = start.camera.name if start.camera else ""
+    try:
+        for count, frame in enumerate(frames, 1):
+            scene = _scene(scene_name)
+            scene.frame_set(frame)
+            into.append(_camera_now(scene, workspace))
+            yield count / len(frames)
+    finally:
+        scene = bpy.data.scenes.get(scene_name)
+        if scene is not None:
+            scene.frame_set(frame_then, subframe=subframe_then)
+            if camera_then in scene.objects:
+                scene.camera = scene.objects[camera_then]
+
+
+def _scene(name: str) -> bpy.types.Scene:
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        raise ValueError(f"The scene “{name}” is gone.")
+    return scene
+
+
+def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
+    root = root_of(scene, workspace)
+    if root is None:
+        raise ValueError("The capture is not in this scene; open it again.")
+    if scene.camera is None or scene.camera.type != "CAMERA":
+        raise ValueError("The scene has no camera; set one, or make a Camera Path.")
+    graph = bpy.context.evaluated_depsgraph_get() if bpy.context.scene == scene else scene.view_layers[0].depsgraph
+    camera, base = scene.camera.evaluated_get(graph), root.evaluated_get(graph)
+    pose = conversion.capture_pose_from_world(
+        conversion.matrix_from_rows(base.matrix_world), conversion.matrix_from_rows(camera.matrix_world)
+    )
+    return Camera(pose, intrinsics_of(scene, camera.data))
+
+
+def fly_through(
+    scene: bpy.types.Scene, root: bpy.types.Object, cameras: Sequence[bpy.types.Object], first: int, last: int
+) -> bpy.types.Object:
+    """Animate a new camera under the root through the given views, nearest neighbour by nearest neighbour, and make
+    it the scene's; an older path goes. Raises ``ValueError`` for fewer than two views or too few frames."""
+    if len(cameras) < 2:
+        raise ValueError("A camera path needs at least two chosen views.")
+    poses = [pose_of(camera) for camera in cameras]
+    order = trajectories.order_of_path([conversion.column(pose, 3) for pose in poses])
+    times = trajectories.times_of_path([conversion.column(poses[i], 3) for i in order], first, last)
+    for old in [item for item in root.children if PATH in item]:
+        data = old.data
+        bpy.data.batch_remove([old, data])
+    item = _path_camera(scene, cameras[order[0]])
+    root.users_collection[0].objects.link(item)
+    item.parent = root
+    previous = None
+    for index, frame in zip(order, times, strict=True):
+        position, turn, _scale = Matrix(poses[index]).decompose()
+        if previous is not None:
+            turn.make_compatible(previous)  # the short way round
+        previous = turn
+        item.location, item.rotation_quaternion = position, turn
+        item.keyframe_insert("location", frame=frame)
+        item.keyframe_insert("rotation_quaternion", frame=frame)
+    scene.frame_start, scene.frame_end = first, last
+    scene.camera = item
+    return item
+
+
+def _path_camera(scene: bpy.types.Scene, like: bpy.types.Object) -> bpy.types.Object:
+    """A camera with a view's lens but a centred principal point, and the scene at that view's size."""
+    data = bpy.data.cameras.new("Camera Path")
+    for name in ("lens", "sensor_fit", "sensor_width", "sensor_height", "clip_start", "clip_end", "display_size"):
+        setattr(data, name, getattr(like.data, name))
+    item = bpy.data.objects.new("Camera Path", data)
+    item[PATH] = True
+    item.rotation_mode = "QUATERNION"
+    render = scene.render
+    render.resolution_x, render.resolution_y = (int(v) for v in like[SIZE])
+    render.resolution_percentage = 100
+    render.pixel_aspect_x, render.pixel_aspect_y = (float(v) for v in like[ASPECT])
+    return item

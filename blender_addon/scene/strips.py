@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rendered frames as image strips, and scene settings with which Blender's own Render Animation writes a film.
+
+The names of Blender's sequencer changed between 4.2 and 5.x; every difference is dealt with here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+STRIP = "instruct_nerf"
+BEFORE_NAME, AFTER_NAME = "NeRF before", "NeRF after"
+
+
+def strips_of(scene: bpy.types.Scene) -> Any:
+    """The scene's strips, made where there are none (``sequences`` before 4.4, ``strips`` since)."""
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def even_size(scene: bpy.types.Scene) -> tuple[int, int]:
+    """Give the scene an even width and height at 100 %, as films need it, and return them."""
+    render = scene.render
+    share = render.resolution_percentage / 100.0
+    width, height = (max(2, int(side * share)) for side in (render.resolution_x, render.resolution_y))
+    width, height = max(4, width + width % 2), max(4, height + height % 2)
+    if (width, height) != (render.resolution_x, render.resolution_y) or share != 1.0:
+        render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
+    return width, height
+
+
+def add_frames(
+    scene: bpy.types.Scene, before: Sequence[str], after: Sequence[str], first: int, show: str
+) -> tuple[Any, Any]:
+    """Lay the original frames on a lower and the edited ones on an upper channel from frame ``first`` on.
+
+    ``show`` is ``EDITED`` (the edit covers the original), ``SPLIT`` (left half original, right half edited) or
+    ``WIPE`` (the edit is drawn over the original from left to right). Strips of an earlier run are replaced, others
+    left alone. Raises ``ValueError`` where the frames are not one folder's, or are missing.
+    """
+    for paths in (before, after):
+        if not paths:
+            raise ValueError("The engine rendered no frames.")
+        if len({str(Path(p).parent) for p in paths}) > 1:
+            raise ValueError("The frames of one strip do not lie in one folder.")
+        missing = [p for p in paths if not Path(p).is_file()]
+        if missing:
+            raise ValueError(f"{len(missing)} frames are missing, such as {missing[0]}.")
+    strips = strips_of(scene)
+    for old in [s for s in strips if s.get(STRIP)]:
+        strips.remove(old)
+    channel = _free_channel(strips, first, first + len(before))
+    lower = _add(strips, BEFORE_NAME, before, channel, first)
+    upper = _add(strips, AFTER_NAME, after, channel + 1, first)
+    width = scene.render.resolution_x
+    if show == "SPLIT":
+        upper.crop.min_x = width // 2
+    elif show == "WIPE":
+        _wipe(upper, first, first + len(after) - 1, _width_of(upper, width))
+    return lower, upper
+
+
+def _free_channel(strips: Any, first: int, end: int) -> int:
+    """The lowest channel that, with the one above it, holds nothing between two frames."""
+    taken = {s.channel for s in strips if s.frame_final_start < end and s.frame_final_end > first}
+    return next(c for c in range(1, 127) if c not in taken and c + 1 not in taken)
+
+
+def _add(strips: Any, name: str, paths: Sequence[str], channel: int, first: int) -> Any:
+    folder = Path(paths[0]).parent
+    strip = strips.new_image(name=name, filepath=str(paths[0]), channel=channel, frame_start=first, fit_method="FIT")
+    for path in paths[1:]:
+        strip.elements.append(Path(path).name)
+    # Appending pictures does not lengthen the strip in every version.
+    if strip.frame_final_duration != len(paths):
+        strip.frame_final_duration = len(paths)
+    strip.directory = str(folder)
+    strip.blend_type = "ALPHA_OVER"
+    strip[STRIP] = name
+    return strip
+
+
+def _width_of(strip: Any, fallback: int) -> int:
+    return strip.elements[0].orig_width or fallback
+
+
+def _wipe(strip: Any, first: int, last: int, width: int) -> None:
+    """Uncover a strip from left to right, with a still sixth of the film at either end."""
+    rest = (last - first) // 6
+    for frame, hidden in ((first + rest, width), (last - rest, 0)):
+        strip.crop.max_x = hidden
+        strip.crop.keyframe_insert("max_x", frame=frame)
+
+
+def film_settings(scene: bpy.types.Scene, first: int, last: int, path: str) -> None:
+    """Set the scene so that Render Animation writes frames ``first``–``last`` as an H.264 MP4 at ``path``.
+
+    The view transform becomes Standard: the frames are finished pictures, and Blender's filmic default would grade
+    them a second time.
+    """
+    render = scene.render
+    scene.frame_start, scene.frame_end = first, last
+    render.use_sequencer = True
+    render.use_compositing = False
+    render.filepath = path
+    render.use_file_extension = True
+    settings = render.image_settings
+    if hasattr(settings, "media_type"):  # from 5.0 on, films are a kind of media of their own
+        settings.media_type = "VIDEO"
+    settings.file_format = "FFMPEG"
+    settings.color_mode = "RGB"
+    film = render.ffmpeg
+    film.format, film.codec = "MPEG4", "H264"
+    film.constant_rate_factor, film.ffmpeg_preset = "HIGH", "GOOD"
+    film.audio_codec = "NONE"
+    scene.view_settings.view_transform = "Standard"
+    scene.view_settings.look = "None"
+    scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
+    for workspace in bpy.data.workspaces:  # from 5.0 on, a workspace says which scene its sequencers show
+        if hasattr(workspace, "sequencer_scene") and workspace.sequencer_scene is None:
+            workspace.sequencer_scene = scene

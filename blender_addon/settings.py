@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the artist sets: properties of a scene, saved in the .blend file, and the add-on's preferences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+
+from . import project, session, wire
+
+Items = list[tuple[str, str, str, int]]
+
+SHOWN = (
+    (wire.VIEW_IMAGE, "Photo", "The captured photo"),
+    (wire.VIEW_BEFORE, "Before", "The unedited NeRF, seen from this camera"),
+    (wire.VIEW_EDITED, "2D Edit", "The photo as the image editor last edited it, which the NeRF learns from"),
+    (wire.VIEW_AFTER, "After", "The edited NeRF, seen from this camera"),
+)
+
+_kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; somebody must
+
+
+def _presets(_self: object, _context: object) -> Items:
+    info = session.get().info
+    found = [(p.name, p.label or p.name, p.description, i) for i, p in enumerate(info.presets)] if info else []
+    return _keep("preset", found, "Known once the engine runs")
+
+
+def _devices(_self: object, _context: object) -> Items:
+    info = session.get().info
+    found: Items = [("", "Best Found", "The engine takes the fastest device", 0)]
+    for index, device in enumerate(info.devices if info else (), 1):
+        free = f" ({device.free_bytes / 2**30:.0f} GB free)" if device.free_bytes else ""
+        found.append((device.name, (device.label or device.name) + free, device.name, index))
+    return _keep("device", found, "")
+
+
+def _editors(_self: object, _context: object) -> Items:
+    info = session.get().info
+    found = []
+    for index, editor in enumerate(info.editors if info else ()):
+        label = (editor.label or editor.name) + ("" if editor.available else " (not available)")
+        found.append((editor.name, label, editor.reason or editor.name, index))
+    return _keep("editor", found, "Known once the engine runs")
+
+
+def _keep(name: str, items: Items, without: str) -> Items:
+    # Blender has trouble with an empty identifier among others, so "" is spelled out.
+    items = [(i[0] or "AUTO", *i[1:]) for i in items] or [("AUTO", "Engine's Choice", without, 0)]  # type: ignore[misc]
+    _kept[name] = items
+    return items
+
+
+def _getter(name: str, items: Callable[[object, object], Items]) -> Callable[[Any], int]:
+    """The index among the items that the engine offers now of the name that the scene holds."""
+
+    def get(self: Any) -> int:
+        scene = self.id_data
+        wanted = {"preset": lambda: project.preset_name(scene), "editor": lambda: _editor_name(scene)}.get(
+            name, lambda: getattr(self, name)
+        )()
+        return next((i[3] for i in items(self, None) if i[0] == wanted), 0)
+
+    return get
+
+
+def _editor_name(scene: bpy.types.Scene) -> str:
+    editor = project.editor_of(scene)
+    return editor.name if editor else ""
+
+
+def _setter(name: str, items: Callable[[object, object], Items]) -> Callable[[Any, int], None]:
+    def put(self: Any, index: int) -> None:
+        chosen = next((i[0] for i in items(self, None) if i[3] == index), "AUTO")
+        setattr(self, name, "" if chosen == "AUTO" else chosen)
+
+    return put
+
+
+def _pictures_changed(self: Any, _context: object) -> None:
+    project.apply_pictures(self.id_data)
+
+
+class InstructNerfSettings(bpy.types.PropertyGroup):
+    """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
+    between two sessions, and an enumeration's numbers would then point at something else."""
+
+    source: StringProperty(name="Capture", description="The folder or file that was opened")
+    workspace: StringProperty(
+        name="Workspace",
+        description="Folder of this project: pictures, NeRF, edits and results",
+        subtype="DIR_PATH",
+    )
+    long_side: IntProperty(
+        name="Picture Size",
+        description="Long side of the pictures that are worked on, in pixels; 0: what the preset says",
+        min=0, max=8192, subtype="PIXEL",
+    )  # fmt: skip
+    instruction: StringProperty(
+        name="Instruction", description="What the scene shall become, such as “turn him into Albert Einstein”"
+    )
+    use_guidance: BoolProperty(
+        name="Guidance", description="Set how closely the edit follows the text and keeps to the photo"
+    )
+    text_guidance: FloatProperty(
+        name="Text", description="How strongly the instruction acts; more: a stronger edit", default=7.5,
+        min=0.0, max=30.0, soft_min=1.0, soft_max=15.0, step=50, precision=1,
+    )  # fmt: skip
+    image_guidance: FloatProperty(
+        name="Photo", description="How closely the edit keeps to the photo; more: a weaker edit", default=1.5,
+        min=0.0, max=10.0, soft_min=1.0, soft_max=3.0, step=10, precision=2,
+    )  # fmt: skip
+    seed: IntProperty(name="Seed", description="The same seed and settings make the same edit", min=0, default=0)
+    steps: IntProperty(
+        name="Steps", description="Training steps of the edit; 0: what the preset says", min=0, max=1_000_000
+    )
+    preset: StringProperty(options={"HIDDEN"})
+    preset_choice: EnumProperty(
+        name="Preset", description="How long and how finely to work", items=_presets,
+        get=_getter("preset", _presets), set=_setter("preset", _presets),
+    )  # fmt: skip
+    device: StringProperty(options={"HIDDEN"})
+    device_choice: EnumProperty(
+        name="Device", description="What computes", items=_devices,
+        get=_getter("device", _devices), set=_setter("device", _devices),
+    )  # fmt: skip
+    editor: StringProperty(options={"HIDDEN"})
+    editor_choice: EnumProperty(
+        name="Editor", description="The model that edits pictures", items=_editors,
+        get=_getter("editor", _editors), set=_setter("editor", _editors),
+    )  # fmt: skip
+    edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
+    shown: EnumProperty(
+        name="Shown", description="The picture behind each camera", items=SHOWN, update=_pictures_changed
+    )
+    opacity: FloatProperty(
+        name="Opacity", description="Opacity of the pictures behind the cameras", default=1.0, min=0.0, max=1.0,
+        subtype="FACTOR", update=_pictures_changed,
+    )  # fmt: skip
+    in_front: BoolProperty(
+        name="In Front", description="Draw the pictures over the mesh and everything else", default=True,
+        update=_pictures_changed,
+    )  # fmt: skip
+    film: EnumProperty(
+        name="Film",
+        description="What the film shows",
+        items=(
+            ("EDITED", "Edited", "The edited scene alone; the original lies below it, hidden"),
+            ("WIPE", "Wipe", "The edit is drawn over the original from left to right"),
+            ("SPLIT", "Split", "The original at the left, the edit at the right"),
+        ),
+    )
+
+
+class InstructNerfPreferences(bpy.types.AddonPreferences):
+    """Settings of this Blender."""
+
+    bl_idname = __package__
+
+    engine_python: StringProperty(
+        name="Engine's Python",
+        description="An existing Python environment that has the engine; empty: the one that Install makes",
+        subtype="FILE_PATH",
+    )
+    base_python: StringProperty(
+        name="Python to Install With",
+        description="A Python 3.11 or 3.12 to make the engine's environment with; empty: one is looked for",
+        subtype="FILE_PATH",
+    )
+    package_index: StringProperty(
+        name="Extra Package Index",
+        description="Address of a further package index, where PyTorch for your GPU has one",
+    )
+    workspaces: StringProperty(
+        name="Projects of Unsaved Files",
+        description="Folder for the workspaces of files that are not saved yet; empty: the extension's own folder",
+        subtype="DIR_PATH",
+    )
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """Draw the preferences."""
+        layout = self.layout
+        layout.use_property_split = True
+        for name in ("engine_python", "base_python", "package_index", "workspaces"):
+            layout.prop(self, name)
+
+
+CLASSES = (InstructNerfSettings, InstructNerfPreferences)
+
+
+def register() -> None:
+    """Register the properties."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.types.Scene.instruct_nerf = PointerProperty(type=InstructNerfSettings)
+
+
+def unregister() -> None:
+    """Take the properties away; what scenes hold stays in their files."""
+    del bpy.types.Scene.instruct_nerf
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

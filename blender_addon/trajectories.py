@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where cameras stand: domes to photograph from, paths through views, and whether views hold a scene. Free of bpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+from .conversion import Matrix, Vector, add, column, cross, dot, length, matrix_from_columns, normalized
+
+NARROW = 20.0  # degrees: views that differ by less show too little of a scene's depth
+FAR = 35.0  # degrees: a side this far from every chosen view is not seen by any of them
+UNSEEN_SHARE = 0.25  # share of the capture that may be unseen before the artist is told
+
+
+def looking_at(position: Vector, target: Vector, up: Vector = (0.0, 0.0, 1.0)) -> Matrix:
+    """A camera to world pose (OpenGL axes) at ``position`` that looks at ``target`` with ``up`` upward.
+
+    Raises ``ValueError`` where the position is the target. Straight up and down, some upward side is chosen.
+    """
+    back = normalized(add(position, target, -1.0))
+    right = cross(up, back)
+    if length(right) < 1e-6 * max(1.0, length(up)):
+        right = cross((0.0, 1.0, 0.0) if abs(back[1]) < 0.9 else (1.0, 0.0, 0.0), back)
+    right = normalized(right)
+    return matrix_from_columns(right, cross(back, right), back, position)
+
+
+def dome(count: int, centre: Vector, radius: float, lowest: float, highest: float) -> list[Matrix]:
+    """``count`` poses that look at ``centre`` from a dome of ``radius`` between two elevations in degrees.
+
+    They follow a Fibonacci spiral: even in area, and neighbours in the list are never neighbours on the dome, so
+    that holding out every eighth leaves no hole.
+    """
+    low, high = math.sin(math.radians(lowest)), math.sin(math.radians(highest))
+    golden = math.pi * (3.0 - math.sqrt(5.0))
+    poses = []
+    for index in range(count):
+        z = low + (high - low) * (index + 0.5) / count
+        ring = math.sqrt(max(0.0, 1.0 - z * z))
+        offset = (ring * math.cos(golden * index), ring * math.sin(golden * index), z)
+        poses.append(looking_at(add(centre, offset, radius), centre))
+    return poses
+
+
+def order_of_path(points: Sequence[Vector]) -> list[int]:
+    """The points' indices along a short open path: from the point farthest from their middle to each time the
+    nearest one left, then untangled (2-opt), so that a camera does not fly back and forth."""
+    count = len(points)
+    if count < 3:
+        return list(range(count))
+    middle = (sum(p[0] for p in points) / count, sum(p[1] for p in points) / count, sum(p[2] for p in points) / count)
+
+    def distance(a: int, b: int) -> float:
+        return length(add(points[a], points[b], -1.0))
+
+    order = [max(range(count), key=lambda i: length(add(points[i], middle, -1.0)))]
+    left = set(range(count)) - {order[0]}
+    while left:
+        nearest = min(left, key=lambda i: distance(order[-1], i))
+        order.append(nearest)
+        left.remove(nearest)
+    for _ in range(20 if count <= 200 else 0):  # 2-opt is quadratic; long paths stay as the neighbours gave them
+        if not _untangle(order, distance):
+            break
+    return order
+
+
+def _untangle(order: list[int], distance: Callable[[int, int], float]) -> bool:
+    """Reverse stretches of the path wherever that shortens it; whether anything was reversed."""
+    better = False
+    for i in range(len(order) - 1):
+        for j in range(i + 2, len(order)):
+            old = distance(order[i], order[i + 1]) + (distance(order[j], order[j + 1]) if j + 1 < len(order) else 0.0)
+            new = distance(order[i], order[j]) + (distance(order[i + 1], order[j + 1]) if j + 1 < len(order) else 0.0)
+            if new < old - 1e-9:
+                order[i + 1 : j + 1] = reversed(order[i + 1 : j + 1])
+                better = True
+    return better
+
+
+def times_of_path(points: Sequence[Vector], first: int, last: int) -> list[int]:
+    """Whole frames from ``first`` to ``last``, one a point, at even speed along the points and strictly rising.
+
+    Raises ``ValueError`` where there are fewer frames than points.
+    """
+    count = len(points)
+    if last - first + 1 < count:
+        raise ValueError(f"{count} views need at least {count} frames; make the path longer.")
+    travelled = [0.0]
+    for a, b in pairwise(points):
+        travelled.append(travelled[-1] + length(add(b, a, -1.0)))
+    total = travelled[-1] or 1.0
+    frames = [first + round(t / total * (last - first)) for t in travelled]
+    for index in range(1, count):  # points that almost coincide still get a frame of their own
+        frames[index] = max(frames[index], frames[index - 1] + 1)
+    for index in range(count - 1, -1, -1):
+        frames[index] = min(frames[index], last - (count - 1 - index))
+    return frames
+
+
+def _angle(a: Vector, b: Vector) -> float:
+    return math.degrees(math.acos(max(-1.0, min(1.0, dot(a, b)))))
+
+
+def warnings_of_choice(
+    chosen: Sequence[Matrix], everything: Sequence[Matrix], centre: Vector, min_views: int
+) -> tuple[str, ...]:
+    """Sentences on why the chosen views may not hold the scene together; none where they do.
+
+    Looked at: how many there are, how widely they spread as seen from ``centre``, and how much of the capture's
+    directions none of them comes near. All in the capture frame.
+    """
+    return _warnings(tuple(map(_position, chosen)), tuple(map(_position, everything)), centre, min_views)
+
+
+def _position(pose: Matrix) -> Vector:
+    return column(pose, 3)
+
+
+@lru_cache(maxsize=8)  # panels ask at every redraw
+def _warnings(
+    chosen: tuple[Vector, ...], everything: tuple[Vector, ...], centre: Vector, min_views: int
+) -> tuple[str, ...]:
+    found = []
+    if len(chosen) < min_views:
+        found.append(
+            f"{len(chosen)} chosen, at least {min_views} wanted: with so few views the scene may fall apart "
+            "between them."
+        )
+    directions = [d for d in (_direction(p, centre) for p in chosen) if d is not None]
+    others = [d for d in (_direction(p, centre) for p in everything) if d is not None]
+    stride = max(1, len(others) // 300)
+    others = others[::stride]
+    if directions and others:
+        spread = max(_angle(a, b) for a in directions[:: max(1, len(directions) // 300)] for b in directions)
+        if spread < NARROW:
+            found.append(f"The chosen views lie within {spread:.0f}°: too alike to tell near from far.")
+        unseen = sum(min(_angle(a, b) for b in directions) > FAR for a in others) / len(others)
+        if unseen > UNSEEN_SHARE:
+            found.append(
+                f"No chosen view comes near {100 * unseen:.0f} % of the capture's directions: "
+                "the scene will be empty or torn there."
+            )
+    return tuple(found)
+
+
+def _direction(point: Vector, centre: Vector) -> Vector | None:
+    offset = add(point, centre, -1.0)
+    return None if length(offset) < 1e-9 else normalized(offset)

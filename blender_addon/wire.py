@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words spoken with the engine, written once, and the checks on what it answers (docs/protocol.md).
+
+The engine is another process: whatever it sends is checked here before anything else sees it. Every ``parse_…``
+function takes a decoded JSON value and returns a frozen dataclass, or raises :class:`WireError` with a sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from .conversion import Camera, Intrinsics, Vector, matrix_from_row_major
+
+PROTOCOL: Final = 1
+
+INITIALIZE: Final = "initialize"
+CAPTURE_OPEN: Final = "capture/open"
+CAPTURE_IMAGES: Final = "capture/images"
+WORKSPACE_READ: Final = "workspace/read"
+SCENE_TRAIN: Final = "scene/train"
+EDIT_TRY: Final = "edit/try"
+EDIT_RUN: Final = "edit/run"
+EDIT_RESUME: Final = "edit/resume"
+OUTPUT_MESH: Final = "output/mesh"
+OUTPUT_FRAMES: Final = "output/frames"
+JOB_CANCEL: Final = "job/cancel"
+SHUTDOWN: Final = "shutdown"
+
+JOB_PROGRESS: Final = "job/progress"
+JOB_VIEW: Final = "job/view"
+JOB_LOG: Final = "job/log"
+
+VIEW_IMAGE: Final = "image"
+VIEW_EDITED: Final = "edited"
+VIEW_BEFORE: Final = "before"
+VIEW_AFTER: Final = "after"
+
+CANCELLED: Final = -32800
+INTERNAL: Final = -32603
+# Not on the wire: this side's own code for requests that a dead engine can no longer answer.
+ENGINE_DIED: Final = -1
+
+TEXT_LIMIT: Final = 16_384  # characters of any one string
+LIST_LIMIT: Final = 200_000  # entries of any one list
+
+T = TypeVar("T")
+
+
+class WireError(ValueError):
+    """What the engine sent is not what the protocol says; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request failed: a code, one sentence for the artist, and the field or file at fault, if one is."""
+
+    code: int
+    message: str
+    field: str = ""
+    file: str = ""
+    detail: str = ""  # the end of the engine's log, where the engine died
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of a capture; ``image`` is the pinhole picture's path, which may not be written yet."""
+
+    name: str
+    image: str
+    held_out: bool
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Capture:
+    """An opened capture; ``centre``, ``radius`` and ``up`` are in the capture frame."""
+
+    workspace: str
+    source: str
+    format: str
+    views: tuple[View, ...]
+    left_out: tuple[tuple[str, str], ...]  # name, reason
+    centre: Vector
+    radius: float
+    up: Vector
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainedScene:
+    """The unedited NeRF; measures are None until measured."""
+
+    steps: int
+    of: int
+    finished: bool
+    preset: str
+    measures: Mapping[str, float | str | None]
+    views: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit of the workspace's tree."""
+
+    id: str
+    instruction: str
+    preset: str
+    chosen: tuple[str, ...]
+    steps: int
+    of: int
+    finished: bool
+    images: Mapping[str, str]
+    views: Mapping[str, str]
+    mesh: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a workspace holds."""
+
+    capture: Capture | None
+    scene: TrainedScene | None
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device the engine can run on; sizes in bytes, 0 where unknown."""
+
+    name: str
+    label: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Editor:
+    """An image editor; ``vocabulary`` is empty where any instruction may be given."""
+
+    name: str
+    label: str
+    size: int
+    available: bool
+    reason: str
+    vocabulary: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together."""
+
+    name: str
+    label: str
+    description: str
+    default: bool
+    text_guidance: float
+    image_guidance: float
+    long_side: int
+    min_views: int
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What the engine said of itself at the start."""
+
+    protocol: int
+    version: str
+    devices: tuple[Device, ...]
+    editors: tuple[Editor, ...]
+    presets: tuple[Preset, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job."""
+
+    job: int
+    stage: str
+    label: str
+    step: int
+    of: int
+    fraction: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class ViewWritten:
+    """One ``job/view``: a picture of a view was written."""
+
+    job: int
+    view: str
+    kind: str
+    image: str
+
+
+# -- checks ------------------------------------------------------------------------------------------------------
+
+
+def _map(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise WireError(f"The engine's {what} is not an object.")
+    return value
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > LIST_LIMIT:
+        raise WireError(f"The engine's {what} is not a list of at most {LIST_LIMIT} entries.")
+    return value
+
+
+def _text(data: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = data.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
+        raise WireError(f"The engine's “{key}” is not a text.")
+    return value
+
+
+def _number(data: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = data.get(key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise WireError(f"The engine's “{key}” is not a number.")
+    return float(value)
+
+
+def _whole(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    return int(_number(data, key, None if default is None else float(default)))
+
+
+def _flag(data: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    value = data.get(key, default)
+    if not isinstance(value, bool):
+        raise WireError(f"The engine's “{key}” is neither true nor false.")
+    return value
+
+
+def _numbers(value: object, count: int, what: str) -> tuple[float, ...]:
+    entries = _list(value, what)
+    if len(entries) != count:
+        raise WireError(f"The engine's {what} has {len(entries)} numbers instead of {count}.")
+    return tuple(_number({what: entry}, what) for entry in entries)
+
+
+def _many(data: Mapping[str, Any], key: str, parse: Callable[[object], T]) -> tuple[T, ...]:
+    return tuple(parse(entry) for entry in _list(data.get(key, []), key))
+
+
+def _one_text(value: object) -> str:
+    return _text({"entry": value}, "entry")
+
+
+def _paths(data: Mapping[str, Any], key: str) -> dict[str, str]:
+    value = data.get(key)
+    return {} if value is None else {_one_text(k): _one_text(v) for k, v in _map(value, key).items()}
+
+
+# -- objects -----------------------------------------------------------------------------------------------------
+
+
+def parse_camera(value: object) -> Camera:
+    """A ``camera`` object: camera to world in the capture frame, pixels at the size beside them."""
+    data = _map(value, "camera")
+    width, height = _whole(data, "width"), _whole(data, "height")
+    fx, fy = _number(data, "fx"), _number(data, "fy")
+    if not (0 < width <= 65536 and 0 < height <= 65536 and fx > 0 and fy > 0):
+        raise WireError("The engine sent a camera without a size or focal length.")
+    pose = matrix_from_row_major(_numbers(data.get("pose"), 16, "pose"))
+    return Camera(pose, Intrinsics(width, height, fx, fy, _number(data, "cx"), _number(data, "cy")))
+
+
+def parse_view(value: object) -> View:
+    """A view of a capture."""
+    data = _map(value, "view")
+    return View(_text(data, "name"), _text(data, "image", ""), _flag(data, "held_out"), parse_camera(data))
+
+
+def _left_out(value: object) -> tuple[str, str]:
+    data = _map(value, "left-out view")
+    return _text(data, "name"), _text(data, "reason", "")
+
+
+def parse_capture(value: object) -> Capture:
+    """A ``capture`` object; view names must be unique, for everything else is looked up by them."""
+    data = _map(value, "capture")
+    views = _many(data, "views", parse_view)
+    if len({view.name for view in views}) != len(views):
+        raise WireError("The engine sent two views of the same name.")
+    x, y, z = _numbers(data.get("centre"), 3, "centre")
+    u, v, w = _numbers(data.get("up"), 3, "up")
+    return Capture(
+        workspace=_text(data, "workspace"),
+        source=_text(data, "source"),
+        format=_text(data, "format", ""),
+        views=views,
+        left_out=_many(data, "left_out", _left_out),
+        centre=(x, y, z),
+        radius=_number(data, "radius"),
+        up=(u, v, w),
+        notes=_many(data, "notes", _one_text),
+    )
+
+
+def parse_scene(value: object) -> TrainedScene:
+    """A ``scene`` object."""
+    data = _map(value, "scene")
+    measures: dict[str, float | str | None] = {}
+    for key, entry in _map(data.get("measures") or {}, "measures").items():
+        measures[_one_text(key)] = entry if entry is None or isinstance(entry, str) else _number({key: entry}, key)
+    return TrainedScene(
+        _whole(data, "steps", 0), _whole(data, "of", 0), _flag(data, "finished"), _text(data, "preset", ""),
+        measures, _paths(data, "views"),
+    )  # fmt: skip
+
+
+def parse_edit(value: object) -> Edit:
+    """An ``edit`` object."""
+    data = _map(value, "edit")
+    return Edit(
+        id=_text(data, "id"),
+        instruction=_text(data, "instruction"),
+        preset=_text(data, "preset", ""),
+        chosen=_many(data, "chosen", _one_text) if data.get("chosen") is not None else (),
+        steps=_whole(data, "steps", 0),
+        of=_whole(data, "of", 0),
+        finished=_flag(data, "finished"),
+        images=_paths(data, "images"),
+        views=_paths(data, "views"),
+        mesh=_text(data, "mesh", ""),
+        seconds=_number(data, "seconds", 0.0),
+    )
+
+
+def parse_project(value: object) -> Project:
+    """The result of ``workspace/read``."""
+    data = _map(value, "workspace")
+    capture, scene = data.get("capture"), data.get("scene")
+    return Project(
+        None if capture is None else parse_capture(capture),
+        None if scene is None else parse_scene(scene),
+        _many(data, "edits", parse_edit),
+    )
+
+
+def _device(value: object) -> Device:
+    data = _map(value, "device")
+    return Device(
+        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0)
+    )
+
+
+def _editor(value: object) -> Editor:
+    data = _map(value, "editor")
+    return Editor(
+        _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
+        _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
+    )  # fmt: skip
+
+
+def _preset(value: object) -> Preset:
+    data = _map(value, "preset")
+    return Preset(
+        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
+        _number(data, "text_guidance"), _number(data, "image_guidance"), _whole(data, "long_side", 0),
+        _whole(data, "min_views", 0),
+    )  # fmt: skip
+
+
+def parse_engine(value: object) -> EngineInfo:
+    """The result of ``initialize``."""
+    data = _map(value, "answer to initialize")
+    info = EngineInfo(
+        _whole(data, "protocol"), _text(data, "engine", ""), _many(data, "devices", _device),
+        _many(data, "editors", _editor), _many(data, "presets", _preset),
+    )  # fmt: skip
+    if info.protocol != PROTOCOL:
+        raise WireError(
+            f"The engine speaks protocol {info.protocol}, this add-on {PROTOCOL}: install the engine again."
+        )
+    return info
+
+
+def parse_progress(value: object) -> Progress:
+    """A ``job/progress``; the fraction is clamped to 0–1."""
+    data = _map(value, "progress")
+    left = data.get("seconds_left")
+    return Progress(
+        _whole(data, "job"), _text(data, "stage", ""), _text(data, "label", ""), _whole(data, "step", 0),
+        _whole(data, "of", 0), min(1.0, max(0.0, _number(data, "fraction", 0.0))),
+        None if left is None else max(0.0, _number(data, "seconds_left")),
+    )  # fmt: skip
+
+
+def parse_view_written(value: object) -> ViewWritten:
+    """A ``job/view``."""
+    data = _map(value, "view notice")
+    return ViewWritten(_whole(data, "job"), _text(data, "view"), _text(data, "kind"), _text(data, "image"))
+
+
+def parse_images(value: object, *keys: str) -> tuple[list[str], ...]:
+    """Lists of paths out of a result, one list a key; all lists have the same length."""
+    data = _map(value, "result")
+    lists = tuple(list(_many(data, key, _one_text)) for key in keys)
+    if len({len(entries) for entries in lists}) > 1:
+        raise WireError("The engine sent different numbers of frames before and after.")
+    return lists
+
+
+def parse_path(value: object, key: str) -> str:
+    """One path out of a result."""
+    return _text(_map(value, "result"), key)
+
+
+def parse_failure(value: object) -> Failure:
+    """An ``error`` object; never raises, for an error about an error helps nobody."""
+    if not isinstance(value, dict):
+        return Failure(INTERNAL, "The engine failed without saying why.")
+    code, message, data = value.get("code"), value.get("message"), value.get("data")
+    data = data if isinstance(data, dict) else {}
+    field, file = data.get("field"), data.get("file")
+    return Failure(
+        code if isinstance(code, int) else INTERNAL,
+        message[:TEXT_LIMIT] if isinstance(message, str) and message else "The engine failed without saying why.",
+        field if isinstance(field, str) else "",
+        file if isinstance(file, str) else "",
+    )
+
+
+def camera_object(camera: Camera) -> dict[str, Any]:
+    """A ``camera`` object to send."""
+    k = camera.intrinsics
+    return {
+        "pose": [entry for row in camera.pose for entry in row],
+        "width": k.width, "height": k.height, "fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy,
+    }  # fmt: skip
