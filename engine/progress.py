@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from engine.errors import Cancelled
 from engine.protocol import Progress
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -93,6 +98,26 @@ class Job:
         """Raise Cancelled where the job was asked to stop. Called before every step of anything."""
         if self.cancelled():
             raise Cancelled("The job was cancelled; what it had made is saved.")
+
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """The result of work that cannot be interrupted, such as loading a model, while still answering a cancel: the
+        work is then left to end by itself, its result dropped."""
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while True:
+            self.check()
+            try:
+                return result.result(timeout=0.1)
+            except TimeoutError:
+                if result.done():
+                    raise
 
     def report(self, plan: Plan, stage: Stage, losses: dict[str, float] | None = None) -> None:
         """Tell how far the job is, not more often than ``every``, but always at a stage's end."""

@@ -241,7 +241,7 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    stage: Literal["images", "train", "edit", "views", "try", "mesh", "frames"]
+    stage: Literal["images", "train", "before", "edit", "after", "try", "mesh", "frames"]
     label: str
     step: int
     of: int

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.editors.instruct_pix2pix import Guidance
+from engine.editors.guidance import Guidance
 from engine.errors import BadInput
-from engine.nerf.training import LossConfig, OptimiserConfig
+from engine.nerf.config import LossConfig, OptimiserConfig
 
 
 class EditSettings(msgspec.Struct, frozen=True):

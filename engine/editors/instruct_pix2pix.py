@@ -9,19 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.editors.guidance import Guidance
 from engine.errors import BadInput
-
-
-class Guidance(msgspec.Struct, frozen=True):
-    """How strongly the picture is drawn to the instruction, and to the original."""
-
-    text: float = 7.5
-    image: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -67,8 +60,8 @@ class InstructPix2Pix:
         InstructPix2Pix's."""
         if pipeline.unet.config.in_channels != 2 * pipeline.vae.config.latent_channels:
             raise BadInput(
-                f"The model {name} is not an InstructPix2Pix: its UNet takes {pipeline.unet.config.in_channels} channels, "
-                "not noise and picture. Choose another editor.",
+                f"The model {name} is not an InstructPix2Pix: its UNet takes {pipeline.unet.config.in_channels} "
+                "channels, not noise and picture. Choose another editor.",
                 field="editor",
             )
         self.name = name
@@ -140,7 +133,7 @@ class InstructPix2Pix:
     def guided_prediction(
         self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, guidance: Guidance
     ) -> Tensor:
-        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)), InstructPix2Pix eq. 3, in one batch of three."""
+        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3."""
         condition = torch.cat([original, original, torch.zeros_like(original)])
         inputs = torch.cat([latents.expand(3, -1, -1, -1), condition], dim=1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -148,7 +141,7 @@ class InstructPix2Pix:
         return neither + guidance.image * (image - neither) + guidance.text * (both - image)
 
     def _resized(self, picture: Tensor) -> Tensor:
-        """(H, W, 3) → (1, 3, h, w), −1…1, of about the native area, both sides a multiple of what the networks halve."""
+        """(H, W, 3) → (1, 3, h, w), −1…1, of about the native area, both sides multiples of what the networks halve."""
         height, width = picture.shape[:2]
         h, w = edit_size(height, width, self.native_size, self._multiple)
         image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
@@ -205,7 +198,9 @@ def _check_folder(folder: Path) -> None:
         libraries = {part[0] for part in parts.values() if isinstance(part, list)}
     except (OSError, ValueError, AttributeError, IndexError):
         raise BadInput(
-            f"{folder} is no diffusers model: its model_index.json is missing or damaged.", file=str(index), field="editor"
+            f"{folder} is no diffusers model: its model_index.json is missing or damaged.",
+            file=str(index),
+            field="editor",
         ) from None
     if not libraries <= {"diffusers", "transformers", None}:
         raise BadInput(

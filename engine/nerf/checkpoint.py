@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,11 +16,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
+from engine.nerf.config import NerfactoConfig
 from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import Nerfacto, NerfactoConfig
+from engine.nerf.nerfacto import Nerfacto
 from engine.nerf.training import Trainer
 
 FORMAT = 1
+# What a scene learns of each view, a row a view.
+CORRECTION = "camera_optimizer.pose_adjustment"
+APPEARANCE = "field.embedding_appearance.embedding.weight"
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True):
@@ -89,11 +93,21 @@ class Checkpoint:
         """Edited training images, (H, W, 3) uint8 by view."""
         return self._tensors("image.")
 
-    def nerf(self, device) -> Nerfacto:
-        """The scene, on ``device``. Raises BadInput where weights are missing or of the wrong size."""
-        nerf = Nerfacto(self.header.nerf, len(self.header.views))
+    def nerf(self, device, views: Sequence[str] | None = None) -> Nerfacto:
+        """The scene, on ``device``, to be trained on ``views`` (its own when None). What it learnt of each view, camera
+        correction and appearance, goes along; a view it never saw gets none and the mean. Raises BadInput where
+        weights are missing or of the wrong size."""
+        views = self.header.views if views is None else list(views)
+        nerf = Nerfacto(self.header.nerf, len(views))
+        weights = self._tensors("nerf.")
+        if views != self.header.views:
+            known = {name: row for row, name in enumerate(self.header.views)}
+            for name in {CORRECTION, APPEARANCE} & weights.keys():
+                learnt = weights[name]
+                unseen = torch.zeros_like(learnt[0]) if name == CORRECTION else learnt.mean(dim=0)
+                weights[name] = torch.stack([learnt[known[view]] if view in known else unseen for view in views])
         try:
-            nerf.load_state_dict(self._tensors("nerf."))
+            nerf.load_state_dict(weights)
         except RuntimeError as error:
             raise BadInput(
                 f"{self.path.name} does not hold the scene that it describes ({str(error).splitlines()[0]}); train "

@@ -136,10 +136,10 @@ class FusedHashEncoding(HashEncoding):
     def pytorch_fwd(self, in_tensor: Tensor) -> Tensor:
         """Points (…, 3) in [0, 1] → features (…, levels × features a level)."""
         fusable = in_tensor.device.type == "cpu" and in_tensor.dtype == torch.float32
-        if not fusable or not type(in_tensor.data) is Tensor:  # a fake tensor has no memory to read
+        if not fusable or type(in_tensor.data) is not Tensor:  # a fake tensor has no memory to read
             return super().pytorch_fwd(in_tensor)
         flat = in_tensor.reshape(-1, 3).contiguous()
-        encoded = _Encode.apply(flat, self.hash_table, self.scalings.numpy())
+        encoded = _Encode.apply(flat, self.hash_table, self.scalings.numpy().astype(np.float32))
         return encoded.view(*in_tensor.shape[:-1], -1)
 
 
@@ -148,3 +148,11 @@ def use_fused_hash_encoding(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is HashEncoding and module.tcnn_encoding is None:
             module.__class__ = FusedHashEncoding
+
+
+def compile_kernels() -> None:
+    """Compile the kernels (or load them from numba's cache) before the first step needs them."""
+    scalings = np.ones(1, np.float32)
+    points = torch.zeros(1, 3, requires_grad=True)
+    table = torch.zeros(2, 1, requires_grad=True)
+    _Encode.apply(points, table, scalings).sum().backward()

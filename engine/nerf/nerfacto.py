@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
@@ -24,38 +23,8 @@ from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRen
 from nerfstudio.model_components.scene_colliders import NearFarCollider
 from torch import Tensor, nn
 
+from engine.nerf.config import NerfactoConfig
 from engine.nerf.hash_encoding import use_fused_hash_encoding
-
-
-class ProposalConfig(msgspec.Struct, frozen=True):
-    """One proposal network: a small hash grid that says where along a ray to look."""
-
-    max_resolution: int
-    levels: int = 5
-    table_log2: int = 17
-    hidden: int = 16
-
-
-class NerfactoConfig(msgspec.Struct, frozen=True):
-    """nerfacto's size. The defaults are nerfstudio's."""
-
-    levels: int = 16
-    features_per_level: int = 2
-    table_log2: int = 19  # log2 of the rows in a level's table
-    max_resolution: int = 2048  # cells along an edge at the finest level
-    hidden: int = 64
-    proposal_samples: tuple[int, ...] = (256, 96)  # samples a ray, of each proposal network
-    nerf_samples: int = 48  # samples a ray
-    proposals: tuple[ProposalConfig, ...] = (ProposalConfig(128), ProposalConfig(256))
-    proposal_warmup: int = 5000  # steps over which the proposals' update interval grows to proposal_interval
-    proposal_interval: int = 5
-    anneal_steps: int = 1000  # steps over which the proposal weights are annealed (Mip-NeRF 360, eq. 18)
-    appearance: int = 32  # length of each view's appearance embedding; 0: none
-    optimise_cameras: bool = True
-    near: float = 0.05  # NeRF frame
-    far: float = 1000.0
-    interlevel_weight: float = 1.0
-    distortion_weight: float = 0.002
 
 
 @dataclass

@@ -4,32 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
-import msgspec
 import torch
 from torch import Tensor
 
+from engine.nerf.config import LossConfig, OptimiserConfig
 from engine.nerf.nerfacto import Nerfacto
 from engine.nerf.rays import RayBatch
-
-
-class LossConfig(msgspec.Struct, frozen=True):
-    """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
-
-    pixel: Literal["mse", "l1"] = "mse"
-    perceptual_weight: float = 0.0  # of LPIPS on patches; 0: not computed
-
-
-class OptimiserConfig(msgspec.Struct, frozen=True):
-    """Adam with an exponential decay, as nerfstudio's nerfacto has it."""
-
-    learning_rate: float = 1e-2
-    final_learning_rate: float = 1e-4
-    decay_steps: int = 200_000
-    camera_learning_rate: float = 1e-3
-    camera_final_learning_rate: float = 1e-4
-    camera_decay_steps: int = 5000
 
 
 class Trainer:

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every job by hand: `python -m engine COMMAND …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from engine import protocol
+from engine.errors import BadInput, Cancelled
+from engine.progress import Job
+
+console = Console(stderr=True)
+
+Workspace = Annotated[Path, tyro.conf.Positional]
+
+
+def open(
+    source: Annotated[Path, tyro.conf.Positional],
+    workspace: Path | None = None,
+    preset: str | None = None,
+    long_side: int | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Open a capture and print what is in it.
+
+    Args:
+        source: The capture's folder or file.
+        workspace: Remember the capture in this project folder, and make its pinhole pictures.
+        preset: preview, standard or paper; decides the working size.
+        long_side: Longer side of the working pictures, pixels.
+        as_json: Print JSON instead of a table.
+    """
+    import tempfile
+
+    from engine.jobs import capture
+
+    with tempfile.TemporaryDirectory() as nowhere:
+        folder = str(workspace or nowhere)
+        opened = capture.open_into_workspace(protocol.OpenCapture(folder, str(source), preset, long_side))
+        if workspace is not None:
+            opened = _run(lambda job: capture.write_images(protocol.WriteImages(folder), job))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(opened)).decode())
+        return
+    table = Table(show_header=False)
+    sizes = sorted({f"{v.width}×{v.height}" for v in opened.views})
+    held = sum(view.held_out for view in opened.views)
+    table.add_row("format", opened.format)
+    table.add_row("views", f"{len(opened.views)}, {held} of them held out for measuring")
+    table.add_row("working size", ", ".join(sizes))
+    table.add_row("centre", " ".join(f"{x:.3f}" for x in opened.centre) + f", radius {opened.radius:.3f}")
+    table.add_row("left out", str(len(opened.left_out)))
+    for left in opened.left_out:
+        table.add_row("", f"{left.name}: {left.reason}")
+    for note in opened.notes:
+        table.add_row("note", note)
+    Console().print(table)
+
+
+def train(
+    workspace: Workspace,
+    capture: Path | None = None,
+    preset: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Train the unedited scene, or go on with it.
+
+    Args:
+        workspace: The project's folder.
+        capture: Open this capture first.
+        preset: preview, standard or paper; by the machine where not given.
+        device: cpu or cuda:0; the best where not given.
+        seed: For everything random.
+    """
+    from engine.jobs import scene
+
+    _open_first(workspace, capture, preset)
+    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed), job)))
+
+
+def try_(
+    photo: Annotated[Path, tyro.conf.Positional],
+    instruction: Annotated[str, tyro.conf.Positional],
+    out: Path = Path("edited.png"),
+    editor: str | None = None,
+    device: str | None = None,
+    text_guidance: float | None = None,
+    image_guidance: float | None = None,
+    seed: int = 0,
+    sheet: bool = False,
+) -> None:
+    """Edit one photo, without any NeRF.
+
+    Args:
+        photo: A picture file.
+        instruction: What should change, in a sentence.
+        out: Where the edited picture goes.
+        editor: A folder or hub name of an InstructPix2Pix.
+        device: cpu or cuda:0; the best where not given.
+        text_guidance: How strongly to follow the instruction.
+        image_guidance: How strongly to keep the picture.
+        seed: For the noise.
+        sheet: A contact sheet over both guidance scales instead of one picture.
+    """
+    from engine.jobs import trying
+
+    settings = trying.Try(str(photo), instruction, str(out), editor, device, text_guidance, image_guidance, seed, sheet)
+    _run(lambda job: trying.try_photo(settings, job))
+    console.print(f"Written: {out}")
+
+
+def edit(
+    workspace: Workspace,
+    instruction: Annotated[str, tyro.conf.Positional],
+    capture: Path | None = None,
+    views: list[str] | None = None,
+    preset: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    editor: str | None = None,
+    text_guidance: float | None = None,
+    image_guidance: float | None = None,
+    steps: int | None = None,
+) -> None:
+    """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
+
+    Args:
+        workspace: The project's folder.
+        instruction: What should change, in a sentence.
+        capture: Open this capture first.
+        views: Names of the views to edit; all that are not held out where not given.
+        preset: preview, standard or paper; by the machine where not given.
+        device: cpu or cuda:0; the best where not given.
+        seed: For everything random.
+        editor: A folder or hub name of an InstructPix2Pix.
+        text_guidance: How strongly to follow the instruction.
+        image_guidance: How strongly to keep the pictures.
+        steps: NeRF steps of the edit.
+    """
+    from engine.jobs import edit as jobs
+
+    _open_first(workspace, capture, preset)
+    request = protocol.RunEdit(
+        str(workspace), instruction, views, preset, device, seed, editor, text_guidance, image_guidance, steps
+    )
+    _print(_run(lambda job: jobs.run_edit(request, job)))
+
+
+def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], device: str | None = None) -> None:
+    """Go on with a stopped edit.
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id, as `show` lists it.
+        device: cpu or cuda:0; the best where not given.
+    """
+    from engine.jobs import edit as jobs
+
+    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(str(workspace), edit, device), job)))
+
+
+def show(workspace: Workspace) -> None:
+    """Print what a project's folder holds, as JSON.
+
+    Args:
+        workspace: The project's folder.
+    """
+    from engine.jobs import capture
+
+    _print(capture.read_workspace(protocol.ReadWorkspace(str(workspace))))
+
+
+def mesh(
+    workspace: Workspace, edit: str | None = None, resolution: int | None = None, device: str | None = None
+) -> None:
+    """Make a coloured mesh of an edit, or of the unedited scene.
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id; the unedited scene where not given.
+        resolution: Voxels along the longest edge.
+        device: cpu or cuda:0; the best where not given.
+    """
+    from engine.jobs import output
+
+    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(str(workspace), edit, resolution, device), job)))
+
+
+def render(
+    workspace: Workspace,
+    edit: Annotated[str, tyro.conf.Positional],
+    cameras: Path,
+    name: str = "path",
+    device: str | None = None,
+) -> None:
+    """Render frames along a camera path, before and after.
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id.
+        cameras: A JSON list of cameras, as docs/protocol.md has them.
+        name: Of the folder that the frames go to.
+        device: cpu or cuda:0; the best where not given.
+    """
+    from engine.jobs import output
+
+    try:
+        path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
+    request = protocol.RenderFrames(str(workspace), edit, name, path, device=device)
+    _print(_run(lambda job: output.render_frames(request, job)))
+
+
+def editors() -> None:
+    """List the editors and what each was trained on."""
+    from engine.editors.catalogue import find_editors
+
+    table = Table("editor", "label", "size", "available", "instructions")
+    for e in find_editors():
+        table.add_row(e.name, e.label, str(e.size), e.reason or "yes", ", ".join(e.vocabulary) or "any")
+    Console().print(table)
+
+
+def devices() -> None:
+    """List the devices and presets of this machine."""
+    from engine.devices import find_devices
+    from engine.presets import preset_infos
+
+    found = find_devices()
+    _print({"devices": found, "presets": preset_infos(found)})
+
+
+def serve() -> None:
+    """Serve Blender on standard input and output."""
+    from engine.server import serve as run
+
+    run()
+
+
+COMMANDS = {
+    "open": open,
+    "train": train,
+    "try": try_,
+    "edit": edit,
+    "resume": resume,
+    "show": show,
+    "mesh": mesh,
+    "render": render,
+    "editors": editors,
+    "devices": devices,
+    "serve": serve,
+}
+
+
+def main() -> None:
+    """Run the command line; exit status 2 for bad input, 130 when interrupted."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m engine", description=__doc__)
+    except BadInput as error:
+        console.print(f"[red]{error.message}", highlight=False)
+        sys.exit(2)
+    except (Cancelled, KeyboardInterrupt):
+        console.print("Stopped; what was made is saved.")
+        sys.exit(130)
+
+
+def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> None:
+    if capture is not None:
+        from engine.jobs.capture import open_into_workspace
+
+        opened = open_into_workspace(protocol.OpenCapture(str(workspace), str(capture), preset))
+        console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
+
+
+def _run(work):
+    """Run a job with a bar on the terminal; Ctrl-C cancels it, and it saves what it made."""
+    import signal
+    import threading
+
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+    try:
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("Starting", total=1.0, detail="")
+
+            def on_progress(p: protocol.Progress) -> None:
+                left = "" if p.seconds_left is None else f", {_clock(p.seconds_left)} left"
+                bar.update(task, completed=p.fraction, description=p.label, detail=f"{p.step} of {p.of}{left}")
+
+            return work(Job(on_progress=on_progress, log=console.print, cancelled=stop.is_set))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def _print(result) -> None:
+    print(json.dumps(msgspec.to_builtins(result), indent=2))

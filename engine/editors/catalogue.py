@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The editors that can be chosen, found without loading any."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from engine.protocol import Editor
+
+HUB_NAME = "timbrooks/instruct-pix2pix"
+BUNDLED = Path(__file__).parent / "weights" / "instruct-pix2pix-small"
+# A folder or a hub name that takes the place of the default.
+VARIABLE = "INSTRUCT_NERF_EDITOR"
+
+
+def default_editor(device: str) -> str:
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else the small bundled one on a
+    CPU and the hub's on a GPU."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return chosen
+    return str(BUNDLED) if device == "cpu" and BUNDLED.is_dir() else HUB_NAME
+
+
+def find_editors(chosen: str | None = None) -> list[Editor]:
+    """The default, the bundled and the hub's editor, and ``chosen`` where it is another."""
+    names = dict.fromkeys([chosen or os.environ.get(VARIABLE), str(BUNDLED), HUB_NAME])
+    return [_describe(name) for name in names if name]
+
+
+def vocabulary(editor: str) -> list[str]:
+    """The instructions that an editor was trained on and passed; empty where it takes any."""
+    try:
+        entries = json.loads((Path(editor) / "vocabulary.json").read_text())
+        return [str(entry["instruction"]) for entry in entries if entry.get("passed", True)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _describe(name: str) -> Editor:
+    folder = Path(name)
+    if name == HUB_NAME:
+        cached = _hub_cache() / f"models--{name.replace('/', '--')}"
+        here = (cached / "snapshots").is_dir()
+        reason = "" if here else "It is downloaded when first used (several gigabytes)."
+        return Editor(name, "InstructPix2Pix", 512, True, reason, [])
+    label = "Small (offline)" if folder == BUNDLED else folder.name
+    try:
+        unet = json.loads((folder / "unet" / "config.json").read_text())
+        vae = json.loads((folder / "vae" / "config.json").read_text())
+        size = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Editor(name, label, 0, False, f"There is no editor model in {name}.", [])
+    return Editor(name, label, size, True, "", vocabulary(name))
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))

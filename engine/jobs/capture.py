@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening a capture into a workspace, and what a workspace holds. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine import protocol
+from engine.capture import Capture, CaptureError, View, open_capture
+from engine.capture.images import write_images as write_pinhole_images
+from engine.capture.store import load_capture, save_capture
+from engine.devices import find_devices
+from engine.errors import BadInput
+from engine.presets import choose_preset, preset_infos
+from engine.progress import Job, Plan, Stage
+from engine.workspace import EditRecord, SceneRecord, Workspace
+
+SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
+
+
+def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
+    """Open a capture at the preset's working size and remember it in the workspace; no pixel is decoded.
+
+    Raises BadInput where it is none, or where the workspace's scene was trained on another.
+    """
+    workspace = Workspace(request.workspace)
+    name = request.preset or next(p.name for p in preset_infos(find_devices()) if p.default)
+    preset = choose_preset(name, "cpu")
+    capture = open_capture(Path(request.source), request.long_side or preset.long_side)
+    if not capture.views:
+        raise CaptureError(_nothing_left(capture), file=request.source, field="source")
+    if workspace.scene_record() is not None and workspace.capture_file.exists():
+        before = load_capture(workspace.capture_file)
+        if _identity(before) != _identity(capture):
+            raise BadInput(
+                f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
+                "choose another project folder for this one.",
+                field="workspace",
+                file=workspace.folder,
+            )
+    save_capture(capture, workspace.capture_file)
+    return capture_message(workspace, capture)
+
+
+def _identity(capture: Capture) -> list[tuple]:
+    return [(v.name, v.intrinsics, v.pose.tobytes()) for v in capture.views]
+
+
+def _nothing_left(capture: Capture) -> str:
+    first = capture.left_out[0] if capture.left_out else None
+    why = f" (the first, {first.name}: {first.reason})" if first else ""
+    return f"None of the {len(capture.left_out)} views of {capture.source.name} can be used{why}."
+
+
+def load_opened(workspace: Workspace) -> Capture:
+    """The workspace's capture. Raises BadInput where none was opened."""
+    if not workspace.capture_file.exists():
+        raise BadInput(f"No capture was opened in {workspace.folder}; open one first.", file=workspace.folder)
+    return load_capture(workspace.capture_file)
+
+
+def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
+    """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
+    workspace = Workspace(request.workspace)
+    capture = load_opened(workspace)
+    plan = Plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
+    return capture_message(workspace, ensure_images(workspace, capture, plan, job))
+
+
+def ensure_images(workspace: Workspace, capture: Capture, plan: Plan, job: Job) -> Capture:
+    """The job's stage `images`: every view's pinhole picture is there afterwards; unreadable ones are left out."""
+    stage = plan.begin("images")
+    unreadable: dict[str, str] = {}
+    written = 0
+
+    def on_image(view: View, path: Path) -> None:
+        nonlocal written
+        written += 1
+        plan.advance(written + len(unreadable))
+        job.on_view(view.name, "image", str(path))
+        job.report(plan, stage)
+
+    def on_bad(view: View, reason: str) -> None:
+        unreadable[view.name] = reason
+        job.log(f"{view.name} is left out: {reason}")
+
+    write_pinhole_images(capture, workspace.images, on_image, job.cancelled, on_bad)
+    job.check()
+    if unreadable:
+        capture = capture.without(unreadable)
+        if not capture.views:
+            raise CaptureError(_nothing_left(capture), file=capture.source)
+        save_capture(capture, workspace.capture_file)
+    plan.advance(stage.units)
+    job.report(plan, stage)
+    return capture
+
+
+def read_workspace(request: protocol.ReadWorkspace) -> dict:
+    """What the workspace holds: ``capture``, ``scene`` (either may be null) and ``edits``."""
+    workspace = Workspace(request.workspace)
+    capture = load_capture(workspace.capture_file) if workspace.capture_file.exists() else None
+    scene = workspace.scene_record()
+    return {
+        "capture": capture_message(workspace, capture) if capture else None,
+        "scene": scene_message(workspace, scene) if scene else None,
+        "edits": [edit_message(workspace, record) for record in workspace.edits()],
+    }
+
+
+def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
+    views = []
+    for view in capture.views:
+        i = view.intrinsics
+        views.append(
+            protocol.View(
+                name=view.name,
+                image=str(workspace.images / view.image),
+                held_out=view.held_out,
+                pose=tuple(view.pose.ravel().tolist()),
+                width=i.width,
+                height=i.height,
+                fx=i.fx,
+                fy=i.fy,
+                cx=i.cx,
+                cy=i.cy,
+            )
+        )
+    return protocol.Capture(
+        workspace=str(workspace.folder),
+        source=str(capture.source),
+        format=capture.format,
+        views=views,
+        left_out=[protocol.LeftOut(left.name, left.reason) for left in capture.left_out],
+        centre=tuple(capture.centre.tolist()),
+        radius=capture.radius,
+        up=tuple(capture.up.tolist()),
+        notes=capture.notes,
+    )
+
+
+def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
+    return protocol.Scene(
+        steps=record.steps,
+        of=record.of,
+        finished=record.finished,
+        preset=record.preset,
+        device=record.device,
+        measures=protocol.Measures(**record.measures) if record.measures else None,
+        seconds=record.seconds,
+        views=_pictures(workspace.views(None)),
+    )
+
+
+def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
+    folder = workspace.edit(record.id)
+    mesh = folder / "mesh.ply"
+    return protocol.Edit(
+        id=record.id,
+        instruction=record.instruction,
+        parent=record.parent,
+        preset=record.preset,
+        editor=record.editor,
+        settings=record.settings,
+        chosen=record.chosen,
+        steps=record.steps,
+        of=int(record.settings.get("steps", 0)),
+        finished=record.finished,
+        images=_pictures(folder / "images"),
+        views=_pictures(workspace.views(record.id)),
+        mesh=str(mesh) if mesh.exists() else None,
+        seconds=record.seconds,
+    )
+
+
+def _pictures(folder: Path) -> dict[str, str]:
+    return {path.stem: str(path) for path in sorted(folder.glob("[!.]*.png"))}

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training the unedited scene, measuring it, and rendering its views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from engine import protocol
+from engine.capture import Capture, View
+from engine.devices import choose_device
+from engine.errors import BadInput, Cancelled
+from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.metrics.image import psnr, ssim
+from engine.metrics.perceptual import load_perceptual
+from engine.nerf.checkpoint import Checkpoint, save_checkpoint
+from engine.nerf.frame import NerfFrame
+from engine.nerf.nerfacto import Nerfacto
+from engine.nerf.rays import ImageSet, cameras_from
+from engine.nerf.rendering import RenderedView, render_view, to_uint8
+from engine.nerf.training import Trainer, random_seed
+from engine.presets import Preset, choose_preset
+from engine.progress import Job, Plan, Stage
+from engine.protocol import Measures
+from engine.workspace import SceneRecord, Workspace, replacing
+
+CHECKPOINT_EVERY = 60.0  # seconds
+# First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
+SECONDS_A_STEP = 0.2
+SECONDS_A_RENDER = 0.8
+
+
+def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
+    """Train the unedited NeRF of the workspace's capture, or go on with it, and render every view."""
+    workspace = Workspace(request.workspace)
+    capture = load_opened(workspace)
+    device = choose_device(request.device)
+    preset = scene_preset(workspace, request.preset, device)
+    plan = Plan(*scene_stages(workspace, capture, preset))
+    ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
+    record = workspace.scene_record()
+    assert record is not None
+    return scene_message(workspace, record)
+
+
+def scene_preset(workspace: Workspace, name: str | None, device: str) -> Preset:
+    """The preset that the workspace's scene was begun with, if it was; else the one asked for."""
+    record = workspace.scene_record()
+    return choose_preset(record.preset if record else name, device)
+
+
+def scene_stages(workspace: Workspace, capture: Capture, preset: Preset) -> list[Stage]:
+    """The stages of `ensure_scene`, with what of them is done already."""
+    record = workspace.scene_record()
+    steps = preset.train.steps
+    done = record.steps if record else 0
+    renders = len(capture.views) if _unrendered(workspace, capture) else 0
+    return [
+        Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
+        Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
+        Stage("before", "Rendering views", renders, SECONDS_A_RENDER),
+    ]
+
+
+def _unrendered(workspace: Workspace, capture: Capture) -> list[View]:
+    folder = workspace.views(None)
+    record = workspace.scene_record()
+    finished = record is not None and record.finished and record.measures is not None
+    return [view for view in capture.views if not (finished and (folder / f"{view.name}.png").exists())]
+
+
+def ensure_scene(
+    workspace: Workspace, capture: Capture, preset: Preset, device: str, seed: int, plan: Plan, job: Job
+) -> Capture:
+    """The stages `images`, `train` and `before`: the unedited scene is trained, measured and rendered afterwards.
+    Returns the capture without unreadable views."""
+    capture = ensure_images(workspace, capture, plan, job)
+    record = workspace.scene_record()
+    if record is None or not record.finished:
+        record = _train(workspace, capture, preset, device, seed, plan, job)
+    if _unrendered(workspace, capture):
+        _measure_and_render(workspace, capture, record, device, plan, job)
+    return capture
+
+
+def _train(
+    workspace: Workspace, capture: Capture, preset: Preset, device: str, seed: int, plan: Plan, job: Job
+) -> SceneRecord:
+    views = training_views(capture)
+    path = workspace.checkpoint(None)
+    before = workspace.scene_record()
+    stage = plan.begin("train")
+    if before is not None and path.exists():
+        checkpoint = Checkpoint(path)
+        if checkpoint.header.views != [view.name for view in views]:
+            raise BadInput(
+                f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
+                file=path,
+                field="workspace",
+            )
+        frame, seed = checkpoint.header.frame, before.seed
+        trainer = Trainer(checkpoint.nerf(device), preset.train.losses, preset.train.optimiser, seed=seed)
+        checkpoint.restore_optimiser(trainer)
+    else:
+        frame = NerfFrame.around(np.stack([view.pose for view in views]), capture.centre)
+        torch.manual_seed(random_seed(seed, "weights", 0))
+        nerf = Nerfacto(preset.nerf, len(views)).to(device)
+        trainer = Trainer(nerf, preset.train.losses, preset.train.optimiser, seed=seed)
+    dataset = load_dataset(workspace, views, frame, device)
+    job.log(
+        f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
+    )
+
+    earlier = before.seconds if before else 0.0
+    began = saved = time.monotonic()
+
+    def save() -> SceneRecord:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, trainer, frame, [view.name for view in views])
+        seconds = earlier + time.monotonic() - began
+        record = SceneRecord(preset.name, device, seed, trainer.step_index, preset.train.steps, seconds)
+        workspace.save_scene(record)
+        return record
+
+    try:
+        while trainer.step_index < preset.train.steps:
+            job.check()
+            losses = trainer.step(dataset.sample_pixels(preset.train.rays, trainer.generator()))
+            plan.advance(trainer.step_index)
+            job.report(plan, stage, losses)
+            if time.monotonic() - saved > CHECKPOINT_EVERY:
+                save()
+                saved = time.monotonic()
+    except Cancelled:
+        save()
+        raise
+    record = save()
+    job.log(f"Trained {record.steps} steps in {record.seconds:.0f} s")
+    return record
+
+
+def _measure_and_render(
+    workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
+) -> None:
+    checkpoint = Checkpoint(workspace.checkpoint(None))
+    nerf = checkpoint.nerf(device)
+    perceptual = job.wait_for(lambda: load_perceptual(device))
+    folder = workspace.views(None)
+    figures = []
+    for view, render in render_views(nerf, checkpoint.header.frame, capture.views, device, plan, job, "before"):
+        path = folder / f"{view.name}.png"
+        save_picture(path, render.rgb)
+        job.on_view(view.name, "before", str(path))
+        if view.held_out:
+            truth = load_picture(workspace.images / view.image).to(device).float() / 255
+            distance = perceptual(render.rgb[None], truth[None])
+            figures.append((float(psnr(render.rgb, truth)), float(ssim(render.rgb, truth)), float(distance)))
+    if figures:
+        means = [float(x) for x in np.mean(figures, axis=0)]
+        measures = Measures(*means, perceptual.name, len(figures))
+        job.log(
+            f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB, SSIM {means[1]:.3f}, "
+            f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
+        )
+        workspace.save_scene(msgspec.structs.replace(record, measures=msgspec.to_builtins(measures)))
+
+
+def training_views(capture: Capture) -> list[View]:
+    """The views that the unedited scene is trained on. Raises BadInput where there are too few to train at all."""
+    views = [view for view in capture.views if not view.held_out]
+    if len(views) < 2:
+        raise BadInput(
+            f"{capture.source.name} has {len(views)} views to train on; a scene needs at least 2.", field="views"
+        )
+    return views
+
+
+def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
+    """The views' captured pictures and cameras."""
+    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
+    return ImageSet(cameras, [load_picture(workspace.images / view.image).numpy() for view in views], device)
+
+
+def render_views(
+    nerf: Nerfacto, frame: NerfFrame, views: Sequence[View], device: str, plan: Plan, job: Job, stage: str
+) -> Iterator[tuple[View, RenderedView]]:
+    """A stage in which each view is rendered, at its pose in the capture."""
+    current = plan.begin(stage)
+    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
+    for index, view in enumerate(views):
+        yield view, render_view(nerf, cameras, index, frame, job.check)
+        plan.advance(index + 1)
+        job.report(plan, current)
+
+
+def load_picture(path: Path) -> Tensor:
+    """(H, W, 3) uint8. Raises BadInput."""
+    try:
+        with Image.open(path) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB")))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
+
+
+def save_picture(path: Path, rgb: Tensor) -> None:
+    """Write (H, W, 3), floats 0–1 or uint8, as PNG, atomically."""
+    pixels = rgb if rgb.dtype == torch.uint8 else to_uint8(rgb)
+    with replacing(path) as temporary:
+        Image.fromarray(pixels.cpu().numpy()).save(temporary, compress_level=3)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a NeRF is made of and how it is trained, as plain values: importable without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class ProposalConfig(msgspec.Struct, frozen=True):
+    """One proposal network: a small hash grid that says where along a ray to look."""
+
+    max_resolution: int
+    levels: int = 5
+    table_log2: int = 17
+    hidden: int = 16
+
+
+class NerfactoConfig(msgspec.Struct, frozen=True):
+    """nerfacto's size. The defaults are nerfstudio's."""
+
+    levels: int = 16
+    features_per_level: int = 2
+    table_log2: int = 19  # log2 of the rows in a level's table
+    max_resolution: int = 2048  # cells along an edge at the finest level
+    hidden: int = 64
+    proposal_samples: tuple[int, ...] = (256, 96)  # samples a ray, of each proposal network
+    nerf_samples: int = 48  # samples a ray
+    proposals: tuple[ProposalConfig, ...] = (ProposalConfig(128), ProposalConfig(256))
+    proposal_warmup: int = 5000  # steps over which the proposals' update interval grows to proposal_interval
+    proposal_interval: int = 5
+    anneal_steps: int = 1000  # steps over which the proposal weights are annealed (Mip-NeRF 360, eq. 18)
+    appearance: int = 32  # length of each view's appearance embedding; 0: none
+    optimise_cameras: bool = True
+    near: float = 0.05  # NeRF frame
+    far: float = 1000.0
+    interlevel_weight: float = 1.0
+    distortion_weight: float = 0.002
+
+
+class LossConfig(msgspec.Struct, frozen=True):
+    """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
+
+    pixel: Literal["mse", "l1"] = "mse"
+    perceptual_weight: float = 0.0  # of LPIPS on patches; 0: not computed
+
+
+class OptimiserConfig(msgspec.Struct, frozen=True):
+    """Adam with an exponential decay, as nerfstudio's nerfacto has it."""
+
+    learning_rate: float = 1e-2
+    final_learning_rate: float = 1e-4
+    decay_steps: int = 200_000
+    camera_learning_rate: float = 1e-3
+    camera_final_learning_rate: float = 1e-4
+    camera_decay_steps: int = 5000

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Presets: every number of a job, for a CPU, a consumer GPU, and as in the paper."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.edit.settings import EditSettings
+from engine.editors.guidance import Guidance
+from engine.errors import BadInput
+from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
+from engine.protocol import Device, PresetInfo
+
+
+class TrainSettings(msgspec.Struct, frozen=True):
+    """How the unedited scene is trained: on single rays over all pixels of all training views."""
+
+    steps: int
+    rays: int
+    losses: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """A way to do the whole job."""
+
+    name: str
+    label: str
+    description: str
+    long_side: int  # pixels, of the working images
+    nerf: NerfactoConfig
+    train: TrainSettings
+    edit: EditSettings
+    mesh_resolution: int  # voxels along the longest edge
+    min_views: int = 8  # fewer chosen views than this seldom hold a scene together
+
+
+PAPER = Preset(
+    name="paper",
+    label="Paper",
+    description="As in the paper: about an hour on a GPU with 16 GB or more",
+    long_side=512,
+    nerf=NerfactoConfig(),
+    train=TrainSettings(steps=30_000, rays=4096),
+    edit=EditSettings(),
+    mesh_resolution=320,
+)
+
+STANDARD = Preset(
+    name="standard",
+    label="Standard",
+    description="A consumer GPU with 8 to 12 GB: smaller batches of rays, a third of the steps",
+    long_side=512,
+    nerf=NerfactoConfig(),
+    train=TrainSettings(
+        steps=10_000, rays=4096, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=10_000)
+    ),
+    edit=EditSettings(
+        steps=5000,
+        patches=4,
+        optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=5000),
+    ),
+    mesh_resolution=256,
+)
+
+PREVIEW = Preset(
+    name="preview",
+    label="Preview",
+    description="Small pictures and a small NeRF: minutes on a CPU",
+    long_side=240,
+    nerf=NerfactoConfig(
+        levels=8,
+        features_per_level=4,
+        table_log2=17,
+        max_resolution=1024,
+        proposal_samples=(64, 32),
+        nerf_samples=24,
+        proposals=(ProposalConfig(128), ProposalConfig(256)),
+        proposal_warmup=500,
+        anneal_steps=300,
+        appearance=0,
+        optimise_cameras=False,
+    ),
+    train=TrainSettings(steps=1500, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1500)),
+    edit=EditSettings(
+        steps=400,
+        patches=1,
+        guidance=Guidance(text=3.0, image=1.5),
+        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=400),
+    ),
+    mesh_resolution=160,
+)
+
+PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
+
+
+def choose_preset(name: str | None, device: str) -> Preset:
+    """The preset of that name, or the one for the device. Raises BadInput."""
+    if name is None:
+        return STANDARD if device.startswith("cuda") else PREVIEW
+    if name not in PRESETS:
+        raise BadInput(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.", field="preset")
+    return PRESETS[name]
+
+
+def preset_infos(devices: list[Device]) -> list[PresetInfo]:
+    """The presets for the wire; the default is the one that suits the best of ``devices``."""
+    largest = max((d.total_bytes for d in devices if d.name != "cpu"), default=0)
+    default = PREVIEW if largest == 0 else PAPER if largest >= 15 * 2**30 else STANDARD
+    return [
+        PresetInfo(
+            name=p.name,
+            label=p.label,
+            description=p.description,
+            default=p is default,
+            text_guidance=p.edit.guidance.text,
+            image_guidance=p.edit.guidance.image,
+            long_side=p.long_side,
+            min_views=p.min_views,
+        )
+        for p in PRESETS.values()
+    ]
