@@ -7,18 +7,19 @@ the engine, and what comes of it), session and client (how it is asked), scene (
 
 from __future__ import annotations
 
-from . import operators, panels, previews, session, settings
+from importlib import import_module
 
-_MODULES = (session, previews, settings, operators, panels)
+_MODULES = ("session", "previews", "settings", "operators", "panels")
 
 
 def register() -> None:
     """Called by Blender when the extension is enabled."""
-    for module in _MODULES:
-        module.register()
+    # Imported here and not above, so that client, install and conversion can be used, and tested, without bpy.
+    for name in _MODULES:
+        import_module(f".{name}", __package__).register()
 
 
 def unregister() -> None:
     """Called by Blender when the extension is disabled, and when Blender ends: stops the engine and reaps it."""
-    for module in reversed(_MODULES):
-        module.unregister()
+    for name in reversed(_MODULES):
+        import_module(f".{name}", __package__).unregister()

@@ -163,11 +163,12 @@ class Client:
 
     def kill(self) -> None:
         """End the process and all that it started, now."""
+        if self._process.poll() is not None:
+            return  # reaped: its number may be another process's by now
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()
 
     def close(self, patience: float = 10.0) -> int:
         """Ask the engine to leave, wait ``patience`` seconds, kill it if need be, reap it; returns its exit code.

@@ -225,9 +225,12 @@ def _number(data: Mapping[str, Any], key: str, default: float | None = None) -> 
     value = data.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise WireError(f"The engine's “{key}” is not a number.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise WireError(f"The engine's “{key}” is too large a number.") from None
 
 
 def _whole(data: Mapping[str, Any], key: str, default: int | None = None) -> int:

@@ -55,8 +55,9 @@ def is_view(item: bpy.types.Object | None) -> bool:
 
 
 def pose_of(camera: bpy.types.Object) -> conversion.Matrix:
-    """The pose in the capture frame of a camera directly under its root."""
-    return conversion.capture_pose_from_world(conversion.IDENTITY, conversion.matrix_from_rows(camera.matrix_local))
+    """The pose in the capture frame of a camera directly under its root, as it was built."""
+    # Not matrix_local: that is worked out from world matrices, which are stale until the next update.
+    return conversion.capture_pose_from_world(conversion.IDENTITY, conversion.matrix_from_rows(camera.matrix_basis))
 
 
 def build(

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in for the engine that speaks docs/protocol.md with the standard library alone. A test double only.
+
+Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
+
+``garbage``      prints what is no message between messages, and bytes that are no UTF-8 on the log
+``crash-edit``   dies with exit code 7 in the middle of an edit, after a last word on the log
+``deaf``         never answers, never leaves, ignores SIGTERM
+``flood``        sends a line of 3 MB without an end before it answers anything
+``liar``         answers capture/open with a capture that is none
+``tick=SECONDS`` time of one step (0.02)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+OUT = sys.stdout.buffer
+LOCK = threading.Lock()
+MODES = set(sys.argv[1:])
+TICK = next((float(m.split("=")[1]) for m in MODES if m.startswith("tick=")), 0.02)
+
+
+class Cancelled(Exception):
+    pass
+
+
+def send(message: dict) -> None:
+    with LOCK:
+        if "garbage" in MODES:
+            OUT.write(b'Loading checkpoint shards: 100%|####|\n[1, 2, 3]\n{"jsonrpc": "2.0", "id": "x"}\n\n')
+            sys.stderr.buffer.write(b"\xff\xfe broken \r 50% \r 100%\n")
+            sys.stderr.buffer.flush()
+        OUT.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        OUT.flush()
+
+
+def png(path: Path, width: int, height: int, colour: tuple[int, int, int]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = b"\0" + bytes(colour) * width
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(row * height))
+        + chunk(b"IEND", b"")
+    )
+    return str(path)
+
+
+def cube(path: Path) -> str:
+    corners = [(x, y, z) for x in (-1, 1) for y in (-2, 2) for z in (-3, 3)]
+    faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    head = (
+        "ply\nformat binary_little_endian 1.0\nelement vertex 8\nproperty float x\nproperty float y\n"
+        "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
+        "element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    body = b"".join(struct.pack("<3f3B", *c, 200, 100, 50) for c in corners)
+    body += b"".join(struct.pack("<B4i", 4, *f) for f in faces)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head.encode() + body)
+    return str(path)
+
+
+def open_capture(params: dict) -> dict:
+    source = Path(params["source"])
+    folder = source if source.is_dir() else source.parent
+    try:
+        data = json.loads((folder / "transforms.json").read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} holds no transforms.json.") from None
+    images = Path(params["workspace"]) / "images"
+    views, left_out = [], []
+    for index, frame in enumerate(data["frames"]):
+        name = Path(frame["file_path"]).name
+        if frame.get("missing"):
+            left_out.append({"name": name, "reason": "the image does not exist"})
+            continue
+        views.append({
+            "name": name, "image": str(images / f"{Path(name).stem}.png"), "held_out": index % 8 == 0,
+            "pose": [v for row in frame["transform_matrix"] for v in row],
+            "width": int(data["w"]), "height": int(data["h"]), "fx": data["fl_x"], "fy": data["fl_y"],
+            "cx": data["cx"], "cy": data["cy"],
+        })  # fmt: skip
+    centre = [0.0, 0.0, 0.0]
+    radius = sum(math.dist(centre, v["pose"][3:12:4]) for v in views) / len(views)
+    return {
+        "workspace": params["workspace"], "source": str(source), "format": "transforms.json", "views": views,
+        "left_out": left_out, "centre": centre, "radius": radius, "up": data.get("up", [0.0, 0.0, 1.0]),
+        "notes": ["Pictures were made 2 times smaller."],
+    }  # fmt: skip
+
+
+class Engine:
+    def __init__(self) -> None:
+        self.capture: dict | None = None
+        self.scene: dict | None = None
+        self.edits: dict[str, dict] = {}
+        self.job: int | None = None
+        self.cancelled = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
+        folder = Path(self.capture["workspace"]) / ("images" if kind == "image" else kind)
+        path = png(folder / f"{Path(view['name']).stem}.png", view["width"], view["height"], colour)
+        send({"method": "job/view", "params": {"job": self.job, "view": view["name"], "kind": kind, "image": path}})
+        return path
+
+    def step(self, stage: str, step: int, of: int, fraction: float) -> None:
+        if self.cancelled.is_set():
+            raise Cancelled
+        time.sleep(TICK)
+        send({"method": "job/progress", "params": {
+            "job": self.job, "stage": stage, "label": f"{stage} step", "step": step, "of": of, "fraction": fraction,
+            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1},
+        }})  # fmt: skip
+
+    # -- jobs ---
+
+    def images(self, _params: dict) -> dict:
+        for index, view in enumerate(self.capture["views"]):
+            self.step("images", index + 1, len(self.capture["views"]), (index + 1) / len(self.capture["views"]))
+            self.view("image", view, (40 + index, 90, 160))
+        return {"images": len(self.capture["views"])}
+
+    def try_edit(self, params: dict) -> dict:
+        view = next(v for v in self.capture["views"] if v["name"] == params["view"])
+        self.step("try", 1, 1, 1.0)
+        folder = Path(self.capture["workspace"]) / "tries"
+        return {
+            "before": png(folder / "before.png", view["width"], view["height"], (40, 90, 160)),
+            "after": png(folder / "after.png", view["width"], view["height"], (20, 30, 80)),
+        }
+
+    def run(self, params: dict) -> dict:
+        number = f"edit-{len(self.edits) + 1}"
+        edit = {
+            "id": number, "instruction": params["instruction"], "parent": None, "preset": params["preset"],
+            "settings": {k: v for k, v in params.items() if k != "views"},
+            "chosen": params.get("views") or [v["name"] for v in self.capture["views"]],
+            "steps": 0, "of": 20, "finished": False, "images": {}, "views": {}, "mesh": None, "seconds": 0.0,
+        }  # fmt: skip
+        self.edits[number] = edit
+        return self.go_on(edit)
+
+    def resume(self, params: dict) -> dict:
+        return self.go_on(self.edits[params["edit"]])
+
+    def go_on(self, edit: dict) -> dict:
+        chosen = [v for v in self.capture["views"] if v["name"] in edit["chosen"]]
+        if self.scene is None:
+            self.scene = {
+                "steps": 10, "of": 10, "finished": True, "preset": edit["preset"], "device": "cpu",
+                "measures": {"psnr": 21.5, "ssim": None, "lpips": None, "perceptual": "stlpips"},
+                "views": {v["name"]: self.view("before", v, (60, 90, 140)) for v in self.capture["views"]},
+            }  # fmt: skip
+        while edit["steps"] < edit["of"]:
+            self.step("edit", edit["steps"] + 1, edit["of"], edit["steps"] / edit["of"])
+            view = chosen[edit["steps"] % len(chosen)]
+            edit["images"][view["name"]] = self.view("edited", view, (20, 30, 60 + edit["steps"]))
+            edit["steps"] += 1
+            if "crash-edit" in MODES and edit["steps"] == 5:
+                print("CUDA error: device-side assert triggered", file=sys.stderr, flush=True)
+                sys.stderr.flush()
+                import os
+
+                os._exit(7)
+        for view in chosen:
+            edit["views"][view["name"]] = self.view("after", view, (10, 20, 90))
+        edit.update(finished=True, seconds=12.0)
+        return {"edit": edit}
+
+    def mesh(self, params: dict) -> dict:
+        self.step("mesh", 1, 1, 1.0)
+        path = cube(Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply")
+        return {"mesh": path, "vertices": 8, "faces": 6}
+
+    def frames(self, params: dict) -> dict:
+        lists: dict[str, list[str]] = {"before": [], "after": []}
+        for index, camera in enumerate(params["cameras"]):
+            self.step("frames", index + 1, len(params["cameras"]), index / len(params["cameras"]))
+            for kind, colour in (("before", (200, 60, 20)), ("after", (20, 60, 200))):
+                folder = Path(params["workspace"]) / "frames" / params["name"] / kind
+                name = f"{params['first_frame'] + index:05d}.png"
+                lists[kind].append(png(folder / name, camera["width"], camera["height"], colour))
+        (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
+        return lists
+
+    # -- the wire ---
+
+    def start_job(self, number: int, work, params: dict) -> None:  # type: ignore[no-untyped-def]
+        if self.job is not None:
+            send({"id": number, "error": {"code": -32001, "message": "A job runs already."}})
+            return
+        self.job = number
+        self.cancelled.clear()
+
+        def body() -> None:
+            try:
+                answer = {"result": work(params)}
+            except Cancelled:
+                answer = {"error": {"code": -32800, "message": "Cancelled."}}
+            except Exception as error:
+                answer = {"error": {"code": -32603, "message": f"{type(error).__name__}: {error}"}}
+            self.job = None
+            send({"id": number, **answer})
+
+        self.thread = threading.Thread(target=body, daemon=True)
+        self.thread.start()
+
+    def answer(self, request: dict) -> bool:
+        number, method, params = request["id"], request["method"], request.get("params", {})
+        jobs = {
+            "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
+            "edit/resume": self.resume, "output/mesh": self.mesh, "output/frames": self.frames,
+        }  # fmt: skip
+        if method in jobs:
+            self.start_job(number, jobs[method], params)
+        elif method == "initialize":
+            send({"id": number, "result": INITIALIZED})
+        elif method == "capture/open":
+            try:
+                self.capture = open_capture(params)
+                send({"id": number, "result": {"capture": {"views": 3} if "liar" in MODES else self.capture}})
+            except ValueError as error:
+                send({"id": number, "error": {"code": -32000, "message": str(error), "data": {"field": "source"}}})
+        elif method == "workspace/read":
+            result = {"capture": self.capture, "scene": self.scene, "edits": list(self.edits.values())}
+            send({"id": number, "result": result})
+        elif method == "job/cancel":
+            self.cancelled.set()
+            send({"id": number, "result": {"cancelling": params.get("job") == self.job}})
+        elif method == "shutdown":
+            self.cancelled.set()
+            send({"id": number, "result": {}})
+            return False
+        else:
+            send({"id": number, "error": {"code": -32601, "message": f"Unknown method {method}."}})
+        return True
+
+
+INITIALIZED = {
+    "protocol": 1,
+    "engine": "0.0-fake",
+    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
+    "editors": [
+        {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
+         "vocabulary": ["make it night", "make it sunset"]},
+        {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
+         "reason": "Its weights are not on this machine.", "vocabulary": []},
+    ],
+    "presets": [
+        {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
+         "text_guidance": 3.0, "image_guidance": 1.5, "long_side": 240, "min_views": 8},
+        {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
+         "text_guidance": 7.5, "image_guidance": 1.5, "long_side": 512, "min_views": 20},
+    ],
+}  # fmt: skip
+
+
+def main() -> None:
+    if "deaf" in MODES:
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("not listening", file=sys.stderr, flush=True)
+        while True:
+            time.sleep(60)
+    if "flood" in MODES:
+        OUT.write(b"x" * 3_000_000)
+        OUT.flush()
+    engine = Engine()
+    for line in sys.stdin.buffer:
+        if not engine.answer(json.loads(line)):
+            break
+    engine.cancelled.set()
+    if engine.thread is not None:
+        engine.thread.join(5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Domes, paths and warnings, against plain geometry."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+
+from blender_addon import trajectories
+from blender_addon.conversion import column
+
+
+def test_a_dome_looks_at_its_centre_upright_and_within_its_elevations() -> None:
+    centre = (1.0, 2.0, 3.0)
+    poses = trajectories.dome(50, centre, 4.0, 10.0, 70.0)
+    for pose in map(np.array, poses):
+        offset = pose[:3, 3] - centre
+        assert np.linalg.norm(offset) == pytest.approx(4.0)
+        np.testing.assert_allclose(pose[:3, 2], offset / 4.0, atol=1e-9)  # the camera looks along its -Z
+        np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-9)
+        assert np.linalg.det(pose[:3, :3]) == pytest.approx(1.0)
+        assert pose[2, 1] > 0 and abs(pose[2, 0]) < 1e-9  # up is upward, right is level
+        assert 10.0 <= math.degrees(math.asin(offset[2] / 4.0)) <= 70.0
+
+
+@pytest.mark.parametrize("z", [5.0, -5.0])
+def test_straight_up_and_down_is_still_a_rotation(z: float) -> None:
+    pose = np.array(trajectories.looking_at((0, 0, z), (0, 0, 0)))
+    np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-9)
+
+
+def length_of(points: list[tuple[float, float, float]], order: list[int]) -> float:
+    return sum(math.dist(points[a], points[b]) for a, b in itertools.pairwise(order))
+
+
+def test_a_path_through_a_shuffled_line_is_the_line() -> None:
+    points = [(float(x), 0.0, 0.0) for x in range(12)]
+    random.Random(3).shuffle(points)
+    order = trajectories.order_of_path(points)
+    assert length_of(points, order) == pytest.approx(11.0)
+
+
+def test_a_path_visits_every_point_once_and_is_near_the_shortest() -> None:
+    rng = random.Random(5)
+    points = [(rng.random(), rng.random(), rng.random()) for _ in range(7)]
+    order = trajectories.order_of_path(points)
+    assert sorted(order) == list(range(7))
+    shortest = min(length_of(points, list(p)) for p in itertools.permutations(range(7)))
+    assert length_of(points, order) <= 1.15 * shortest
+
+
+def test_frames_of_a_path_rise_and_fill_the_range() -> None:
+    points = [(0.0, 0, 0), (0.0, 0, 0), (1.0, 0, 0), (1.001, 0, 0), (4.0, 0, 0)]
+    times = trajectories.times_of_path(points, 10, 50)
+    assert times[0] == 10 and times[-1] == 50
+    assert all(a < b for a, b in itertools.pairwise(times))
+    assert trajectories.times_of_path(points, 1, 5) == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="at least 5 frames"):
+        trajectories.times_of_path(points, 1, 4)
+
+
+def test_warnings_speak_of_number_spread_and_coverage() -> None:
+    everything = trajectories.dome(60, (0.0, 0.0, 0.0), 3.0, 0.0, 60.0)
+    assert trajectories.warnings_of_choice(everything, everything, (0.0, 0.0, 0.0), 12) == ()
+    spread_out = everything[::4]
+    assert trajectories.warnings_of_choice(spread_out, everything, (0.0, 0.0, 0.0), 12) == ()
+    one_side = sorted(everything, key=lambda pose: column(pose, 3)[0])[-3:]
+    few, far = trajectories.warnings_of_choice(one_side, everything, (0.0, 0.0, 0.0), 12)
+    assert "3 chosen, at least 12" in few and "% of the capture's directions" in far
+    alike = [trajectories.looking_at((3.0, 0.1 * i, 0.0), (0.0, 0.0, 0.0)) for i in range(4)]
+    assert any("within" in w for w in trajectories.warnings_of_choice(alike, alike, (0.0, 0.0, 0.0), 2))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the engine may and may not say."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blender_addon import wire
+
+VIEW = {
+    "name": "a.jpg", "image": "/w/a.png", "held_out": False, "width": 10, "height": 20, "fx": 9.0, "fy": 9.5,
+    "cx": 5.0, "cy": 10, "pose": [1, 0, 0, 4, 0, 1, 0, 5, 0, 0, 1, 6, 0, 0, 0, 1],
+}  # fmt: skip
+CAPTURE = {
+    "workspace": "/w", "source": "/s", "format": "transforms.json", "views": [VIEW],
+    "left_out": [{"name": "b.jpg", "reason": "missing"}], "centre": [0, 0, 0], "radius": 2.0, "up": [0, 0, 1],
+    "notes": ["a note"], "something new": {"is": "ignored"},
+}  # fmt: skip
+
+
+def test_a_capture_is_read() -> None:
+    capture = wire.parse_capture(CAPTURE)
+    assert capture.views[0].camera.pose[1] == (0.0, 1.0, 0.0, 5.0)
+    assert capture.left_out == (("b.jpg", "missing"),)
+    assert wire.camera_object(capture.views[0].camera)["pose"] == VIEW["pose"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("centre", [0, 0]), ("centre", [0, 0, math.nan]), ("radius", "2"), ("radius", 10**400), ("radius", math.inf), ("radius", True), ("views", {}),
+     ("views", [VIEW, VIEW]), ("views", [VIEW | {"pose": [1] * 15}]), ("views", [VIEW | {"fx": 0}]),
+     ("views", [VIEW | {"width": 10**9}]), ("views", [VIEW | {"name": "x" * 10**6}]), ("notes", [1]),
+     ("left_out", [{"reason": "no name"}])],
+)  # fmt: skip
+def test_a_capture_that_is_none_is_refused(key: str, value: object) -> None:
+    data = copy.deepcopy(CAPTURE)
+    data[key] = value
+    with pytest.raises(wire.WireError):
+        wire.parse_capture(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+parsers = [
+    wire.parse_capture, wire.parse_edit, wire.parse_engine, wire.parse_project, wire.parse_scene, wire.parse_progress,
+    wire.parse_view_written,
+]  # fmt: skip
+
+
+@given(st.sampled_from(parsers), json_values)
+def test_anything_else_is_a_wire_error_and_no_other(parse, value: object) -> None:
+    try:
+        parse(value)
+    except wire.WireError as error:
+        assert str(error).endswith((".", "again."))
+
+
+@given(json_values)
+def test_every_error_becomes_a_sentence(value: object) -> None:
+    assert wire.parse_failure(value).message
+
+
+def test_another_protocol_is_named() -> None:
+    with pytest.raises(wire.WireError, match="protocol 2"):
+        wire.parse_engine({"protocol": 2})

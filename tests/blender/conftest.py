@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on inside the bpy module, with the stand-in engine of tests/addon as its engine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "addon")]
+
+bpy = pytest.importorskip("bpy", reason="the bpy module is not installed")
+FAKE_ENGINE = str(ROOT / "tests" / "addon" / "fake_engine.py")
+
+
+@pytest.fixture
+def empty() -> None:
+    """An empty Blender file."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+
+
+@pytest.fixture
+def addon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The add-on registered, enabled in the preferences, with workspaces under the test's own folder."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    import blender_addon
+    from blender_addon import jobs, session
+
+    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [FAKE_ENGINE])
+    monkeypatch.setattr(jobs, "user_folder", lambda: tmp_path / "user")
+    blender_addon.register()
+    entry = bpy.context.preferences.addons.new()
+    entry.module = "blender_addon"
+    entry.preferences.engine_python = sys.executable
+    entry.preferences.workspaces = str(tmp_path / "workspaces")
+    yield blender_addon
+    blender_addon.unregister()
+    bpy.context.preferences.addons.remove(entry)
+    assert session.get().client is None
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A ring of a dozen views, two more left out."""
+    from addon_captures import ring
+
+    return ring(tmp_path / "ring")
+
+
+@pytest.fixture
+def opened(addon: object, capture: Path) -> bpy.types.Scene:
+    """A scene with that capture open and its pictures written."""
+    bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
+    settle()
+    return bpy.context.scene
+
+
+def settle(timeout: float = 30.0) -> None:
+    """Pump until nothing runs and nothing is waited for."""
+    from blender_addon import session
+
+    def quiet() -> bool:
+        state = session.get()
+        return not state.busy and (state.client is None or (state.client.waiting == 0))
+
+    assert session.wait(quiet, timeout), session.get()
