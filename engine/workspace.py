@@ -133,7 +133,9 @@ class Workspace:
 def checked_name(name: str, field: str) -> str:
     """``name``, where it can name a file inside a folder and nothing else. Raises BadInput."""
     if not NAME.fullmatch(name):
-        raise BadInput(f"{name!r} cannot be the name of a {field}: letters, digits, '.', '_' and '-' only.", field=field)
+        raise BadInput(
+            f"{name!r} cannot be the name of a {field}: letters, digits, '.', '_' and '-' only.", field=field
+        )
     return name
 
 

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server's protocol, without a process: lines in, lines out."""
+
+import json
+import queue
+import threading
+import time
+
+import pytest
+
+from engine import protocol
+from engine.errors import BadInput
+from engine.server import JOBS, Server
+
+
+class Wire:
+    """A server, and what it sent."""
+
+    def __init__(self, **kwargs):
+        self.lines = queue.Queue()
+        self.server = Server(lambda line: self.lines.put(json.loads(line)), **kwargs)
+
+    def ask(self, method, ident=1, **params):
+        self.server.receive(json.dumps({"jsonrpc": "2.0", "id": ident, "method": method, "params": params}).encode())
+
+    def next(self, timeout=10):
+        return self.lines.get(timeout=timeout)
+
+    def answer(self, ident, timeout=10):
+        """The answer to request ``ident``; notifications before it are dropped."""
+        end = time.monotonic() + timeout
+        while True:
+            message = self.next(end - time.monotonic())
+            if message.get("id") == ident and "method" not in message:
+                return message
+
+
+@pytest.fixture
+def wire():
+    made = Wire(warm_up=lambda: None)
+    yield made
+    made.server.close()
+
+
+@pytest.fixture
+def slow_job(monkeypatch):
+    """The job `capture/images` waits to be cancelled."""
+    from engine.jobs import capture
+
+    started = threading.Event()
+
+    def run(request, job):
+        started.set()
+        while True:
+            job.check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(capture, "write_images", run)
+    return started
+
+
+def test_initialize_says_what_there_is_within_a_second(wire):
+    began = time.monotonic()
+    wire.ask("initialize", protocol=protocol.VERSION)
+    result = wire.answer(1)["result"]
+    assert time.monotonic() - began < 1
+    assert result["devices"][-1]["name"] == "cpu" and result["devices"][-1]["total_bytes"] > 2**30
+    assert {p["name"] for p in result["presets"]} == {"preview", "standard", "paper"}
+    assert sum(p["default"] for p in result["presets"]) == 1
+    assert result["editors"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"{", protocol.PARSE_ERROR),
+        (b"\xff\xfe", protocol.PARSE_ERROR),
+        (b'{"method": "shutdown", "params": ' + b"[" * 100_000, protocol.PARSE_ERROR),
+        (b"[1]", protocol.INVALID_REQUEST),
+        (b'{"id": 3}', protocol.INVALID_REQUEST),
+        (b'{"id": 3, "method": "os/system", "params": {}}', protocol.UNKNOWN_METHOD),
+        (b'{"id": 3, "method": "edit/run", "params": {"workspace": 3}}', protocol.INVALID_PARAMS),
+        (b'{"id": 3, "method": "edit/run", "params": {"workspace": "a", "instruction": "b", "x": 1}}',
+         protocol.INVALID_PARAMS),
+        (b'{"id": 3, "method": "initialize", "params": {"protocol": 99}}', protocol.INVALID_PARAMS),
+        (b'{"method": "capture/images", "params": {"workspace": "a"}}', protocol.INVALID_REQUEST),
+    ],
+)  # fmt: skip
+def test_what_is_no_request_gets_its_code(wire, line, code):
+    wire.server.receive(line)
+    assert wire.next()["error"]["code"] == code
+
+
+def test_a_missing_capture_is_bad_input_with_field_and_sentence(wire, tmp_path):
+    wire.ask("capture/open", workspace=str(tmp_path / "w"), source=str(tmp_path / "nothing"), preset="preview")
+    error = wire.answer(1)["error"]
+    assert error["code"] == protocol.BAD_INPUT
+    assert "does not exist" in error["message"]
+    assert error["data"]["file"].endswith("nothing")
+    assert not (tmp_path / "w").exists()
+
+
+def test_one_job_at_a_time_and_cancel_answers_at_once(wire, slow_job):
+    wire.ask("capture/images", 1, workspace="w")
+    assert slow_job.wait(5)
+    wire.ask("capture/images", 2, workspace="w")
+    assert wire.answer(2)["error"]["code"] == protocol.BUSY
+    began = time.monotonic()
+    wire.ask("job/cancel", 3, job=99)
+    assert wire.answer(3)["result"] == {"cancelling": False}
+    wire.ask("job/cancel", 4, job=1)
+    answers = {m["id"]: m for m in (wire.next(), wire.next())}
+    assert answers[4]["result"] == {"cancelling": True}
+    assert answers[1]["error"]["code"] == protocol.CANCELLED
+    assert time.monotonic() - began < 1
+
+
+def test_a_job_that_waits_for_imports_is_cancelled_at_once():
+    block = threading.Event()
+    wire = Wire(warm_up=lambda: block.wait(30))
+    try:
+        wire.ask("scene/train", 1, workspace="w")
+        time.sleep(0.1)
+        began = time.monotonic()
+        wire.ask("job/cancel", 2, job=1)
+        answers = {m["id"]: m for m in (wire.next(), wire.next())}
+        assert answers[1]["error"]["code"] == protocol.CANCELLED
+        assert time.monotonic() - began < 1
+    finally:
+        block.set()
+        wire.server.close()
+
+
+def test_failures_have_their_codes_and_the_next_job_runs(wire, monkeypatch):
+    from engine.jobs import capture
+
+    failures = iter([BadInput("Say which.", field="views"), MemoryError(), ZeroDivisionError("oops"), None])
+
+    def run(request, job):
+        job.log("hello")
+        if (failure := next(failures)) is not None:
+            raise failure
+        return {"ok": True}
+
+    monkeypatch.setattr(capture, "write_images", run)
+    codes = []
+    for ident in range(4):
+        wire.ask("capture/images", ident, workspace="w")
+        assert wire.next() == {"jsonrpc": "2.0", "method": "job/log", "params": {"job": ident, "text": "hello"}}
+        answer = wire.answer(ident)
+        codes.append(answer.get("error", {}).get("code"))
+        if ident == 0:
+            assert answer["error"] == {"code": -32000, "message": "Say which.", "data": {"field": "views"}}
+    assert codes == [protocol.BAD_INPUT, protocol.OUT_OF_MEMORY, protocol.INTERNAL, None]
+
+
+def test_shutdown_cancels_and_answers(slow_job):
+    wire = Wire(warm_up=lambda: None)
+    wire.ask("capture/images", 1, workspace="w")
+    assert slow_job.wait(5)
+    wire.ask("shutdown", 2)
+    assert wire.answer(1)["error"]["code"] == protocol.CANCELLED
+    assert wire.answer(2)["result"] == {}
+    assert wire.server.finished
+
+
+def test_every_job_is_a_request_and_in_the_document(pytestconfig):
+    document = (pytestconfig.rootpath / "docs" / "protocol.md").read_text()
+    assert set(JOBS) < set(protocol.REQUESTS)
+    for name, kind in protocol.REQUESTS.items():
+        row = next(line for line in document.splitlines() if line.startswith(f"| `{name}` |"))
+        for field in kind.__struct_fields__:
+            assert f"`{field}" in row, f"docs/protocol.md: {name} does not mention {field}"
