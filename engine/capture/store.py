@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -60,7 +61,8 @@ def save_capture(capture: Capture, path: Path) -> None:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
         os.replace(part, path)
     except OSError as problem:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
 
 
