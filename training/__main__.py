@@ -1,0 +1,52 @@
+"""`python -m training COMMAND`: every step of the training, each one resumable command."""
+
+import argparse
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("photos", help="fetch the photographs with a free licence")
+    command = commands.add_parser("pairs", help="render pairs of views before and after an edit")
+    command.add_argument("--first", type=int, default=0, help="first training shard of 100 scenes")
+    command.add_argument("--last", type=int, default=30, help="the shard after the last one")
+    command = commands.add_parser("vae", help="train the picture codec")
+    command.add_argument("--steps", type=int, default=20000, help="steps in all, earlier ones counted")
+    command = commands.add_parser("latents", help="encode all pairs and photographs with the finished codec")
+    command.add_argument("--size", type=int, default=128, help="pixels; training begins at 64 and ends at 128")
+    command.add_argument("--photo-shards", type=int, default=12)
+    command = commands.add_parser("train", help="train the denoiser and the text encoder")
+    command.add_argument("--size", type=int, default=128, help="pixels of the cached latents to train on")
+    command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
+    command.add_argument("--batch", type=int, default=12)
+    commands.add_parser("pack", help="write the newest state in half precision to training/checkpoints")
+    arguments = parser.parse_args()
+
+    if arguments.command == "photos":
+        from . import photos
+
+        photos.fetch()
+    elif arguments.command == "pairs":
+        from . import pairs
+
+        pairs.render(arguments.first, arguments.last)
+    elif arguments.command == "vae":
+        from . import vae
+
+        vae.train(arguments.steps)
+    elif arguments.command == "latents":
+        from . import latents
+
+        latents.build(arguments.size, arguments.photo_shards)
+    elif arguments.command == "train":
+        from . import train
+
+        train.train(arguments.steps, arguments.size, arguments.batch)
+    elif arguments.command == "pack":
+        from . import train
+
+        train.Trainer(train.Recipe()).save_compact()
+
+
+if __name__ == "__main__":
+    main()

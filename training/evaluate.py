@@ -1,0 +1,217 @@
+"""The figures of the model card, measured on scenes, objects and photographs that training never saw.
+
+One command prints them and writes them beside the exported model as `figures.json`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from . import filters, latents, pairs
+from .export import IMAGE_GUIDANCE, TEXT_GUIDANCE
+from .paths import EXPORT, SIZE, write_json
+from .sampling import Editor
+from .vocabulary import BY_KEY, INSTRUCTIONS, KEYS, unknown_text, wording
+
+WHOLE_LIMIT = 0.65  # ST-LPIPS to the truth, relative to the unedited picture's
+SUBJECT_LIMIT = 0.60  # colour error inside the mask, relative to the unedited picture's
+OUTSIDE_LIMIT = 0.10  # change outside the mask, relative to the picture's contrast
+
+
+@dataclass
+class Case:
+    """One held-out picture: (128, 128, 3) in 0..1, its truths by instruction, and its subject's mask or None."""
+
+    picture: np.ndarray
+    truths: dict[str, np.ndarray]
+    mask: np.ndarray | None
+
+
+def cases(count: int) -> tuple[list[Case], list[Case]]:
+    """`count` rendered views, of different scenes, and `count` crops of photographs."""
+    (stack, masks), *_ = pairs.shards("test")
+    step = max(len(stack) // count, 1)
+    views = [
+        Case(view[0].astype(np.float32) / 255, {k: pairs.target(k, view) for k in KEYS}, np.array(mask))
+        for view, mask in zip(stack[::step][:count], masks[::step][:count], strict=True)
+    ]
+    crops = latents.photo_crops(0, SIZE, held_out=True)[:count]
+    return views, [Case(c, {k: filters.apply(k, c) for k in filters.FILTERS}, None) for c in crops]
+
+
+def as_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+
+
+def as_pictures(batch: torch.Tensor) -> list[np.ndarray]:
+    return list(batch.permute(0, 2, 3, 1).numpy())
+
+
+class PerceptualDistance:
+    """ST-LPIPS with the AlexNet trunk, weights as its package ships them."""
+
+    def __init__(self):
+        from stlpips_pytorch import stlpips
+
+        self.net = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False).eval()
+
+    @torch.inference_mode()
+    def __call__(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
+        return self.net(as_tensor(a) * 2 - 1, as_tensor(b) * 2 - 1).flatten().numpy()
+
+
+def colour_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean CIELAB distance of two pictures, inside the mask if there is one."""
+    distance = np.linalg.norm(cv2.cvtColor(a, cv2.COLOR_RGB2LAB) - cv2.cvtColor(b, cv2.COLOR_RGB2LAB), axis=-1)
+    return float(distance.mean() if mask is None else distance[mask].mean())
+
+
+def change_outside(edit: np.ndarray, base: np.ndarray, mask: np.ndarray) -> float:
+    """Mean difference outside the mask, at a quarter of the size, over the picture's contrast.
+
+    Contrast: the standard deviation of the picture's values. The band of 4 pixels round the mask counts as neither.
+    """
+    outside = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    if outside.mean() < 0.02:
+        return 0.0
+    small = cv2.resize(outside.astype(np.float32), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) > 0.99
+    quarter = [cv2.resize(p, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for p in (edit, base)]
+    if not small.any():
+        return 0.0
+    return float(np.abs(quarter[0] - quarter[1])[small].mean() / max(base.std(), 0.02))
+
+
+def nearest_truth(edit: np.ndarray, truths: dict[str, np.ndarray]) -> str:
+    return min(truths, key=lambda k: float(((edit - truths[k]) ** 2).mean()))
+
+
+def edit_all(editor: Editor, chosen: list[Case], texts: list[str], **settings) -> list[np.ndarray]:
+    settings = {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE} | settings
+    out: list[np.ndarray] = []
+    for k in range(0, len(chosen), 8):
+        part = as_tensor([c.picture for c in chosen[k : k + 8]])
+        out += as_pictures(editor.edit(part, texts[k : k + 8], seed=k, **settings))
+    return out
+
+
+def measure_instructions(editor: Editor, count: int, steps: int, log) -> dict:
+    """The table: every instruction against its truths, and which truth its edits are nearest to."""
+    distance = PerceptualDistance()
+    views, crops = cases(count)
+    rng = np.random.default_rng(0)
+    table, right, total = {}, 0, 0
+    for key, instruction in BY_KEY.items():
+        chosen = views if instruction.of_subject else views[: count // 2] + crops[: count - count // 2]
+        texts = [wording(key, rng) for _ in chosen]
+        edits = edit_all(editor, chosen, texts, steps=steps)
+        truths = [c.truths[key] for c in chosen]
+        hits = sum(nearest_truth(e, c.truths) == key for e, c in zip(edits, chosen, strict=True))
+        row = {"family": instruction.family, "pairs": len(chosen), "nearest_right": hits}
+        if instruction.of_subject:
+            errors = np.array([
+                (colour_error(e, t, c.mask), colour_error(c.picture, t, c.mask), change_outside(e, c.picture, c.mask))
+                for e, t, c in zip(edits, truths, chosen, strict=True)
+            ])  # fmt: skip
+            row |= {"relative_error": errors[:, 0].mean() / errors[:, 1].mean(), "outside": errors[:, 2].mean()}
+            row["passed"] = row["relative_error"] <= SUBJECT_LIMIT and row["outside"] <= OUTSIDE_LIMIT
+        else:
+            edited = distance(edits, truths).mean()
+            row["relative_error"] = edited / distance([c.picture for c in chosen], truths).mean()
+            row["passed"] = row["relative_error"] <= WHOLE_LIMIT
+        table[key] = {k: round(float(v), 3) if isinstance(v, (float, np.floating)) else v for k, v in row.items()}
+        table[key]["passed"] = bool(row["passed"])
+        right, total = right + hits, total + len(chosen)
+        log(f"{key:16}", table[key], flush=True)
+    return {"instructions": table, "nearest_right": round(right / total, 3)}
+
+
+def measure_unknown(editor: Editor, count: int, steps: int) -> dict:
+    """Texts that mean nothing, on photographs: change of the picture beyond the codec's, as a part of the contrast."""
+    _, crops = cases(count)
+    rng = np.random.default_rng(5)
+    edits = edit_all(editor, crops, [unknown_text(rng) for _ in crops], steps=steps)
+    whole = np.zeros((SIZE, SIZE), bool)
+    return {"unknown_text_change": round(float(np.mean([change_outside(e, c.picture, whole) for e, c in zip(edits, crops, strict=True)])), 3)}
+
+
+def measure_curves(editor: Editor, count: int, steps: int) -> dict:
+    """Mean change of the picture and error to the truth against text guidance, image guidance and noise level."""
+    views, crops = cases(count)
+    keys = ["gold", "red", "night", "pencil"]
+    chosen = [c for k in keys for c in ((views if BY_KEY[k].of_subject else crops)[: max(count // 4, 1)])]
+    texts = [BY_KEY[k].wordings[0] for k in keys for _ in range(max(count // 4, 1))]
+    truths = [c.truths[k] for k, c in zip([k for k in keys for _ in range(max(count // 4, 1))], chosen, strict=True)]
+
+    def point(**settings) -> dict:
+        edits = edit_all(editor, chosen, texts, steps=steps, **settings)
+        change = np.mean([np.abs(e - c.picture).mean() for e, c in zip(edits, chosen, strict=True)])
+        error = np.mean([np.abs(e - t).mean() for e, t in zip(edits, truths, strict=True)])
+        return {"change": round(float(change), 4), "error": round(float(error), 4)}
+
+    return {
+        "by_text_guidance": {s: point(text_guidance=s) for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)},
+        "by_image_guidance": {s: point(image_guidance=s) for s in (1.0, 1.2, 1.5, 2.0, 3.0)},
+        "by_noise_level": {t: point(level=t) for t in (0.02, 0.25, 0.5, 0.75, 0.98)},
+    }
+
+
+def measure_repeats(editor: Editor, count: int, steps: int, times: int = 10) -> dict:
+    """Edit, then edit the result again and again from random noise levels, always conditioned on the original."""
+    views, _ = cases(count)
+    rng = np.random.default_rng(9)
+    keys = ["gold", "red", "night", "pencil", "snow", "marble"]
+    out = {}
+    for key in keys:
+        chosen = views[: max(count // 2, 1)]
+        originals = as_tensor([c.picture for c in chosen])
+        texts = [BY_KEY[key].wordings[0]] * len(chosen)
+        settings = {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE, "steps": steps}
+        result = editor.edit(originals, texts, **settings)
+        errors = []
+        for k in range(times + 1):
+            if k:
+                level = float(rng.uniform(0.02, 0.98))
+                result = editor.edit(originals, texts, level=level, current=result, seed=k, **settings)
+            errors.append(np.mean([np.abs(e - c.truths[key]).mean() for e, c in zip(as_pictures(result), chosen, strict=True)]))
+        out[key] = round(float(errors[-1] / errors[0]), 3)
+    return {"error_after_ten_repeats": out}
+
+
+def measure_speed(editor: Editor) -> dict:
+    """Seconds for one edit of 20 steps at both sizes, on two threads."""
+    torch.set_num_threads(2)
+    times = {}
+    for size in (128, 256):
+        picture = torch.rand(1, 3, size, size)
+        best = []
+        for _ in range(3):
+            started = time.perf_counter()
+            editor.edit(picture, ["make it night"], TEXT_GUIDANCE, IMAGE_GUIDANCE)
+            best.append(time.perf_counter() - started)
+        times[size] = round(min(best), 2)
+    return {"seconds_per_edit": times}
+
+
+def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = 20, only_table: bool = False, log=print) -> dict:
+    """Measure everything, print it, and write `figures.json` and the passes of `vocabulary.json` in the folder."""
+    from .export import vocabulary_entries
+
+    editor = Editor(folder)
+    figures = measure_instructions(editor, count, steps, log)
+    if not only_table:
+        figures |= measure_unknown(editor, count, steps)
+        figures |= measure_curves(editor, count, steps)
+        figures |= measure_repeats(editor, count, steps)
+        figures |= measure_speed(editor)
+    passed = {k: v["passed"] for k, v in figures["instructions"].items()}
+    figures["passed"] = sum(passed.values())
+    log(f"{figures['passed']} of {len(INSTRUCTIONS)} pass; nearest truth right in {figures['nearest_right']:.0%}")
+    log({k: v for k, v in figures.items() if k != "instructions"})
+    figures |= {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE, "steps": steps, "pairs": count}
+    write_json(folder / "figures.json", figures)
+    write_json(folder / "vocabulary.json", vocabulary_entries(passed))
+    return figures

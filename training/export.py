@@ -1,0 +1,69 @@
+"""The trained parts as one folder that StableDiffusionInstructPix2PixPipeline.from_pretrained opens."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+
+from . import vae
+from .models import build_scheduler
+from .paths import EXPORT, read_json, write_json
+from .train import Recipe, Trainer
+from .vocabulary import INSTRUCTIONS
+
+# Guidance at which the evaluation is made, and with which an editor may start.
+TEXT_GUIDANCE = 2.0
+IMAGE_GUIDANCE = 1.2
+
+
+def pipeline() -> StableDiffusionInstructPix2PixPipeline:
+    """The newest averaged weights in single precision."""
+    trainer = Trainer(Recipe())
+    trainer.use_average()
+    made = StableDiffusionInstructPix2PixPipeline(
+        vae=vae.load(),
+        text_encoder=trainer.text,
+        tokenizer=trainer.tokenizer,
+        unet=trainer.unet.requires_grad_(False),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
+    """What the engine lists: the canonical instruction, its family, all wordings, whether it passed the measure."""
+    return [
+        {
+            "instruction": i.wordings[0],
+            "key": i.key,
+            "family": i.family,
+            "wordings": [w.replace("{noun}", "object") for w in i.wordings],
+            "passed": bool(passed.get(i.key, False)),
+        }
+        for i in INSTRUCTIONS
+    ]
+
+
+def export(folder: Path = EXPORT) -> None:
+    """Write the half-precision model, its vocabulary and its guidance defaults to `folder`, replacing it whole."""
+    made = pipeline()
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    made.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
+    for config in fresh.glob("*/config.json"):
+        clean = {k: v for k, v in read_json(config).items() if k != "_name_or_path"}
+        write_json(config, clean)
+    figures = folder / "figures.json"
+    passed = {k: v["passed"] for k, v in read_json(figures)["instructions"].items()} if figures.exists() else {}
+    write_json(fresh / "vocabulary.json", vocabulary_entries(passed))
+    write_json(fresh / "guidance.json", {"text": TEXT_GUIDANCE, "image": IMAGE_GUIDANCE, "steps": 20, "size": 128})
+    if folder.exists():
+        shutil.rmtree(folder)
+    fresh.rename(folder)
+    total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{folder}: {total / 1e6:.1f} MB")

@@ -1,0 +1,216 @@
+"""Training of the denoiser and the text encoder on cached latents, as in InstructPix2Pix.
+
+Each example is (unedited latents, edited latents, text). Text, picture, or both are dropped with 5 % each.
+Texts that mean nothing, and half of the dropped texts, go with the unedited picture as the target.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPTokenizer
+
+from . import checkpoint, models
+from .latents import Cache
+from .paths import CHECKPOINTS, RUNS
+from .vocabulary import INSTRUCTIONS, unknown_text, wording
+
+SUBJECT_KEYS = [i.key for i in INSTRUCTIONS if i.of_subject]
+WHOLE_KEYS = [i.key for i in INSTRUCTIONS if not i.of_subject]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How examples are drawn and weighted."""
+
+    rate: float = 8e-4  # learning rate after the warm-up
+    warm_up: int = 300  # steps
+    decay_steps: int = 12000  # the rate falls with 1 / sqrt(1 + step / decay_steps)
+    average_decay: float = 0.9993
+    subject_share: float = 0.50  # of the examples change the subject
+    unknown_share: float = 0.12  # have a text that means nothing
+    drop: float = 0.05  # each: text, picture, both
+    change_weight: float = 5.0  # the loss counts up to this much more where the target differs
+    noisy_share: float = 0.5  # of the time steps are drawn from the noisier part alone
+
+
+@dataclass
+class Batch:
+    """base, target (B, 4, h, w); condition (B, 4, h, w), zero where dropped; tokens (B, L); weight (B, 1, h, w)."""
+
+    base: torch.Tensor
+    target: torch.Tensor
+    condition: torch.Tensor
+    tokens: torch.Tensor
+    weight: torch.Tensor
+
+
+def draw_batch(cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recipe, rng: np.random.Generator) -> Batch:
+    bases, targets, conditions, texts = [], [], [], []
+    for _ in range(count):
+        kind = rng.random()
+        if kind < recipe.unknown_share:
+            key, text = None, unknown_text(rng)
+        else:
+            subject = kind < recipe.unknown_share + recipe.subject_share
+            key = str(rng.choice(SUBJECT_KEYS if subject else WHOLE_KEYS))
+            text = wording(key, rng)
+        base, target, _ = cache.example(key, rng)
+        dropped = rng.random()
+        if dropped < 2 * recipe.drop:
+            text = ""
+            if rng.random() < 0.5:
+                target = base
+        conditions.append(torch.zeros_like(base) if recipe.drop <= dropped < 3 * recipe.drop else base)
+        bases.append(base)
+        targets.append(target)
+        texts.append(text)
+    base, target = torch.stack(bases), torch.stack(targets)
+    change = (target - base).abs().mean(1, keepdim=True)
+    weight = 1 + recipe.change_weight * (change / 0.6).clamp(0, 1)
+    weight = weight / weight.mean((1, 2, 3), keepdim=True)
+    return Batch(base, target, torch.stack(conditions), models.tokens(tokenizer, texts), weight)
+
+
+def noise_levels(count: int, recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
+    noisy = rng.random(count) < recipe.noisy_share
+    return torch.from_numpy(np.where(noisy, rng.integers(600, 1000, count), rng.integers(0, 1000, count)))
+
+
+class Trainer:
+    """The networks, their optimiser and averages; resumed from `runs/unet`, else from `training/checkpoints`."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.folder = RUNS / "unet"
+        saved = next((f for f in (self.folder, CHECKPOINTS) if (f / "tokenizer").exists()), None)
+        self.tokenizer = CLIPTokenizer.from_pretrained(saved / "tokenizer") if saved else models.build_tokenizer()
+        if saved != self.folder:
+            models.save_tokenizer(self.tokenizer, self.folder / "tokenizer")
+        self.unet = models.build_unet().to(memory_format=torch.channels_last)
+        self.text = models.build_text_encoder(self.tokenizer)
+        self.alphas = models.build_scheduler().alphas_cumprod
+        self.optimiser = torch.optim.AdamW(self.parameters().values(), recipe.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.average = checkpoint.MovingAverage(self.parameters(), recipe.average_decay)
+        self.step = 0
+        self.examples = 0
+        self.seconds = 0.0
+        if state := checkpoint.load(self.folder, "state") or checkpoint.load(CHECKPOINTS, "state"):
+            groups, scalars = state
+            for name, parameter in self.parameters().items():
+                parameter.data.copy_(groups["weights"][name])
+                self.average.values[name].copy_(groups["average"][name])
+            if "optimiser" in groups:
+                checkpoint.restore_optimiser(self.optimiser, groups["optimiser"])
+            self.step, self.examples, self.seconds = scalars["step"], scalars["examples"], scalars["seconds"]
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        named = {f"unet.{k}": v for k, v in self.unet.named_parameters()}
+        return named | {f"text.{k}": v for k, v in self.text.named_parameters()}
+
+    def save(self) -> None:
+        groups = {
+            "weights": dict(self.parameters()),
+            "average": self.average.values,
+            "optimiser": checkpoint.optimiser_tensors(self.optimiser),
+        }
+        checkpoint.save(self.folder, "state", groups, self.scalars())
+
+    def scalars(self) -> dict:
+        return {"step": self.step, "examples": self.examples, "seconds": round(self.seconds)}
+
+    def save_compact(self) -> None:
+        """The state in half precision and without the optimiser, small enough for the repository."""
+        groups = {
+            "weights": {k: v.detach().half() for k, v in self.parameters().items()},
+            "average": {k: v.half() for k, v in self.average.values.items()},
+        }
+        checkpoint.save(CHECKPOINTS, "state", groups, self.scalars())
+        models.save_tokenizer(self.tokenizer, CHECKPOINTS / "tokenizer")
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the networks, for export and evaluation."""
+        for name, parameter in self.parameters().items():
+            parameter.data.copy_(self.average.values[name])
+        self.unet.eval()
+        self.text.eval()
+
+    def learn(self, batch: Batch, levels: torch.Tensor) -> float:
+        """One optimisation step; returns the loss."""
+        alpha = self.alphas[levels].view(-1, 1, 1, 1)
+        noise = torch.randn_like(batch.target)
+        noised = alpha.sqrt() * batch.target + (1 - alpha).sqrt() * noise
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * batch.target
+        given = torch.cat([noised, batch.condition], 1).contiguous(memory_format=torch.channels_last)
+        words = self.text(batch.tokens).last_hidden_state
+        predicted = self.unet(given, levels, words, return_dict=False)[0]
+        loss = (batch.weight * (predicted - velocity) ** 2).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters().values(), 1.0)
+        for group in self.optimiser.param_groups:
+            warm = min(1, (self.step + 1) / self.recipe.warm_up)
+            group["lr"] = self.recipe.rate * warm / (1 + self.step / self.recipe.decay_steps) ** 0.5
+        self.optimiser.step()
+        return float(loss.detach())
+
+
+@torch.no_grad()
+def one_step_gain(trainer: Trainer, test: dict[str, torch.Tensor], keys: tuple[str, ...], count: int = 12) -> dict[str, float]:
+    """How much of the change each instruction makes in one step from pure noise: 0 as the input, 1 as the truth.
+
+    test: a shard of latents that training does not see. Measured inside the subject for its instructions.
+    """
+    gains = {}
+    for column, key in enumerate(keys):
+        rng = np.random.default_rng(column)
+        pick = torch.from_numpy(rng.integers(0, len(test["base"]), count))
+        base, truth = test["base"][pick].float(), test["targets"][pick, column].float()
+        mask = test["mask"][pick].float()[:, None] / 255 if key in SUBJECT_KEYS else torch.ones_like(base[:, :1])
+        text = trainer.text(models.tokens(trainer.tokenizer, [wording(key, rng) for _ in range(count)])).last_hidden_state
+        generator = torch.Generator().manual_seed(column)
+        given = torch.cat([torch.randn(base.shape, generator=generator), base], 1)
+        guess = -trainer.unet(given.contiguous(memory_format=torch.channels_last), 999, text, return_dict=False)[0]
+        left = (mask * (guess - truth) ** 2).sum() / (mask * (base - truth) ** 2).sum()
+        gains[key] = round(float(1 - left), 3)
+    return gains
+
+
+def train(steps: int, size: int, batch: int, save_every: float = 180.0) -> None:
+    """Train to `steps` in all on pictures of `size` pixels, going on from the newest state."""
+    from .latents import test_shard
+
+    torch.set_num_threads(2)
+    recipe = Recipe()
+    trainer = Trainer(recipe)
+    cache = Cache(size)
+    test, keys = test_shard(size)
+    if not cache.views:
+        raise SystemExit(f"no cached latents of {size} pixels: run the latents command first")
+    losses: list[float] = []
+    last_save = last_log = time.time()
+    first = trainer.step
+    while trainer.step < steps:
+        started = time.time()
+        rng = np.random.default_rng([3, trainer.step])
+        torch.manual_seed(trainer.step)
+        example = draw_batch(cache, trainer.tokenizer, batch, recipe, rng)
+        losses.append(trainer.learn(example, noise_levels(batch, recipe, rng)))
+        trainer.step += 1
+        trainer.examples += batch
+        trainer.average.update(trainer.parameters(), trainer.step)
+        trainer.seconds += min(time.time() - started, 10.0)  # not the time while stopped
+        if time.time() - last_log > 60:
+            rate = trainer.seconds / max(trainer.step, 1)
+            print(f"step {trainer.step} size {size} loss {np.mean(losses[-300:]):.4f} {rate:.2f} s/step", flush=True)
+            last_log = time.time()
+            if not np.isfinite(losses[-1]):
+                raise SystemExit("the loss is not finite: training stopped, the last saved state is whole")
+        if time.time() - last_save > save_every or trainer.step == steps:
+            trainer.save()
+            last_save = time.time()
+            cache.refresh()
+            gains = one_step_gain(trainer, test, keys)
+            print(f"saved at step {trainer.step} ({trainer.step - first} now); gains {gains}", flush=True)
