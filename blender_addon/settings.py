@@ -91,6 +91,8 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Workspace",
         description="Folder of this project: pictures, NeRF, edits and results",
         subtype="DIR_PATH",
+        # Asked for since 4.5, unknown before.
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
     )
     long_side: IntProperty(
         name="Picture Size",

@@ -6,6 +6,7 @@ The names of Blender's sequencer changed between 4.2 and 5.x; every difference i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import bpy
 
 STRIP = "instruct_nerf"
-BEFORE_NAME, AFTER_NAME = "NeRF before", "NeRF after"
+BEFORE_NAME, AFTER_NAME, WIPE_NAME = "NeRF before", "NeRF after", "NeRF before and after"
 
 
 def strips_of(scene: bpy.types.Scene) -> Any:
@@ -51,23 +52,21 @@ def add_frames(
         if missing:
             raise ValueError(f"{len(missing)} frames are missing, such as {missing[0]}.")
     strips = strips_of(scene)
-    for old in [s for s in strips if s.get(STRIP)]:
-        strips.remove(old)
+    for name in (WIPE_NAME, AFTER_NAME, BEFORE_NAME):  # the effect first: its inputs take it with them
+        for old in [s for s in strips if s.get(STRIP) == name]:
+            strips.remove(old)
     channel = _free_channel(strips, first, first + len(before))
     lower = _add(strips, BEFORE_NAME, before, channel, first)
     upper = _add(strips, AFTER_NAME, after, channel + 1, first)
-    width = scene.render.resolution_x
-    if show == "SPLIT":
-        upper.crop.min_x = width // 2
-    elif show == "WIPE":
-        _wipe(upper, first, first + len(after) - 1, _width_of(upper, width))
+    if show != "EDITED":
+        _wipe(_over(strips, lower, upper, first, len(before)), show, first, first + len(before) - 1)
     return lower, upper
 
 
 def _free_channel(strips: Any, first: int, end: int) -> int:
-    """The lowest channel that, with the one above it, holds nothing between two frames."""
+    """The lowest channel that, with the two above it, holds nothing between two frames."""
     taken = {s.channel for s in strips if s.frame_final_start < end and s.frame_final_end > first}
-    return next(c for c in range(1, 127) if c not in taken and c + 1 not in taken)
+    return next(c for c in range(1, 127) if not taken & {c, c + 1, c + 2})
 
 
 def _add(strips: Any, name: str, paths: Sequence[str], channel: int, first: int) -> Any:
@@ -84,16 +83,32 @@ def _add(strips: Any, name: str, paths: Sequence[str], channel: int, first: int)
     return strip
 
 
-def _width_of(strip: Any, fallback: int) -> int:
-    return strip.elements[0].orig_width or fallback
+def _over(strips: Any, lower: Any, upper: Any, first: int, count: int) -> Any:
+    """A wipe effect above both strips. (Cropping the upper strip would do, but Blender 4.5 now and then leaves a
+    frame of the lower one black beneath a cropped strip.)"""
+    known = {p.identifier for p in strips.bl_rna.functions["new_effect"].parameters}
+    end = {"length": count} if "length" in known else {"frame_end": first + count}
+    inputs = {"input1": lower, "input2": upper} if "input1" in known else {"seq1": lower, "seq2": upper}
+    effect = strips.new_effect(
+        name=WIPE_NAME, type="WIPE", channel=upper.channel + 1, frame_start=first, **end, **inputs
+    )
+    effect[STRIP] = WIPE_NAME
+    return effect
 
 
-def _wipe(strip: Any, first: int, last: int, width: int) -> None:
-    """Uncover a strip from left to right, with a still sixth of the film at either end."""
+def _wipe(effect: Any, show: str, first: int, last: int) -> None:
+    """Set how much of the upper strip is seen: its right half, or more and more of it from the left, with a still
+    sixth of the film at either end."""
+    effect.transition_type, effect.direction, effect.blur_width = "SINGLE", "OUT", 0.0
+    effect.use_default_fade = False
+    if show == "SPLIT":
+        effect.angle, effect.effect_fader = math.radians(90.0), 0.5
+        return
+    effect.angle = math.radians(-90.0)
     rest = (last - first) // 6
-    for frame, hidden in ((first + rest, width), (last - rest, 0)):
-        strip.crop.max_x = hidden
-        strip.crop.keyframe_insert("max_x", frame=frame)
+    for frame, shown in ((first + rest, 0.0), (last - rest, 1.0)):
+        effect.effect_fader = shown
+        effect.keyframe_insert("effect_fader", frame=frame)
 
 
 def film_settings(scene: bpy.types.Scene, first: int, last: int, path: str) -> None:

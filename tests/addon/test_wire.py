@@ -32,7 +32,8 @@ def test_a_capture_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("centre", [0, 0]), ("centre", [0, 0, math.nan]), ("radius", "2"), ("radius", 10**400), ("radius", math.inf), ("radius", True), ("views", {}),
+    [("centre", [0, 0]), ("centre", [0, 0, math.nan]), ("radius", "2"),
+     ("radius", 10**400), ("radius", math.inf), ("radius", True), ("views", {}),
      ("views", [VIEW, VIEW]), ("views", [VIEW | {"pose": [1] * 15}]), ("views", [VIEW | {"fx": 0}]),
      ("views", [VIEW | {"width": 10**9}]), ("views", [VIEW | {"name": "x" * 10**6}]), ("notes", [1]),
      ("left_out", [{"reason": "no name"}])],
