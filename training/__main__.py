@@ -1,6 +1,13 @@
 """`python -m training COMMAND`: every step of the training, each one resumable command."""
 
 import argparse
+import os
+from pathlib import Path
+
+# Before torch is loaded: threads that wait without spinning, or a shared machine crawls.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from .paths import EXPORT
 
 
 def main() -> None:
@@ -20,6 +27,15 @@ def main() -> None:
     command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
     command.add_argument("--batch", type=int, default=12)
     commands.add_parser("pack", help="write the newest state in half precision to training/checkpoints")
+    commands.add_parser("export", help="write the newest model where the engine takes it")
+    command = commands.add_parser("evaluate", help="measure the exported model on held-out scenes and photographs")
+    command.add_argument("--weights", type=Path, default=EXPORT)
+    command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
+    command.add_argument("--only-table", action="store_true", help="leave out curves, repeats and speed")
+    command = commands.add_parser("sheets", help="picture sheets of the exported model")
+    command.add_argument("photos", nargs="*", type=Path, help="photographs for the vocabulary sheet")
+    command.add_argument("--folder", type=Path, required=True, help="where the sheets go")
+    command.add_argument("--weights", type=Path, default=EXPORT)
     arguments = parser.parse_args()
 
     if arguments.command == "photos":
@@ -46,6 +62,18 @@ def main() -> None:
         from . import train
 
         train.Trainer(train.Recipe()).save_compact()
+    elif arguments.command == "export":
+        from . import export
+
+        export.export()
+    elif arguments.command == "evaluate":
+        from . import evaluate
+
+        evaluate.evaluate(arguments.weights, arguments.pairs, only_table=arguments.only_table)
+    elif arguments.command == "sheets":
+        from . import sheets
+
+        sheets.make(arguments.photos, arguments.folder, arguments.weights)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,4 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, named: dict[str, torch.Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(self.values.values()), [named[k].detach().float() for k in self.values], 1 - decay
-        )
+        torch._foreach_lerp_(list(self.values.values()), [named[k].detach().float() for k in self.values], 1 - decay)

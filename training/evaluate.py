@@ -135,7 +135,11 @@ def measure_unknown(editor: Editor, count: int, steps: int) -> dict:
     rng = np.random.default_rng(5)
     edits = edit_all(editor, crops, [unknown_text(rng) for _ in crops], steps=steps)
     whole = np.zeros((SIZE, SIZE), bool)
-    return {"unknown_text_change": round(float(np.mean([change_outside(e, c.picture, whole) for e, c in zip(edits, crops, strict=True)])), 3)}
+    return {
+        "unknown_text_change": round(
+            float(np.mean([change_outside(e, c.picture, whole) for e, c in zip(edits, crops, strict=True)])), 3
+        )
+    }
 
 
 def measure_curves(editor: Editor, count: int, steps: int) -> dict:
@@ -176,7 +180,9 @@ def measure_repeats(editor: Editor, count: int, steps: int, times: int = 10) -> 
             if k:
                 level = float(rng.uniform(0.02, 0.98))
                 result = editor.edit(originals, texts, level=level, current=result, seed=k, **settings)
-            errors.append(np.mean([np.abs(e - c.truths[key]).mean() for e, c in zip(as_pictures(result), chosen, strict=True)]))
+            errors.append(
+                np.mean([np.abs(e - c.truths[key]).mean() for e, c in zip(as_pictures(result), chosen, strict=True)])
+            )
         out[key] = round(float(errors[-1] / errors[0]), 3)
     return {"error_after_ten_repeats": out}
 

@@ -39,7 +39,9 @@ def kuwahara(p: Picture, radius: int) -> Picture:
     grey = p @ LUMA
     mean = cv2.boxFilter(p, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
     first = cv2.boxFilter(grey, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_REFLECT)
-    variance = cv2.boxFilter(grey * grey, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_REFLECT) - first * first
+    variance = (
+        cv2.boxFilter(grey * grey, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_REFLECT) - first * first
+    )
     best, lowest = None, None
     for dy in (0, radius):
         for dx in (0, radius):
@@ -98,7 +100,14 @@ def autumn(p: Picture) -> Picture:
     hue, saturation = hsv[..., 0], hsv[..., 1]
     green = smoothstep(45, 65, hue) * (1 - smoothstep(165, 195, hue))
     leaf = cv2.cvtColor(
-        np.stack([14 + 24 * np.clip((hue - 50) / 120, 0, 1), np.clip(saturation * 1.35 + 0.06, 0, 1), np.clip(hsv[..., 2] * 1.12, 0, 1)], -1),
+        np.stack(
+            [
+                14 + 24 * np.clip((hue - 50) / 120, 0, 1),
+                np.clip(saturation * 1.35 + 0.06, 0, 1),
+                np.clip(hsv[..., 2] * 1.12, 0, 1),
+            ],
+            -1,
+        ),
         cv2.COLOR_HSV2RGB,
     )
     warm = p * np.float32([1.08, 0.90, 0.60]) + np.float32([0.08, 0.03, 0.0])

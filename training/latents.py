@@ -94,16 +94,22 @@ def build(size: int, photo_shards: int = 12) -> None:
         print(f"{path.name}: {len(tensors['base'])} views in {time.time() - started:.0f} s", flush=True)
 
     for k in range(photo_shards):
-        write(shard_path(size, f"photos-{k:04d}"), lambda k=k: encode_photos(vae, photo_crops(k, size, False), size), WHOLE)
+        write(
+            shard_path(size, f"photos-{k:04d}"),
+            lambda k=k: encode_photos(vae, photo_crops(k, size, False), size),
+            WHOLE,
+        )
     for path in sorted((DATA / "pairs").glob("*-????.npy")):
         masks = path.with_name(f"{path.stem}-masks.npy")
-        write(shard_path(size, path.stem), lambda p=path, m=masks: encode_views(vae, np.load(p), np.load(m), size), KEYS)
+        write(
+            shard_path(size, path.stem), lambda p=path, m=masks: encode_views(vae, np.load(p), np.load(m), size), KEYS
+        )
 
 
 def test_shard(size: int) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The latents of the held-out views and the instructions of their targets."""
     with safe_open(shard_path(size, "test-0000"), "pt") as file:
-        return {k: file.get_tensor(k) for k in file.keys()}, tuple(json.loads(file.metadata()["keys"]))
+        return {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118, tuple(json.loads(file.metadata()["keys"]))
 
 
 class Cache:
@@ -122,7 +128,7 @@ class Cache:
             if path.name in self.seen or path.name.startswith("test"):
                 continue
             with safe_open(path, "pt") as file:
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
                 keys = tuple(json.loads(file.metadata()["keys"]))
             if keys != (WHOLE if path.name.startswith("photos") else KEYS):
                 raise SystemExit(f"{path} was made for another vocabulary: remove it and run the latents command again")

@@ -23,9 +23,14 @@ def build_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer whose merges are learned from the instructions: their words are one token each,
     other words fall into pieces."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
-    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+    learner.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=1500,
@@ -100,7 +105,9 @@ def build_scheduler() -> DDIMScheduler:
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """Token numbers (B, TEXT_LENGTH), padded as the pipeline pads."""
-    return tokenizer(texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:

@@ -104,7 +104,9 @@ def panorama_view(panorama: np.ndarray, rng: np.random.Generator, size: int = 25
     height, width = panorama.shape[:2]
     x = (longitude / (2 * np.pi) % 1.0) * width
     row = (0.5 - latitude / np.pi) * height
-    view = cv2.remap(panorama, x.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    view = cv2.remap(
+        panorama, x.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    )
     view = view * (0.42 / max(float(np.median(view)), 1e-3))
     return (np.clip(view / (1 + 0.35 * view), 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005 (sums of arrays, not of lists)
 """Random scenes: one subject, sometimes clutter, a floor, a wall, and a camera. Deterministic from a seed.
 
 World: z up, the floor at z = 0, the subject about one unit in radius above the origin.
@@ -50,7 +51,9 @@ def _place(mesh: Mesh, scale: np.ndarray, rotation: np.ndarray, position: np.nda
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
     world = np.eye(4)
     world[:3, :3], world[:3, 3] = linear, shift
-    return Mesh((vertices + shift).astype(np.float32), normals.astype(np.float32), mesh.faces, mesh.parts), np.linalg.inv(world)
+    return Mesh(
+        (vertices + shift).astype(np.float32), normals.astype(np.float32), mesh.faces, mesh.parts
+    ), np.linalg.inv(world)
 
 
 def _quad(corners) -> Mesh:
@@ -77,7 +80,11 @@ def build(seed: int, views: int, held_out: bool = False) -> Scene:
     kind = choose_kind(rng, held_out)
     mesh = make(kind, rng)
     stretch = rng.uniform(0.8, 1.2, 3)
-    tilt = _rotation(0, rng.normal(0, 0.08)) if rng.random() < 0.7 else _rotation(rng.integers(3), rng.uniform(0, 2 * np.pi))
+    tilt = (
+        _rotation(0, rng.normal(0, 0.08))
+        if rng.random() < 0.7
+        else _rotation(rng.integers(3), rng.uniform(0, 2 * np.pi))
+    )
     yaw = _rotation(2, rng.uniform(-0.8, 0.8) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi))
     meshes: dict[int, Mesh] = {}
     local: dict[int, np.ndarray] = {}
@@ -116,7 +123,9 @@ def build(seed: int, views: int, held_out: bool = False) -> Scene:
         azimuth = start + rng.uniform(-0.45, 0.45) - np.pi / 2
         elevation = np.clip(height + rng.normal(0, 0.08), -0.02 if floor else -0.4, 1.2)
         distance = 2 * focal * radius / (fill * rng.uniform(0.9, 1.1))
-        direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+        direction = np.array(
+            [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+        )
         position = centre + direction * distance
         position[2] = max(position[2], 0.06) if floor else position[2]
         target = centre + rng.normal(0, 0.09, 3) * radius

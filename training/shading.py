@@ -42,7 +42,9 @@ def random_light(rng: np.random.Generator) -> Light:
     ambient = ground + (sky - ground) * up
     side = AMBIENT @ np.array([np.cos(azimuth), np.sin(azimuth), 0])
     ambient = ambient * (1 + 0.45 * side[:, None])
-    return Light(direction, np.clip(sun, 0, None), np.clip(ambient, 0.02, None).astype(np.float32), rng.uniform(0.7, 1.25))
+    return Light(
+        direction, np.clip(sun, 0, None), np.clip(ambient, 0.02, None).astype(np.float32), rng.uniform(0.7, 1.25)
+    )
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
@@ -51,7 +53,9 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     if kind < 0.35:
         return np.float32(rng.uniform(0.04, 0.85) * (1 + rng.normal(0, 0.08, 3))).clip(0.02, 0.95)
     if kind < 0.6:
-        return np.float32(np.array([0.5, 0.34, 0.2]) * rng.uniform(0.3, 1.5) * (1 + rng.normal(0, 0.15, 3))).clip(0.02, 0.95)
+        return np.float32(np.array([0.5, 0.34, 0.2]) * rng.uniform(0.3, 1.5) * (1 + rng.normal(0, 0.15, 3))).clip(
+            0.02, 0.95
+        )
     return np.float32(rng.uniform(0.03, 0.9, 3))
 
 
@@ -60,7 +64,11 @@ class Texture:
 
     def __init__(self, rng: np.random.Generator, pictures: list[np.ndarray], plain: float):
         self.colours = [random_colour(rng) for _ in range(12)]
-        self.kind = "plain" if rng.random() < plain else str(rng.choice(["noise", "stripes", "checks", "photo", "photo", "parts", "parts", "spots"]))
+        self.kind = (
+            "plain"
+            if rng.random() < plain
+            else str(rng.choice(["noise", "stripes", "checks", "photo", "photo", "parts", "parts", "spots"]))
+        )
         self.waves = rng.normal(0, 1, (6, 3)).astype(np.float32) * rng.uniform(2, 9)
         self.phases = rng.uniform(0, 6.3, 6).astype(np.float32)
         self.scale = rng.uniform(1.5, 6)
@@ -70,7 +78,7 @@ class Texture:
         self.repeat = rng.uniform(0.4, 1.6)
         if self.kind == "photo":
             crop = photos.random_crop(pictures[rng.integers(len(pictures))], rng, 128)
-            self.photo = (crop ** 2.2 * rng.uniform(0.6, 1.0)).astype(np.float32)
+            self.photo = (crop**2.2 * rng.uniform(0.6, 1.0)).astype(np.float32)
 
     def _noise(self, p: np.ndarray) -> np.ndarray:
         wobble = np.sin(p @ self.waves[:3].T * 0.6 + self.phases[:3])
@@ -117,7 +125,11 @@ class Look:
 
 def random_look(scene: Scene, pictures: list[np.ndarray]) -> Look:
     rng = scene.rng
-    textures = {SUBJECT: Texture(rng, pictures, 0.3), FLOOR: Texture(rng, pictures, 0.3), WALL: Texture(rng, pictures, 0.5)}
+    textures = {
+        SUBJECT: Texture(rng, pictures, 0.3),
+        FLOOR: Texture(rng, pictures, 0.3),
+        WALL: Texture(rng, pictures, 0.5),
+    }
     textures[FLOOR].repeat *= 0.35
     textures[WALL].repeat *= 0.2
     textures[FLOOR].axis = 2
@@ -132,7 +144,7 @@ def random_look(scene: Scene, pictures: list[np.ndarray]) -> Look:
 
 
 def environment(directions: np.ndarray) -> np.ndarray:
-    """A studio for reflections: brightness by direction (..., 3), one for all scenes, so metals look alike everywhere."""
+    """A studio for reflections: brightness by direction (..., 3), the same for all scenes."""
     z = directions[..., 2]
     bright = 0.14 + 0.95 * smoothstep(-0.05, 0.75, z) + 0.32 * smoothstep(-0.25, -0.9, z)
     return bright + 0.5 * smoothstep(0.55, 0.95, directions[..., 0] * 0.5 + directions[..., 1] * -0.5 + z * 0.7)
@@ -171,7 +183,9 @@ class Shader:
         size = self.view.ids.shape[0]
         if self.look.backdrop_photo is None:
             t = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
-            return np.broadcast_to(self.look.backdrop_colours[0] * (1 - t) + self.look.backdrop_colours[1] * t, (size, size, 3)).copy()
+            return np.broadcast_to(
+                self.look.backdrop_colours[0] * (1 - t) + self.look.backdrop_colours[1] * t, (size, size, 3)
+            ).copy()
         picture = photos.random_crop(self.look.backdrop_photo, rng, size)
         if self.look.backdrop_blur:
             picture = cv2.GaussianBlur(picture, (0, 0), self.look.backdrop_blur)
@@ -194,7 +208,9 @@ class Shader:
             "gamma": rng.uniform(0.85, 1.2),
             "black": rng.uniform(0, 0.05),
             "blur": rng.uniform(0.3, 1.0) if rng.random() < 0.4 else 0.0,
-            "noise": rng.normal(0, rng.uniform(0, 0.03), (size, size, 3)).astype(np.float32) if rng.random() < 0.5 else 0.0,
+            "noise": rng.normal(0, rng.uniform(0, 0.03), (size, size, 3)).astype(np.float32)
+            if rng.random() < 0.5
+            else 0.0,
         }
 
     def _encode(self, linear: np.ndarray, gain: np.ndarray) -> np.ndarray:
@@ -280,4 +296,7 @@ class Shader:
         upward = np.where(backdrop, 0.8 * smoothstep(0.45, 0.95, rows), upward)
         depth = np.where(backdrop, 3.2 - 1.2 * rows, depth)
         shrink = {"dsize": (size, size), "interpolation": cv2.INTER_AREA}
-        return {"depth": cv2.resize(depth.astype(np.float32), **shrink), "upward": cv2.resize(upward.astype(np.float32), **shrink)}
+        return {
+            "depth": cv2.resize(depth.astype(np.float32), **shrink),
+            "upward": cv2.resize(upward.astype(np.float32), **shrink),
+        }

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005 (sums of arrays, not of lists)
 """Procedural objects: signed distance functions, combined at random and meshed by marching cubes.
 
 Every kind takes a random generator and returns distances of its primitives on a grid; which
@@ -5,6 +6,7 @@ primitive is nearest becomes the part number, so that parts can be coloured diff
 Coordinates: about the unit ball, z up, the object facing -y.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +55,10 @@ def box(centre, half, rounding=0.03) -> np.ndarray:
 def cylinder(centre, radius, half_height, axis=2, rounding=0.02) -> np.ndarray:
     q = P - np.float32(centre)
     others = [k for k in range(3) if k != axis]
-    d = np.stack([np.hypot(q[..., others[0]], q[..., others[1]]) - radius, np.abs(q[..., axis]) - half_height], -1) + rounding
+    d = (
+        np.stack([np.hypot(q[..., others[0]], q[..., others[1]]) - radius, np.abs(q[..., axis]) - half_height], -1)
+        + rounding
+    )
     return np.linalg.norm(np.maximum(d, 0), axis=-1) + np.minimum(d.max(-1), 0) - rounding
 
 
@@ -82,9 +87,15 @@ def creature(r):
             top = (x * body[0] * 0.6, y * body[1] * 0.65, -0.1)
             parts.append(capsule(top, (x * body[0] * 0.6, y * body[1] * 0.7, height), leg * 1.3, leg))
         ear = head + [x * size * 0.6, 0, size * 0.7]
-        parts.append(capsule(ear, ear + [x * r.uniform(0, 0.12), 0.02, r.uniform(0.08, 0.4)], r.uniform(0.06, 0.12), 0.03))
+        parts.append(
+            capsule(ear, ear + [x * r.uniform(0, 0.12), 0.02, r.uniform(0.08, 0.4)], r.uniform(0.06, 0.12), 0.03)
+        )
     parts.append(capsule(head, head + [0, -size * r.uniform(0.8, 1.7), -size * 0.3], size * 0.55, size * 0.28))
-    parts.append(capsule((0, body[1] * 0.9, 0.05), (r.uniform(-0.3, 0.3), 1.0, r.uniform(-0.2, 0.6)), 0.09, r.uniform(0.03, 0.14)))
+    parts.append(
+        capsule(
+            (0, body[1] * 0.9, 0.05), (r.uniform(-0.3, 0.3), 1.0, r.uniform(-0.2, 0.6)), 0.09, r.uniform(0.03, 0.14)
+        )
+    )
     return parts, 0.07
 
 
@@ -97,7 +108,9 @@ def animal_head(r):
     long = r.uniform(0.25, 0.6)
     for x in (-1, 1):
         base = np.array([x * skull[0] * 0.62, 0.05, skull[2] * 0.72])
-        parts.append(capsule(base, base + [x * r.uniform(0.02, 0.25), 0, long], r.uniform(0.12, 0.2), r.uniform(0.02, 0.1)))
+        parts.append(
+            capsule(base, base + [x * r.uniform(0.02, 0.25), 0, long], r.uniform(0.12, 0.2), r.uniform(0.02, 0.1))
+        )
         parts.append(ellipsoid((x * skull[0] * 0.45, -skull[1] * 0.68, 0.15), (0.08, 0.07, 0.08)))
     if r.random() < 0.6:
         parts.append(capsule((0, 0.2, -0.3), (0, 0.3, -1.05), r.uniform(0.3, 0.5), r.uniform(0.4, 0.75)))
@@ -128,7 +141,8 @@ def humanoid(r):
         elbow = np.array([x * r.uniform(0.4, 0.75), r.uniform(-0.3, 0.1), r.uniform(-0.1, 0.5)])
         parts += [capsule((x * width, 0, 0.42), elbow, 0.1, 0.08),
                   capsule(elbow, elbow + [x * r.uniform(-0.3, 0.25), r.uniform(-0.3, 0.1), r.uniform(-0.4, 0.4)], 0.08),
-                  capsule((x * width * 0.6, 0, -0.15), (x * r.uniform(0.12, 0.4), r.uniform(-0.25, 0.25), -0.95), 0.14, 0.1)]  # fmt: skip
+                  capsule((x * width * 0.6, 0, -0.15), (x * r.uniform(0.12, 0.4), r.uniform(-0.25, 0.25), -0.95),
+                          0.14, 0.1)]  # fmt: skip
     return parts, 0.05
 
 
@@ -155,13 +169,16 @@ def ring(r):
     if kind == 0:
         return [torus((0, 0, 0), r.uniform(0.5, 0.7), r.uniform(0.14, 0.32), r.integers(3))], 0.0
     if kind == 1:
-        return [torus((-0.25, 0, 0), 0.45, r.uniform(0.12, 0.2), 2), torus((0.25, 0, 0), 0.45, r.uniform(0.12, 0.2), 1)], 0.0
+        return [
+            torus((-0.25, 0, 0), 0.45, r.uniform(0.12, 0.2), 2),
+            torus((0.25, 0, 0), 0.45, r.uniform(0.12, 0.2), 1),
+        ], 0.0
     p, q = [(2, 3), (3, 2), (2, 5)][r.integers(3)]
     t = np.linspace(0, 2 * np.pi, 40)
     radius = 0.5 + 0.22 * np.cos(q * t)
     curve = np.stack([radius * np.cos(p * t), radius * np.sin(p * t), 0.32 * np.sin(q * t)], -1)
     thick = r.uniform(0.1, 0.17)
-    return [np.minimum.reduce([capsule(a, b, thick) for a, b in zip(curve[:-1], curve[1:], strict=True)])], 0.0
+    return [np.minimum.reduce([capsule(a, b, thick) for a, b in itertools.pairwise(curve)])], 0.0
 
 
 def vessel(r):
@@ -192,21 +209,27 @@ def chair(r):
     seat, depth, top = r.uniform(0.4, 0.55), r.uniform(0.35, 0.5), r.uniform(0.7, 1.0)
     leg = r.uniform(0.06, 0.09)
     parts = [box((0, 0, -0.1), (seat, depth, 0.08)), box((0, depth, top / 2), (seat, 0.07, top / 2 + 0.05))]
-    parts += [box((x * (seat - leg), y * (depth - leg), -0.55), (leg, leg, 0.45), 0.02) for x in (-1, 1) for y in (-1, 1)]
+    parts += [
+        box((x * (seat - leg), y * (depth - leg), -0.55), (leg, leg, 0.45), 0.02) for x in (-1, 1) for y in (-1, 1)
+    ]
     return parts, 0.0
 
 
 def table(r):
     width, depth, leg = r.uniform(0.6, 1.0), r.uniform(0.4, 0.8), r.uniform(0.06, 0.12)
     parts = [box((0, 0, 0.25), (width, depth, r.uniform(0.06, 0.12)))]
-    parts += [box((x * (width - leg), y * (depth - leg), -0.3), (leg, leg, 0.5), 0.02) for x in (-1, 1) for y in (-1, 1)]
+    parts += [
+        box((x * (width - leg), y * (depth - leg), -0.3), (leg, leg, 0.5), 0.02) for x in (-1, 1) for y in (-1, 1)
+    ]
     return parts, 0.0
 
 
 def house(r):
     w, d, h = r.uniform(0.45, 0.8), r.uniform(0.4, 0.7), r.uniform(0.3, 0.55)
     slope = r.uniform(0.6, 1.2)
-    roof = np.maximum.reduce([np.abs(P[..., 0]) * slope + (P[..., 2] - h) - w * slope * 1.15, h - P[..., 2], np.abs(P[..., 1]) - d * 1.1])
+    roof = np.maximum.reduce(
+        [np.abs(P[..., 0]) * slope + (P[..., 2] - h) - w * slope * 1.15, h - P[..., 2], np.abs(P[..., 1]) - d * 1.1]
+    )
     parts = [box((0, 0, h - 0.7), (w, d, 0.7)), roof * 0.7, box((w * 0.5, d * 0.3, h + 0.35), (0.09, 0.09, 0.35)),
              box((0, -d, h - 1.0), (0.13, 0.05, 0.25))]  # fmt: skip
     parts += [box((x * w * 0.6, -d, h - 0.55), (0.12, 0.05, 0.13)) for x in (-1, 1)]
@@ -221,13 +244,21 @@ def tree(r):
             cone = np.hypot(P[..., 0], P[..., 1]) - (0.62 - 0.15 * k) * np.clip((base + 0.6 - P[..., 2]) / 0.6, 0, 1)
             parts.append(np.maximum(cone * 0.7, base - P[..., 2]))
     else:
-        parts += [ellipsoid(r.uniform([-0.4, -0.4, 0], [0.4, 0.4, 0.6]), r.uniform(0.25, 0.5, 3)) for _ in range(r.integers(3, 7))]
+        parts += [
+            ellipsoid(r.uniform([-0.4, -0.4, 0], [0.4, 0.4, 0.6]), r.uniform(0.25, 0.5, 3))
+            for _ in range(r.integers(3, 7))
+        ]
     return parts, 0.04
 
 
 def car(r):
     length, width, h = r.uniform(0.75, 1.0), r.uniform(0.36, 0.48), r.uniform(0.18, 0.28)
-    parts = [box((0, 0, -0.1), (length, width, h), 0.1), box((r.uniform(-0.2, 0.2), 0, h + 0.08), (length * r.uniform(0.4, 0.6), width * 0.88, r.uniform(0.18, 0.3)), 0.1)]
+    parts = [
+        box((0, 0, -0.1), (length, width, h), 0.1),
+        box(
+            (r.uniform(-0.2, 0.2), 0, h + 0.08), (length * r.uniform(0.4, 0.6), width * 0.88, r.uniform(0.18, 0.3)), 0.1
+        ),
+    ]
     wheel = r.uniform(0.18, 0.26)
     parts += [cylinder((x * length * 0.6, y * width, -0.32), wheel, 0.09, 1) for x in (-1, 1) for y in (-1, 1)]
     return parts, 0.0
@@ -246,7 +277,9 @@ def bricks(r):
 
 
 def mushroom(r):
-    cap = np.maximum(ellipsoid((0, 0, 0.2), (r.uniform(0.55, 0.95), r.uniform(0.55, 0.95), r.uniform(0.4, 0.7))), 0.12 - P[..., 2])
+    cap = np.maximum(
+        ellipsoid((0, 0, 0.2), (r.uniform(0.55, 0.95), r.uniform(0.55, 0.95), r.uniform(0.4, 0.7))), 0.12 - P[..., 2]
+    )
     return [cap, capsule((0, 0, -0.95), (0, 0, 0.2), r.uniform(0.18, 0.3), r.uniform(0.12, 0.22))], 0.04
 
 
@@ -265,8 +298,8 @@ def plant(r):
     return parts, 0.03
 
 
-KINDS = {f.__name__: f for f in (creature, animal_head, bust, humanoid, blob, superquadric, rock, ring, vessel, mug, chair,
-                                table, house, tree, car, bricks, mushroom, gem, plant)}  # fmt: skip
+KINDS = {f.__name__: f for f in (creature, animal_head, bust, humanoid, blob, superquadric, rock, ring, vessel, mug,
+                                chair, table, house, tree, car, bricks, mushroom, gem, plant)}  # fmt: skip
 HELD_OUT_KINDS = ("mug", "chair", "mushroom")  # the tests show objects of kinds that training never saw
 # Statues, animals, heads and cans are what people edit most.
 WEIGHTS = {"creature": 3, "animal_head": 3, "bust": 2, "humanoid": 2, "vessel": 3, "blob": 2, "bricks": 2}

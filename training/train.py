@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import CLIPTokenizer
 
 from . import checkpoint, models
@@ -92,7 +91,9 @@ class Trainer:
         self.unet = models.build_unet().to(memory_format=torch.channels_last)
         self.text = models.build_text_encoder(self.tokenizer)
         self.alphas = models.build_scheduler().alphas_cumprod
-        self.optimiser = torch.optim.AdamW(self.parameters().values(), recipe.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters().values(), recipe.rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
         self.average = checkpoint.MovingAverage(self.parameters(), recipe.average_decay)
         self.step = 0
         self.examples = 0
@@ -158,7 +159,9 @@ class Trainer:
 
 
 @torch.no_grad()
-def one_step_gain(trainer: Trainer, test: dict[str, torch.Tensor], keys: tuple[str, ...], count: int = 12) -> dict[str, float]:
+def one_step_gain(
+    trainer: Trainer, test: dict[str, torch.Tensor], keys: tuple[str, ...], count: int = 12
+) -> dict[str, float]:
     """How much of the change each instruction makes in one step from pure noise: 0 as the input, 1 as the truth.
 
     test: a shard of latents that training does not see. Measured inside the subject for its instructions.
@@ -169,7 +172,9 @@ def one_step_gain(trainer: Trainer, test: dict[str, torch.Tensor], keys: tuple[s
         pick = torch.from_numpy(rng.integers(0, len(test["base"]), count))
         base, truth = test["base"][pick].float(), test["targets"][pick, column].float()
         mask = test["mask"][pick].float()[:, None] / 255 if key in SUBJECT_KEYS else torch.ones_like(base[:, :1])
-        text = trainer.text(models.tokens(trainer.tokenizer, [wording(key, rng) for _ in range(count)])).last_hidden_state
+        text = trainer.text(
+            models.tokens(trainer.tokenizer, [wording(key, rng) for _ in range(count)])
+        ).last_hidden_state
         generator = torch.Generator().manual_seed(column)
         given = torch.cat([torch.randn(base.shape, generator=generator), base], 1)
         guess = -trainer.unet(given.contiguous(memory_format=torch.channels_last), 999, text, return_dict=False)[0]

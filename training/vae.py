@@ -99,13 +99,15 @@ def opponent(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def anchor(x: torch.Tensor) -> torch.Tensor:
-    """Brightness, red-green and blue-yellow of pictures x, averaged over 4 x 4 pixels and about white: (B, 3, H/4, W/4).
+    """Brightness, red-green and blue-yellow of pictures x, averaged over 4 x 4 pixels, about white: (B, 3, H/4, W/4).
 
     Left to itself the codec spends all its channels on brightness and never finds red-green: so at the
     beginning three channels are held to these.
     """
     small = F.avg_pool2d(x, 4)
-    return torch.cat([(small.mean(1, keepdim=True) - 0.45) / 0.25, opponent(small) / torch.tensor([0.16, 0.20]).view(1, 2, 1, 1)], 1)
+    return torch.cat(
+        [(small.mean(1, keepdim=True) - 0.45) / 0.25, opponent(small) / torch.tensor([0.16, 0.20]).view(1, 2, 1, 1)], 1
+    )
 
 
 def loss_terms(vae: AutoencoderTiny, x: torch.Tensor, step: int) -> dict[str, torch.Tensor]:

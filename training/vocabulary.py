@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What can be said: the instructions, their wordings, and texts that mean nothing to the editor.
 
 An instruction is known by its `key`; its first wording is the canonical one that the engine lists.
@@ -21,6 +22,10 @@ class Instruction:
     def of_subject(self) -> bool:
         """Whether the subject alone changes, not the whole picture."""
         return self.family in ("material", "colour")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 def _whole(key: str, family: str, wordings: str) -> Instruction:
@@ -98,29 +103,39 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
 BY_KEY = {i.key: i for i in INSTRUCTIONS}
 KEYS = tuple(BY_KEY)
 
-NOUNS = tuple("""it subject object thing statue man woman person face head bust figure animal dog cat fox horse bird fish
-    bear rabbit lion monkey toy doll robot car truck bike chair table sofa lamp vase bottle can cup mug pot plate bowl box
-    crate barrel ball cube cone ring knot shoe hat helmet book guitar phone camera clock house tower bridge tree plant flower
-    apple pumpkin cake rock stone shell boat plane engine machine bulldozer digger tool sword shield crown mask skull hand
-    bag basket bell candle coin key door window sculpture figurine model""".split())  # fmt: skip
+NOUNS = _words("""
+    subject object thing statue man woman person face head bust figure animal dog cat fox horse bird fish
+    bear rabbit lion monkey toy doll robot car truck bike chair table sofa lamp vase bottle can cup mug pot
+    plate bowl box crate barrel ball cube cone ring knot shoe hat helmet book guitar phone camera clock house
+    tower bridge tree plant flower apple pumpkin cake rock stone shell boat plane engine machine bulldozer
+    digger tool sword shield crown mask skull hand bag basket bell candle coin key door window sculpture
+    figurine model
+""")
 _PRONOUNS = ("it", "him", "her", "this", "them")
 
 # Words that ask for what the editor never learned.
-_UNKNOWN_ADJECTIVES = tuple("""happy sad angry old young tall tiny huge fast slow soft loud quiet smart famous clean dirty wet
-    broken shiny fluffy hairy smiling sleepy electric magnetic invisible transparent round flat spiky striped spotted dotted
-    orange pink black white grey brown turquoise glass plastic rubber paper leather velvet diamond crystal chocolate candy
-    furry slimy rusty burning melting frozen floating flying dancing royal medieval futuristic modern cheap expensive
-    better worse bigger smaller sharper blurry bright""".split())  # fmt: skip
-_UNKNOWN_NOUNS = tuple("""einstein batman clown pirate zombie vampire knight king queen soldier astronaut cowboy ninja wizard
-    elephant giraffe tiger panda penguin dragon unicorn dinosaur spider butterfly banana pizza burger sandwich potato carrot
-    cactus castle pyramid spaceship submarine helicopter train bicycle violin piano trumpet umbrella glasses beard moustache
-    wig tattoo scarf tie necklace smile jungle desert city beach volcano island forest galaxy moon mars spring summer morning
-    polaroid hologram emoji puppet skeleton mummy ghost alien van gogh picasso lego minecraft""".split())  # fmt: skip
+_UNKNOWN_ADJECTIVES = _words("""
+    happy sad angry old young tall tiny huge fast slow soft loud quiet smart famous clean dirty wet broken
+    shiny fluffy hairy smiling sleepy electric magnetic invisible transparent round flat spiky striped spotted
+    dotted orange pink black white grey brown turquoise glass plastic rubber paper leather velvet diamond
+    crystal chocolate candy furry slimy rusty burning melting frozen floating flying dancing royal medieval
+    futuristic modern cheap expensive better worse bigger smaller sharper blurry bright
+""")
+_UNKNOWN_NOUNS = _words("""
+    einstein batman clown pirate zombie vampire knight king queen soldier astronaut cowboy ninja wizard
+    elephant giraffe tiger panda penguin dragon unicorn dinosaur spider butterfly banana pizza burger sandwich
+    potato carrot cactus castle pyramid spaceship submarine helicopter train bicycle violin piano trumpet
+    umbrella glasses beard moustache wig tattoo scarf tie necklace smile jungle desert city beach volcano
+    island forest galaxy moon mars spring summer morning polaroid hologram emoji puppet skeleton mummy ghost
+    alien van gogh picasso lego minecraft
+""")
 _UNKNOWN_TEMPLATES = ("make it {a}", "make the {n} {a}", "turn it into {u}", "turn it into a {u}", "turn him into a {u}",
     "turn the {n} into a {u}", "add a {u}", "give it a {u}", "give him a {u}", "as a {u}", "make it look like a {u}",
     "in the style of {u}", "put it in the {u}", "remove the {u}", "{a} {n}", "{u}", "{a}", "a {a} {u}", "make it {a} and {a}",
     "change the {n} to {a}", "paint the {n} {a}", "turn it into {a} {u}", "replace the {n} with a {u}")  # fmt: skip
-_SYLLABLES = tuple("ba be bo da do du fa fi go ha jo ka ki lo lu ma mi mo na no pa pe po ra ri ro sa so ta te to va vo wa zi".split())
+_SYLLABLES = _words("""
+    ba be bo da do du fa fi go ha jo ka ki lo lu ma mi mo na no pa pe po ra ri ro sa so ta te to va vo wa zi
+""")
 
 
 def _made_up_word(rng: np.random.Generator) -> str:
@@ -155,4 +170,6 @@ def wording(key: str, rng: np.random.Generator) -> str:
 def corpus(rng: np.random.Generator, count: int = 20000) -> list[str]:
     """Texts on which the tokenizer learns its merges."""
     known = [w.replace("{noun}", str(rng.choice(NOUNS))) for i in INSTRUCTIONS for w in i.wordings for _ in range(8)]
-    return known + [wording(str(rng.choice(KEYS)), rng) for _ in range(count)] + [unknown_text(rng) for _ in range(count)]
+    return (
+        known + [wording(str(rng.choice(KEYS)), rng) for _ in range(count)] + [unknown_text(rng) for _ in range(count)]
+    )

@@ -1,0 +1,93 @@
+"""The networks, their checkpoints, and a small part of the evaluation of the model that ships."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from training import checkpoint, evaluate, models, vae  # noqa: E402
+from training.paths import EXPORT  # noqa: E402
+
+
+def test_tokenizer_keeps_known_words_whole_and_ignores_case():
+    tokenizer = models.build_tokenizer()
+    assert [t.removesuffix("</w>") for t in tokenizer.tokenize("make it golden")] == ["make", "it", "golden"]
+    a, b = models.tokens(tokenizer, ["MAKE IT SNOWY", "make it snowy"])
+    assert torch.equal(a, b)
+    assert len(tokenizer.tokenize("qzxw")) > 1
+    assert models.tokens(tokenizer, ["word " * 60]).shape == (1, models.TEXT_LENGTH)
+
+
+def test_checkpoint_brings_back_weights_and_optimiser(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.AdamW(net.parameters(), 0.1)
+    net(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    groups = {"weights": net.state_dict(), "optimiser": checkpoint.optimiser_tensors(optimiser)}
+    checkpoint.save(tmp_path, "state", groups, {"step": 1})
+    loaded, scalars = checkpoint.load(tmp_path, "state")
+    assert scalars == {"step": 1}
+    other = torch.nn.Linear(3, 2)
+    other.load_state_dict(loaded["weights"])
+    fresh = torch.optim.AdamW(other.parameters(), 0.1)
+    checkpoint.restore_optimiser(fresh, loaded["optimiser"])
+    for net_, optimiser_ in ((net, optimiser), (other, fresh)):
+        optimiser_.zero_grad()
+        net_(torch.full((1, 3), 2.0)).pow(2).sum().backward()
+        optimiser_.step()
+    assert torch.equal(net.weight, other.weight)
+
+
+def test_checkpoint_that_is_not_there():
+    from pathlib import Path
+
+    assert checkpoint.load(Path("no such folder"), "state") is None
+
+
+def test_codec_shapes_and_the_colour_axes():
+    codec = vae.build()
+    x = torch.rand(2, 3, 64, 48)
+    z = vae.encode(codec, x)
+    assert z.shape == (2, 4, 16, 12)
+    assert vae.decode(codec, z).shape == x.shape
+    grey = torch.full((1, 3, 8, 8), 0.3)
+    assert vae.opponent(grey).abs().max() < 1e-6
+    red = torch.zeros(1, 3, 8, 8)
+    red[:, 0] = 1
+    assert vae.opponent(red)[0, 0].mean() == 1
+
+
+def test_measures_on_pictures_made_by_hand():
+    base = np.full((128, 128, 3), 0.5, np.float32)
+    base[:64] = 0.2
+    mask = np.zeros((128, 128), bool)
+    mask[40:80, 40:80] = True
+    edit = base.copy()
+    edit[mask] = (0.9, 0.1, 0.1)
+    assert evaluate.change_outside(edit, base, mask) == 0
+    assert evaluate.change_outside(1 - base, base, mask) > 0.5
+    assert evaluate.colour_error(base, base) == 0
+    assert evaluate.colour_error(edit, base, mask) > 10 * evaluate.colour_error(edit, base, ~mask)
+    assert evaluate.nearest_truth(edit, {"same": base, "red": edit, "inverse": 1 - base}) == "red"
+
+
+@pytest.mark.skipif(not (EXPORT / "unet").exists(), reason="no exported model in the tree")
+def test_the_shipped_model_follows_instructions_and_ignores_unknown_words():
+    from training.sampling import Editor
+
+    def colourfulness(p):
+        return (p.max(0).values - p.min(0).values).mean()
+
+    editor = Editor(EXPORT)
+    rng = np.random.default_rng(4)
+    coarse = torch.from_numpy(rng.random((1, 3, 8, 8)).astype(np.float32))
+    photo = torch.nn.functional.interpolate(coarse, size=128, mode="bicubic").clamp(0, 1)
+    pictures = photo.expand(3, -1, -1, -1)
+    settings = {"text_guidance": evaluate.TEXT_GUIDANCE, "image_guidance": evaluate.IMAGE_GUIDANCE, "steps": 5}
+    night, grey, unknown = editor.edit(
+        pictures, ["make it night", "make it black and white", "make it happy"], **settings
+    )
+    assert night.mean() < 0.6 * photo.mean()
+    assert colourfulness(grey) < 0.4 * colourfulness(photo[0])
+    assert (unknown - photo[0]).abs().mean() < 0.5 * (night - photo[0]).abs().mean()
