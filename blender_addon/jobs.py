@@ -182,12 +182,14 @@ def _edit_settings(scene: bpy.types.Scene) -> dict[str, Any]:
     settings = scene.instruct_nerf
     if not settings.instruction.strip():
         raise ValueError("Type what the scene shall become, such as “make it night”.")
-    editor = editor_of(scene)
-    if editor is not None and not editor.available:
+    editor, model = editor_of(scene), settings.editor_model.strip()
+    if model.startswith("//"):
+        model = bpy.path.abspath(model)
+    if not model and editor is not None and not editor.available:
         raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
     params: dict[str, Any] = {
         "workspace": workspace_of(scene), "instruction": settings.instruction.strip(), "seed": settings.seed,
-        "device": settings.device, "editor": settings.editor,
+        "device": settings.device, "editor": model or settings.editor,
     }  # fmt: skip
     if settings.use_guidance:
         params.update(text_guidance=settings.text_guidance, image_guidance=settings.image_guidance)

@@ -215,7 +215,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         settings, editor = scene.instruct_nerf, project.editor_of(scene)
         row = layout.row(align=True)
         row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
-        if editor is not None and editor.vocabulary:
+        if editor is not None and editor.vocabulary and not settings.editor_model:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction and settings.instruction.strip() not in editor.vocabulary:
                 sentences(
@@ -262,12 +262,13 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column.enabled = info is not None
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
+        column.prop(settings, "editor_model")
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
         if (preset := project.preset_of(scene)) is not None and preset.description:
             sentences(layout, context, preset.description)
         editor = project.editor_of(scene)
-        if editor is not None and not editor.available:
+        if editor is not None and not editor.available and not settings.editor_model:
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
         if not running(layout, context, "edit"):

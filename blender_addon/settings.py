@@ -132,6 +132,11 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Editor", description="The model that edits pictures", items=_editors,
         get=_getter("editor", _editors), set=_setter("editor", _editors),
     )  # fmt: skip
+    editor_model: StringProperty(
+        name="Model",
+        description="Another InstructPix2Pix model: a folder, or a name on the model hub; empty: the editor above",
+        subtype="DIR_PATH",
+    )
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
     shown: EnumProperty(
         name="Shown", description="The picture behind each camera", items=SHOWN, update=_pictures_changed
