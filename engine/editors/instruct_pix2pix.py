@@ -55,8 +55,8 @@ class InstructPix2Pix:
     """The editor. Pictures are (H, W, 3) floats, 0–1, of any size; the network sees them at the size it was made for,
     with their own aspect."""
 
-    def __init__(self, pipeline, name: str, device, dtype: torch.dtype = torch.float32):
-        """Take the networks out of a loaded diffusers ``pipeline``. Raises BadInput where they are not
+    def __init__(self, pipeline, name: str, device):
+        """Take the networks out of a loaded diffusers ``pipeline``, at the precision it has. Raises BadInput where they are not
         InstructPix2Pix's."""
         if pipeline.unet.config.in_channels != 2 * pipeline.vae.config.latent_channels:
             raise BadInput(
@@ -66,11 +66,11 @@ class InstructPix2Pix:
             )
         self.name = name
         self.device = torch.device(device)
-        self.dtype = dtype
-        layout = {"device": self.device, "dtype": dtype, "memory_format": torch.channels_last}
+        self.dtype = pipeline.unet.dtype
+        layout = {"device": self.device, "memory_format": torch.channels_last}
         self.unet = pipeline.unet.to(**layout).eval().requires_grad_(False)
         self.vae = pipeline.vae.to(**layout).eval().requires_grad_(False)
-        self.text_encoder = pipeline.text_encoder.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
+        self.text_encoder = pipeline.text_encoder.to(self.device).eval().requires_grad_(False)
         self.tokenizer = pipeline.tokenizer
         scheduler = _ddim(pipeline.scheduler)
         self.schedule = NoiseSchedule(
@@ -187,7 +187,7 @@ def load_editor(source: str, device, dtype: torch.dtype | None = None) -> Instru
     except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"The editor {source} could not be loaded: {reason}", field="editor") from error
-    return InstructPix2Pix(pipeline, source, device, dtype)
+    return InstructPix2Pix(pipeline, source, device)
 
 
 def _check_folder(folder: Path) -> None:

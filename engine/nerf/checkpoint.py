@@ -41,7 +41,7 @@ def save_checkpoint(
     path: Path, trainer: Trainer, frame: NerfFrame, views: list[str], images: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view."""
-    tensors = {f"nerf.{name}": tensor for name, tensor in trainer.nerf.state_dict().items()}
+    tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
     state = trainer.optimiser.state_dict()["state"]
     for index, moments in state.items():
         for name in ("exp_avg", "exp_avg_sq", "step"):
@@ -59,6 +59,18 @@ def save_checkpoint(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
+    """The scene's tensors, each once: nerfstudio registers the proposals' hash tables under two names."""
+    seen: set[int] = set()
+    weights = {}
+    for name, tensor in nerf.state_dict().items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        weights[name] = tensor
+    return weights
 
 
 class Checkpoint:
@@ -106,6 +118,10 @@ class Checkpoint:
                 learnt = weights[name]
                 unseen = torch.zeros_like(learnt[0]) if name == CORRECTION else learnt.mean(dim=0)
                 weights[name] = torch.stack([learnt[known[view]] if view in known else unseen for view in views])
+        first_name = {tensor.data_ptr(): name for name, tensor in _weights(nerf).items()}
+        for name, tensor in nerf.state_dict().items():
+            if (source := first_name.get(tensor.data_ptr())) in weights:
+                weights.setdefault(name, weights[source])
         try:
             nerf.load_state_dict(weights)
         except RuntimeError as error:

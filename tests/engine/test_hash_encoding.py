@@ -8,7 +8,9 @@ from nerfstudio.field_components.encodings import HashEncoding
 from engine.nerf.hash_encoding import FusedHashEncoding, use_fused_hash_encoding
 
 
-@pytest.mark.parametrize(("levels", "features", "log2", "largest"), [(8, 4, 12, 256), (16, 2, 10, 2048), (5, 1, 17, 128)])
+@pytest.mark.parametrize(
+    ("levels", "features", "log2", "largest"), [(8, 4, 12, 256), (16, 2, 10, 2048), (5, 1, 17, 128)]
+)
 def test_agrees_with_nerfstudio(levels, features, log2, largest):
     torch.manual_seed(levels)
     encoding = HashEncoding(levels, 16, largest, log2, features, hash_init_scale=1.0, implementation="torch")

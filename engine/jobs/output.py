@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What leaves the engine: a mesh, and frames along a camera path, before and after. All in the capture frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine import protocol
+from engine.capture import Capture, Intrinsics, View
+from engine.devices import choose_device
+from engine.errors import BadInput
+from engine.jobs.capture import load_opened
+from engine.jobs.scene import SECONDS_A_RENDER, save_picture
+from engine.nerf.checkpoint import Checkpoint
+from engine.nerf.rays import cameras_from
+from engine.nerf.rendering import render_view
+from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.presets import PREVIEW, PRESETS
+from engine.progress import Job, Plan, Stage
+from engine.workspace import Workspace, checked_name
+
+MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
+LARGEST_FRAME = 8192  # pixels, either side
+
+
+class Mesh(msgspec.Struct, frozen=True):
+    """A PLY file with vertex colours, vertices in the capture frame."""
+
+    mesh: str
+    vertices: int
+    faces: int
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """Pictures on disk, one a camera: of the unedited and of the edited scene."""
+
+    before: list[str]
+    after: list[str]
+
+
+def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
+    """Fuse depth and colour, rendered from the views that the scene was trained on, into a mesh."""
+    workspace = Workspace(request.workspace)
+    capture = load_opened(workspace)
+    device = choose_device(request.device)
+    checkpoint = Checkpoint(workspace.checkpoint(request.edit))
+    views = _spread(capture, checkpoint.header.views)
+    record = workspace.scene_record()
+    preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
+    resolution = request.resolution or preset.mesh_resolution
+    plan = Plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
+    stage = plan.begin("mesh")
+    nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
+    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
+    renders = []
+    for index, view in enumerate(views):
+        render = render_view(nerf, cameras, index, frame, job.check)
+        renders.append(
+            DepthView(
+                pose=view.pose,
+                intrinsics=view.intrinsics,
+                depth=render.depth.cpu().numpy(),
+                colour=render.rgb.cpu().numpy(),
+                opacity=render.opacity.cpu().numpy(),
+            )
+        )
+        plan.advance(index + 1)
+        job.report(plan, stage)
+    bounds = bounds_from_depth(renders, capture.centre, capture.radius)
+    mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
+    path = workspace.output(request.edit) / "mesh.ply"
+    write_ply(mesh, path)
+    plan.advance(stage.units)
+    job.report(plan, stage)
+    return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
+
+
+def _spread(capture: Capture, names: list[str]) -> list[View]:
+    """The named views, evenly thinned to what a mesh needs."""
+    known = {view.name: view for view in capture.views}
+    views = [known[name] for name in names if name in known]
+    if not views:
+        raise BadInput("The views of this scene are no longer in its capture; open the capture again.", field="views")
+    picked = np.linspace(0, len(views) - 1, min(len(views), MOST_MESH_VIEWS)).round().astype(int)
+    return [views[index] for index in dict.fromkeys(picked.tolist())]
+
+
+def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
+    """Render each camera from the unedited scene and from the edit, to `frames/<name>/before` and `…/after`."""
+    workspace = Workspace(request.workspace)
+    device = choose_device(request.device)
+    folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
+    poses, intrinsics = _checked(request.cameras)
+    scenes = {"before": Checkpoint(workspace.checkpoint(None)), "after": Checkpoint(workspace.checkpoint(request.edit))}
+    plan = Plan(Stage("frames", "Rendering frames", 2 * len(poses), SECONDS_A_RENDER))
+    stage = plan.begin("frames")
+    written: dict[str, list[str]] = {}
+    for side, checkpoint in scenes.items():
+        nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
+        cameras = cameras_from(poses, intrinsics, frame, device)
+        written[side] = []
+        for index in range(len(poses)):
+            path = folder / side / f"{request.first_frame + index:04d}.png"
+            save_picture(path, render_view(nerf, cameras, index, frame, job.check).rgb)
+            written[side].append(str(path))
+            job.on_view(f"{request.first_frame + index:04d}", side, str(path))
+            plan.advance(stage.done + 1)
+            job.report(plan, stage)
+        for stale in set(map(str, (folder / side).glob("*.png"))) - set(written[side]):
+            Path(stale).unlink()
+    return Frames(**written)
+
+
+def _checked(cameras: list[protocol.Camera]) -> tuple[np.ndarray, list[Intrinsics]]:
+    """Poses (N, 4, 4) and intrinsics. Raises BadInput, naming the camera, where they make no picture."""
+    if not cameras:
+        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
+    poses, intrinsics = [], []
+    for number, camera in enumerate(cameras):
+        values = np.array([*camera.pose, camera.fx, camera.fy, camera.cx, camera.cy])
+        if len(camera.pose) != 16 or not np.isfinite(values).all():
+            raise BadInput(f"Camera {number}: its pose is not 16 finite numbers.", field="cameras")
+        pose = np.array(camera.pose).reshape(4, 4)
+        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(pose[:3, :3]) < 0:
+            raise BadInput(
+                f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
+            )
+        sides = (camera.width, camera.height)
+        if not all(1 <= side <= LARGEST_FRAME for side in sides) or min(camera.fx, camera.fy) <= 0:
+            raise BadInput(
+                f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
+                field="cameras",
+            )
+        poses.append(pose)
+        intrinsics.append(Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy))
+    return np.stack(poses), intrinsics

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scene small enough to train in a test, and an editor small enough to run in one."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from engine.capture import Intrinsics
+from engine.nerf.config import NerfactoConfig, ProposalConfig
+from engine.nerf.frame import NerfFrame
+from engine.nerf.rays import ImageSet, cameras_from
+
+TINY_NERF = NerfactoConfig(
+    levels=4,
+    features_per_level=2,
+    table_log2=10,
+    max_resolution=64,
+    hidden=16,
+    proposal_samples=(16, 12),
+    nerf_samples=8,
+    proposals=(ProposalConfig(32, levels=3, table_log2=9), ProposalConfig(64, levels=3, table_log2=9)),
+    proposal_warmup=20,
+    anneal_steps=10,
+    appearance=4,
+)
+
+
+def looking_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Camera-to-world (4, 4), OpenGL axes, world z up."""
+    back = (eye - target) / np.linalg.norm(eye - target)
+    right = np.cross([0, 0, 1], back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, eye], axis=1)
+    return pose
+
+
+def ring(count: int, distance: float = 4.0) -> np.ndarray:
+    """Poses (N, 4, 4) on a circle, looking at the origin from a little above."""
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([looking_at(np.array([np.cos(a), np.sin(a), 0.4]) * distance, np.zeros(3)) for a in angles])
+
+
+def sphere_picture(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.0) -> np.ndarray:
+    """(H, W, 3) uint8: a sphere at the origin, coloured by its normal, over grey; a closed form."""
+    x = (np.arange(intrinsics.width) + 0.5 - intrinsics.cx) / intrinsics.fx
+    y = -(np.arange(intrinsics.height) + 0.5 - intrinsics.cy) / intrinsics.fy
+    rays = np.stack([*np.meshgrid(x, y), -np.ones((intrinsics.height, intrinsics.width))], axis=-1) @ pose[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    eye = pose[:3, 3]
+    b = rays @ eye
+    inside = b**2 - (eye @ eye - radius**2)
+    depth = -b - np.sqrt(np.maximum(inside, 0))
+    normal = (eye + depth[..., None] * rays) / radius
+    return np.where(inside[..., None] > 0, 127.5 + 127 * normal, 120).astype(np.uint8)
+
+
+@pytest.fixture
+def sphere():
+    """(frame, poses, intrinsics, images): twelve views of a coloured sphere."""
+    intrinsics = Intrinsics(24, 20, 30.0, 31.0, 11.0, 10.5)
+    poses = ring(12)
+    images = [sphere_picture(pose, intrinsics) for pose in poses]
+    return NerfFrame.around(poses, np.zeros(3)), poses, [intrinsics] * len(poses), images
+
+
+@pytest.fixture
+def sphere_set(sphere):
+    """(frame, ImageSet) on the CPU."""
+    frame, poses, intrinsics, images = sphere
+    return frame, ImageSet(cameras_from(poses, intrinsics, frame, "cpu"), images, "cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline():
+    """An untrained InstructPix2Pix pipeline of a few thousand weights, built by diffusers itself."""
+    from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=300,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=12,
+        )
+    )
+    return StableDiffusionInstructPix2PixPipeline(
+        vae, text, Letters(), unet, DDIMScheduler(prediction_type="v_prediction", clip_sample=False), None, None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+class Letters:
+    """A tokenizer of single letters."""
+
+    model_max_length = 12
+
+    def __call__(self, texts, max_length, **_):
+        rows = [
+            ([1, *(ord(c) % 250 + 3 for c in text)][: max_length - 1] + [2] * max_length)[:max_length] for text in texts
+        ]
+        return _Tokens(torch.tensor(rows))
+
+
+class _Tokens:
+    def __init__(self, input_ids):
+        self.input_ids = input_ids

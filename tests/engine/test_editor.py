@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""InstructPix2Pix: its DDIM against diffusers' scheduler, its guided edit against diffusers' pipeline."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from engine.editors.guidance import Guidance
+from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, edit_size, load_editor
+from engine.errors import BadInput, Cancelled
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("to_one", [True, False])
+def test_ddim_agrees_with_diffusers_on_its_grid(prediction, to_one):
+    scheduler = DDIMScheduler(
+        prediction_type=prediction, clip_sample=False, set_alpha_to_one=to_one, beta_schedule="scaled_linear"
+    )
+    scheduler.set_timesteps(20)
+    ours = NoiseSchedule(scheduler.alphas_cumprod, float(scheduler.final_alpha_cumprod), prediction)
+    steps = scheduler.timesteps.tolist()
+    torch.manual_seed(0)
+    x = y = torch.randn(1, 4, 5, 5)
+    for timestep, following in zip(steps, [*steps[1:], None], strict=True):
+        p = torch.randn_like(x)
+        x = scheduler.step(p, timestep, x).prev_sample
+        y = ours.ddim_step(p, y, timestep, following)
+        torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_levels_go_from_the_drawn_one_down():
+    schedule = NoiseSchedule(torch.linspace(1, 0, 1000), 1.0, "epsilon")
+    assert schedule.levels(0.98, 20)[0] == 980 and len(schedule.levels(0.98, 20)) == 20
+    for t in (0.02, 0.013, 0.5, 0.7321, 1.0):
+        levels = schedule.levels(t, 20)
+        assert levels[0] == min(round(t * 1000), 999)
+        assert all(a > b for a, b in pairwise(levels)) and levels[-1] >= 0
+        gaps = [a - b for a, b in zip(levels, [*levels[1:], 0], strict=True)]
+        assert max(gaps) - min(gaps) <= 2 or t < 0.03
+
+
+def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
+    """From pure noise, over diffusers' own timesteps: the same picture as the library's pipeline makes."""
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+    torch.manual_seed(1)
+    picture = torch.rand(32, 32, 3) * 0.8 + 0.1
+    noise = torch.randn(1, 4, 8, 8)
+    guidance = Guidance(text=5.0, image=1.7)
+    tiny_pipeline.set_progress_bar_config(disable=True)
+    embedded = editor.embed("make it night")
+    expected = tiny_pipeline(
+        prompt_embeds=embedded[:1],
+        negative_prompt_embeds=embedded[1:2],
+        image=(picture.permute(2, 0, 1)[None] * 2 - 1),
+        num_inference_steps=20,
+        guidance_scale=guidance.text,
+        image_guidance_scale=guidance.image,
+        latents=noise,
+        output_type="pt",
+    ).images[0]
+    condition = editor.encode_original(picture)
+    latents = noise
+    timesteps = tiny_pipeline.scheduler.timesteps.tolist()
+    for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+        with torch.no_grad():
+            prediction = editor.guided_prediction(latents, timestep, condition, embedded, guidance)
+        latents = editor.schedule.ddim_step(prediction, latents, timestep, following)
+    with torch.no_grad():
+        got = (editor.vae.decode(latents).sample[0] / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_edit_keeps_size_depends_on_its_seed_and_stops(tiny_pipeline):
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+    picture = torch.rand(50, 90, 3)
+    condition, embedded = editor.encode_original(picture), editor.embed("x")
+
+    def edit(seed, check=lambda: None):
+        generator = torch.Generator().manual_seed(seed)
+        return editor.edit(picture, condition, embedded, 0.7, Guidance(), generator, 20, check)
+
+    first = edit(0)
+    assert first.shape == (50, 90, 3) and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, edit(0))
+    assert not torch.equal(first, edit(1))
+    calls = 0
+
+    def check():
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        edit(0, check)
+    assert calls == 5
+
+
+@pytest.mark.parametrize(
+    ("size", "native", "multiple"), [((240, 135), 128, 16), ((512, 512), 512, 64), ((100, 1000), 128, 8)]
+)
+def test_edit_size_has_the_native_area_and_the_aspect(size, native, multiple):
+    h, w = edit_size(*size, native, multiple)
+    assert h % multiple == 0 and w % multiple == 0
+    assert abs(h * w / native**2 - 1) < 0.25
+    assert abs((h / w) / (size[0] / size[1]) - 1) < 0.3
+
+
+def test_what_is_no_editor_is_said(tmp_path):
+    with pytest.raises(BadInput, match=r"model_index\.json is missing"):
+        load_editor(str(tmp_path), "cpu")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "X", "unet": ["os", "system"]}')
+    with pytest.raises(BadInput, match="code outside diffusers"):
+        load_editor(str(tmp_path), "cpu")
+    with pytest.raises(BadInput, match="There is no editor"):
+        load_editor(str(tmp_path / "none"), "cpu")
+
+
+def test_pickled_weights_are_refused(tiny_pipeline, tmp_path):
+    """A folder whose weights are not safetensors does not load."""
+    import json
+
+    (tmp_path / "model_index.json").write_text(
+        json.dumps(
+            {"_class_name": "StableDiffusionInstructPix2PixPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+        )
+    )
+    tiny_pipeline.unet.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    with pytest.raises(BadInput, match="could not be loaded"):
+        load_editor(str(tmp_path), "cpu")
