@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mesh with colour out of depth and colour renders, in the capture frame. Knows nothing of what rendered them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from skimage.measure import marching_cubes
+from trimesh.exchange.ply import export_ply
+from trimesh.visual.color import ColorVisuals
+
+from engine.errors import BadInput
+from engine.output.volume import DepthView, Volume, pixel_rays
+
+__all__ = ["DepthView", "bounds_from_depth", "fuse", "write_ply"]
+
+Bounds = tuple[np.ndarray, np.ndarray]
+
+
+def bounds_from_depth(renders: Iterable[DepthView], centre: np.ndarray, radius: float, reach: float = 2.0) -> Bounds:
+    """(low, high), each (3,): the box, along the capture frame's axes, of what the cameras see near `centre`.
+
+    Surfaces farther from the centre than `reach` times `radius` (the cameras' mean distance to it) are background. Of
+    the rest the outermost hundredth at each side is left out and a twentieth of the box added around. Raises BadInput
+    where nothing is seen.
+    """
+    seen = []
+    for view in renders:
+        step = max(1, int(np.sqrt(view.depth.size / 4000)))  # a few thousand pixels of each view are plenty
+        part = np.s_[step // 2 :: step, step // 2 :: step]
+        rays = pixel_rays(view.intrinsics)[part]
+        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+        points = (rays * view.depth[part][..., None] * (1, -1, -1)) @ view.pose[:3, :3].T + view.pose[:3, 3]
+        full = (view.opacity[part] >= 0.5) & np.isfinite(view.depth[part])
+        seen.append(points[full])
+    points = np.concatenate(seen) if seen else np.zeros((0, 3))
+    if not len(points):
+        raise BadInput("The renders show no surface, so there is nothing to make a mesh of; train for longer.")
+    distance = np.linalg.norm(points - centre, axis=1)
+    near = points[distance < reach * radius]
+    if len(near) < 0.01 * len(points):  # everything is far away: a panorama
+        near = points[distance <= np.median(distance)]
+    low, high = np.percentile(near, (1, 99), axis=0)
+    margin = 0.05 * (high - low).max()
+    return low - margin, high + margin
+
+
+def fuse(
+    renders: Iterable[DepthView], bounds: Bounds, resolution: int = 160, smallest_part: float = 0.01
+) -> trimesh.Trimesh:
+    """The surface that the renders agree on inside `bounds`: vertices in the capture frame, colours uint8 sRGB.
+
+    `resolution` is the number of samples along the longest side of the box; memory is about 30 bytes for each cell of
+    the grid (0.5 GB at 256). Parts with less area than `smallest_part` of the largest are left out as floaters. Faces
+    turn counter-clockwise towards the cameras. Raises BadInput where there is no surface; whatever `renders` raises
+    passes through, which is how to cancel.
+    """
+    low, high = (np.asarray(corner, np.float64) for corner in bounds)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
+        raise BadInput("The box to make a mesh of has no size.", field="bounds")
+    if not 8 <= resolution <= 512:
+        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    volume = Volume(low, high, resolution)
+    for view in renders:
+        volume.add(view)
+    vertices, faces = _surface(volume)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    mesh = _without_floaters(mesh, smallest_part)
+    colours = np.clip(volume.colours_at(mesh.vertices) * 255 + 0.5, 0, 255).astype(np.uint8)
+    mesh.visual = ColorVisuals(mesh, vertex_colors=colours)
+    return mesh
+
+
+def _surface(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    distance, known = volume.distances()
+    # A cell has a surface only where all eight of its corners are known, else the end of knowledge would be one.
+    # skimage asks the mask at a cell's last corner.
+    cells = np.zeros_like(known)
+    cells[1:, 1:, 1:] = known[1:, 1:, 1:]
+    for corner in list(np.ndindex(2, 2, 2))[:-1]:
+        cells[1:, 1:, 1:] &= known[tuple(slice(c, n - 1 + c) for c, n in zip(corner, known.shape, strict=True))]
+    try:
+        vertices, faces, _, _ = marching_cubes(
+            distance, 0.0, mask=cells, gradient_direction="descent", allow_degenerate=False
+        )
+    except (ValueError, RuntimeError):  # no cell, or none with a change of sign
+        raise BadInput("The renders show no surface in the box, so there is no mesh; train for longer.") from None
+    return vertices * volume.spacing + volume.origin, faces
+
+
+def _without_floaters(mesh: trimesh.Trimesh, smallest_part: float) -> trimesh.Trimesh:
+    part = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
+    area = np.bincount(part, weights=mesh.area_faces)
+    mesh.update_faces(area[part] >= smallest_part * area.max())
+    mesh.remove_unreferenced_vertices()
+    return mesh
+
+
+def write_ply(mesh: trimesh.Trimesh, path: Path) -> None:
+    """Writes a binary PLY with vertex colours (uint8, sRGB), whole or not at all. Raises BadInput."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(export_ply(mesh, vertex_normal=False))
+        os.replace(part, path)
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
