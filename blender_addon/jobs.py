@@ -83,8 +83,8 @@ def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = T
     workspace = workspace_of(scene)
     start_engine()
 
-    def opened(result: Any) -> None:
-        capture = wire.parse_capture(result.get("capture") if isinstance(result, dict) else None)
+    def opened(result: object) -> None:
+        capture = wire.parse_capture(result)
         session.get().projects[workspace] = wire.Project(capture, None, ())
         show_capture(workspace, capture, stand_upright)
         read_workspace(workspace)
@@ -120,9 +120,14 @@ def show_capture(workspace: str, capture: wire.Capture, stand_upright: bool) -> 
 def write_images(workspace: str) -> None:
     """Have the pinhole pictures written; each appears behind its camera when it is there."""
 
-    def written(_result: object) -> None:
+    def written(result: object) -> None:
+        capture, project = wire.parse_capture(result), session.get().projects.get(workspace)
+        old = project.capture if project else None
+        session.get().projects[workspace] = replace(project or wire.Project(None, None, ()), capture=capture)
         scene = scene_of(workspace)
-        if scene is not None:
+        if old is None or [view.name for view in old.views] != [view.name for view in capture.views]:
+            show_capture(workspace, capture, stand_upright=True)  # without views whose photo turned out unreadable
+        elif scene is not None:
             apply_pictures(scene)
 
     session.run_job(
@@ -240,7 +245,7 @@ def _run_edit(method: str, params: dict[str, Any], workspace: str, title: str) -
     live = session.get().live.setdefault(workspace, {})
 
     def edited(result: object) -> None:
-        edit = wire.parse_edit(result.get("edit") if isinstance(result, dict) else None)
+        edit = wire.parse_edit(result)
         live.pop(wire.VIEW_EDITED, None)
         live.pop(wire.VIEW_AFTER, None)
         scene = scene_of(workspace)

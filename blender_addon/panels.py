@@ -14,8 +14,8 @@ from .scene import cameras
 CATEGORY = "Instruct NeRF"
 EDITS_SHOWN = 8
 STAGES = {
-    "images": "Preparing pictures", "train": "Training the NeRF", "edit": "Editing", "views": "Rendering views",
-    "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
+    "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views", "edit": "Editing",
+    "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
 }  # fmt: skip
 
 

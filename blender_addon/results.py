@@ -27,6 +27,8 @@ def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
         params["edit"] = edit
     if resolution:
         params["resolution"] = resolution
+    if scene.instruct_nerf.device:
+        params["device"] = scene.instruct_nerf.device
 
     def made(result: object) -> None:
         path = wire.parse_path(result, "mesh")
@@ -66,13 +68,15 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     first, last = scene.frame_start, scene.frame_end
     sampled: list[Camera] = []
     name = re.sub(r"[^\w-]+", "_", scene.name) or "film"
-    show = scene.instruct_nerf.film
+    show, device = scene.instruct_nerf.film, scene.instruct_nerf.device
 
     def ask() -> None:
         params = {
             "workspace": workspace, "edit": edit.id, "name": name, "first_frame": first,
             "cameras": [wire.camera_object(camera) for camera in sampled],
         }  # fmt: skip
+        if device:
+            params["device"] = device
         session.run_job(
             wire.OUTPUT_FRAMES, params, rendered, panel="results", title="Rendering frames", workspace=workspace
         )

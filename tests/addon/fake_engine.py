@@ -132,7 +132,7 @@ class Engine:
         for index, view in enumerate(self.capture["views"]):
             self.step("images", index + 1, len(self.capture["views"]), (index + 1) / len(self.capture["views"]))
             self.view("image", view, (40 + index, 90, 160))
-        return {"images": len(self.capture["views"])}
+        return self.capture
 
     def try_edit(self, params: dict) -> dict:
         view = next(v for v in self.capture["views"] if v["name"] == params["view"])
@@ -179,7 +179,7 @@ class Engine:
         for view in chosen:
             edit["views"][view["name"]] = self.view("after", view, (10, 20, 90))
         edit.update(finished=True, seconds=12.0)
-        return {"edit": edit}
+        return edit
 
     def mesh(self, params: dict) -> dict:
         self.step("mesh", 1, 1, 1.0)
@@ -232,7 +232,7 @@ class Engine:
         elif method == "capture/open":
             try:
                 self.capture = open_capture(params)
-                send({"id": number, "result": {"capture": {"views": 3} if "liar" in MODES else self.capture}})
+                send({"id": number, "result": {"views": 3} if "liar" in MODES else self.capture})
             except ValueError as error:
                 send({"id": number, "error": {"code": -32000, "message": str(error), "data": {"field": "source"}}})
         elif method == "workspace/read":
