@@ -164,7 +164,7 @@ def test_colours_are_the_surface_s(renders: dict[Body, list[DepthView]], body: B
     colours = mesh.visual.vertex_colors
     assert colours.dtype == np.uint8 and (colours[:, 3] == 255).all()
     off = np.abs(colours[:, :3] - 255 * colour_at(mesh.vertices))
-    assert off.mean() < COLOUR and np.percentile(off, 99) < 12
+    assert off.mean() < 2 and np.percentile(off, 99) < 15  # the box's edges included
 
 
 def test_offset_and_shape_of_the_grid_do_not_matter(renders: dict[Body, list[DepthView]]) -> None:
