@@ -24,7 +24,7 @@ from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, 
 from engine.errors import BadInput, Cancelled
 
 _VERSION = 1  # of what this module makes of a photo; counted up, pictures are made again
-_REMEMBERED = 8_000_000  # samples of a map kept in memory, 6 bytes each
+_REMEMBERED = 25_000_000  # samples of a map kept in memory, 6 bytes each
 _AT_ONCE = 100_000_000  # pixels of photos decoded at the same time
 
 Tile = tuple[slice, slice, np.ndarray, np.ndarray]
@@ -190,7 +190,7 @@ def _tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> Iterator[Tile] |
     return _made_tiles(lens, intrinsics, samples)
 
 
-@lru_cache(maxsize=2)  # photos of one camera come one after the other
+@lru_cache(maxsize=1)  # photos of one camera come one after the other
 def _remembered_tiles(lens: Lens, intrinsics: Intrinsics, samples: int) -> tuple[Tile, ...]:
     return tuple(_made_tiles(lens, intrinsics, samples))
 

@@ -203,6 +203,18 @@ def test_floaters_go_and_the_background_does_not_close_in(renders: dict[Body, li
     assert distance_to(sphere, front.vertices).max() < VOXEL and not front.is_watertight
 
 
+@pytest.mark.parametrize("behind", [4.9, 7.0])
+def test_before_a_background(renders: dict[Body, list[DepthView]], behind: float) -> None:
+    """As photographs have it: every pixel shows something, here a wall beyond the box or just behind the body."""
+    full = [replace(v, depth=np.where(v.opacity > 0, v.depth, behind).astype(np.float32),
+                    opacity=np.ones_like(v.opacity)) for v in renders[sphere]]  # fmt: skip
+    mesh = fuse(full, BOUNDS, RESOLUTION)
+    body = mesh.submesh([np.linalg.norm(mesh.triangles_center - CENTRE, axis=1) < RADIUS + 1.5 * VOXEL], append=True)
+    assert body.is_watertight
+    mean, worst, colour = errors(sphere, body)
+    assert mean < MEAN and worst < WORST[sphere] and colour < COLOUR, f"{mean}, {worst}, {colour}"
+
+
 def test_noise_averages_out(renders: dict[Body, list[DepthView]]) -> None:
     rng = np.random.default_rng(0)
     noisy = [replace(v, depth=v.depth + rng.normal(0, 0.5 * VOXEL, v.depth.shape).astype(np.float32))
