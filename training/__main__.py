@@ -19,6 +19,7 @@ def main() -> None:
     command.add_argument("--last", type=int, default=30, help="the shard after the last one")
     command = commands.add_parser("vae", help="train the picture codec")
     command.add_argument("--steps", type=int, default=20000, help="steps in all, earlier ones counted")
+    command.add_argument("--decoder-only", action="store_true", help="leave the latents as they are")
     command = commands.add_parser("latents", help="encode all pairs and photographs with the finished codec")
     command.add_argument("--size", type=int, default=128, help="pixels; training begins at 64 and ends at 128")
     command.add_argument("--photo-shards", type=int, default=12)
@@ -49,7 +50,7 @@ def main() -> None:
     elif arguments.command == "vae":
         from . import vae
 
-        vae.train(arguments.steps)
+        vae.train(arguments.steps, arguments.decoder_only)
     elif arguments.command == "latents":
         from . import latents
 
@@ -59,8 +60,9 @@ def main() -> None:
 
         train.train(arguments.steps, arguments.size, arguments.batch)
     elif arguments.command == "pack":
-        from . import train
+        from . import train, vae
 
+        vae.pack()
         train.Trainer(train.Recipe()).save_compact()
     elif arguments.command == "export":
         from . import export

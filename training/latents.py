@@ -7,6 +7,7 @@ One safetensors file for a shard and a picture size:
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -88,22 +89,19 @@ def build(size: int, photo_shards: int = 12) -> None:
         if path.exists():
             return
         started = time.time()
-        tensors = make()
+        tensors = {k: v.contiguous() for k, v in make().items()}
         metadata = {"keys": json.dumps(list(keys))}
         replace_file(path, lambda p: save_file(tensors, p, metadata))
         print(f"{path.name}: {len(tensors['base'])} views in {time.time() - started:.0f} s", flush=True)
 
-    for k in range(photo_shards):
-        write(
-            shard_path(size, f"photos-{k:04d}"),
-            lambda k=k: encode_photos(vae, photo_crops(k, size, False), size),
-            WHOLE,
-        )
-    for path in sorted((DATA / "pairs").glob("*-????.npy")):
+    rendered = sorted((DATA / "pairs").glob("*-????.npy"))
+    for path in rendered:  # the test shard comes first
         masks = path.with_name(f"{path.stem}-masks.npy")
-        write(
-            shard_path(size, path.stem), lambda p=path, m=masks: encode_views(vae, np.load(p), np.load(m), size), KEYS
-        )
+        make = partial(lambda p, m: encode_views(vae, np.load(p), np.load(m), size), path, masks)
+        write(shard_path(size, path.stem), make, KEYS)
+    for k in range(photo_shards):
+        make = partial(lambda n: encode_photos(vae, photo_crops(n, size, False), size), k)
+        write(shard_path(size, f"photos-{k:04d}"), make, WHOLE)
 
 
 def test_shard(size: int) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:

@@ -4,6 +4,8 @@ Each example is (unedited latents, edited latents, text). Text, picture, or both
 Texts that mean nothing, and half of the dropped texts, go with the unedited picture as the target.
 """
 
+import signal
+import threading
 import time
 from dataclasses import dataclass
 
@@ -197,7 +199,9 @@ def train(steps: int, size: int, batch: int, save_every: float = 180.0) -> None:
     losses: list[float] = []
     last_save = last_log = time.time()
     first = trainer.step
-    while trainer.step < steps:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # kill PID: save, then leave
+    while trainer.step < steps and not stop.is_set():
         started = time.time()
         rng = np.random.default_rng([3, trainer.step])
         torch.manual_seed(trainer.step)
@@ -213,7 +217,7 @@ def train(steps: int, size: int, batch: int, save_every: float = 180.0) -> None:
             last_log = time.time()
             if not np.isfinite(losses[-1]):
                 raise SystemExit("the loss is not finite: training stopped, the last saved state is whole")
-        if time.time() - last_save > save_every or trainer.step == steps:
+        if time.time() - last_save > save_every or trainer.step == steps or stop.is_set():
             trainer.save()
             last_save = time.time()
             cache.refresh()

@@ -5,6 +5,7 @@ So no axis of colour is small enough for the diffusion model to lose it.
 """
 
 import math
+import shutil
 import time
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from . import checkpoint, filters, pairs, photos
-from .paths import RUNS, SIZE, write_json
+from .paths import CHECKPOINTS, RUNS, SIZE, read_json, write_json
 
 CROP = 64  # pixels: the codec is convolutional and learns on crops
 BATCH = 8
 RATE = 2e-3
+REPORT_EVERY = 300  # steps
 ANCHOR_STEPS = 1000  # over which the hold on the latents' meaning fades
 LATENT_NOISE = 0.04  # standard deviations added to the latents in training
 
@@ -153,19 +155,50 @@ def held_out_pictures(count: int = 96) -> torch.Tensor:
     return PictureSource(seed=5, held_out=True).batch(count, SIZE)
 
 
-def train(steps: int, log=print) -> None:
-    """Train to `steps` in all, going on from the newest state in `runs/vae`."""
+@torch.no_grad()
+def standardise(vae: AutoencoderTiny, pictures: torch.Tensor) -> None:
+    """Fold a shift and a scale into the codec, so that each latent channel has mean 0 and deviation 0.75.
+
+    Not 1, because the decoder bends values beyond 3 and vivid colours lie far out. The bend is not undone by this:
+    the decoder has to be trained on afterwards.
+    """
+    latents = torch.cat([encode(vae, part) for part in pictures.split(16)])
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3)) / 0.75
+    last = [m for m in vae.encoder.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+    first = next(m for m in vae.decoder.modules() if isinstance(m, torch.nn.Conv2d))
+    last.weight.div_(deviation.view(-1, 1, 1, 1))
+    last.bias.copy_((last.bias - mean) / deviation)
+    first.bias.add_((first.weight.sum((2, 3)) * mean).sum(1))
+    first.weight.mul_(deviation.view(1, -1, 1, 1))
+
+
+def train(steps: int, decoder_only: bool = False, log=print) -> None:
+    """Train to `steps` in all, going on from the newest state in `runs/vae`, else from `training/checkpoints/vae`.
+
+    decoder_only leaves the encoder, and so the latents that the denoiser learns, as they are, after having
+    standardised them once.
+    """
     torch.manual_seed(0)
-    vae = build().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(vae.parameters(), RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-    named = dict(vae.named_parameters())
+    vae, first = build(), 0
+    if (CHECKPOINTS / "vae").exists():
+        vae = AutoencoderTiny.from_pretrained(CHECKPOINTS / "vae")
+        first = read_json(CHECKPOINTS / "vae" / "figures.json")["step"]
+    vae = vae.to(memory_format=torch.channels_last).train()
+    vae.encoder.requires_grad_(not decoder_only)
+    named = {k: v for k, v in vae.named_parameters() if v.requires_grad}
+    optimiser = torch.optim.AdamW(named.values(), RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     average = checkpoint.MovingAverage(named, 0.998)
-    folder, first = RUNS / "vae", 0
+    folder = RUNS / "vae"
     if state := checkpoint.load(folder, "state"):
         groups, scalars = state
         vae.load_state_dict(groups["weights"])
-        average.values = groups["average"]
-        checkpoint.restore_optimiser(optimiser, groups["optimiser"])
+        if groups["average"].keys() == named.keys():  # else the encoder was frozen since
+            average.values = groups["average"]
+            checkpoint.restore_optimiser(optimiser, groups["optimiser"])
+        else:
+            vae.load_state_dict(groups["average"], strict=False)
+            standardise(vae, PictureSource(seed=4).batch(128, SIZE))
+            average = checkpoint.MovingAverage(named, 0.998)
         first = scalars["step"]
     source = PictureSource(seed=1000 + first)
     test = held_out_pictures()
@@ -178,16 +211,17 @@ def train(steps: int, log=print) -> None:
         terms = loss_terms(vae, x, step)
         optimiser.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
         optimiser.step()
         average.update(named, step)
         for key, value in terms.items():
-            sums[key] = sums.get(key, 0.0) + value.item()
-        if step % 300 == 0 or step == steps:
+            sums[key] = sums.get(key, 0.0) + value.item() / REPORT_EVERY
+        if step % REPORT_EVERY == 0 or step == steps:
             smooth = averaged(vae, average)
             figures = measure(smooth, test)
             rate = (time.time() - started) / (step - first)
-            log(f"vae {step}: {rate:.2f} s/step", {k: round(v / 300, 4) for k, v in sums.items()}, figures, flush=True)
+            losses = {k: round(v, 4) for k, v in sums.items()}
+            log(f"vae {step}: {rate:.2f} s/step", losses, {k: round(v, 3) for k, v in figures.items()}, flush=True)
             sums = {}
             groups = {
                 "weights": vae.state_dict(),
@@ -196,7 +230,7 @@ def train(steps: int, log=print) -> None:
             }
             checkpoint.save(folder, "state", groups, {"step": step, **figures})
             smooth.save_pretrained(folder / "model")
-            write_json(folder / "figures.json", {"step": step, **figures})
+            write_json(folder / "model" / "figures.json", {"step": step, **figures})
             source.look_for_renders()
 
 
@@ -207,5 +241,14 @@ def averaged(vae: AutoencoderTiny, average: checkpoint.MovingAverage) -> Autoenc
 
 
 def load() -> AutoencoderTiny:
-    """The newest trained codec, frozen."""
-    return AutoencoderTiny.from_pretrained(RUNS / "vae" / "model").eval().requires_grad_(False)
+    """The newest trained codec, frozen: of this machine's run, else the one in the repository."""
+    trained = RUNS / "vae" / "model"
+    folder = trained if trained.exists() else CHECKPOINTS / "vae"
+    return AutoencoderTiny.from_pretrained(folder).eval().requires_grad_(False)
+
+
+def pack() -> None:
+    """The newest codec into `training/checkpoints/vae`."""
+    trained = RUNS / "vae" / "model"
+    if trained.exists():
+        shutil.copytree(trained, CHECKPOINTS / "vae", dirs_exist_ok=True)
