@@ -189,7 +189,8 @@ class Client:
         for thread in (self._writer_thread, self._reader_thread, self._stderr_thread):
             thread.join(2.0)
         self.poll(QUEUE_LIMIT + 2)
-        self._die(f"The engine was stopped (exit code {code}).")
+        if self._dead is None:
+            self._dead = Failure(wire.ENGINE_DIED, f"The engine was stopped (exit code {code}).")
         self._fail_all(self._dead or Failure(wire.ENGINE_DIED, "The engine was stopped."))
         return code
 
@@ -287,7 +288,9 @@ class Client:
 
     def _die(self, reason: str) -> None:
         if self._dead is None:
-            self._dead = Failure(wire.ENGINE_DIED, reason, detail="\n".join(list(self._log)[-20:]))
+            end = list(self._log)[-20:]
+            said = f" Its last words: {end[-1][:200]}" if end else ""
+            self._dead = Failure(wire.ENGINE_DIED, reason + said, detail="\n".join(end))
 
     def _fail_all(self, failure: Failure) -> None:
         while self._pending:

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opening captures, and photographing a Blender scene as one."""
 
+from pathlib import Path
+
 import bpy
 from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
-from bpy_extras.io_utils import ImportHelper
 
 from .. import jobs, project, results, session
 from ..scene.photograph import Dome
 from .base import attempt, idle
 
 
-class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator, ImportHelper):
+class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
     """Open captured photos with their camera poses: a folder, or a file such as transforms.json in it"""
 
     bl_idname = "instruct_nerf.open_capture"
     bl_label = "Open Capture"
     bl_options = {"REGISTER", "UNDO"}
 
+    filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
+    directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy", options={"HIDDEN"})
     stand_upright: BoolProperty(
         name="Stand Upright",
@@ -28,9 +31,14 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator, ImportHelper):
     def poll(cls, _context: bpy.types.Context) -> bool:
         return idle(cls)
 
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        # In the file browser an empty file name means the folder that is shown.
-        path = self.filepath
+        # The file browser puts the .blend file's name into an empty name field; then the folder shown is meant.
+        chosen = Path(bpy.path.abspath(self.filepath))
+        path = self.directory if self.directory and not chosen.is_file() else self.filepath
         return attempt(
             self, "capture", lambda: jobs.open_capture(context.scene, path, stand_upright=self.stand_upright)
         )

@@ -122,7 +122,7 @@ def region(kind: str) -> bpy.types.Region:
     return next(r for r in area().regions if r.type == kind)
 
 
-def find(wanted: str, step: int = 9) -> Generator[float, None, tuple[float, float]]:
+def find(wanted: str, step: int = 11) -> Generator[float, None, tuple[float, float]]:
     """Where in the sidebar a button lies whose command, or a field whose data path, holds ``wanted``."""
     for share in (0.3, 0.75):
         side = region("UI")

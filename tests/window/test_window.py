@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real Blender window, driven with mouse and keys through a whole edit (docs/take_pictures.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOX = ROOT.parent / "shared" / "captures" / "fox"
+sys.path[:0] = [str(ROOT / "tests" / "addon"), str(ROOT)]
+
+_spec = importlib.util.spec_from_file_location("take_pictures", ROOT / "docs" / "take_pictures.py")
+take_pictures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(take_pictures)
+
+pytestmark = [
+    pytest.mark.window,
+    pytest.mark.skipif(take_pictures.gui_command() is None, reason="BLENDER_GUI names no Blender with a window"),
+]
+
+
+def drive(tmp_path: Path, *arguments: object, timeout: float) -> dict:
+    command = [sys.executable, ROOT / "docs" / "take_pictures.py", "--folder", tmp_path, "--limit", timeout]
+    command += ["--pictures", tmp_path / "pictures", *arguments]
+    said = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout + 120)
+    assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-4000:]
+    return json.loads((tmp_path / "result.json").read_text())
+
+
+def check(result: dict, tmp_path: Path) -> None:
+    assert result["longest pause of the interface"] < 2.0
+    assert result["strips"] == ["NeRF after", "NeRF before", "NeRF before and after"]
+    pictures = sorted(p.name for p in (tmp_path / "pictures").glob("*.png"))
+    assert len(pictures) >= 12
+
+
+def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path) -> None:
+    from addon_captures import ring
+    from test_install import tiny_wheel
+
+    result = drive(
+        tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_wheel(tmp_path), "--engine-python",
+        sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 12, timeout=400,
+    )  # fmt: skip
+    assert result["views"] == 24 and 12 <= result["chosen"] <= 14
+    check(result, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOX.exists(), reason="the capture is not beside this checkout")
+@pytest.mark.timeout(3600)
+def test_fox_from_the_sidebar(tmp_path: Path) -> None:
+    result = drive(tmp_path, "--capture", FOX, timeout=2700)
+    assert result["views"] == 50
+    check(result, tmp_path)
