@@ -18,7 +18,7 @@ from engine.nerf.checkpoint import Checkpoint
 from engine.nerf.rays import cameras_from
 from engine.nerf.rendering import render_view
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
-from engine.presets import PREVIEW, PRESETS
+from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Plan, Stage
 from engine.workspace import Workspace, checked_name
 

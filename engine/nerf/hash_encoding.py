@@ -8,6 +8,8 @@ them, and one pass scatters the gradient. The parameters, the hash and the value
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import torch
@@ -19,86 +21,99 @@ PRIME_Y = np.uint32(2654435761)
 PRIME_Z = np.uint32(805459861)
 
 
-@numba.njit(inline="always")
-def _corner(ix, iy, iz, c, mask):
-    """Row, within its level, of corner ``c`` (bits x, y, z) of the cell (ix, iy, iz): 32 bits are enough, for the
-    table's size is a power of two."""
-    x = np.uint32(ix + (c & 1))
-    y = np.uint32(iy + ((c >> 1) & 1)) * PRIME_Y
-    z = np.uint32(iz + (c >> 2)) * PRIME_Z
-    return (x ^ y ^ z) & mask
+CHUNK = np.int64(8192)  # points that one task looks up in one level, whose table then stays in the cache
+ONE = np.float32(1)
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def _encode(points, table, scalings, out):
-    """points (N, 3), table (L, T, F), scalings (L) → out (N, L, F)."""
-    levels, size, features = table.shape
-    mask = np.uint32(size - 1)
-    for n in numba.prange(points.shape[0]):
-        for level in range(levels):
-            sx = points[n, 0] * scalings[level]
-            sy = points[n, 1] * scalings[level]
-            sz = points[n, 2] * scalings[level]
-            ix, iy, iz = np.int32(np.floor(sx)), np.int32(np.floor(sy)), np.int32(np.floor(sz))
-            ox, oy, oz = sx - ix, sy - iy, sz - iz
-            for f in range(features):
-                out[n, level, f] = 0.0
-            for c in range(8):
-                wx = ox if c & 1 else np.float32(1) - ox
-                wy = oy if c & 2 else np.float32(1) - oy
-                wz = oz if c & 4 else np.float32(1) - oz
-                row = _corner(ix, iy, iz, c, mask)
+@numba.njit(fastmath=True)
+def _cell(points, n, scale, mask):
+    """The cell of point ``n`` at one level: the offset in it (0–1, along x, y, z), and its corners' rows in the table,
+    x running fastest, then y, then z. 32 bits are enough, for the table's size is a power of two."""
+    sx, sy, sz = points[n, 0] * scale, points[n, 1] * scale, points[n, 2] * scale
+    fx, fy, fz = np.floor(sx), np.floor(sy), np.floor(sz)
+    x0, y0, z0 = np.uint32(np.int32(fx)), np.uint32(np.int32(fy)) * PRIME_Y, np.uint32(np.int32(fz)) * PRIME_Z
+    x1, y1, z1 = np.uint32(x0 + np.uint32(1)), np.uint32(y0 + PRIME_Y), np.uint32(z0 + PRIME_Z)
+    rows = (
+        (x0 ^ y0 ^ z0) & mask,
+        (x1 ^ y0 ^ z0) & mask,
+        (x0 ^ y1 ^ z0) & mask,
+        (x1 ^ y1 ^ z0) & mask,
+        (x0 ^ y0 ^ z1) & mask,
+        (x1 ^ y0 ^ z1) & mask,
+        (x0 ^ y1 ^ z1) & mask,
+        (x1 ^ y1 ^ z1) & mask,
+    )
+    return sx - fx, sy - fy, sz - fz, rows
+
+
+@lru_cache
+def _kernels(features: int):
+    """(encode, scatter, slope) for tables of ``features`` a row: a constant, so that the compiler unrolls them.
+
+    points (N, 3), table and its gradient (L, T, F), scalings (L), encoding and its gradient (N, L, F); all float32.
+    """
+
+    @numba.njit(parallel=True, fastmath=True, cache=True)
+    def encode(points, table, scalings, out):
+        levels, size, _ = table.shape
+        mask = np.uint32(size - 1)
+        chunks = (len(points) + CHUNK - 1) // CHUNK
+        for task in numba.prange(levels * chunks):
+            level = task // chunks
+            first = (task % chunks) * CHUNK
+            rows_of = table[level]
+            for n in range(first, min(first + CHUNK, len(points))):
+                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
-                    out[n, level, f] += wx * wy * wz * table[level, row, f]
+                    low = (rows_of[row[0], f] * px + rows_of[row[1], f] * ox) * py
+                    low += (rows_of[row[2], f] * px + rows_of[row[3], f] * ox) * oy
+                    high = (rows_of[row[4], f] * px + rows_of[row[5], f] * ox) * py
+                    high += (rows_of[row[6], f] * px + rows_of[row[7], f] * ox) * oy
+                    out[n, level, f] = low * pz + high * oz
 
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def _scatter(points, grad, scalings, grad_table):
-    """Add the gradient of the table, (L, T, F), given that of the encoding, (N, L, F). Levels do not share rows, so
-    they run in parallel without locks."""
-    levels, size, features = grad_table.shape
-    mask = np.uint32(size - 1)
-    for level in numba.prange(levels):
-        for n in range(points.shape[0]):
-            sx = points[n, 0] * scalings[level]
-            sy = points[n, 1] * scalings[level]
-            sz = points[n, 2] * scalings[level]
-            ix, iy, iz = np.int32(np.floor(sx)), np.int32(np.floor(sy)), np.int32(np.floor(sz))
-            ox, oy, oz = sx - ix, sy - iy, sz - iz
-            for c in range(8):
-                wx = ox if c & 1 else np.float32(1) - ox
-                wy = oy if c & 2 else np.float32(1) - oy
-                wz = oz if c & 4 else np.float32(1) - oz
-                row = _corner(ix, iy, iz, c, mask)
+    @numba.njit(parallel=True, fastmath=True, cache=True)
+    def scatter(points, grad, scalings, grad_table):
+        levels, size, _ = grad_table.shape
+        mask = np.uint32(size - 1)
+        for level in numba.prange(levels):  # levels share no rows, so they need no locks
+            rows_of = grad_table[level]
+            for n in range(len(points)):
+                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
-                    grad_table[level, row, f] += wx * wy * wz * grad[n, level, f]
+                    g0, g1 = grad[n, level, f] * px, grad[n, level, f] * ox
+                    rows_of[row[0], f] += g0 * py * pz
+                    rows_of[row[1], f] += g1 * py * pz
+                    rows_of[row[2], f] += g0 * oy * pz
+                    rows_of[row[3], f] += g1 * oy * pz
+                    rows_of[row[4], f] += g0 * py * oz
+                    rows_of[row[5], f] += g1 * py * oz
+                    rows_of[row[6], f] += g0 * oy * oz
+                    rows_of[row[7], f] += g1 * oy * oz
 
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def _slope(points, grad, table, scalings, grad_points):
-    """Gradient of the points, (N, 3): the derivative of the trilinear weights."""
-    levels, size, features = table.shape
-    mask = np.uint32(size - 1)
-    for n in numba.prange(points.shape[0]):
-        for axis in range(3):
-            grad_points[n, axis] = 0.0
-        for level in range(levels):
-            scale = scalings[level]
-            sx, sy, sz = points[n, 0] * scale, points[n, 1] * scale, points[n, 2] * scale
-            ix, iy, iz = np.int32(np.floor(sx)), np.int32(np.floor(sy)), np.int32(np.floor(sz))
-            ox, oy, oz = sx - ix, sy - iy, sz - iz
-            for c in range(8):
-                wx = ox if c & 1 else np.float32(1) - ox
-                wy = oy if c & 2 else np.float32(1) - oy
-                wz = oz if c & 4 else np.float32(1) - oz
-                row = _corner(ix, iy, iz, c, mask)
-                value = np.float32(0)
+    @numba.njit(parallel=True, fastmath=True, cache=True)
+    def slope(points, grad, table, scalings, grad_points):
+        """Gradient of the points, (N, 3): the derivative of the trilinear weights."""
+        levels, size, _ = table.shape
+        mask = np.uint32(size - 1)
+        for n in numba.prange(len(points)):
+            gx = gy = gz = np.float32(0)
+            for level in range(levels):
+                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
-                    value += table[level, row, f] * grad[n, level, f]
-                value *= scale
-                grad_points[n, 0] += value * wy * wz * (np.float32(1) if c & 1 else np.float32(-1))
-                grad_points[n, 1] += value * wx * wz * (np.float32(1) if c & 2 else np.float32(-1))
-                grad_points[n, 2] += value * wx * wy * (np.float32(1) if c & 4 else np.float32(-1))
+                    v0, v1 = table[level, row[0], f], table[level, row[1], f]
+                    v2, v3 = table[level, row[2], f], table[level, row[3], f]
+                    v4, v5 = table[level, row[4], f], table[level, row[5], f]
+                    v6, v7 = table[level, row[6], f], table[level, row[7], f]
+                    g = grad[n, level, f] * scalings[level]
+                    gx += g * (((v1 - v0) * py + (v3 - v2) * oy) * pz + ((v5 - v4) * py + (v7 - v6) * oy) * oz)
+                    gy += g * (((v2 - v0) * px + (v3 - v1) * ox) * pz + ((v6 - v4) * px + (v7 - v5) * ox) * oz)
+                    gz += g * (((v4 - v0) * px + (v5 - v1) * ox) * py + ((v6 - v2) * px + (v7 - v3) * ox) * oy)
+            grad_points[n, 0], grad_points[n, 1], grad_points[n, 2] = gx, gy, gz
+
+    return encode, scatter, slope
 
 
 class _Encode(torch.autograd.Function):
@@ -107,7 +122,8 @@ class _Encode(torch.autograd.Function):
         levels = len(scalings)
         rows = table.detach().view(levels, -1, table.shape[-1])
         out = torch.empty(points.shape[0], levels, table.shape[-1])
-        _encode(points.detach().numpy(), rows.numpy(), scalings, out.numpy())
+        encode, _, _ = _kernels(table.shape[-1])
+        encode(points.detach().numpy(), rows.numpy(), scalings, out.numpy())
         ctx.save_for_backward(points, table)
         ctx.scalings = scalings
         return out.flatten(1)
@@ -119,12 +135,13 @@ class _Encode(torch.autograd.Function):
         rows = table.detach().view(levels, -1, table.shape[-1])
         grad = grads[0].contiguous().view(points.shape[0], levels, -1).numpy()
         grad_points = grad_table = None
+        _, scatter, slope = _kernels(table.shape[-1])
         if ctx.needs_input_grad[0]:
             grad_points = torch.empty_like(points)
-            _slope(points.detach().numpy(), grad, rows.numpy(), ctx.scalings, grad_points.numpy())
+            slope(points.detach().numpy(), grad, rows.numpy(), ctx.scalings, grad_points.numpy())
         if ctx.needs_input_grad[1]:
             grad_table = torch.zeros_like(rows)
-            _scatter(points.detach().numpy(), grad, ctx.scalings, grad_table.numpy())
+            scatter(points.detach().numpy(), grad, ctx.scalings, grad_table.numpy())
             grad_table = grad_table.view_as(table)
         return grad_points, grad_table, None
 
@@ -150,9 +167,8 @@ def use_fused_hash_encoding(model: nn.Module) -> None:
             module.__class__ = FusedHashEncoding
 
 
-def compile_kernels() -> None:
+def compile_kernels(features: int) -> None:
     """Compile the kernels (or load them from numba's cache) before the first step needs them."""
-    scalings = np.ones(1, np.float32)
     points = torch.zeros(1, 3, requires_grad=True)
-    table = torch.zeros(2, 1, requires_grad=True)
-    _Encode.apply(points, table, scalings).sum().backward()
+    table = torch.zeros(2, features, requires_grad=True)
+    _Encode.apply(points, table, np.ones(1, np.float32)).sum().backward()

@@ -22,7 +22,7 @@ class RenderedView:
     """A view as the NeRF sees it."""
 
     rgb: Tensor  # (H, W, 3), 0–1, display-referred
-    depth: Tensor  # (H, W) expected distance along the normalised ray, capture frame
+    depth: Tensor  # (H, W) median distance along the normalised ray, capture frame
     opacity: Tensor  # (H, W), 0–1
 
 

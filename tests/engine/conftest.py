@@ -16,6 +16,8 @@ from engine.nerf.config import NerfactoConfig, ProposalConfig
 from engine.nerf.frame import NerfFrame
 from engine.nerf.rays import ImageSet, cameras_from
 
+VIEWS = 36  # fewer do not tie the sphere down
+
 TINY_NERF = NerfactoConfig(
     levels=4,
     features_per_level=2,
@@ -47,25 +49,31 @@ def ring(count: int, distance: float = 4.0) -> np.ndarray:
     return np.stack([looking_at(np.array([np.cos(a), np.sin(a), 0.4]) * distance, np.zeros(3)) for a in angles])
 
 
-def sphere_picture(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.0) -> np.ndarray:
-    """(H, W, 3) uint8: a sphere at the origin, coloured by its normal, over grey; a closed form."""
+def sphere_picture(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.5) -> np.ndarray:
+    """(H, W, 3) uint8: a sphere at the origin, coloured by its normal, in a round room with coloured waves on its wall;
+    a closed form."""
     x = (np.arange(intrinsics.width) + 0.5 - intrinsics.cx) / intrinsics.fx
     y = -(np.arange(intrinsics.height) + 0.5 - intrinsics.cy) / intrinsics.fy
     rays = np.stack([*np.meshgrid(x, y), -np.ones((intrinsics.height, intrinsics.width))], axis=-1) @ pose[:3, :3].T
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     eye = pose[:3, 3]
-    b = rays @ eye
-    inside = b**2 - (eye @ eye - radius**2)
-    depth = -b - np.sqrt(np.maximum(inside, 0))
-    normal = (eye + depth[..., None] * rays) / radius
-    return np.where(inside[..., None] > 0, 127.5 + 127 * normal, 120).astype(np.uint8)
+    along = rays @ eye
+
+    def hit(size: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+        root = along**2 - (eye @ eye - size**2)
+        return root > 0, eye + (side * np.sqrt(np.maximum(root, 0)) - along)[..., None] * rays
+
+    on_ball, ball = hit(radius, -1)
+    _, wall = hit(6.0, 1)
+    colour = np.where(on_ball[..., None], 0.5 + 0.5 * ball / radius, 0.5 + 0.4 * np.sin(1.3 * wall + [0, 1, 2]))
+    return (colour * 255).astype(np.uint8)
 
 
 @pytest.fixture
 def sphere():
-    """(frame, poses, intrinsics, images): twelve views of a coloured sphere."""
+    """(frame, poses, intrinsics, images): views of a coloured sphere in a room."""
     intrinsics = Intrinsics(24, 20, 30.0, 31.0, 11.0, 10.5)
-    poses = ring(12)
+    poses = ring(VIEWS)
     images = [sphere_picture(pose, intrinsics) for pose in poses]
     return NerfFrame.around(poses, np.zeros(3)), poses, [intrinsics] * len(poses), images
 
