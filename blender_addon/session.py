@@ -9,6 +9,7 @@ they need by workspace and view name each time they run.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import deque
@@ -26,6 +27,7 @@ from .wire import Failure, WireError
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
+PICTURE_REST = 1.5  # seconds that the latest picture stays: Blender takes a moment to load an icon
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
 Views = Callable[[wire.ViewWritten], None]
@@ -50,6 +52,7 @@ class Job:
     view: str = ""
     kind: str = ""
     image: str = ""
+    pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
     ended: float | None = None
 
     @property
@@ -271,7 +274,9 @@ def _notified(method: str, params: object) -> None:
         elif method == wire.JOB_VIEW:
             written = wire.parse_view_written(params)
             if job is not None and written.job == job.id:
-                job.view, job.kind, job.image = written.view, written.kind, written.image
+                if time.monotonic() - job.pictured > PICTURE_REST:
+                    job.view, job.kind, job.image = written.view, written.kind, written.image
+                    job.pictured = time.monotonic()
                 session.live.setdefault(job.workspace, {}).setdefault(written.kind, {})[written.view] = written.image
                 for watcher in list(session.watchers):
                     watcher(written)

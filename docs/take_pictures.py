@@ -194,7 +194,7 @@ def inside() -> None:
         yield from hand.press("instruct_nerf.use_selected")
         result["chosen"] = len(addon("scene.cameras").chosen_views(addon("project").root_of(bpy.context.scene)))
         assert result["chosen"] == result["selected"] > 1, result
-        yield from into_viewport(0.9)
+        yield from into_viewport(0.15)
         hand.look(pictures / "04-choose.png")
 
     def look_through() -> hand.Program:
@@ -222,7 +222,7 @@ def inside() -> None:
         yield from hand.wait(lambda: state().job.title.startswith("Trying"), 10)
         yield from hand.wait(quiet, 300)
         fine("instruction")
-        yield from into_viewport(0.9)
+        yield from into_viewport(0.15)
         yield 1.0
         hand.look(pictures / "06-try.png")
 
@@ -232,7 +232,7 @@ def inside() -> None:
         yield from hand.press("instruct_nerf.start_edit")
         yield from hand.wait(lambda: state().job.panel == "edit", 10)
         job, began, seen, gap, last = state().job, time.monotonic(), set(), 0.0, time.monotonic()
-        yield from into_viewport(0.9)
+        yield from into_viewport(0.15)
         while state().busy or state().client.waiting:
             now = time.monotonic()
             gap, last = max(gap, now - last), now
@@ -297,7 +297,7 @@ def inside() -> None:
         strips = {s.name: s for s in addon("scene.strips").strips_of(scene)}
         assert len(strips) == 3 and {s.frame_final_duration for s in strips.values()} == {settings["frames"]}
         result["strips"] = sorted(strips)
-        yield from into_viewport(0.9)
+        yield from into_viewport(0.15)
         hand.look(pictures / "12-results.png")
         area = hand.area()
         area.type = "SEQUENCE_EDITOR"

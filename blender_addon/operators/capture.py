@@ -39,6 +39,9 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
         # The file browser puts the .blend file's name into an empty name field; then the folder shown is meant.
         chosen = Path(bpy.path.abspath(self.filepath))
         path = self.directory if self.directory and not chosen.is_file() else self.filepath
+        if context.space_data is not None and context.space_data.type == "VIEW_3D":
+            # A dashed line from every camera to the root would hide the scene.
+            context.space_data.overlay.show_relationship_lines = False
         return attempt(
             self, "capture", lambda: jobs.open_capture(context.scene, path, stand_upright=self.stand_upright)
         )

@@ -159,13 +159,13 @@ def scroll(clicks: int) -> Program:
 
 
 def look(path: Path, crop: tuple[int, int, int, int] | None = None, width: int = 1280) -> None:
-    """A screenshot; ``crop`` is x, y, width, height in screen pixels. Scaled down to ``width`` and 256 colours."""
+    """A screenshot; ``crop`` is x, y, width, height in screen pixels. Scaled down to ``width`` and 200 colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     command = ["import", "-window", "root"]
     if crop is not None:
         x, y, w, h = crop
         command += ["-crop", f"{w}x{h}+{x}+{y}", "+repage"]
-    subprocess.run([*command, "-resize", f"{width}x>", "-dither", "FloydSteinberg", "-colors", "256", str(path)])
+    subprocess.run([*command, "-resize", f"{width}x>", "+dither", "-colors", "200", str(path)])
 
 
 def of_region(kind: str = "UI", margin: int = 4) -> tuple[int, int, int, int]:
