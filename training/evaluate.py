@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from . import filters, latents, pairs
+from . import filters, latents, pairs, vae
 from .export import IMAGE_GUIDANCE, TEXT_GUIDANCE
 from .paths import EXPORT, SIZE, write_json
 from .sampling import Editor
@@ -187,6 +187,13 @@ def measure_repeats(editor: Editor, count: int, steps: int, times: int = 10) -> 
     return {"error_after_ten_repeats": out}
 
 
+def measure_codec(editor: Editor) -> dict:
+    """Fidelity of encoding and decoding alone, on held-out photographs and renders."""
+    with torch.inference_mode():
+        figures = vae.measure(editor.pipe.vae, vae.held_out_pictures())
+    return {k: round(v, 3) for k, v in figures.items()}
+
+
 def measure_speed(editor: Editor) -> dict:
     """Seconds for one edit of 20 steps at both sizes, on two threads."""
     torch.set_num_threads(2)
@@ -207,7 +214,7 @@ def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = 20, only_table
     from .export import vocabulary_entries
 
     editor = Editor(folder)
-    figures = measure_instructions(editor, count, steps, log)
+    figures = {"codec": measure_codec(editor)} | measure_instructions(editor, count, steps, log)
     if not only_table:
         figures |= measure_unknown(editor, count, steps)
         figures |= measure_curves(editor, count, steps)

@@ -107,7 +107,8 @@ def build(size: int, photo_shards: int = 12) -> None:
 def test_shard(size: int) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The latents of the held-out views and the instructions of their targets."""
     with safe_open(shard_path(size, "test-0000"), "pt") as file:
-        return {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118, tuple(json.loads(file.metadata()["keys"]))
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        return tensors, tuple(json.loads(file.metadata()["keys"]))
 
 
 class Cache:

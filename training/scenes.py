@@ -4,7 +4,7 @@
 World: z up, the floor at z = 0, the subject about one unit in radius above the origin.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,9 +30,7 @@ class Scene:
     kind: str
     local_from_world: dict[int, np.ndarray]  # 4x4, for textures that stick to the object
     cameras: list[Camera]
-    seed: int
-    photo_background: bool = True
-    rng: np.random.Generator = field(repr=False, default=None)
+    rng: np.random.Generator  # goes on from where the scene's own draws ended
 
 
 def _rotation(axis: int, angle: float) -> np.ndarray:
@@ -130,4 +128,4 @@ def build(seed: int, views: int, held_out: bool = False) -> Scene:
         position[2] = max(position[2], 0.06) if floor else position[2]
         target = centre + rng.normal(0, 0.09, 3) * radius
         cameras.append(look_at(position, target, focal, rng.normal(0, 0.03)))
-    return Scene(meshes, kind, local, cameras, seed, rng=rng)
+    return Scene(meshes, kind, local, cameras, rng)

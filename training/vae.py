@@ -151,8 +151,15 @@ def measure(vae: AutoencoderTiny, pictures: torch.Tensor) -> dict[str, float]:
 
 
 def held_out_pictures(count: int = 96) -> torch.Tensor:
-    """Crops of photographs that training never sees, half of them with colours mixed: (count, 3, 128, 128)."""
-    return PictureSource(seed=5, held_out=True).batch(count, SIZE)
+    """Pictures that training never sees, (count, 3, 128, 128): crops of photographs, half of them with colours mixed,
+    and, where they have been rendered, as many views and edits of held-out scenes."""
+    source = PictureSource(seed=5, held_out=True)
+    crops = source.batch(count, SIZE)
+    for stack, _ in pairs.shards("test"):
+        views, edits = (source.rng.integers(0, n, count // 2) for n in stack.shape[:2])
+        renders = torch.from_numpy(stack[views, edits]).permute(0, 3, 1, 2).float() / 255
+        crops = torch.cat([crops[: count - count // 2], renders])
+    return crops
 
 
 @torch.no_grad()
