@@ -72,6 +72,7 @@ def train(
     preset: str | None = None,
     device: str | None = None,
     seed: int = 0,
+    steps: int | None = None,
 ) -> None:
     """Train the unedited scene, or go on with it.
 
@@ -81,11 +82,12 @@ def train(
         preset: preview, standard or paper; by the machine where not given.
         device: cpu or cuda:0; the best where not given.
         seed: For everything random.
+        steps: How many steps the scene is to have in all; the preset's where not given.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed), job)))
+    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed, steps), job)))
 
 
 def try_(

@@ -69,6 +69,7 @@ class TrainScene(Message, frozen=True):
     preset: str | None = None
     device: str | None = None
     seed: int = 0
+    steps: int | None = None
 
 
 class TryEdit(Message, frozen=True):

@@ -56,8 +56,8 @@ class InstructPix2Pix:
     with their own aspect."""
 
     def __init__(self, pipeline, name: str, device):
-        """Take the networks out of a loaded diffusers ``pipeline``, at the precision it has. Raises BadInput where they are not
-        InstructPix2Pix's."""
+        """Take the networks out of a loaded diffusers ``pipeline``, at the precision it has. Raises BadInput where they
+        are not InstructPix2Pix's."""
         if pipeline.unet.config.in_channels != 2 * pipeline.vae.config.latent_channels:
             raise BadInput(
                 f"The model {name} is not an InstructPix2Pix: its UNet takes {pipeline.unet.config.in_channels} "

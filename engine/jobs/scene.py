@@ -43,8 +43,10 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     preset = scene_preset(workspace, request.preset, device)
-    plan = Plan(*scene_stages(workspace, capture, preset))
-    ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
+    if request.steps is not None and request.steps < 1:
+        raise BadInput("The setting steps must be at least 1.", field="steps")
+    plan = Plan(*scene_stages(workspace, capture, preset, request.steps))
+    ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
     assert record is not None
     return scene_message(workspace, record)
@@ -56,12 +58,17 @@ def scene_preset(workspace: Workspace, name: str | None, device: str) -> Preset:
     return choose_preset(record.preset if record else name, device)
 
 
-def scene_stages(workspace: Workspace, capture: Capture, preset: Preset) -> list[Stage]:
+def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> int:
+    """How many steps the scene is to have: what is asked now, else what was asked at first, else the preset's."""
+    return steps or (record.of if record else preset.train.steps)
+
+
+def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None) -> list[Stage]:
     """The stages of `ensure_scene`, with what of them is done already."""
     record = workspace.scene_record()
-    steps = preset.train.steps
+    steps = _target(record, preset, steps)
     done = record.steps if record else 0
-    renders = len(capture.views) if _unrendered(workspace, capture) else 0
+    renders = len(capture.views) if done < steps or _unrendered(workspace, capture) else 0
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
@@ -77,21 +84,36 @@ def _unrendered(workspace: Workspace, capture: Capture) -> list[View]:
 
 
 def ensure_scene(
-    workspace: Workspace, capture: Capture, preset: Preset, device: str, seed: int, plan: Plan, job: Job
+    workspace: Workspace,
+    capture: Capture,
+    preset: Preset,
+    device: str,
+    seed: int,
+    plan: Plan,
+    job: Job,
+    steps: int | None = None,
 ) -> Capture:
     """The stages `images`, `train` and `before`: the unedited scene is trained, measured and rendered afterwards.
     Returns the capture without unreadable views."""
     capture = ensure_images(workspace, capture, plan, job)
     record = workspace.scene_record()
-    if record is None or not record.finished:
-        record = _train(workspace, capture, preset, device, seed, plan, job)
+    steps = _target(record, preset, steps)
+    if record is None or record.steps < steps:
+        record = _train(workspace, capture, preset, device, seed, steps, plan, job)
     if _unrendered(workspace, capture):
         _measure_and_render(workspace, capture, record, device, plan, job)
     return capture
 
 
 def _train(
-    workspace: Workspace, capture: Capture, preset: Preset, device: str, seed: int, plan: Plan, job: Job
+    workspace: Workspace,
+    capture: Capture,
+    preset: Preset,
+    device: str,
+    seed: int,
+    steps: int,
+    plan: Plan,
+    job: Job,
 ) -> SceneRecord:
     views = training_views(capture)
     path = workspace.checkpoint(None)
@@ -125,12 +147,12 @@ def _train(
         path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, trainer, frame, [view.name for view in views])
         seconds = earlier + time.monotonic() - began
-        record = SceneRecord(preset.name, device, seed, trainer.step_index, preset.train.steps, seconds)
+        record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
         workspace.save_scene(record)
         return record
 
     try:
-        while trainer.step_index < preset.train.steps:
+        while trainer.step_index < steps:
             job.check()
             losses = trainer.step(dataset.sample_pixels(preset.train.rays, trainer.generator()))
             plan.advance(trainer.step_index)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine as a real process: the wire stays clean, a cancel is answered within two seconds whenever it comes, and
+what was cancelled or killed goes on."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.capture import Intrinsics
+from engine.editors.catalogue import BUNDLED
+
+from .conftest import ring, sphere_picture
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    """A transforms.json capture of the sphere, 20 views of 48×40."""
+    folder = tmp_path_factory.mktemp("capture")
+    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
+    frames = []
+    for number, pose in enumerate(ring(20)):
+        Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
+        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
+    numbers = {"w": 48, "h": 40, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
+    (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
+    return folder
+
+
+class Engine:
+    """`python -m engine serve`, asked line by line."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "engine", "serve"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        self.messages = queue.Queue()
+        self.log = []
+        self.ident = 0
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.messages.put(json.loads(line))  # a line that is not JSON would end the thread and fail the test
+
+    def ask(self, method, **params):
+        self.ident += 1
+        line = json.dumps({"jsonrpc": "2.0", "id": self.ident, "method": method, "params": params})
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        return self.ident
+
+    def until(self, wanted, timeout=300):
+        """The first message for which ``wanted`` holds."""
+        end = time.monotonic() + timeout
+        while True:
+            message = self.messages.get(timeout=max(0.01, end - time.monotonic()))
+            if wanted(message):
+                return message
+
+    def answer(self, ident, timeout=300):
+        return self.until(lambda m: m.get("id") == ident, timeout)
+
+    def do(self, method, **params):
+        answer = self.answer(self.ask(method, **params))
+        assert "result" in answer, (answer, self.log[-20:])
+        return answer["result"]
+
+    def cancel(self, job):
+        """Seconds from the cancel to the job's own end."""
+        began = time.monotonic()
+        self.ask("job/cancel", job=job)
+        answer = self.answer(job, timeout=30)
+        assert answer["error"]["code"] == -32800, answer
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def engine():
+    started = []
+
+    def start():
+        started.append(Engine())
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_initialize_opens_and_leaves(engine, capture, tmp_path):
+    one = engine()
+    result = one.do("initialize", protocol=1)
+    assert result["engine"]
+    opened = one.do("capture/open", workspace=str(tmp_path / "w"), source=str(capture), preset="preview")
+    assert len(opened["views"]) == 20 and sum(v["held_out"] for v in opened["views"]) == 2
+    written = one.do("capture/images", workspace=str(tmp_path / "w"))
+    assert all(Path(view["image"]).exists() for view in written["views"])
+    one.process.stdin.close()  # Blender is gone
+    assert one.process.wait(timeout=10) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BUNDLED.is_dir(), reason="there is no bundled editor yet")
+@pytest.mark.timeout(1500)
+def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path):
+    workspace = str(tmp_path / "w")
+    one = engine()
+    one.do("initialize", protocol=1)
+    one.do("capture/open", workspace=workspace, source=str(capture), preset="preview")
+    waits = {}
+
+    job = one.ask("scene/train", workspace=workspace, preset="preview", device="cpu", steps=40)
+    waits["while importing"] = one.cancel(job)
+    job = one.ask("scene/train", workspace=workspace, preset="preview", device="cpu", steps=40)
+    one.until(lambda m: m.get("params", {}).get("stage") == "train" and m["params"]["step"] >= 5)
+    waits["while training"] = one.cancel(job)
+    read = one.do("workspace/read", workspace=workspace)
+    assert 5 <= read["scene"]["steps"] < 40 and not read["scene"]["finished"]
+    job = one.ask("scene/train", workspace=workspace, preset="preview", device="cpu")
+    one.until(lambda m: m.get("params", {}).get("kind") == "before")
+    waits["while rendering"] = one.cancel(job)
+    scene = one.do("scene/train", workspace=workspace, preset="preview", device="cpu")["views"]
+    assert len(scene) == 20
+
+    edit = {"workspace": workspace, "instruction": "make it night", "preset": "preview", "device": "cpu", "steps": 25}
+    job = one.ask("edit/run", **edit)
+    waits["while loading the editor"] = one.cancel(job)
+    job = one.ask("edit/run", **edit)
+    one.until(lambda m: m.get("params", {}).get("stage") == "edit")
+    time.sleep(0.7)
+    waits["while editing"] = one.cancel(job)
+    begun = one.do("workspace/read", workspace=workspace)["edits"][-1]
+    assert begun["steps"] < 25 and not begun["finished"]
+
+    job = one.ask("edit/resume", workspace=workspace, edit=begun["id"])
+    one.until(lambda m: m.get("params", {}).get("kind") == "edited")
+    one.process.send_signal(signal.SIGKILL)
+    one.process.wait()
+
+    two = engine()
+    two.do("initialize", protocol=1)
+    done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
+    assert done["finished"] and done["steps"] == 25 and len(done["views"]) == 20 and len(done["images"]) >= 2
+    mesh = two.do("output/mesh", workspace=workspace, edit=begun["id"], resolution=40)
+    assert mesh["vertices"] > 100
+    view = two.do("workspace/read", workspace=workspace)["capture"]["views"][3]
+    camera = {key: view[key] for key in ("pose", "width", "height", "fx", "fy", "cx", "cy")}
+    frames = two.do("output/frames", workspace=workspace, edit=begun["id"], name="path", cameras=[camera, camera])
+    same = np.array(Image.open(frames["after"][0])), np.array(Image.open(done["views"][view["name"]]))
+    assert np.abs(same[0].astype(int) - same[1]).max() <= 1  # a frame from a view's camera is that view's render
+    print(waits)
+    assert max(waits.values()) < 2, waits
