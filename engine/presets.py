@@ -81,12 +81,13 @@ PREVIEW = Preset(
         appearance=0,
         optimise_cameras=False,
     ),
-    train=TrainSettings(steps=1500, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1500)),
+    train=TrainSettings(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
     edit=EditSettings(
-        steps=400,
+        steps=480,
+        steps_per_round=4,  # 120 image updates: every view of a small capture is edited a few times
         patches=1,
         guidance=Guidance(text=3.0, image=1.5),
-        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=400),
+        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=480),
     ),
     mesh_resolution=160,
 )

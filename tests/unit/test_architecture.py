@@ -47,9 +47,9 @@ def test_engine_imports_run_downward():
         assert own in LEVEL, f"{own} has no place in the written order"
         for name in imports_of(file):
             parts = name.split(".")
-            if parts[0] == "engine" and len(parts) > 1 and parts[1] in LEVEL and parts[1] != own:
-                if LEVEL[parts[1]] <= LEVEL[own]:
-                    wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+            other = parts[1] if parts[0] == "engine" and len(parts) > 1 else None
+            if other in LEVEL and other != own and LEVEL[other] <= LEVEL[own]:
+                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
     assert not wrong
 
 
@@ -59,7 +59,9 @@ def test_the_engine_knows_nothing_of_blender_and_never_unpickles():
         assert not names & {"bpy", "mathutils", "blender_addon", "pickle"}, file
 
 
-@pytest.mark.parametrize("module", ["engine.server", "engine.jobs.capture", "engine.presets", "engine.editors.catalogue"])
+@pytest.mark.parametrize(
+    "module", ["engine.server", "engine.jobs.capture", "engine.presets", "engine.editors.catalogue"]
+)
 def test_what_answers_first_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
