@@ -83,11 +83,11 @@ PREVIEW = Preset(
     ),
     train=TrainSettings(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
     edit=EditSettings(
-        steps=480,
-        steps_per_round=4,  # 120 image updates: every view of a small capture is edited a few times
+        steps=400,
+        steps_per_round=5,  # 80 image updates: every view of a small capture is edited more than once
         patches=1,
         guidance=Guidance(text=3.0, image=1.5),
-        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=480),
+        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=400),
     ),
     mesh_resolution=160,
 )

@@ -79,7 +79,8 @@ def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: 
 def _unrendered(workspace: Workspace, capture: Capture) -> list[View]:
     folder = workspace.views(None)
     record = workspace.scene_record()
-    finished = record is not None and record.finished and record.measures is not None
+    measured = record is not None and (record.measures is not None or not any(v.held_out for v in capture.views))
+    finished = record is not None and record.finished and measured
     return [view for view in capture.views if not (finished and (folder / f"{view.name}.png").exists())]
 
 
