@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import wire
-from .wire import Failure
+from .messages import Failure
 
 LINE_LIMIT = 64 * 1024 * 1024  # bytes of one line; a thousand cameras take about half a megabyte
 LOG_LINE_LIMIT = 2000  # characters kept of one line of the log

@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import install, session, wire
+from . import install, messages, session, wire
 from .project import (
     apply_pictures,
     bundled_wheel,
@@ -85,7 +85,7 @@ def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = T
 
     def opened(result: object) -> None:
         capture = wire.parse_capture(result)
-        session.get().projects[workspace] = wire.Project(capture, None, ())
+        session.get().projects[workspace] = messages.Project(capture, None, ())
         show_capture(workspace, capture, stand_upright)
         read_workspace(workspace)
         write_images(workspace)
@@ -103,7 +103,7 @@ def _known(params: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if value not in ("", None)}
 
 
-def show_capture(workspace: str, capture: wire.Capture, stand_upright: bool) -> None:
+def show_capture(workspace: str, capture: messages.Capture, stand_upright: bool) -> None:
     """Put an opened capture's cameras into the scene that shows its workspace."""
     scene = scene_of(workspace)
     if scene is None:
@@ -123,7 +123,7 @@ def write_images(workspace: str) -> None:
     def written(result: object) -> None:
         capture, project = wire.parse_capture(result), session.get().projects.get(workspace)
         old = project.capture if project else None
-        session.get().projects[workspace] = replace(project or wire.Project(None, None, ()), capture=capture)
+        session.get().projects[workspace] = replace(project or messages.Project(None, None, ()), capture=capture)
         scene = scene_of(workspace)
         if old is None or [view.name for view in old.views] != [view.name for view in capture.views]:
             show_capture(workspace, capture, stand_upright=True)  # without views whose photo turned out unreadable
@@ -168,7 +168,7 @@ def reconnect(scene: bpy.types.Scene) -> None:
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-def _view_written(written: wire.ViewWritten) -> None:
+def _view_written(written: messages.ViewWritten) -> None:
     """A picture came while a job runs: show it where its kind is being shown."""
     job = session.get().job
     scene = scene_of(job.workspace) if job else None
@@ -270,9 +270,9 @@ def _show_again(workspace: str) -> None:
         apply_pictures(scene)
 
 
-def keep_edit(workspace: str, edit: wire.Edit) -> None:
+def keep_edit(workspace: str, edit: messages.Edit) -> None:
     """Know an edit's newest state."""
-    project = session.get().projects.get(workspace) or wire.Project(None, None, ())
+    project = session.get().projects.get(workspace) or messages.Project(None, None, ())
     others = tuple(e for e in project.edits if e.id != edit.id)
     session.get().projects[workspace] = replace(project, edits=(*others, edit))
     _show_again(workspace)

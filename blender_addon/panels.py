@@ -3,82 +3,14 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import Any
-
 import bpy
 
 from . import previews, project, session, wire
+from .drawing import duration, notice, running, sentences
 from .scene import cameras
 
 CATEGORY = "Instruct NeRF"
 EDITS_SHOWN = 8
-STAGES = {
-    "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views", "edit": "Editing",
-    "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
-}  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """Seconds as an artist reads them."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
-    """A text in as many lines as the sidebar's width needs: labels do not wrap by themselves."""
-    scale = context.preferences.system.ui_scale
-    width = context.region.width if context.region else 300
-    letters = max(18, int((width / scale - (62 if icon != "NONE" else 42)) / 6.2))
-    lines = layout.column(align=True)
-    lines.scale_y = 0.8
-    for index, line in enumerate(textwrap.wrap(text, letters) or [""]):
-        if icon == "NONE":
-            lines.label(text=line)
-        else:
-            lines.label(text=line, icon=icon if index == 0 else "BLANK1")
-
-
-def notice(layout: Any, context: bpy.types.Context, panel: str) -> None:
-    """The panel's error, if it has one."""
-    text = session.get().notices.get(panel)
-    if text:
-        box = layout.box()
-        box.alert = True
-        sentences(box, context, text, "ERROR")
-
-
-def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
-    """What runs on behalf of a panel: a bar, the step, the time remaining, Cancel; whether something does."""
-    state = session.get()
-    task, job = state.task, state.job
-    if task is not None and task.panel == panel:
-        row = layout.row(align=True)
-        row.progress(factor=task.fraction, text=f"{task.name}  {100 * task.fraction:.0f} %")
-        row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
-        return True
-    if job is None or job.panel != panel or not job.active:
-        return False
-    column = layout.column(align=True)
-    row = column.row(align=True)
-    left = job.seconds_left
-    text = f"{100 * job.fraction:.0f} %"
-    row.progress(factor=job.fraction, text=f"{text}   {duration(left)} left" if left is not None else text)
-    row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
-    if job.status == "cancelling":
-        column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
-    else:
-        label = job.label or STAGES.get(job.stage, "") or job.title
-        column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
-    if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):
-        column.template_icon(icon_value=icon, scale=9.0)
-        names = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after"}
-        column.label(text=f"{job.view} — {names.get(job.kind, job.kind)}")
-    return True
 
 
 class Base:

@@ -13,7 +13,7 @@ from typing import Any
 
 import bpy
 
-from . import install, session, trajectories, wire
+from . import install, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -59,12 +59,12 @@ def root_of(scene: bpy.types.Scene) -> bpy.types.Object | None:
     return cameras.root_of(scene, scene.instruct_nerf.workspace) if scene.instruct_nerf.workspace else None
 
 
-def project_of(scene: bpy.types.Scene) -> wire.Project | None:
+def project_of(scene: bpy.types.Scene) -> messages.Project | None:
     """What the engine said is in the scene's workspace, or None where it was not asked since Blender started."""
     return session.get().projects.get(workspace_of(scene))
 
 
-def edit_of(scene: bpy.types.Scene) -> wire.Edit | None:
+def edit_of(scene: bpy.types.Scene) -> messages.Edit | None:
     """The edit that results are taken from: the one chosen in the panel, else the newest."""
     project = project_of(scene)
     if project is None or not project.edits:
@@ -97,13 +97,13 @@ def preset_name(scene: bpy.types.Scene) -> str:
     return next((p.name for p in info.presets if p.default), names[0] if names else "")
 
 
-def preset_of(scene: bpy.types.Scene) -> wire.Preset | None:
+def preset_of(scene: bpy.types.Scene) -> messages.Preset | None:
     """What the engine said of the scene's preset, or None."""
     info = session.get().info
     return next((p for p in info.presets if p.name == preset_name(scene)), None) if info else None
 
 
-def editor_of(scene: bpy.types.Scene) -> wire.Editor | None:
+def editor_of(scene: bpy.types.Scene) -> messages.Editor | None:
     """What the engine said of the scene's editor (its first one where none was chosen), or None."""
     info = session.get().info
     if info is None or not info.editors:

@@ -20,17 +20,17 @@ from typing import Any
 
 import bpy
 
-from . import wire
+from . import messages, wire
 from .client import Client
 from .install import Installer
-from .wire import Failure, WireError
+from .messages import Failure, WireError
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
 PICTURE_REST = 1.5  # seconds that the latest picture stays: Blender takes a moment to load an icon
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
-Views = Callable[[wire.ViewWritten], None]
+Views = Callable[[messages.ViewWritten], None]
 
 
 @dataclass
@@ -87,8 +87,8 @@ class Session:
     """All that is known; one instance lives as long as the add-on is enabled."""
 
     client: Client | None = None
-    info: wire.EngineInfo | None = None
-    projects: dict[str, wire.Project] = field(default_factory=dict)
+    info: messages.EngineInfo | None = None
+    projects: dict[str, messages.Project] = field(default_factory=dict)
     job: Job | None = None
     task: Task | None = None
     installer: Installer | None = None
@@ -400,7 +400,9 @@ def _redraw() -> None:
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
-                area.tag_redraw()
+                for region in area.regions:
+                    if region.type == "UI":  # the sidebar alone: changed pictures redraw the viewport by themselves
+                        region.tag_redraw()
 
 
 def wake() -> None:

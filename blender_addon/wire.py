@@ -9,10 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from .conversion import Camera, Intrinsics, Vector, matrix_from_row_major
+from .conversion import Camera, Intrinsics, matrix_from_row_major
+from .messages import (
+    Capture,
+    Device,
+    Edit,
+    Editor,
+    EngineInfo,
+    Failure,
+    Preset,
+    Progress,
+    Project,
+    TrainedScene,
+    View,
+    ViewWritten,
+    WireError,
+)
 
 PROTOCOL: Final = 1
 
@@ -47,154 +61,6 @@ TEXT_LIMIT: Final = 16_384  # characters of any one string
 LIST_LIMIT: Final = 200_000  # entries of any one list
 
 T = TypeVar("T")
-
-
-class WireError(ValueError):
-    """What the engine sent is not what the protocol says; the message names the field."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a request failed: a code, one sentence for the artist, and the field or file at fault, if one is."""
-
-    code: int
-    message: str
-    field: str = ""
-    file: str = ""
-    detail: str = ""  # the end of the engine's log, where the engine died
-
-
-@dataclass(frozen=True)
-class View:
-    """One picture of a capture; ``image`` is the pinhole picture's path, which may not be written yet."""
-
-    name: str
-    image: str
-    held_out: bool
-    camera: Camera
-
-
-@dataclass(frozen=True)
-class Capture:
-    """An opened capture; ``centre``, ``radius`` and ``up`` are in the capture frame."""
-
-    workspace: str
-    source: str
-    format: str
-    views: tuple[View, ...]
-    left_out: tuple[tuple[str, str], ...]  # name, reason
-    centre: Vector
-    radius: float
-    up: Vector
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TrainedScene:
-    """The unedited NeRF; measures are None until measured."""
-
-    steps: int
-    of: int
-    finished: bool
-    preset: str
-    measures: Mapping[str, float | str | None]
-    views: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One edit of the workspace's tree."""
-
-    id: str
-    instruction: str
-    preset: str
-    chosen: tuple[str, ...]
-    steps: int
-    of: int
-    finished: bool
-    images: Mapping[str, str]
-    views: Mapping[str, str]
-    mesh: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Project:
-    """What a workspace holds."""
-
-    capture: Capture | None
-    scene: TrainedScene | None
-    edits: tuple[Edit, ...]
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device the engine can run on; sizes in bytes, 0 where unknown."""
-
-    name: str
-    label: str
-    free_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True)
-class Editor:
-    """An image editor; ``vocabulary`` is empty where any instruction may be given."""
-
-    name: str
-    label: str
-    size: int
-    available: bool
-    reason: str
-    vocabulary: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together."""
-
-    name: str
-    label: str
-    description: str
-    default: bool
-    text_guidance: float
-    image_guidance: float
-    long_side: int
-    min_views: int
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What the engine said of itself at the start."""
-
-    protocol: int
-    version: str
-    devices: tuple[Device, ...]
-    editors: tuple[Editor, ...]
-    presets: tuple[Preset, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job."""
-
-    job: int
-    stage: str
-    label: str
-    step: int
-    of: int
-    fraction: float
-    seconds_left: float | None
-
-
-@dataclass(frozen=True)
-class ViewWritten:
-    """One ``job/view``: a picture of a view was written."""
-
-    job: int
-    view: str
-    kind: str
-    image: str
 
 
 # -- checks ------------------------------------------------------------------------------------------------------

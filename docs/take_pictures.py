@@ -182,14 +182,11 @@ def inside() -> None:
         window = hand.region("WINDOW")
         view = hand.area().spaces.active.region_3d
         places = sorted(
-            (tuple(location_3d_to_region_2d(window, view, c.matrix_world.translation)), c.name) for c in views()
+            (tuple(location_3d_to_region_2d(window, view, c.matrix_world.translation)) for c in views()), reverse=True
         )
-        inside_box = places[: settings["dozen"]]
-        xs, ys = [p[0][0] for p in inside_box], [p[0][1] for p in inside_box]
-        right = (xs[-1] + places[len(inside_box)][0][0]) / 2 if len(places) > len(inside_box) else xs[-1] + 20
-        yield from hand.drag(
-            window.x + min(xs) - 40, window.y + max(ys) + 40, window.x + right, window.y + min(ys) - 40
-        )
+        xs, ys = zip(*places[: settings["dozen"]], strict=True)  # the ones at the right
+        left = (xs[-1] + places[len(xs)][0]) / 2 if len(places) > len(xs) else xs[-1] - 20
+        yield from hand.drag(window.x + xs[0] + 60, window.y + max(ys) + 60, window.x + left, window.y + min(ys) - 60)
         result["selected"] = len(bpy.context.selected_objects)
         yield from hand.press("instruct_nerf.use_selected")
         result["chosen"] = len(addon("scene.cameras").chosen_views(addon("project").root_of(bpy.context.scene)))

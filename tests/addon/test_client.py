@@ -13,7 +13,7 @@ from addon_captures import ring
 
 from blender_addon import wire
 from blender_addon.client import Client, clean_environment
-from blender_addon.wire import Failure
+from blender_addon.messages import Failure
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_engine.py")]
 

@@ -98,4 +98,4 @@ def test_a_new_root_stands_upright_around_the_centre(a: float, b: float, c: floa
     scale = conversion.scale_of_similarity(conversion.matrix_from_rows(root))
     np.testing.assert_allclose(root[:3, :3] @ up, [0, 0, scale], atol=1e-6 * scale)
     np.testing.assert_allclose(root @ [*centre, 1.0], [0, 0, 0, 1], atol=1e-6 * scale + 1e-12)
-    assert scale == (1.0 if 0.5 <= radius <= 20 else pytest.approx(5.0 / radius))
+    assert scale == pytest.approx(1.0 if 0.5 <= radius <= 20 else 5.0 / radius)

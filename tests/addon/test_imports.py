@@ -14,17 +14,18 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # whose modules stand side by side.
 LAYERS = [
     {"panels"},
-    {"operators"},
+    {"drawing", "operators"},
     {"settings", "results"},
     {"jobs"},
     {"project", "previews"},
     {"session", "scene"},
     {"client", "install", "trajectories"},
     {"wire"},
+    {"messages"},
     {"conversion"},
 ]
 INSIDE = {("results", "jobs"), ("settings", "project"), ("install", "client")}
-FREE_OF_BPY = {"client", "install", "wire", "conversion", "trajectories"}
+FREE_OF_BPY = {"client", "install", "wire", "messages", "conversion", "trajectories"}
 SCENE_KNOWS_NOT = {"session", "client", "jobs", "project", "wire", "install"}
 
 

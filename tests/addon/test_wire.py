@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blender_addon import wire
+from blender_addon import messages, wire
 
 VIEW = {
     "name": "a.jpg", "image": "/w/a.png", "held_out": False, "width": 10, "height": 20, "fx": 9.0, "fy": 9.5,
@@ -41,7 +41,7 @@ def test_a_capture_is_read() -> None:
 def test_a_capture_that_is_none_is_refused(key: str, value: object) -> None:
     data = copy.deepcopy(CAPTURE)
     data[key] = value
-    with pytest.raises(wire.WireError):
+    with pytest.raises(messages.WireError):
         wire.parse_capture(data)
 
 
@@ -60,7 +60,7 @@ parsers = [
 def test_anything_else_is_a_wire_error_and_no_other(parse, value: object) -> None:
     try:
         parse(value)
-    except wire.WireError as error:
+    except messages.WireError as error:
         assert str(error).endswith((".", "again."))
 
 
@@ -70,5 +70,5 @@ def test_every_error_becomes_a_sentence(value: object) -> None:
 
 
 def test_another_protocol_is_named() -> None:
-    with pytest.raises(wire.WireError, match="protocol 2"):
+    with pytest.raises(messages.WireError, match="protocol 2"):
         wire.parse_engine({"protocol": 2})

@@ -158,18 +158,14 @@ def scroll(clicks: int) -> Program:
     yield 0.4
 
 
-def look(path: Path, crop: tuple[int, int, int, int] | None = None, width: int = 1280) -> None:
-    """A screenshot; ``crop`` is x, y, width, height in screen pixels. Scaled down to ``width`` and 200 colours."""
+def look(path: Path) -> None:
+    """A screenshot of the screen, scaled down and with fewer colours until it takes at most 300 KB."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = ["import", "-window", "root"]
-    if crop is not None:
-        x, y, w, h = crop
-        command += ["-crop", f"{w}x{h}+{x}+{y}", "+repage"]
-    subprocess.run([*command, "-resize", f"{width}x>", "+dither", "-colors", "200", str(path)])
-
-
-def of_region(kind: str = "UI", margin: int = 4) -> tuple[int, int, int, int]:
-    """A crop for :func:`look`: one region of the viewport."""
-    side = region(kind)
-    x, y = screen(side.x, side.y + side.height)
-    return max(0, x - margin), max(0, y - margin), side.width + 2 * margin, side.height + 2 * margin
+    whole = path.with_suffix(".whole.png")
+    subprocess.run(["import", "-window", "root", str(whole)], check=True)
+    for width, colours in ((1200, 128), (1200, 64), (1080, 64), (960, 48), (800, 32)):
+        smaller = ["-resize", f"{width}x>", "+dither", "-colors", str(colours)]
+        subprocess.run(["convert", str(whole), *smaller, str(path)], check=True)
+        if path.stat().st_size <= 300_000:
+            break
+    whole.unlink()
