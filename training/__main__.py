@@ -28,10 +28,12 @@ def main() -> None:
     command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
     command.add_argument("--batch", type=int, default=12)
     commands.add_parser("pack", help="write the newest state in half precision to training/checkpoints")
-    commands.add_parser("export", help="write the newest model where the engine takes it")
+    command = commands.add_parser("export", help="write the newest model where the engine takes it")
+    command.add_argument("--folder", type=Path, default=EXPORT)
     command = commands.add_parser("evaluate", help="measure the exported model on held-out scenes and photographs")
     command.add_argument("--weights", type=Path, default=EXPORT)
     command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
+    command.add_argument("--steps", type=int, default=20, help="DDIM steps of an edit")
     command.add_argument("--only-table", action="store_true", help="leave out curves, repeats and speed")
     command = commands.add_parser("sheets", help="picture sheets of the exported model")
     command.add_argument("photos", nargs="*", type=Path, help="photographs for the vocabulary sheet")
@@ -67,11 +69,11 @@ def main() -> None:
     elif arguments.command == "export":
         from . import export
 
-        export.export()
+        export.export(arguments.folder)
     elif arguments.command == "evaluate":
         from . import evaluate
 
-        evaluate.evaluate(arguments.weights, arguments.pairs, only_table=arguments.only_table)
+        evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps, arguments.only_table)
     elif arguments.command == "sheets":
         from . import sheets
 

@@ -126,6 +126,9 @@ class Trainer:
 
     def save_compact(self) -> None:
         """The state in half precision and without the optimiser, small enough for the repository."""
+        if not self.step:
+            print("the denoiser has not been trained yet: only the codec is packed")
+            return
         groups = {
             "weights": {k: v.detach().half() for k, v in self.parameters().items()},
             "average": {k: v.half() for k, v in self.average.values.items()},
