@@ -46,9 +46,9 @@ DEBIAN = {
 # Python packages: module -> (licence, folder inside the module, files)
 PYTHON = {
     "skimage": (
-        "CC0-1.0 or public domain (motorcycle: CC0-1.0, Middlebury stereo)",
+        "CC0-1.0 (coffee, chelsea) or public domain (astronaut, rocket)",
         "data",
-        "astronaut.png coffee.png chelsea.png rocket.jpg motorcycle_left.png",
+        "astronaut.png coffee.png chelsea.png rocket.jpg",
     ),
     "sklearn": ("CC-BY-2.0", "datasets/images", "china.jpg flower.jpg"),
 }

@@ -124,7 +124,7 @@ def loss_terms(vae: AutoencoderTiny, x: torch.Tensor, step: int) -> dict[str, to
         "pixel": (error**2 + 1e-4).sqrt().mean() + 2 * (error**2).mean(),
         "chroma": 2 * F.avg_pool2d(opponent(error), 4).abs().mean(),
         "anchor": 0.5 * math.exp(-step / ANCHOR_STEPS) * F.mse_loss(z[:, 1:], anchor(x)),
-        "white": 0.05 * white,
+        "white": 0.2 * white,
     }
 
 
