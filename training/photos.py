@@ -24,21 +24,21 @@ PANORAMA_VIEWS = 48  # perspective crops of each panorama
 # Debian packages: name -> (licence, folder inside the package, the files that are photographs)
 DEBIAN = {
     "lomiri-wallpapers-16.04": (
-        "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0 or CC0-1.0, by picture",
+        "CC-BY-4.0, CC-BY-SA-4.0 or CC0-1.0, by picture",
         "usr/share/backgrounds",
         """Bridge_by_Sander_Klootwijk Dragonfly_by_Bolly Picture_0B_by_freespace Picture_1A_by_freespace
         Wine_by_Jakkub_Mede aitzgorri_by_Aitzol_Berasategi free_by_Peter_Nerlich friends_by_Aitzol_Berasategi
         greentock_by_Peter_Nerlich life_by_Aitzol_Berasategi picosdeeuropa_by_Aitzol_Berasategi
         seeding_by_Clements_Engelhardt sunset_by_Aitzol_Berasategi""",
     ),
-    "lomiri-wallpapers-20.04": ("CC-BY-SA-4.0", "usr/share/backgrounds", "Kleiber_by_Lukas_Baubkus"),
+    "lomiri-wallpapers-20.04": ("CC-BY-SA-3.0", "usr/share/backgrounds", "Kleiber_by_Lukas_Baubkus"),
     "mate-backgrounds": (
-        "GPL-2.0-or-later or CC-BY-SA-4.0, by picture",
+        "GPL-2.0-or-later",
         "usr/share/backgrounds/mate/nature",
         "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower",
     ),
     "plasma-workspace-wallpapers": (
-        "GPL-2.0-or-later",
+        "GPL-2.0-or-later (Debian's copyright file) or LGPL-3.0 (the pictures' own metadata)",
         "usr/share/wallpapers",
         "BytheWater ColorfulCups DarkestHour EveningGlow FallenLeaf Kite OneStandsOut Path summer_1am",
     ),
