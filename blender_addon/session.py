@@ -140,10 +140,12 @@ def notice(panel: str, sentence: str) -> None:
 def start(command: list[str], folder: Path) -> None:
     """Start the engine with an argument list, in ``folder``; returns at once. A running one is kept.
 
-    Raises ``OSError`` where it cannot be started.
+    Raises ``OSError`` where it cannot be started, ``RuntimeError`` while an earlier one is still saving.
     """
     session = _session
-    if session.client is not None and session.client.alive and session.stop_deadline is None:
+    if session.client is not None and session.client.alive:
+        if session.stop_deadline is not None:
+            raise RuntimeError("The engine is stopping and saves its work; try again in a moment.")
         return
     if session.client is not None:
         session.client.close(0.0)

@@ -193,6 +193,12 @@ def inside() -> None:
         assert result["chosen"] == result["selected"] > 1, result
         yield from into_viewport(0.15)
         hand.look(pictures / "04-choose.png")
+        root = addon("project").root_of(bpy.context.scene).name
+        for key, expected in (("ctrl+z", 0), ("ctrl+shift+z", result["chosen"])):
+            yield from hand.keys(key)
+            yield 0.7
+            now = addon("scene.cameras").chosen_views(bpy.data.objects[root])
+            assert len(now) == expected, f"{key}: {len(now)} chosen instead of {expected}"
 
     def look_through() -> hand.Program:
         chosen = [c for c in views() if c.get("instruct_nerf_chosen")]

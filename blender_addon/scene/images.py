@@ -13,37 +13,54 @@ from .cameras import VIEW, cameras_of
 PICTURE = "instruct_nerf_picture"  # on an image: it was loaded by this add-on
 
 
-def load(path: str) -> bpy.types.Image | None:
+def loaded() -> dict[str, bpy.types.Image]:
+    """The images that this add-on has loaded, by their file's absolute path."""
+    return {bpy.path.abspath(image.filepath): image for image in bpy.data.images if image.get(PICTURE)}
+
+
+def load(path: str, known: dict[str, bpy.types.Image]) -> bpy.types.Image | None:
     """The image of a file, loaded once and read again when the file has changed; None where it cannot be.
 
-    Decoding happens when the image is first drawn, so loading a thousand is cheap.
+    ``known`` is :func:`loaded`, and is kept up to date. Decoding happens when an image is first drawn, so loading a
+    thousand is cheap.
     """
     try:
         stamp = str(Path(path).stat().st_mtime_ns)
-        known = next((i for i in bpy.data.images if i.get(PICTURE) and bpy.path.abspath(i.filepath) == path), None)
-        image = known or bpy.data.images.load(path, check_existing=False)
+        image = known.get(path)
+        if image is None:
+            known[path] = image = bpy.data.images.load(path, check_existing=False)
+        elif image[PICTURE] != stamp:
+            image.reload()
     except (OSError, RuntimeError):
         return None
-    if known is not None and known[PICTURE] != stamp:
-        known.reload()
     image[PICTURE] = stamp
     return image
 
 
-def show(camera: bpy.types.Object, path: str, opacity: float, in_front: bool) -> bool:
+def show(
+    camera: bpy.types.Object,
+    path: str,
+    opacity: float,
+    in_front: bool,
+    known: dict[str, bpy.types.Image] | None = None,
+) -> bool:
     """Show one file as a camera's background, exactly filling its frame; whether it could be loaded."""
-    image = load(path) if path else None
+    known = loaded() if known is None else known
+    image = load(path, known) if path else None
     if image is None:
         return False
     backgrounds = camera.data.background_images
     slot = backgrounds[0] if len(backgrounds) else backgrounds.new()
-    old, slot.image = slot.image, image
+    slot.image = image
     slot.frame_method = "STRETCH"  # the picture and the frame have the same sides, pixel aspect included
     slot.alpha = opacity
     slot.display_depth = "FRONT" if in_front else "BACK"
-    if old is not None and old != image and old.get(PICTURE) and old.users == 0:
-        bpy.data.images.remove(old)
     return True
+
+
+def remove_unused() -> None:
+    """Let go of pictures that no camera shows any more: four a view would fill the memory."""
+    bpy.data.batch_remove([image for image in bpy.data.images if image.get(PICTURE) and image.users == 0])
 
 
 def show_all(
@@ -57,18 +74,12 @@ def show_all(
 
     Returns how many cameras show what was asked for.
     """
-    count = 0
+    count, known = 0, loaded()
     for camera in cameras_of(root):
         view = str(camera[VIEW])
-        if show(camera, path_of(view), opacity, in_front):
+        if show(camera, path_of(view), opacity, in_front, known):
             count += 1
         else:
-            show(camera, fallback(view), opacity, in_front)
+            show(camera, fallback(view), opacity, in_front, known)
+    remove_unused()
     return count
-
-
-def set_overlay(root: bpy.types.Object, opacity: float, in_front: bool) -> None:
-    """Change how all shown pictures lie over the scene."""
-    for camera in cameras_of(root):
-        for slot in camera.data.background_images:
-            slot.alpha, slot.display_depth = opacity, "FRONT" if in_front else "BACK"

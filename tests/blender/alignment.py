@@ -18,7 +18,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from blender_addon.conversion import Camera
 from blender_addon.scene import cameras
 
-SMOOTHING = 1.5  # pixels: a voxel of the preview's mesh is about two pixels wide
+FINE, COARSE = 0.7, 3.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ def registration(moving: np.ndarray, fixed: np.ndarray, mask: np.ndarray) -> tup
 
     a, b = (s @ (0.299, 0.587, 0.114) for s in (moving, fixed))
     mean = b[mask].mean() if mask.any() else 0.0
-    a, b = (gaussian_filter(np.where(mask, s, mean), SMOOTHING) for s in (a, b))
-    inner = binary_erosion(mask, iterations=int(2 * SMOOTHING) + 1, border_value=0)
+    a, b = (np.where(mask, s, mean) for s in (a, b))
+    a, b = (gaussian_filter(s, FINE) - gaussian_filter(s, COARSE) for s in (a, b))
+    inner = binary_erosion(mask, iterations=3, border_value=0)
     if inner.sum() < 200:
         return (np.inf, np.inf), np.inf
     rows, columns = np.indices(a.shape)

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import time
+from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
+from fake_engine import png
 from mathutils import Euler, Matrix, Vector
 
 from blender_addon import conversion, trajectories
 from blender_addon.conversion import Camera, Intrinsics
-from blender_addon.scene import cameras
+from blender_addon.scene import cameras, images
 
 pytestmark = pytest.mark.usefixtures("empty")
 
@@ -125,6 +129,32 @@ def test_a_thousand_cameras_in_three_seconds() -> None:
     took = time.perf_counter() - began
     assert len(cameras.cameras_of(root)) == 1000
     assert took < 3.0, f"{took:.1f} s"
+
+
+def test_a_thousand_pictures_in_three_seconds_and_old_ones_go(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    root = build([(f"{i:05d}", random_camera(rng)) for i in range(1000)])
+    for kind in ("a", "b"):
+        png(tmp_path / kind / "0.png", 8, 8, (1, 2, 3))
+        for i in range(1000):
+            shutil.copy(tmp_path / kind / "0.png", tmp_path / kind / f"{i:05d}.png")
+    for kind in ("a", "b", "a"):
+        began = time.perf_counter()
+        count = images.show_all(root, lambda v, k=kind: str(tmp_path / k / f"{v}.png"), lambda _v: "", 1.0, True)
+        took = time.perf_counter() - began
+        assert count == 1000 and len(bpy.data.images) == 1000
+        assert took < 3.0, f"{took:.1f} s"
+
+
+def test_a_picture_that_was_written_again_is_read_again(tmp_path: Path) -> None:
+    root = build([("v", random_camera(random.Random(1)))])
+    camera, path = cameras.camera_of(root, "v"), tmp_path / "v.png"
+    for time_stamp, colour in ((1, (255, 0, 0)), (2, (0, 0, 255))):
+        png(path, 8, 8, colour)
+        os.utime(path, (time_stamp, time_stamp))
+        assert images.show(camera, str(path), 1.0, True)
+        image = camera.data.background_images[0].image
+        assert [round(255 * c) for c in image.pixels[:3]] == list(colour)
 
 
 def test_opening_again_keeps_the_root_where_the_artist_put_it_and_the_choice() -> None:
