@@ -8,35 +8,42 @@ from typing import Any
 
 import bpy.utils.previews
 
-LIMIT = 24  # pictures kept at a time
+LIMIT = 32  # pictures of one generation
 
-_icons: Any = None
+# Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is being drawn is
+# always in one of them, for Blender complains of icons that vanish before the next redraw.
+_younger: Any = None
+_elder: Any = None
 
 
 def icon(path: str) -> int:
     """The icon of a picture file, read again when the file has changed; 0 where there is none."""
-    if _icons is None or not path:
+    global _younger, _elder
+    if _younger is None or not path:
         return 0
     try:
         key = f"{path}@{Path(path).stat().st_mtime_ns}"
     except OSError:
         return 0
-    if key not in _icons:
-        if len(_icons) >= LIMIT:
-            _icons.clear()
-        _icons.load(key, path, "IMAGE")
-    return int(_icons[key].icon_id)
+    for generation in (_younger, _elder):
+        if key in generation:
+            return int(generation[key].icon_id)
+    if len(_younger) >= LIMIT:
+        _elder.clear()
+        _younger, _elder = _elder, _younger
+    return int(_younger.load(key, path, "IMAGE").icon_id)
 
 
 def register() -> None:
-    """Make the collection."""
-    global _icons
-    _icons = bpy.utils.previews.new()
+    """Make the collections."""
+    global _younger, _elder
+    _younger, _elder = bpy.utils.previews.new(), bpy.utils.previews.new()
 
 
 def unregister() -> None:
-    """Free the collection."""
-    global _icons
-    if _icons is not None:
-        bpy.utils.previews.remove(_icons)
-        _icons = None
+    """Free the collections."""
+    global _younger, _elder
+    for generation in (_younger, _elder):
+        if generation is not None:
+            bpy.utils.previews.remove(generation)
+    _younger = _elder = None

@@ -26,6 +26,7 @@ from .install import Installer
 from .messages import Failure, WireError
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
+REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
 TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
 PICTURE_REST = 1.5  # seconds that the latest picture stays: Blender takes a moment to load an icon
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
@@ -391,10 +392,12 @@ def _tick() -> float | None:
     global _last_redraw
     pump()
     now = time.monotonic()
-    if _session.dirty or (_session.busy and now - _last_redraw > 0.5):  # the time remaining counts down by itself
+    # Messages may come many times a second; the time remaining counts down by itself.
+    waited = now - _last_redraw
+    if (_session.dirty and waited > REDRAW_REST) or (_session.busy and waited > 1.0):
         _session.dirty, _last_redraw = False, now
         _redraw()
-    alive = _session.client is not None or _session.busy or _session.installer is not None
+    alive = _session.client is not None or _session.busy or _session.installer is not None or _session.dirty
     return INTERVAL if alive else None
 
 

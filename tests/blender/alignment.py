@@ -13,11 +13,13 @@ from pathlib import Path
 import bpy
 import numpy as np
 from PIL import Image
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
 
 from blender_addon.conversion import Camera
 from blender_addon.scene import cameras
 
+# Pixels: detail between these sizes tells where things are. Finer is noise to a mesh whose voxels are two pixels wide;
+# coarser is mostly light, which a mesh with one colour a point shows otherwise than a NeRF with one a direction.
 FINE, COARSE = 0.7, 3.0
 
 
@@ -114,11 +116,9 @@ def measure(camera: Camera, blender: Seen, nerf: Seen, centre: np.ndarray, radiu
 def registration(moving: np.ndarray, fixed: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float], float]:
     """((right, down) in pixels, zoom - 1) that lay `moving` onto `fixed` where `mask` holds.
 
-    Lucas and Kanade's least squares on smoothed luminance, iterated, with outliers weighed down; zoom is about the
-    picture's middle. Pixels near the end of the mask do not count.
+    Lucas and Kanade's least squares on the luminance of details, iterated, with outliers weighed down; zoom is about
+    the picture's middle. Pixels near the end of the mask do not count.
     """
-    from scipy.ndimage import map_coordinates
-
     a, b = (s @ (0.299, 0.587, 0.114) for s in (moving, fixed))
     mean = b[mask].mean() if mask.any() else 0.0
     a, b = (np.where(mask, s, mean) for s in (a, b))

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Icons of pictures: none is lost while it is drawn, and they do not pile up. (Without a window icons have no number,
+so what is kept is looked at instead.)"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fake_engine import png
+
+from blender_addon import previews
+
+
+def kept(path: str) -> int:
+    return sum(key.startswith(f"{path}@") for g in (previews._younger, previews._elder) for key in g)
+
+
+def test_a_file_that_changed_is_loaded_again(addon: object, tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", 4, 4, (9, 9, 9))
+    for _ in range(3):
+        previews.icon(path)
+    assert kept(path) == 1
+    os.utime(path, (5, 5))
+    previews.icon(path)
+    assert kept(path) == 2
+    assert previews.icon(str(tmp_path / "missing.png")) == 0 and previews.icon("") == 0
+
+
+def test_an_icon_survives_a_full_generation_of_others(addon: object, tmp_path: Path) -> None:
+    paths = [png(tmp_path / f"{i}.png", 4, 4, (9, 9, 9)) for i in range(3 * previews.LIMIT)]
+    for path in paths:
+        previews.icon(paths[0])
+        previews.icon(path)  # one redraw of a panel shows both
+        assert kept(paths[0]) and kept(path)
+    assert len(previews._younger) + len(previews._elder) <= 2 * previews.LIMIT
