@@ -10,8 +10,8 @@ import bpy.utils.previews
 
 LIMIT = 32  # pictures of one generation
 
-# Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is being drawn is
-# always in one of them, for Blender complains of icons that vanish before the next redraw.
+# Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is drawn moves to
+# the younger, so that it outlives that: Blender complains of icons that vanish before the next redraw.
 _younger: Any = None
 _elder: Any = None
 
@@ -25,9 +25,8 @@ def icon(path: str) -> int:
         key = f"{path}@{Path(path).stat().st_mtime_ns}"
     except OSError:
         return 0
-    for generation in (_younger, _elder):
-        if key in generation:
-            return int(generation[key].icon_id)
+    if key in _younger:
+        return int(_younger[key].icon_id)
     if len(_younger) >= LIMIT:
         _elder.clear()
         _younger, _elder = _elder, _younger
