@@ -158,7 +158,8 @@ def _edit(
     checkpoint = Checkpoint(path if begun else workspace.checkpoint(record.parent))
     frame = checkpoint.header.frame
     nerf = checkpoint.nerf(device, views=record.chosen)
-    trainer = Trainer(nerf, settings.losses, settings.optimiser, perceptual, seed=settings.seed)
+    age = checkpoint.header.age
+    trainer = Trainer(nerf, settings.losses, settings.optimiser, perceptual, settings.seed, earlier_steps=age)
     dataset = load_dataset(workspace, views, frame, device)
     originals = [dataset.image(index).clone() for index in range(len(views))]
     edited: set[int] = set()

@@ -34,7 +34,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     nerf: NerfactoConfig
     frame: NerfFrame
     views: list[str]  # the training views, in the order of the camera corrections
-    step: int
+    step: int  # of the run that wrote it
+    age: int  # steps that the scene has taken in all
 
 
 def save_checkpoint(
@@ -48,7 +49,7 @@ def save_checkpoint(
             tensors[f"adam.{index}.{name}"] = moments[name]
     for name, image in (images or {}).items():
         tensors[f"image.{name}"] = image
-    header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index)
+    header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index, trainer.age)
     temporary = path.with_name(path.name + ".part")
     try:
         save_file(
@@ -130,11 +131,13 @@ class Checkpoint:
                 "again.",
                 file=str(self.path),
             ) from None
+        nerf.at_age(self.header.age)
         return nerf.to(device)
 
     def restore_optimiser(self, trainer: Trainer) -> None:
-        """Put the trainer where the checkpoint's was: step and Adam's moments (its NeRF must be this one's)."""
+        """Put the trainer where the checkpoint's was: steps and Adam's moments (its NeRF must be this one's)."""
         trainer.step_index = self.header.step
+        trainer.earlier_steps = self.header.age - self.header.step
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in self._tensors("adam.").items():
             index, _, part = name.partition(".")

@@ -98,10 +98,12 @@ class Nerfacto(nn.Module):
         self.render_depth = DepthRenderer(method="median")  # expected depth floats between surfaces at edges
         use_fused_hash_encoding(self)
 
-    def begin_step(self, step: int) -> None:
-        """Set what depends on the training step: how sharply the proposals steer, and how often they learn.
+    def at_age(self, step: int) -> None:
+        """Set what depends on how many steps the scene has taken in all: how sharply the proposals steer, and whether
+        they learn in this step.
 
-        Both are functions of ``step`` alone, so that a resumed training goes on exactly as an unbroken one.
+        Both are functions of ``step`` alone, so that a resumed training goes on exactly as an unbroken one, and an edit
+        begins with proposals as sharp as the scene's.
         """
         x = min(step / self.config.anneal_steps, 1.0)
         slope = 10.0

@@ -23,8 +23,10 @@ class Trainer:
         optimiser: OptimiserConfig,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         seed: int = 0,
+        earlier_steps: int = 0,
     ):
-        """``perceptual``: (N, H, W, 3) twice, 0–1 → (N,); needed where ``losses`` weigh it."""
+        """``perceptual``: (N, H, W, 3) twice, 0–1 → (N,); needed where ``losses`` weigh it. ``earlier_steps``: how many
+        steps the NeRF had taken when it came here, from another trainer."""
         if losses.perceptual_weight and perceptual is None:
             raise ValueError("these losses need a perceptual measure")
         self.nerf = nerf
@@ -32,6 +34,7 @@ class Trainer:
         self.config = optimiser
         self.perceptual = perceptual
         self.seed = seed
+        self.earlier_steps = earlier_steps
         self.step_index = 0
         cameras = list(nerf.camera_optimizer.parameters())
         scene = [*nerf.field.parameters(), *nerf.proposal_networks.parameters()]
@@ -56,6 +59,7 @@ class Trainer:
         torch.stack([term.reshape(()) for term in terms.values()]).sum().backward()
         self.optimiser.step()
         self.step_index += 1
+        self.nerf.at_age(self.age)  # so that it renders as it will when it is loaded again
         return {name: float(term.detach()) for name, term in terms.items()}
 
     def _begin_step(self) -> None:
@@ -63,12 +67,17 @@ class Trainer:
         that a resumed run and an unbroken one are the same."""
         step, c = self.step_index, self.config
         self.nerf.train()
-        self.nerf.begin_step(step)
+        self.nerf.at_age(self.age)
         torch.manual_seed(random_seed(self.seed, "samples", step))
         scene, *cameras = self.optimiser.param_groups
         scene["lr"] = _decayed(c.learning_rate, c.final_learning_rate, step, c.decay_steps)
         for group in cameras:
             group["lr"] = _decayed(c.camera_learning_rate, c.camera_final_learning_rate, step, c.camera_decay_steps)
+
+    @property
+    def age(self) -> int:
+        """Steps that the NeRF has taken in all."""
+        return self.earlier_steps + self.step_index
 
     def generator(self) -> torch.Generator:
         """Random numbers for drawing this step's batch (CPU, a function of seed and step)."""

@@ -147,6 +147,22 @@ def test_a_resumed_training_is_the_unbroken_one(sphere_set, tmp_path):
     assert not same_weights(other, unbroken)
 
 
+def test_a_scene_renders_the_same_when_loaded(sphere_set, tmp_path):
+    """Also while its proposals are still being annealed, and at the start of an edit, which counts its steps anew."""
+    frame, data = sphere_set
+    trainer = trainer_of()
+    for _ in range(6):  # TINY_NERF is annealed over 10
+        trainer.step(data.sample_pixels(64, trainer.generator()))
+    save_checkpoint(tmp_path / "c.safetensors", trainer, frame, NAMES)
+    opened = Checkpoint(tmp_path / "c.safetensors")
+    expected = render_view(trainer.nerf, data.cameras, 0, frame).rgb
+    assert torch.equal(render_view(opened.nerf("cpu"), data.cameras, 0, frame).rgb, expected)
+    edit = Trainer(opened.nerf("cpu"), PLAIN, trainer.config, earlier_steps=opened.header.age)
+    assert edit.age == 6 and edit.step_index == 0
+    edit._begin_step()
+    assert torch.equal(render_view(edit.nerf, data.cameras, 0, frame).rgb, expected)
+
+
 def test_a_scene_goes_to_other_views_with_what_it_learnt(sphere_set, tmp_path):
     frame, _ = sphere_set
     trainer = trainer_of()
