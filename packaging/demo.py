@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "bl_ext.user_default.instruct_nerf"
-PICTURES, WIDTH, HEIGHT = 32, 192, 144  # of the photographed scene
+PICTURES, WIDTH, HEIGHT = 32, 160, 120  # of the photographed scene
 STOPS = 6  # views that the camera flies through
 
 
