@@ -149,19 +149,12 @@ class LeftOut(msgspec.Struct, frozen=True):
     reason: str
 
 
-class View(msgspec.Struct, frozen=True):
+class View(Camera, frozen=True, kw_only=True):
     """A camera with its name, its pinhole picture's path and whether it is held out of training."""
 
     name: str
     image: str
     held_out: bool
-    pose: tuple[float, ...]
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
 
 
 class Capture(msgspec.Struct, frozen=True):
