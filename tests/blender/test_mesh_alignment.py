@@ -19,7 +19,6 @@ import bpy
 import numpy as np
 import pytest
 from alignment import Alignment, Seen, measure, points, registration, render
-from conftest import ROOT
 from mathutils import Euler, Matrix, Vector
 from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -27,7 +26,7 @@ from blender_addon import conversion, trajectories, wire
 from blender_addon.conversion import Camera, Intrinsics
 from blender_addon.scene import cameras, mesh
 
-FOX = ROOT.parent / "shared" / "captures" / "fox"
+FOX = Path(__file__).parents[3] / "shared" / "captures" / "fox"
 TRAINED = os.environ.get("INSTRUCT_NERF_FOX_WORKSPACE", "")
 STEPS = 600
 VIEWS = ("0001", "0026", "0042")  # from the left; from the right, held out of training; from below
