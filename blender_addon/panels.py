@@ -304,9 +304,20 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
             for device in state.info.devices:
                 free = f", {device.free_bytes / 2**30:.1f} GB free" if device.free_bytes else ""
                 layout.label(text=f"{device.label or device.name}{free}", icon="MEMORY")
+
+
+class INSTRUCT_NERF_PT_python(Base, bpy.types.Panel):
+    """Which Python the engine runs with"""
+
+    bl_label = "Python"
+    bl_parent_id = "INSTRUCT_NERF_PT_engine"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
         chosen = project.preferences()
         if chosen is not None:
-            layout.prop(chosen, "engine_python", text="Python")
+            sentences(self.layout, context, "An environment that has the engine already; empty: the installed one.")
+            self.layout.prop(chosen, "engine_python", text="")
 
 
 class INSTRUCT_NERF_PT_log(Base, bpy.types.Panel):
@@ -335,6 +346,7 @@ CLASSES = (
     INSTRUCT_NERF_PT_edit,
     INSTRUCT_NERF_PT_results,
     INSTRUCT_NERF_PT_engine,
+    INSTRUCT_NERF_PT_python,
     INSTRUCT_NERF_PT_log,
 )
 

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,10 +58,14 @@ def take(options: argparse.Namespace) -> int:
     zip_file = folder / "instruct_nerf.zip"
     build = [sys.executable, str(ROOT / "packaging" / "build_extension.py"), "--output", str(zip_file)]
     subprocess.run([*build, *(["--wheel", str(options.wheel)] if options.wheel else [])], check=True)
+    editor = options.editor
+    if editor and Path(editor).is_dir():  # beside the .blend, so that no path of this machine is in the pictures
+        shutil.copytree(editor, folder / "model", dirs_exist_ok=True)
+        editor = "//model"
     settings = {
         "zip": str(zip_file), "python": str(python), "folder": str(folder), "limit": options.limit,
         "capture": str(Path(options.capture).resolve()), "pictures": str(Path(options.pictures).resolve()),
-        "instruction": options.instruction, "editor": options.editor, "steps": options.steps, "dozen": options.dozen,
+        "instruction": options.instruction, "editor": editor, "steps": options.steps, "dozen": options.dozen,
         "frames": options.frames, "fake": str(options.fake_engine.resolve() if options.fake_engine else ""),
     }  # fmt: skip
     env = os.environ | {
@@ -279,7 +284,7 @@ def inside() -> None:
         view = hand.area().spaces.active.region_3d
         view.view_perspective = "PERSP"
         chosen = [c for c in views() if c.get("instruct_nerf_chosen")]
-        view.view_rotation = chosen[0].matrix_world.to_quaternion()
+        view.view_rotation = chosen[len(chosen) // 2].matrix_world.to_quaternion()
         bpy.ops.object.select_all(action="DESELECT")
         found[0].select_set(True)
         yield 0.3
@@ -305,6 +310,7 @@ def inside() -> None:
         area = hand.area()
         area.type = "SEQUENCE_EDITOR"
         area.spaces.active.view_type = "SEQUENCER_PREVIEW"
+        area.spaces.active.timeline_overlay.show_strip_source = False
         if hasattr(bpy.context.workspace, "sequencer_scene"):
             bpy.context.workspace.sequencer_scene = scene
         scene.frame_set(settings["frames"] // 2)

@@ -27,7 +27,8 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         edit = None if self.original else project.edit_of(context.scene)
         if context.space_data is not None and context.space_data.type == "VIEW_3D":
-            context.space_data.shading.color_type = "VERTEX"  # so that solid view shows the colours
+            # So that solid view shows the colours as they are; they hold the scene's own light.
+            context.space_data.shading.color_type, context.space_data.shading.light = "VERTEX", "FLAT"
         return attempt(
             self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", self.resolution)
         )

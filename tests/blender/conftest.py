@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "addon")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "addon"), str(ROOT / "tests" / "blender")]
 
 bpy = pytest.importorskip("bpy", reason="the bpy module is not installed")
 FAKE_ENGINE = str(ROOT / "tests" / "addon" / "fake_engine.py")
@@ -53,17 +53,8 @@ def capture(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(addon: object, capture: Path) -> bpy.types.Scene:
     """A scene with that capture open and its pictures written."""
+    from in_blender import settle
+
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
     settle()
     return bpy.context.scene
-
-
-def settle(timeout: float = 30.0) -> None:
-    """Pump until nothing runs and nothing is waited for."""
-    from blender_addon import session
-
-    def quiet() -> bool:
-        state = session.get()
-        return not state.busy and (state.client is None or (state.client.waiting == 0))
-
-    assert session.wait(quiet, timeout), session.get()

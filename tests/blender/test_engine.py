@@ -10,12 +10,15 @@ from pathlib import Path
 
 import bpy
 import pytest
-from conftest import ROOT, settle
+from in_blender import ROOT, settle
 
 from blender_addon import jobs, project, session
 
-pytest.importorskip("torch", reason="the engine's packages are not installed")
-pytestmark = pytest.mark.slow
+# Looked for and not imported: torch is the engine's, and the engine is another process.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the engine's packages are not installed"),
+]
 
 _spec = importlib.util.spec_from_file_location("take_pictures", ROOT / "docs" / "take_pictures.py")
 take_pictures = importlib.util.module_from_spec(_spec)

@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from conftest import ROOT
+from in_blender import ROOT
 from test_install import tiny_wheel
 
 INSTALL = """

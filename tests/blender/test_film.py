@@ -10,8 +10,8 @@ import av
 import bpy
 import numpy as np
 import pytest
-from conftest import settle
 from fake_engine import png
+from in_blender import settle
 
 from blender_addon import conversion, project
 from blender_addon.scene import cameras, flight, strips

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpy
 import pytest
-from conftest import settle
+from in_blender import settle
 
 from blender_addon import jobs, project, session
 from blender_addon.scene import cameras

@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from conftest import settle
+from in_blender import settle
 
 from blender_addon import project, session
 from blender_addon.scene import cameras
