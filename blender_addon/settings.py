@@ -18,6 +18,9 @@ SHOWN = (
     (wire.VIEW_AFTER, "After", "The edited NeRF, seen from this camera"),
 )
 
+# Paths that may begin with “//”: said since 4.5, unknown before.
+RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+
 _kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; somebody must
 
 
@@ -91,8 +94,7 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Workspace",
         description="Folder of this project: pictures, NeRF, edits and results",
         subtype="DIR_PATH",
-        # Asked for since 4.5, unknown before.
-        options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
+        options=RELATIVE,
     )
     long_side: IntProperty(
         name="Picture Size",
@@ -136,6 +138,7 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Model",
         description="Another InstructPix2Pix model: a folder, or a name on the model hub; empty: the editor above",
         subtype="DIR_PATH",
+        options=RELATIVE,
     )
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
     shown: EnumProperty(
