@@ -28,19 +28,23 @@ def looking_at(position: Vector, target: Vector, up: Vector = (0.0, 0.0, 1.0)) -
     return matrix_from_columns(right, cross(back, right), back, position)
 
 
-def dome(count: int, centre: Vector, radius: float, lowest: float, highest: float) -> list[Matrix]:
-    """``count`` poses that look at ``centre`` from a dome of ``radius`` between two elevations in degrees.
+def dome(
+    count: int, centre: Vector, radius: float, lowest: float, highest: float, sweep: float = 360.0
+) -> list[Matrix]:
+    """``count`` poses that look at ``centre`` from a dome of ``radius`` between two elevations, over ``sweep`` of
+    azimuth around the front (-Y); angles in degrees.
 
     They follow a Fibonacci spiral: even in area, and neighbours in the list are never neighbours on the dome, so
     that holding out every eighth leaves no hole.
     """
     low, high = math.sin(math.radians(lowest)), math.sin(math.radians(highest))
-    golden = math.pi * (3.0 - math.sqrt(5.0))
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
     poses = []
     for index in range(count):
         z = low + (high - low) * (index + 0.5) / count
         ring = math.sqrt(max(0.0, 1.0 - z * z))
-        offset = (ring * math.cos(golden * index), ring * math.sin(golden * index), z)
+        turn = math.radians(sweep * ((golden * (index + 0.5)) % 1.0 - 0.5) - 90.0)
+        offset = (ring * math.cos(turn), ring * math.sin(turn), z)
         poses.append(looking_at(add(centre, offset, radius), centre))
     return poses
 

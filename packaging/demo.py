@@ -199,7 +199,14 @@ def main_job(options: argparse.Namespace, clock: Clock, user_folder: Path) -> No
 
             artist.select(demo_scene.build(artist.scene))
             bpy.ops.instruct_nerf.photograph(
-                count=PICTURES, width=WIDTH, height=HEIGHT, lens=35.0, distance=2.2, lowest=14.0, highest=60.0
+                count=PICTURES,
+                width=WIDTH,
+                height=HEIGHT,
+                lens=35.0,
+                distance=2.2,
+                lowest=18.0,
+                highest=48.0,
+                sweep=150.0,
             )
             artist.settle("capture")
     else:

@@ -90,6 +90,11 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
     lowest: FloatProperty(name="Lowest", description="Elevation in degrees", default=10.0, min=-80.0, max=89.0)
     highest: FloatProperty(name="Highest", description="Elevation in degrees", default=65.0, min=-79.0, max=90.0)
 
+    sweep: FloatProperty(
+        name="Sweep", description="Degrees around the front (-Y); less: closer views of one side", default=360.0,
+        min=20.0, max=360.0,
+    )  # fmt: skip
+
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
         return idle(cls)
@@ -101,7 +106,8 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
         if self.highest <= self.lowest:
             self.report({"ERROR"}, "The highest elevation must lie above the lowest.")
             return {"CANCELLED"}
-        dome = Dome(self.count, self.lowest, self.highest, self.distance, self.lens, self.width, self.height)
+        size = self.width, self.height
+        dome = Dome(self.count, self.lowest, self.highest, self.distance, self.lens, *size, self.sweep)
         chosen = [item for item in context.selected_objects if item.type not in {"CAMERA", "LIGHT", "EMPTY"}]
         return attempt(self, "capture", lambda: results.photograph_scene(context.scene, chosen, dome))
 

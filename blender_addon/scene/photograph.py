@@ -21,8 +21,8 @@ _NAME = "Instruct NeRF photographer"
 
 @dataclass(frozen=True)
 class Dome:
-    """Where to photograph from: elevations in degrees, ``distance`` in radii of what is photographed, lens in mm on
-    a 36 mm sensor, size in pixels."""
+    """Where to photograph from: elevations, and azimuth around the front (``sweep``), in degrees; ``distance`` in
+    radii of what is photographed; lens in mm on a 36 mm sensor; size in pixels."""
 
     count: int = 40
     lowest: float = 10.0
@@ -31,6 +31,7 @@ class Dome:
     lens: float = 35.0
     width: int = 480
     height: int = 360
+    sweep: float = 360.0
 
 
 def bounds(objects: Sequence[bpy.types.Object]) -> tuple[conversion.Vector, float]:
@@ -67,7 +68,7 @@ def photograph(scene_name: str, centre: conversion.Vector, radius: float, dome: 
     kept = _prepare(bpy.data.scenes[scene_name], dome, dome.distance * radius)
     try:
         for index, pose in enumerate(trajectories.dome(
-            dome.count, centre, dome.distance * radius, dome.lowest, dome.highest
+            dome.count, centre, dome.distance * radius, dome.lowest, dome.highest, dome.sweep
         )):  # fmt: skip
             scene = bpy.data.scenes[scene_name]
             camera = bpy.data.objects[_NAME]

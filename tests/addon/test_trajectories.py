@@ -27,6 +27,13 @@ def test_a_dome_looks_at_its_centre_upright_and_within_its_elevations() -> None:
         assert 10.0 <= math.degrees(math.asin(offset[2] / 4.0)) <= 70.0
 
 
+def test_a_sweep_stays_in_front_and_is_even() -> None:
+    poses = [np.array(p) for p in trajectories.dome(60, (0.0, 0.0, 0.0), 2.0, 20.0, 45.0, 120.0)]
+    azimuths = sorted(math.degrees(math.atan2(p[1, 3], p[0, 3])) for p in poses)
+    assert -150.0 <= azimuths[0] < -140.0 and -40.0 < azimuths[-1] <= -30.0
+    assert max(b - a for a, b in itertools.pairwise(azimuths)) < 5.0
+
+
 @pytest.mark.parametrize("z", [5.0, -5.0])
 def test_straight_up_and_down_is_still_a_rotation(z: float) -> None:
     pose = np.array(trajectories.looking_at((0, 0, z), (0, 0, 0)))

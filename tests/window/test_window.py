@@ -46,7 +46,7 @@ def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path)
 
     result = drive(
         tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_wheel(tmp_path), "--engine-python",
-        sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 12, timeout=400,
+        sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 16, timeout=500,
     )  # fmt: skip
     assert result["views"] == 24 and 12 <= result["chosen"] <= 14
     check(result, tmp_path)
