@@ -17,7 +17,11 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.density_fields import HashMLPDensityField
 from nerfstudio.fields.nerfacto_field import NerfactoField
-from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
+from nerfstudio.model_components.losses import (
+    distortion_loss,
+    interlevel_loss,
+    scale_gradients_by_distance_squared,
+)
 from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 from nerfstudio.model_components.scene_colliders import NearFarCollider
@@ -67,6 +71,7 @@ class Nerfacto(nn.Module):
             appearance_embedding_dim=config.appearance,
             use_average_appearance_embedding=True,
             spatial_distortion=contraction,
+            average_init_density=config.initial_density,
             implementation="torch",
         )
         self.proposal_networks = nn.ModuleList(
@@ -77,6 +82,7 @@ class Nerfacto(nn.Module):
                 num_levels=p.levels,
                 max_res=p.max_resolution,
                 log2_hashmap_size=p.table_log2,
+                average_init_density=config.initial_density,
                 implementation="torch",
             )
             for p in config.proposals
@@ -119,6 +125,8 @@ class Nerfacto(nn.Module):
         rays = self.collider(rays)
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
+        if self.config.gradient_scaling:
+            outputs = scale_gradients_by_distance_squared(outputs, samples)
         weight = samples.get_weights(outputs[FieldHeadNames.DENSITY])
         return Rendered(
             rgb=self.render_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weight),
