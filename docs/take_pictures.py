@@ -192,7 +192,7 @@ def inside() -> None:
         xs, ys = zip(*places[: settings["dozen"]], strict=True)  # the ones at the right
         left = (xs[-1] + places[len(xs)][0]) / 2 if len(places) > len(xs) else xs[-1] - 20
         yield from hand.drag(window.x + xs[0] + 60, window.y + max(ys) + 60, window.x + left, window.y + min(ys) - 60)
-        result["selected"] = len(bpy.context.selected_objects)
+        result["selected"] = sum("instruct_nerf_view" in o for o in bpy.context.selected_objects)
         yield from hand.press("instruct_nerf.use_selected")
         result["chosen"] = len(addon("scene.cameras").chosen_views(addon("project").root_of(bpy.context.scene)))
         assert result["chosen"] == result["selected"] > 1, result
