@@ -84,11 +84,11 @@ PREVIEW = Preset(
     ),
     train=TrainSettings(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
     edit=EditSettings(
-        steps=400,
-        steps_per_round=5,  # 80 image updates: every view of a small capture is edited more than once
+        steps=300,
+        steps_per_round=5,  # 60 image updates: every view of a small capture is edited more than once
         patches=1,
         guidance=Guidance(text=3.0, image=1.5),
-        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=400),
+        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),
     mesh_resolution=160,
 )
