@@ -78,6 +78,7 @@ PREVIEW = Preset(
         proposals=(ProposalConfig(128), ProposalConfig(256)),
         proposal_warmup=500,
         anneal_steps=300,
+        initial_density=0.1,  # thinner, and a thousand steps are too few to fill it; thicker, and views overfit
         gradient_scaling=True,
         appearance=0,
         optimise_cameras=False,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.capture import transforms_json
@@ -29,17 +31,41 @@ def open_capture(source: Path, long_side: int, held_out_every: int = 8) -> Captu
     return make_capture(source, reading, long_side, held_out_every)
 
 
+@dataclass(frozen=True)
+class Format:
+    """A way in which captures are kept. `find` looks for it in a folder by names alone and gives the path that `read`
+    takes, None where it is not there; `suffixes` are those of single files that `read` takes too."""
+
+    name: str
+    find: Callable[[Path], Path | None]
+    read: Callable[[Path], Reading]
+    suffixes: tuple[str, ...] = ()
+
+
+def _named(name: str) -> Callable[[Path], Path | None]:
+    return lambda folder: folder / name if (folder / name).is_file() else None
+
+
+# The first that is found is taken: what says more about the cameras stands first.
+FORMATS: tuple[Format, ...] = (
+    Format("transforms.json", _named(transforms_json.NAME), transforms_json.read, (".json",)),
+)
+
+
 def _read(source: Path) -> Reading:
     if source.is_dir():
-        path = source / transforms_json.NAME
-        if path.is_file():
-            return transforms_json.read(path)
+        for kind in FORMATS:
+            found = kind.find(source)
+            if found is not None:
+                return kind.read(found)
+        known = ", ".join(kind.name for kind in FORMATS)
         raise CaptureError(
-            f"The folder {source.name} holds no transforms.json; choose the folder that a capture program wrote.",
+            f"The folder {source.name} holds no capture ({known}); choose the folder that a capture program wrote.",
             file=source,
         )
-    if source.is_file() and source.suffix.lower() == ".json":
-        return transforms_json.read(source)
-    if source.exists():
-        raise CaptureError(f"{source.name} is not a capture; choose a folder or a transforms.json.", file=source)
-    raise CaptureError(f"{source} does not exist.", file=source)
+    if not source.exists():
+        raise CaptureError(f"{source} does not exist.", file=source)
+    for kind in FORMATS:
+        if source.is_file() and source.suffix.lower() in kind.suffixes:
+            return kind.read(source)
+    raise CaptureError(f"{source.name} is not a capture; choose a folder or a transforms.json.", file=source)

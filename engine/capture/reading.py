@@ -14,7 +14,7 @@ import numpy as np
 from engine.capture.lens import Lens
 from engine.capture.photos import EXTENSIONS, Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
-from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, View
+from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
 FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
@@ -22,7 +22,10 @@ FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo as a reader describes it: `pose` as in View, `lens` for a picture of `width` × `height` pixels."""
+    """One photo as a reader describes it: `pose` as in View, `lens` for a picture of `width` × `height` pixels.
+
+    `held_out` where the source itself says which pictures are for measuring; `mask` as in SourceView.
+    """
 
     listed: str
     photo: Photo
@@ -30,17 +33,21 @@ class Shot:
     lens: Lens
     width: float
     height: float
+    held_out: bool | None = None
+    mask: str | None = None
 
 
 @dataclass
 class Reading:
-    """What a reader found at `source`."""
+    """What a reader found: `points` and `up` as in Capture, where the source has them."""
 
     root: Path
     format: str
     shots: list[Shot] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    points: SparsePoints | None = None
+    up: np.ndarray | None = None
 
 
 def rigid_pose(rows: object, what: str) -> np.ndarray:
@@ -99,12 +106,13 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
             continue
         seen.add(shot.photo.file)
         p = shot.photo
-        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns)))
+        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns, shot.mask)))
 
     names = unique_names([view.file for _, view in made])
     views: list[View] = []
     sources: list[SourceView] = []
     cropped = 0
+    said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
     for (shot, stored), name in zip(made, names, strict=True):
         try:
             intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side)
@@ -114,6 +122,8 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
         cropped += is_cropped(stored.lens, stored.width, stored.height)
         # Every eighth view, counted from one: fewer than eight views are all trained on.
         held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
+        if said and held_out_every > 1:
+            held_out = bool(shot.held_out)
         views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out))
         sources.append(stored)
     if not views:
@@ -121,7 +131,17 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
         raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
     if cropped:
         notes.append(f"{cropped} of {len(views)} pictures see wider than a flat picture can: their edges were cut off.")
-    return Capture(source, reading.root, reading.format, views, sources, left_out, notes)
+    return Capture(
+        source,
+        reading.root,
+        reading.format,
+        views,
+        sources,
+        left_out,
+        notes,
+        points=reading.points,
+        gravity_up=reading.up,
+    )
 
 
 def lens_as_stored(shot: Shot) -> Lens:

@@ -58,13 +58,26 @@ class View:
     held_out: bool
 
 
+@dataclass(frozen=True, eq=False)
+class SparsePoints:
+    """Points that the source triangulated: `positions` (N, 3) float64 in the capture frame, all finite, and `colours`
+    (N, 3) uint8 sRGB, None where the source has none."""
+
+    positions: np.ndarray
+    colours: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
 @dataclass(frozen=True)
 class SourceView:
     """The picture as the artist has it, from which a view's pinhole picture is made.
 
     `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are as stored (no EXIF
     rotation), in pixels, and `lens` belongs to that size. `file_bytes` and `modified_ns` tell whether the file has
-    changed since the capture was opened.
+    changed since the capture was opened. `mask`, relative to `root` too, is a picture of the same shape, dark where the
+    photo shows nothing of the scene.
     """
 
     file: str
@@ -73,6 +86,7 @@ class SourceView:
     lens: Lens
     file_bytes: int
     modified_ns: int
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,8 @@ class Capture:
 
     `source` is what the artist chose (a folder or a file), `root` the folder that picture paths are relative to,
     `format` the name of the reader. `views` are in natural order of their pictures' paths, and `sources[i]` is what
-    `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels.
+    `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels. `points` are those
+    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame.
     """
 
     source: Path
@@ -100,6 +115,8 @@ class Capture:
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     background: tuple[int, int, int] = (255, 255, 255)
+    points: SparsePoints | None = None
+    gravity_up: np.ndarray | None = None
 
     def view(self, name: str) -> View:
         """The view of that name; CaptureError where there is none."""

@@ -29,6 +29,7 @@ TINY_NERF = NerfactoConfig(
     proposals=(ProposalConfig(32, levels=3, table_log2=9), ProposalConfig(64, levels=3, table_log2=9)),
     proposal_warmup=20,
     anneal_steps=10,
+    initial_density=1.0,  # a few hundred steps must do
     appearance=4,
 )
 

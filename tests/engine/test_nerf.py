@@ -92,7 +92,7 @@ def test_a_scene_is_learnt(sphere_set, sphere):
     frame, data = sphere_set
     _, poses, _, images = sphere
     trainer = trainer_of()
-    for _ in range(300):
+    for _ in range(500):
         trainer.step(data.sample_pixels(256, trainer.generator()))
     render = render_view(trainer.nerf, data.cameras, 4, frame)
     truth = torch.from_numpy(images[4]).float() / 255

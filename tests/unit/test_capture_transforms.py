@@ -311,7 +311,7 @@ def test_bom_and_wrong_places(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(open_capture(folder, 512).views) == len(open_capture(path, 512).views) == 1
     for source, said in (
-        (tmp_path, "no transforms.json"),
+        (tmp_path, "no capture"),
         (tmp_path / "nothing", "does not exist"),
         (folder / "images/0.png", "not a capture"),
         (Path("\0"), "not a path"),
