@@ -96,7 +96,24 @@ def read(path: Path) -> Reading:
             reading.shots.append(Shot(listed, photo, pose, lens, *size))
         except SkipView as problem:
             reading.left_out.append(LeftOut(listed[:300], str(problem)))
+    _bring_near(reading)
     return reading
+
+
+def _bring_near(reading: Reading) -> None:
+    """A map's coordinates are so large that what works with single precision (Blender, NeRFs) would lose centimetres:
+    cameras far from the origin are moved by whole units, which is said."""
+    if not reading.shots:
+        return
+    positions = np.array([shot.pose[:3, 3] for shot in reading.shots])
+    middle = positions.mean(axis=0)
+    if np.linalg.norm(middle) < 1000 * max(np.linalg.norm(positions - middle, axis=1).mean(), 1e-3):
+        return
+    moved = np.round(middle)
+    for shot in reading.shots:
+        shot.pose[:3, 3] -= moved
+    x, y, z = (f"{value:.0f}" for value in moved)
+    reading.notes.append(f"The cameras lie far from the origin of their map: ({x}, {y}, {z}) was taken off.")
 
 
 def rotation_from_angles(heading: float, pitch: float, roll: float) -> np.ndarray:

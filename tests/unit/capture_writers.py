@@ -44,9 +44,9 @@ def seen(
     return project
 
 
-def photos(folder: Path, names: list[str], size: tuple[int, int] = SIZE) -> None:
+def photos(folder: Path, names: list[str], size: tuple[int, int] | None = None) -> None:
     for name in names:
-        photo(folder / name, *size)
+        photo(folder / name, *(size or SIZE))
 
 
 def _names(count: int, pattern: str = "images/{:03d}.png") -> list[str]:

@@ -372,6 +372,19 @@ def test_reality_capture_as_nerfstudio_reads_it(tmp_path: Path) -> None:
         assert np.allclose(ours, [frame[k] for k in ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "k3")])
 
 
+def test_reality_capture_in_a_maps_coordinates_is_brought_near(tmp_path: Path) -> None:
+    far = np.array([512345.25, 5312345.5, 180.125])
+    poses = ring(4)
+    for pose in poses:
+        pose[:3, 3] += far
+    reality_capture(tmp_path, poses)
+    capture = open_capture(tmp_path, 64)
+    moved = np.array([512345, 5312346, 181.0])
+    assert capture.notes == ["The cameras lie far from the origin of their map: (512345, 5312346, 181) was taken off."]
+    for view, pose in zip(capture.views, poses, strict=True):
+        assert np.abs(view.pose[:3, 3] - (pose[:3, 3] - moved)).max() < 1e-8
+
+
 # -- Meshroom ----------------------------------------------------------------------------------------------------------
 
 
