@@ -8,6 +8,7 @@ of `images` in the order of their names' characters, which is how LLFF's own pro
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ def _rows(path: Path) -> np.ndarray:
         if path.stat().st_size > LARGEST_FILE:
             raise CaptureError(f"{path.name} is larger than {LARGEST_FILE >> 20} MB; it is not a capture's.", file=path)
         # Mapped, so that a header that promises more than the file holds allocates nothing; pickles are refused.
-        mapped = np.lib.format.open_memmap(path, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that other versions wrote
+            mapped = np.lib.format.open_memmap(path, mode="r")
         if mapped.ndim != 2 or mapped.shape[1] != 17 or mapped.dtype.kind not in "fiu":
             raise CaptureError(
                 f"{path.name} holds an array of {str(mapped.shape)[:80]}, not rows of 17 numbers; it is not LLFF's.",

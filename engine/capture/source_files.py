@@ -18,7 +18,7 @@ from engine.capture.types import CaptureError
 
 LARGEST_FILE = 64 * 2**20  # bytes
 MOST_VIEWS = 20_000
-_MOST_BRACKETS = 4_000_000  # an empty list takes two bytes of text and thirty times that of memory
+_MOST_BRACKETS = 2_000_000  # an empty list takes two bytes of text and thirty times that of memory
 _MOST_FILES = 200_000  # looked at in a capture's folder
 _DEEPEST = 6  # folders below it
 _PICTURES = frozenset(extension.lower() for extension in EXTENSIONS)
