@@ -28,7 +28,7 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
 
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy;*.xml;*.csv;*.sfm", options={"HIDDEN"})
     stand_upright: BoolProperty(
         name="Stand Upright",
         description="Turn the capture so that up is up and its middle lies at the world's origin",
