@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.capture import transforms_json
+from engine.capture import colmap, transforms_json
 from engine.capture.reading import Reading, make_capture
 from engine.capture.types import Capture, CaptureError
 
@@ -49,6 +49,7 @@ def _named(name: str) -> Callable[[Path], Path | None]:
 # The first that is found is taken: what says more about the cameras stands first.
 FORMATS: tuple[Format, ...] = (
     Format("transforms.json", _named(transforms_json.NAME), transforms_json.read, (".json",)),
+    Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,28 @@ def find_photo(root: Path, listed: str) -> Photo:
     width, height = stored_size(path)
     relative = path.relative_to(root.resolve()).as_posix()
     return Photo(relative, width, height, status.st_size, status.st_mtime_ns)
+
+
+def find_mask(root: Path, names: Iterable[str], photo: Photo) -> str | None:
+    """The first of the masks named that exists, relative to the root; None where none does.
+
+    Raises SkipView where it is no picture, or not of the photo's shape.
+    """
+    for name in names:
+        path = inside(root, name)
+        try:
+            if not path.is_file():
+                continue
+        except (OSError, ValueError):
+            continue
+        width, height = stored_size(path)
+        if abs(width * photo.height - height * photo.width) > max(width, height, photo.width, photo.height):
+            raise SkipView(
+                f"The mask {_short(name)} has {width} × {height} pixels and its picture {photo.width} × "
+                f"{photo.height}; make them the same shape."
+            )
+        return path.relative_to(root.resolve()).as_posix()
+    return None
 
 
 def stored_size(path: Path) -> tuple[int, int]:

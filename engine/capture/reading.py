@@ -17,6 +17,7 @@ from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
+MOST_VIEWS = 20_000  # of one capture
 FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
 
@@ -83,6 +84,20 @@ def rigid_pose(rows: object, what: str) -> np.ndarray:
     exact = np.eye(4)
     exact[:3, :3], exact[:3, 3] = rotation if off < 1e-12 else _nearest_rotation(rotation), shift
     return exact
+
+
+def usable_lens(lens: Lens, width: float, height: float, what: str) -> Lens:
+    """The lens, where it can be one for a picture of `width` × `height` pixels. Raises SkipView, naming `what`."""
+    for axis, focal, centre, side in (("x", lens.fx, lens.cx, width), ("y", lens.fy, lens.cy, height)):
+        if not 1e-2 * side < focal < 1e4 * side:
+            raise SkipView(
+                f"The focal length f{axis} of {what} is {focal:g} pixels, which no lens has for a picture of {side:g}."
+            )
+        if not -10 * side < centre < 11 * side:
+            raise SkipView(f"The centre c{axis} of {what} is {centre:g} pixels, far outside a picture of {side:g}.")
+    if not all(abs(value) < 1e9 for value in lens.params):
+        raise SkipView(f"The distortion of {what} is not a list of usable numbers.")
+    return lens
 
 
 def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:

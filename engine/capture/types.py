@@ -66,6 +66,14 @@ class SparsePoints:
     positions: np.ndarray
     colours: np.ndarray | None = None
 
+    @classmethod
+    def usable(cls, positions: np.ndarray, colours: np.ndarray | None = None) -> SparsePoints | None:
+        """Those whose positions are numbers and not absurdly far away (1e9 units); None where none is left."""
+        good = (np.abs(positions) < 1e9).all(axis=1)  # NaN is not
+        if not good.any():
+            return None
+        return cls(positions[good], None if colours is None else colours[good])
+
     def __len__(self) -> int:
         return len(self.positions)
 
@@ -167,10 +175,12 @@ class Capture:
 
     @cached_property
     def up(self) -> np.ndarray:
-        """(3,) float64 unit vector: the cameras' mean up.
+        """(3,) float64 unit vector: the source's own where it knows gravity, else the cameras' mean up.
 
         Where the cameras' ups cancel (pictures from straight above, turned about), it is what they have behind them.
         """
+        if self.gravity_up is not None:
+            return self.gravity_up
         for axis in (1, 2):
             mean = np.mean([view.pose[:3, axis] for view in self.views], axis=0)
             length = float(np.linalg.norm(mean))
