@@ -28,6 +28,7 @@ def open(
     workspace: Path | None = None,
     preset: str | None = None,
     long_side: int | None = None,
+    all_pixels: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Open a capture and print what is in it.
@@ -37,6 +38,7 @@ def open(
         workspace: Remember the capture in this project folder, and make its pinhole pictures.
         preset: preview, standard or paper; decides the working size.
         long_side: Longer side of the working pictures, pixels.
+        all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
         as_json: Print JSON instead of a table.
     """
     import tempfile
@@ -45,7 +47,7 @@ def open(
 
     with tempfile.TemporaryDirectory() as nowhere:
         folder = str(workspace or nowhere)
-        opened = capture.open_into_workspace(protocol.OpenCapture(folder, str(source), preset, long_side))
+        opened = capture.open_into_workspace(protocol.OpenCapture(folder, str(source), preset, long_side, all_pixels))
         if workspace is not None:
             opened = _run(lambda job: capture.write_images(protocol.WriteImages(folder), job))
     if as_json:
@@ -58,6 +60,8 @@ def open(
     table.add_row("views", f"{len(opened.views)}, {held} of them held out for measuring")
     table.add_row("working size", ", ".join(sizes))
     table.add_row("centre", " ".join(f"{x:.3f}" for x in opened.centre) + f", radius {opened.radius:.3f}")
+    if opened.point_count:
+        table.add_row("sparse points", f"{opened.point_count:,}")
     table.add_row("left out", str(len(opened.left_out)))
     for left in opened.left_out:
         table.add_row("", f"{left.name}: {left.reason}")

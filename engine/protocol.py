@@ -54,6 +54,7 @@ class OpenCapture(Message, frozen=True):
     source: str
     preset: str | None = None
     long_side: int | None = None
+    all_pixels: bool = False
 
 
 class WriteImages(Message, frozen=True):
@@ -167,6 +168,8 @@ class Capture(msgspec.Struct, frozen=True):
     radius: float
     up: tuple[float, float, float]
     notes: list[str]
+    points: str | None = None
+    point_count: int = 0
 
 
 class Measures(msgspec.Struct, frozen=True):

@@ -69,6 +69,11 @@ class Workspace:
         return self.folder / "capture" / "capture.json"
 
     @property
+    def points(self) -> Path:
+        """The capture's sparse points, where it has any."""
+        return self.folder / "capture" / "points.ply"
+
+    @property
     def images(self) -> Path:
         return self.folder / "capture" / "images"
 

@@ -12,11 +12,13 @@ from engine.capture.reading import Reading, make_capture
 from engine.capture.types import Capture, CaptureError
 
 
-def open_capture(source: Path, long_side: int, held_out_every: int = 8) -> Capture:
+def open_capture(source: Path, long_side: int, held_out_every: int = 8, all_pixels: bool = False) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
     Views get pinhole cameras whose longer side is at most `long_side` pixels, never more than the picture as stored;
-    every `held_out_every`-th view is held out of training (0 or 1: none). Raises CaptureError.
+    every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
+    A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
+    to the angle where flat pictures end) and gets a mask of those that are empty. Raises CaptureError.
     """
     if long_side < 16:
         raise CaptureError(f"A working size of {long_side} pixels is too small; choose 16 or more.", field="long_side")
@@ -28,7 +30,7 @@ def open_capture(source: Path, long_side: int, held_out_every: int = 8) -> Captu
         reading = _read(source)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    return make_capture(source, reading, long_side, held_out_every)
+    return make_capture(source, reading, long_side, held_out_every, all_pixels)
 
 
 @dataclass(frozen=True)

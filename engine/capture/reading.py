@@ -105,8 +105,10 @@ def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
     return u @ vt
 
 
-def make_capture(source: Path, reading: Reading, long_side: int, held_out_every: int) -> Capture:
-    """The Capture of what a reader found. Raises CaptureError where no view is left."""
+def make_capture(
+    source: Path, reading: Reading, long_side: int, held_out_every: int, all_pixels: bool = False
+) -> Capture:
+    """The Capture of what a reader found; arguments as of `open_capture`. Raises CaptureError where no view is left."""
     left_out = list(reading.left_out)
     notes = list(reading.notes)
     made: list[tuple[Shot, SourceView]] = []
@@ -130,16 +132,17 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
     said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
     for (shot, stored), name in zip(made, names, strict=True):
         try:
-            intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side)
+            intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side, all_pixels)
         except NoPinhole as problem:
             left_out.append(LeftOut(shot.listed, f"The picture {stored.file} cannot be undistorted: {problem}."))
             continue
-        cropped += is_cropped(stored.lens, stored.width, stored.height)
+        cropped += is_cropped(stored.lens, stored.width, stored.height, all_pixels)
+        masked = stored.mask is not None or (all_pixels and not stored.lens.is_pinhole)
         # Every eighth view, counted from one: fewer than eight views are all trained on.
         held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
         if said and held_out_every > 1:
             held_out = bool(shot.held_out)
-        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out))
+        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
         sources.append(stored)
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
@@ -224,6 +227,7 @@ def _common_folder(folders: Iterable[PurePosixPath]) -> PurePosixPath:
 def _safe(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
+    text = re.sub(r"(?i)\.mask$", "_mask", text)  # what ends so is the mask of another view
     # Windows keeps some names for devices, with any extension.
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", text):
         text = f"view-{text}"

@@ -26,7 +26,7 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     workspace = Workspace(request.workspace)
     name = request.preset or next(p.name for p in preset_infos(find_devices()) if p.default)
     preset = choose_preset(name, "cpu")
-    capture = open_capture(Path(request.source), request.long_side or preset.long_side)
+    capture = open_capture(Path(request.source), request.long_side or preset.long_side, all_pixels=request.all_pixels)
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():
@@ -136,6 +136,8 @@ def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
         radius=capture.radius,
         up=tuple(capture.up.tolist()),
         notes=capture.notes,
+        points=str(workspace.points) if capture.points is not None else None,
+        point_count=0 if capture.points is None else len(capture.points),
     )
 
 
