@@ -41,7 +41,8 @@ _COUNTS = {name: len(params.split()) for name, (_, params, _) in COLMAP_MODELS.i
 
 _CAMERA = struct.Struct("<IiQQ")  # id, model, width, height
 _IMAGE = struct.Struct("<I7dI")  # id, quaternion w x y z, shift, camera
-_POINT = struct.Struct("<Q3d3BdQ")  # id, position, colour, error, length of the track
+_POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")])
+_AT_ONCE = 16 * 2**20  # bytes of points
 _COUNT = struct.Struct("<Q")
 
 
@@ -264,7 +265,7 @@ class _Binary:
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path, self.stream = path, stream
-        self.left = path.stat().st_size
+        self.left = self.size = path.stat().st_size
 
     def take(self, layout: struct.Struct) -> tuple:
         data = self.stream.read(layout.size)
@@ -365,34 +366,52 @@ def _read_points(model: Path) -> SparsePoints | None:
     path = _file(model, "points3D")
     if not path.is_file():
         return None
+    if path.suffix == ".bin":
+        with path.open("rb") as stream:
+            points = np.concatenate([np.empty(0, _POINT), *_binary_points(_Binary(path, stream))])
+        return SparsePoints.usable(points["xyz"], points["rgb"])
     positions: list[tuple[float, ...]] = []
     colours: list[tuple[int, ...]] = []
-    if path.suffix == ".txt":
-        for number, line in _lines(path):
-            if not line or line.startswith("#"):
-                continue
-            words = line.split(maxsplit=7)
-            try:
-                positions.append((float(words[1]), float(words[2]), float(words[3])))
-                colours.append((int(words[4]) & 255, int(words[5]) & 255, int(words[6]) & 255))
-            except (ValueError, IndexError):
-                raise _damaged(path, f"has no point in line {number}") from None
-            if len(positions) >= MOST_POINTS:
-                break
-    else:
-        with path.open("rb", buffering=2**20) as stream:
-            file = _Binary(path, stream)
-            count = file.count(_POINT.size)
-            every = math.ceil(count / MOST_POINTS) or 1
-            for index in range(count):
-                _, x, y, z, red, green, blue, _, track = file.take(_POINT)
-                file.skip(8 * track)
-                if index % every == 0:
-                    positions.append((x, y, z))
-                    colours.append((red, green, blue))
+    for number, line in _lines(path):
+        if not line or line.startswith("#"):
+            continue
+        words = line.split(maxsplit=7)
+        try:
+            positions.append((float(words[1]), float(words[2]), float(words[3])))
+            colours.append((int(words[4]) & 255, int(words[5]) & 255, int(words[6]) & 255))
+        except (ValueError, IndexError):
+            raise _damaged(path, f"has no point in line {number}") from None
+        if len(positions) >= MOST_POINTS:
+            break
     if not positions:
         return None
     return SparsePoints.usable(np.array(positions, dtype=np.float64), np.array(colours, dtype=np.uint8))
+
+
+def _binary_points(file: _Binary) -> Iterator[np.ndarray]:
+    """Arrays of `_POINT`, those that are kept. Each point is followed by its track, so they lie at uneven distances."""
+    count = file.count(_POINT.itemsize)
+    every = math.ceil(count / MOST_POINTS)
+    length_of = struct.Struct("<Q").unpack_from
+    where = _POINT.fields["track"][1]
+    rest, done = b"", 0
+    while done < count:
+        data = rest + file.stream.read(_AT_ONCE)
+        at, last, starts = 0, len(data) - _POINT.itemsize, []
+        while at <= last and done + len(starts) < count:
+            starts.append(at)
+            at += _POINT.itemsize + 8 * length_of(data, at + where)[0]
+        if not starts:
+            raise _damaged(file.path, "ends early")
+        kept = np.array(starts[-done % every :: every], dtype=np.int64)
+        yield np.frombuffer(data, np.uint8)[kept[:, None] + np.arange(_POINT.itemsize)].view(_POINT)[:, 0]
+        done += len(starts)
+        rest = data[at:]
+        beyond = file.stream.tell() + at - len(data)
+        if beyond > file.size:
+            raise _damaged(file.path, "ends early")
+        if not rest:
+            file.stream.seek(beyond)
 
 
 def _not_too_many(path: Path, count: int, what: str) -> None:

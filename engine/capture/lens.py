@@ -178,13 +178,15 @@ class Lens:
         Points at or behind the camera's plane give NaN.
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
-        pixels = np.full((len(points), 2), np.nan)
         front = points[:, 2] > 0
-        if front.any():
-            distort, _ = MODELS[self.model]
-            with np.errstate(all="ignore"):  # absurd parameters overflow; callers look for what is not finite
-                pixels[front] = distort(points[front], self.params) * (self.fx, self.fy) + (self.cx, self.cy)
-        return pixels
+        if not front.all():
+            pixels = np.full((len(points), 2), np.nan)
+            if front.any():
+                pixels[front] = self.project(points[front])
+            return pixels
+        distort, _ = MODELS[self.model]
+        with np.errstate(all="ignore"):  # absurd parameters overflow; callers look for what is not finite
+            return distort(points, self.params) * (self.fx, self.fy) + (self.cx, self.cy)
 
     @classmethod
     def from_colmap(cls, model: str, params: Sequence[float]) -> Lens:

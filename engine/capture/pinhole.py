@@ -12,7 +12,7 @@ from engine.capture.lens import Lens
 from engine.capture.types import Intrinsics
 
 WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
-_STEPS = 40  # of the march outward, first round
+_STEPS = (40, *[16] * 5)  # of the march outward, in each round
 _PER_SIDE = 9  # directions through each side of the picture
 _PER_SIDE_OUTSIDE = 129
 _PER_TURN = 360
@@ -142,7 +142,7 @@ def _march(
     farthest = min(math.atan(4 * float(reach.max())), math.radians(85))
     low, span = np.zeros(len(toward)), np.full(len(toward), farthest)  # radians
     floor = np.zeros(len(toward))
-    for steps in (_STEPS, *[8] * 8):  # each round looks closer at the step in which the last one ended
+    for steps in _STEPS:  # each round looks closer at the step in which the last one ended
         span = span / steps
         angles = low + np.arange(1, steps + 1)[:, None] * span
         plane = toward * np.tan(angles)[..., None]
