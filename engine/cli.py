@@ -70,6 +70,19 @@ def open(
     Console().print(table)
 
 
+def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace) -> None:
+    """Find the cameras of photos that have none; then `open` the folder that it names.
+
+    Args:
+        source: A folder of photos, or a video.
+        workspace: The project's folder.
+    """
+    from engine.jobs import registration
+
+    request = protocol.RegisterPhotos(str(workspace), str(source))
+    _print(_run(lambda job: registration.register_photos(request, job)))
+
+
 def train(
     workspace: Workspace,
     capture: Path | None = None,
@@ -256,6 +269,7 @@ def serve() -> None:
 
 COMMANDS = {
     "open": open,
+    "register": register,
     "train": train,
     "try": try_,
     "edit": edit,

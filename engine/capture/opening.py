@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.capture import colmap, transforms_json
 from engine.capture.reading import Reading, make_capture
+from engine.capture.registration import find_photos, is_video
 from engine.capture.types import Capture, CaptureError
 
 
@@ -61,6 +62,13 @@ def _read(source: Path) -> Reading:
             found = kind.find(source)
             if found is not None:
                 return kind.read(found)
+        photos = len(find_photos(source))
+        if photos:
+            raise CaptureError(
+                f"The folder {source.name} holds {photos} photos and no cameras; find their cameras first.",
+                file=source,
+                field="photos",
+            )
         known = ", ".join(kind.name for kind in FORMATS)
         raise CaptureError(
             f"The folder {source.name} holds no capture ({known}); choose the folder that a capture program wrote.",
@@ -68,6 +76,10 @@ def _read(source: Path) -> Reading:
         )
     if not source.exists():
         raise CaptureError(f"{source} does not exist.", file=source)
+    if is_video(source):
+        raise CaptureError(
+            f"{source.name} is a video, without cameras; find its cameras first.", file=source, field="photos"
+        )
     for kind in FORMATS:
         if source.is_file() and source.suffix.lower() in kind.suffixes:
             return kind.read(source)
