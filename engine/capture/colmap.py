@@ -12,6 +12,7 @@ COLMAP's poses are world to camera, in axes x right, y down, z forward; the capt
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from engine.capture.lens import COLMAP_MODELS, Lens
-from engine.capture.photos import SkipView, find_mask, find_photo, inside
+from engine.capture.photos import EXTENSIONS, SkipView, find_mask, find_photo, inside
 from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose, usable_lens
 from engine.capture.types import CaptureError, LeftOut, SparsePoints
 
@@ -121,6 +122,7 @@ def read(path: Path) -> Reading:
             )
         except SkipView as problem:
             reading.left_out.append(LeftOut(image.name[:300], str(problem)))
+    reading.left_out += _without_camera(reading.root, pictures, images)
     try:
         reading.points = _read_points(model)
     except CaptureError as problem:
@@ -193,6 +195,25 @@ def _pictures_folder(root: Path, model: Path, images: list[_Image]) -> str:
         if most == len(some):
             break
     return best
+
+
+def _without_camera(root: Path, pictures: str, images: list[_Image]) -> list[LeftOut]:
+    """The pictures beside those of the model that COLMAP found no camera for."""
+    if not pictures:
+        return []  # the project's folder itself, which may hold any pictures
+    known = {image.name for image in images}
+    left_out = []
+    for folder in sorted({Path(image.name.replace("\\", "/")).parent for image in images})[:100]:
+        try:
+            there = inside(root, f"{pictures}/{folder.as_posix()}")
+            names = sorted(entry.name for entry in os.scandir(there) if entry.name.endswith(EXTENSIONS))
+        except (SkipView, OSError):
+            continue
+        for name in names[:MOST_VIEWS]:
+            listed = (folder / name).as_posix()
+            if listed not in known:
+                left_out.append(LeftOut(listed, "COLMAP found no camera for this picture."))
+    return left_out
 
 
 def _masks_folder(root: Path, pictures: str) -> str:

@@ -28,8 +28,9 @@ from engine.capture.photos import stored_size
 OPENCV_FROM = 20  # photos of one camera: enough to tell its tangential distortion from its poses
 ALL_PAIRS_UP_TO = 200  # photos; of more, each is compared with those near it in order
 NEIGHBOURS = 20
+MATCHING = 15  # details that two photos must share by one geometry to be said to match; COLMAP's own number
 _LOOKED_AT = 8  # frames of a video for each that is kept
-_PAIRS_AT_ONCE = 60
+_BLOCK = 8  # photos: what is known of a photo to compare it is worked out once for each two blocks
 
 
 class Request(msgspec.Struct):
@@ -104,8 +105,9 @@ def _find_cameras(request: Request, say) -> Found:
         names = list(_frames_of_video(Path(request.video), images, request.most_frames, say))
     else:
         names = _copied(request.photos, images)
-    pairs = list(_pairs(len(names)))
-    say(Plan({"features": len(names), "matches": len(pairs), "cameras": len(names)}))
+    blocks = _blocks(_pairs(len(names)))
+    pairs = sum(map(len, blocks))
+    say(Plan({"features": len(names), "matches": pairs, "cameras": len(names)}))
     if len(names) < 3:
         raise _NoCameras(f"There are {len(names)} photos; cameras need at least 3 that show the same things.")
 
@@ -131,11 +133,12 @@ def _find_cameras(request: Request, say) -> Found:
     matching.num_threads = request.threads
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = folder / "pairs.txt"
-    for done in range(0, len(pairs), _PAIRS_AT_ONCE):
-        some_pairs = pairs[done : done + _PAIRS_AT_ONCE]
-        pairing.match_list_path.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in some_pairs), encoding="utf-8")
+    compared = 0
+    for block in blocks:
+        pairing.match_list_path.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in block), encoding="utf-8")
         pycolmap.match_image_pairs(database, matching, pairing, device=device)
-        say(Step("matches", min(done + _PAIRS_AT_ONCE, len(pairs))))
+        compared += len(block)
+        say(Step("matches", compared))
     _check_matches(database, len(names))
 
     options = pycolmap.IncrementalPipelineOptions()
@@ -172,6 +175,14 @@ def _pairs(count: int) -> Iterator[tuple[int, int]]:
         for b in range(a + 1, count):
             if count <= ALL_PAIRS_UP_TO or b - a <= NEIGHBOURS or b in far:
                 yield a, b
+
+
+def _blocks(pairs: Iterator[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """The pairs, those of the same two blocks of photos together."""
+    blocks: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for a, b in pairs:
+        blocks.setdefault((a // _BLOCK, b // _BLOCK), []).append((a, b))
+    return list(blocks.values())
 
 
 def _frames_of_video(path: Path, images: Path, most: int, say) -> Iterator[str]:
@@ -221,7 +232,8 @@ def _check_matches(database: Path, photos: int) -> None:
 
     with pycolmap.Database.open(database) as db:
         details = sum(db.num_keypoints_for_image(image.image_id) >= 100 for image in db.read_all_images())
-        pairs = db.num_verified_image_pairs()
+        _, inliers = db.read_two_view_geometry_num_inliers()
+        pairs = sum(count >= MATCHING for count in inliers)
     if details < 3:
         raise _NoCameras(
             f"Only {details} of {photos} photos show enough detail to recognise; use sharp, well-lit photos of things "

@@ -173,6 +173,17 @@ def test_of_several_models_the_largest(tmp_path: Path) -> None:
     assert "sparse/1 (7); not opened: sparse/0 (3)" in capture.notes[1]
 
 
+def test_pictures_that_the_model_does_not_have_are_said(tmp_path: Path) -> None:
+    model = synthetic(frames=4)
+    on_disk(tmp_path, model)
+    photo(tmp_path / "images/blurred.jpg")
+    photo(tmp_path / "images/elsewhere/other.jpg")
+    capture = open_capture(tmp_path, 64)
+    assert [(left.name, left.reason) for left in capture.left_out] == [
+        ("blurred.jpg", "COLMAP found no camera for this picture.")
+    ]
+
+
 def test_masks_of_colmap(tmp_path: Path) -> None:
     model = synthetic(frames=4)
     on_disk(tmp_path, model)
@@ -220,7 +231,7 @@ def put(name: str, at: int, data: bytes) -> Callable[[Path], object]:
         (put("cameras.bin", 12, struct.pack("<i", 99)), "camera model number 99"),
         (lambda model: Image.new("RGB", (64, 48)).save(model / "images.bin", format="PNG"), "images.bin says"),
         (lambda model: (model / "images.bin").write_bytes(bytes(8)), "images.bin lists no pictures"),
-        (lambda model: (model / "images.bin").unlink(), "no capture"),
+        (lambda model: (model / "images.bin").unlink(), "6 photos and no cameras"),
     ],
 )
 def test_bad_files_get_a_sentence(change: Callable[[Path], object], said: str, tmp_path: Path) -> None:
@@ -250,7 +261,7 @@ def test_a_bad_picture_or_camera_is_left_out(tmp_path: Path) -> None:
         lines[i] = " ".join(entry)
     path.write_text("\n".join(lines))
     capture = open_capture(tmp_path, 64)
-    assert len(capture.views) == 1 and len(capture.left_out) == 4
+    assert len(capture.views) == 1 and len(capture.left_out) == 5  # the fourth's picture is there, too, without camera
     said = " ".join(left.reason for left in capture.left_out)
     for part in ("no rotation", "not numbers", "The camera 77", "outside the capture's folder"):
         assert part in said

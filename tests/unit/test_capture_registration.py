@@ -15,7 +15,7 @@ from capture_on_disk import photo, shared
 
 from engine.capture import CaptureError, open_capture
 from engine.capture.registration import find_photos, register
-from engine.capture.registration_worker import ALL_PAIRS_UP_TO, _pairs, sharpness
+from engine.capture.registration_worker import ALL_PAIRS_UP_TO, _blocks, _pairs, sharpness
 from engine.errors import Cancelled
 
 
@@ -66,6 +66,7 @@ def test_which_photos_are_compared() -> None:
     assert list(_pairs(4)) == list(itertools.combinations(range(4), 2))
     count = ALL_PAIRS_UP_TO + 300
     pairs = set(_pairs(count))
+    assert sorted(pair for block in _blocks(iter(pairs)) for pair in block) == sorted(pairs)
     assert len(pairs) < 15 * count * 2 and all((a, a + 1) in pairs for a in range(count - 1)) and (0, 256) in pairs
 
 
