@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.capture.photos import SkipView
+from engine.capture.photos import SkipView, inside
+from engine.capture.ply import read_points
 from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.source_files import (
     BadField,
@@ -29,6 +30,7 @@ from engine.capture.source_files import (
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "cameras.json"
+POINTS = "input.ply"  # those that training began with, beside it
 
 
 def read(path: Path) -> Reading:
@@ -61,4 +63,9 @@ def read(path: Path) -> Reading:
             reading.shots.append(Shot(listed, photo, pose, lens, width, height))
         except SkipView as problem:
             reading.left_out.append(LeftOut(listed[:300], str(problem)))
+    if (path.parent / POINTS).is_file():
+        try:
+            reading.points = read_points(inside(path.parent, POINTS))
+        except (CaptureError, SkipView) as problem:
+            reading.notes.append(f"Its points are left out: {problem}")
     return reading

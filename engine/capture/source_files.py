@@ -14,10 +14,10 @@ import numpy as np
 
 from engine.capture.lens import Lens
 from engine.capture.photos import EXTENSIONS, Photo, SkipView, find_photo, inside
+from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import CaptureError
 
 LARGEST_FILE = 64 * 2**20  # bytes
-MOST_VIEWS = 20_000
 _MOST_BRACKETS = 2_000_000  # an empty list takes two bytes of text and thirty times that of memory
 _MOST_FILES = 200_000  # looked at in a capture's folder
 _DEEPEST = 6  # folders below it

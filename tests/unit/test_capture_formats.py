@@ -177,6 +177,18 @@ def test_splatting_pictures_are_found_by_name_or_said_to_be_missing(tmp_path: Pa
         open_capture(tmp_path, 64)
 
 
+def test_splatting_points_that_training_began_with(tmp_path: Path) -> None:
+    gaussian_splatting(tmp_path, ring(3))
+    header = ["ply", "format ascii 1.0", "element vertex 1"] + [f"property float {axis}" for axis in "xyz"]
+    header += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
+    (tmp_path / "input.ply").write_text("\n".join([*header, "end_header", "0.5 0 -1 1 2 3", ""]))
+    points = open_capture(tmp_path, 64).points
+    assert points.positions.tolist() == [[0.5, 0, -1]] and points.colours.tolist() == [[1, 2, 3]]
+    (tmp_path / "input.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 5\n")
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 3 and capture.points is None and "points are left out" in capture.notes[0]
+
+
 # -- Record3D ----------------------------------------------------------------------------------------------------------
 
 
