@@ -235,7 +235,7 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    stage: Literal["images", "train", "before", "edit", "after", "try", "mesh", "frames"]
+    stage: Literal["images", "train", "before", "first", "edit", "after", "try", "mesh", "frames"]
     label: str
     step: int
     of: int
