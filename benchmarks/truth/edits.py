@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The instructions of the benchmark, and what each truly does to a scene.
+"""The benchmark's scenes by name, its instructions, and what each truly does to a scene.
 
 A change of light, weather, material or colour is made in Blender and rendered; a style is a function of the rendered
 picture, since a style has no other truth than its picture.
@@ -57,3 +57,15 @@ EDITS = {
     )
 }
 CAPTION = "a photo"
+
+Half = Literal["development", "reporting"]
+SCENES: dict[str, tuple[Half, tuple[str, ...]]] = {
+    # A method is developed on one half of the scenes and reported on the other.
+    "still life": ("development", ("gold", "blue", "night", "black and white")),
+    "group": ("development", ("marble", "red", "sunset", "sepia")),
+    "outdoor": ("development", ("bronze", "red", "snow", "sepia")),
+    "figure": ("reporting", ("gold", "red", "night", "sepia")),
+    "room": ("reporting", ("marble", "blue", "sunset", "black and white")),
+    "wire": ("reporting", ("bronze", "green", "snow", "black and white")),
+}
+SMALLEST: dict[str, tuple[str, ...]] = {"figure": ("gold", "night"), "room": ("blue", "sunset")}

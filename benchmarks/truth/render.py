@@ -23,8 +23,8 @@ from mathutils import Matrix, Vector
 from PIL import Image
 
 from benchmarks.truth import materials
-from benchmarks.truth.edits import EDITS, PICTURES
-from benchmarks.truth.scenes import SCENES, Stage
+from benchmarks.truth.edits import EDITS, PICTURES, SCENES
+from benchmarks.truth.scenes import BUILDERS, Stage
 
 TRAINING, HELD_OUT = 40, 12
 SAMPLES = 24
@@ -138,11 +138,11 @@ def main() -> None:
     """The command line."""
     name, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    scene = SCENES[name]
+    _, edits = SCENES[name]
 
     def built() -> tuple[Stage, bpy.types.Object]:
         bpy.ops.wm.read_factory_settings(use_empty=True)
-        stage = scene.build()
+        stage = BUILDERS[name]()
         return stage, settings(size, stage)
 
     stage, camera = built()
@@ -153,7 +153,7 @@ def main() -> None:
         for file, array in (("depth.npy", depth), ("subject.npy", subject)):
             np.save(folder / f"part-{file}", array)
             os.replace(folder / f"part-{file}", folder / file)
-    for key in scene.edits:
+    for key in edits:
         if EDITS[key].made == "picture":
             (folder / key).mkdir(exist_ok=True)
             for number in range(len(poses)):
@@ -167,7 +167,7 @@ def main() -> None:
     focal = stage.lens / 36.0 * size
     data = {
         "size": size, "focal": focal, "training": TRAINING, "centre": list(stage.target),
-        "poses": [pose.tolist() for pose in poses], "edits": list(scene.edits),
+        "poses": [pose.tolist() for pose in poses], "edits": list(edits),
     }  # fmt: skip
     part = folder / "cameras.json.part"
     part.write_text(json.dumps(data))

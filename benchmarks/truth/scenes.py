@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Six Blender scenes of differing kind, made of curves, skins, modifiers and primitives: none of them, and none of
 their shapes, is used in training the small editor.
-
-Half of them are for developing a method and half for reporting it (``half``).
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import bpy
 from mathutils import Vector
@@ -32,16 +29,6 @@ class Stage:
     front: float = -90.0
     sweep: float = 200.0
     lens: float = 40.0  # mm on a sensor of 36
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scene of the benchmark, and the keys of the edits that it is put through."""
-
-    name: str
-    half: Literal["development", "reporting"]
-    edits: tuple[str, ...]
-    build: Callable[[], Stage]
 
 
 def _object(name: str, material: bpy.types.Material, smooth: bool = True) -> bpy.types.Object:
@@ -263,14 +250,11 @@ def _displace(item: bpy.types.Object, size: float, strength: float) -> None:
     change.texture, change.strength, change.mid_level, change.texture_coords = texture, strength, 0.5, "GLOBAL"
 
 
-SCENES = {
-    scene.name: scene
-    for scene in (
-        Scene("still life", "development", ("gold", "blue", "night", "black and white"), still_life),
-        Scene("group", "development", ("marble", "red", "sunset", "sepia"), group),
-        Scene("outdoor", "development", ("bronze", "red", "snow", "sepia"), outdoor),
-        Scene("figure", "reporting", ("gold", "red", "night", "sepia"), figure),
-        Scene("room", "reporting", ("marble", "blue", "sunset", "black and white"), room),
-        Scene("wire", "reporting", ("bronze", "green", "snow", "black and white"), wire),
-    )
+BUILDERS: dict[str, Callable[[], Stage]] = {
+    "still life": still_life,
+    "group": group,
+    "outdoor": outdoor,
+    "figure": figure,
+    "room": room,
+    "wire": wire,
 }
