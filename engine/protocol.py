@@ -118,6 +118,14 @@ class RenderFrames(Message, frozen=True):
     device: str | None = None
 
 
+class MakeReport(Message, frozen=True):
+    """Run the paper's baselines beside an edit and write the report card (engine/jobs/report.py)."""
+
+    workspace: str
+    edit: str
+    device: str | None = None
+
+
 class CancelJob(Message, frozen=True):
     job: int | str
 
@@ -137,6 +145,7 @@ REQUESTS: dict[str, type[Message]] = {
     "edit/resume": ResumeEdit,
     "output/mesh": MakeMesh,
     "output/frames": RenderFrames,
+    "output/report": MakeReport,
     "job/cancel": CancelJob,
     "shutdown": Shutdown,
 }
@@ -235,7 +244,20 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    stage: Literal["images", "train", "before", "first", "edit", "after", "try", "mesh", "frames"]
+    stage: Literal[
+        "images",
+        "train",
+        "before",
+        "first",
+        "edit",
+        "after",
+        "try",
+        "mesh",
+        "frames",
+        "Per-frame",
+        "One-time DU",
+        "SDS",
+    ]
     label: str
     step: int
     of: int

@@ -10,8 +10,8 @@ import msgspec
 
 from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
-from engine.nerf.config import LossConfig, OptimiserConfig
-from engine.presets import PREVIEW
+from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig
+from engine.presets import PREVIEW, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ OURS = "first pass, shared noise, falling t"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: picture size, NeRF updates of the unedited scene and of an edit."""
+    """How much is done: picture size, the NeRF and how its unedited scene is trained, and an edit."""
 
     pixels: int
-    scene_steps: int
+    nerf: NerfactoConfig
+    train: TrainSettings
     edit: EditSettings
 
 
@@ -68,5 +69,12 @@ def _edit(steps: int, diffusion_steps: int) -> EditSettings:
     )
 
 
-SIZES = {"quick": Size(128, 600, _edit(120, 10)), "full": Size(256, 1500, _edit(600, 20))}
-NERF = PREVIEW.nerf
+def _train(steps: int) -> TrainSettings:
+    optimiser = msgspec.structs.replace(PREVIEW.train.optimiser, decay_steps=steps)
+    return msgspec.structs.replace(PREVIEW.train, steps=steps, optimiser=optimiser)
+
+
+SIZES = {
+    "quick": Size(128, PREVIEW.nerf, _train(600), _edit(120, 10)),
+    "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),
+}

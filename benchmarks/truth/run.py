@@ -4,21 +4,19 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
-from benchmarks.truth.methods import NERF, Row, Size
+from benchmarks.truth.methods import Row, Size
 from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
 from engine.edit.settings import EditSettings
@@ -26,6 +24,7 @@ from engine.jobs.edit import METHODS
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
 from engine.metrics.consistency import warping_error
 from engine.metrics.image import psnr, ssim
+from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import Perceptual
 from engine.nerf.checkpoint import Checkpoint, save_checkpoint
 from engine.nerf.frame import NerfFrame
@@ -33,7 +32,6 @@ from engine.nerf.nerfacto import Nerfacto
 from engine.nerf.rays import ImageSet, cameras_from
 from engine.nerf.rendering import render_view
 from engine.nerf.training import Trainer, random_seed
-from engine.presets import PREVIEW
 
 
 @dataclass
@@ -51,7 +49,7 @@ class Harness:
     """Everything that all methods share, so that they differ in nothing else."""
 
     editor: Any  # InstructPix2Pix, or what a test puts in its place
-    perceptual: Perceptual
+    perceptual: Perceptual | Callable[[Tensor, Tensor], Tensor]  # (N, H, W, 3) twice → (N,)
     size: Size
     folder: Path  # of unedited scenes
     device: str = "cpu"
@@ -59,20 +57,19 @@ class Harness:
 
     def unedited(self, scene: TruthScene, seed: int) -> Path:
         """The checkpoint of the unedited scene, trained once for all methods."""
-        recipe = repr(
-            (NERF, PREVIEW.train.losses, self.size.scene_steps, self.size.pixels, seed, scene.poses.tobytes())
-        )
-        name = hashlib.blake2b(recipe.encode() + scene.before.tobytes(), digest_size=8).hexdigest()
+        train = self.size.train
+        recipe = repr((self.size.nerf, train, seed)).encode()
+        pictures = scene.poses.tobytes() + scene.before.tobytes()
+        name = hashlib.blake2b(recipe + pictures, digest_size=8).hexdigest()
         path = self.folder / f"{scene.name.replace(' ', '-')}-{name}.safetensors"
         if not path.exists():
             frame = NerfFrame.around(scene.poses[: scene.training], scene.centre)
             torch.manual_seed(random_seed(seed, "weights", 0))
-            nerf = Nerfacto(NERF, scene.training).to(self.device)
-            optimiser = msgspec.structs.replace(PREVIEW.train.optimiser, decay_steps=self.size.scene_steps)
-            trainer = Trainer(nerf, PREVIEW.train.losses, optimiser, seed=seed)
+            nerf = Nerfacto(self.size.nerf, scene.training).to(self.device)
+            trainer = Trainer(nerf, train.losses, train.optimiser, seed=seed)
             data = self._dataset(scene, frame, scene.before)
-            for _ in range(self.size.scene_steps):
-                trainer.step(data.sample_pixels(PREVIEW.train.rays, trainer.generator()))
+            for _ in range(train.steps):
+                trainer.step(data.sample_pixels(train.rays, trainer.generator()))
             path.parent.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, trainer, frame, [str(k) for k in range(scene.training)])
         return path
@@ -154,28 +151,3 @@ def recovery(unedited: float, method: float, oracle: float) -> float:
     """How much of what an edit is to change a method changed rightly: 0 as the unedited scene, 1 as the oracle. NaN
     where the oracle is no better than the unedited scene."""
     return (unedited - method) / (unedited - oracle) if unedited > oracle else float("nan")
-
-
-class PeakMemory:
-    """The most that this process (or the GPU) held while inside, in ``peak`` bytes."""
-
-    def __enter__(self) -> PeakMemory:
-        self.peak, self._stop = 0, threading.Event()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        process = psutil.Process()
-        while True:
-            self.peak = max(self.peak, process.memory_info().rss)
-            if self._stop.wait(0.1):
-                return
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if torch.cuda.is_available():
-            self.peak = torch.cuda.max_memory_allocated()

@@ -133,7 +133,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     record = workspace.edit_record(request.edit)
-    settings = _settings_of(record)
+    settings = settings_of(record)
     preset = scene_preset(workspace, record.preset, device)
     plan = Plan(
         *scene_stages(workspace, capture, preset),
@@ -159,7 +159,7 @@ def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int)
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
-    settings = _settings_of(record)
+    settings = settings_of(record)
     views = [capture.view(name) for name in record.chosen]
     editor = opened_editor(record.editor, device, job)
     perceptual = job.wait_for(lambda: load_perceptual(device))
@@ -273,7 +273,7 @@ def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit) 
     return msgspec.structs.replace(settings, guidance=guidance, seed=request.seed, steps=steps)
 
 
-def _settings_of(record: EditRecord) -> EditSettings:
+def settings_of(record: EditRecord) -> EditSettings:
     try:
         return msgspec.convert(record.settings, EditSettings).checked()
     except msgspec.ValidationError as error:
