@@ -33,7 +33,7 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         row.scale_y = 1.3
         # The file browser ignores INVOKE's remembered path, so the open folder is what it starts in.
         row.operator("instruct_nerf.open_capture", icon="FILE_FOLDER")
-        row.operator("instruct_nerf.photograph", text="", icon="RENDER_STILL")
+        row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
         notice(layout, context, "capture")
         running(layout, context, "capture")
         if not settings.workspace:

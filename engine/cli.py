@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from engine import protocol
 from engine.errors import BadInput, Cancelled
@@ -30,40 +31,61 @@ def open(
     long_side: int | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Open a capture and print what is in it.
+    """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
 
     Args:
         source: The capture's folder or file.
         workspace: Remember the capture in this project folder, and make its pinhole pictures.
         preset: preview, standard or paper; decides the working size.
         long_side: Longer side of the working pictures, pixels.
-        as_json: Print JSON instead of a table.
+        as_json: Print JSON for programs instead of a table.
     """
-    import tempfile
-
+    from engine.capture import open_capture
+    from engine.capture.description import describe
     from engine.jobs import capture
 
-    with tempfile.TemporaryDirectory() as nowhere:
-        folder = str(workspace or nowhere)
-        opened = capture.open_into_workspace(protocol.OpenCapture(folder, str(source), preset, long_side))
-        if workspace is not None:
-            opened = _run(lambda job: capture.write_images(protocol.WriteImages(folder), job))
+    if workspace is not None:
+        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side)
+        capture.open_into_workspace(request)
+        made = _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
+    opened = open_capture(source, capture.working_size(preset, long_side))
+    if workspace is not None:  # photos that turned out to be unreadable are left out too
+        unreadable = {left.name: left.reason for left in made.left_out} if made.left_out else {}
+        opened = opened.without({v.name: unreadable[v.name] for v in opened.views if v.name in unreadable})
+    found = describe(opened)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(opened)).decode())
-        return
+        print(json.dumps(found, indent=1))
+    else:
+        Console().print(_capture_table(found))
+
+
+def _capture_table(found: dict) -> Table:
+    """What `describe` found, for people."""
     table = Table(show_header=False)
-    sizes = sorted({f"{v.width}×{v.height}" for v in opened.views})
-    held = sum(view.held_out for view in opened.views)
-    table.add_row("format", opened.format)
-    table.add_row("views", f"{len(opened.views)}, {held} of them held out for measuring")
-    table.add_row("working size", ", ".join(sizes))
-    table.add_row("centre", " ".join(f"{x:.3f}" for x in opened.centre) + f", radius {opened.radius:.3f}")
-    table.add_row("left out", str(len(opened.left_out)))
-    for left in opened.left_out:
-        table.add_row("", f"{left.name}: {left.reason}")
-    for note in opened.notes:
-        table.add_row("note", note)
-    Console().print(table)
+    views, cameras = found["views"], found["cameras"]
+
+    def sizes(key: str, of: list[dict]) -> str:
+        listed = sorted({tuple(item[key]) for item in of})
+        return ", ".join(f"{w} × {h}" for w, h in listed[:6]) + (f" and {len(listed) - 6} more" if listed[6:] else "")
+
+    models = {camera["model"] for camera in cameras}
+    table.add_row("format", found["format"])
+    table.add_row("views", f"{len(views)}, {sum(view['held_out'] for view in views)} of them held out for measuring")
+    table.add_row("cameras", str(len(cameras)))
+    table.add_row("camera model", ", ".join(sorted(models)))
+    table.add_row("sizes", sizes("size", views))
+    table.add_row("working size", sizes("working_size", views))
+    table.add_row("sparse points", f"{found['sparse_points']:,}" if found["sparse_points"] else "none")
+    table.add_row("bounding size", " × ".join(f"{side:.3g}" for side in found["bounding_size"]))
+    table.add_row("centre", " ".join(f"{x:.3f}" for x in found["centre"]) + f", radius {found['radius']:.3f}")
+    known = "from the source's gravity" if found["gravity_up"] else "from the cameras"
+    table.add_row("up", " ".join(f"{x:.2f}" for x in found["gravity_up"] or found["up"]) + f", {known}")
+    table.add_row("left out", str(len(found["left_out"])))
+    for left in found["left_out"]:
+        table.add_row("", Text(f"{left['name']}: {left['reason']}"))  # names may look like markup
+    for note in found["notes"]:
+        table.add_row("note", Text(note))
+    return table
 
 
 def train(
