@@ -70,7 +70,10 @@ def install_engine() -> None:
 
 
 def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = True) -> None:
-    """Open a capture: read its poses, put its cameras into the scene, then write its pinhole pictures."""
+    """Open a capture: read its poses, put its cameras into the scene, then write its pinhole pictures.
+
+    Photos without cameras, or a video, get theirs first.
+    """
     path = Path(bpy.path.abspath(source))
     if not path.exists():
         raise ValueError(f"There is nothing at {path}.")
@@ -90,12 +93,25 @@ def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = T
         read_workspace(workspace)
         write_images(workspace)
 
-    params = {"workspace": workspace, "source": settings.source, "preset": preset_name(scene)}
+    def without_cameras(failure: messages.Failure) -> None:
+        if failure.field == wire.PHOTOS:
+            session.run_job(
+                wire.CAPTURE_REGISTER, {"workspace": workspace, "source": str(path.resolve())},
+                lambda result: ask(wire.parse_path(result, "source")),
+                panel="capture", title="Finding the cameras of the photos", workspace=workspace,
+            )  # fmt: skip
+
+    params = {"workspace": workspace, "preset": preset_name(scene)}
     if settings.long_side:
         params["long_side"] = settings.long_side
-    session.run_job(
-        wire.CAPTURE_OPEN, _known(params), opened, panel="capture", title="Opening the capture", workspace=workspace
-    )
+
+    def ask(capture: str, failed: Callable[[messages.Failure], None] | None = None) -> None:
+        session.run_job(
+            wire.CAPTURE_OPEN, _known(params) | {"source": capture}, opened, failed=failed,
+            panel="capture", title="Opening the capture", workspace=workspace,
+        )  # fmt: skip
+
+    ask(settings.source, without_cameras)
 
 
 def _known(params: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Capture:
     radius: float
     up: Vector
     notes: tuple[str, ...]
+    points: str = ""  # path of a PLY in the capture frame; empty where the source has no points
+    point_count: int = 0
 
 
 @dataclass(frozen=True)

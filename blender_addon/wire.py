@@ -32,6 +32,7 @@ PROTOCOL: Final = 1
 
 INITIALIZE: Final = "initialize"
 CAPTURE_OPEN: Final = "capture/open"
+CAPTURE_REGISTER: Final = "capture/register"
 CAPTURE_IMAGES: Final = "capture/images"
 WORKSPACE_READ: Final = "workspace/read"
 SCENE_TRAIN: Final = "scene/train"
@@ -51,6 +52,8 @@ VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
 VIEW_AFTER: Final = "after"
+
+PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
 CANCELLED: Final = -32800
 INTERNAL: Final = -32603
@@ -173,6 +176,8 @@ def parse_capture(value: object) -> Capture:
         radius=_number(data, "radius"),
         up=(u, v, w),
         notes=_many(data, "notes", _one_text),
+        points=_text(data, "points", ""),
+        point_count=_whole(data, "point_count", 0),
     )
 
 

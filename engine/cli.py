@@ -29,6 +29,7 @@ def open(
     workspace: Path | None = None,
     preset: str | None = None,
     long_side: int | None = None,
+    all_pixels: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
@@ -38,6 +39,7 @@ def open(
         workspace: Remember the capture in this project folder, and make its pinhole pictures.
         preset: preview, standard or paper; decides the working size.
         long_side: Longer side of the working pictures, pixels.
+        all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
         as_json: Print JSON for programs instead of a table.
     """
     from engine.capture import open_capture
@@ -45,10 +47,10 @@ def open(
     from engine.jobs import capture
 
     if workspace is not None:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side)
+        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels)
         capture.open_into_workspace(request)
         made = _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-    opened = open_capture(source, capture.working_size(preset, long_side))
+    opened = open_capture(source, capture.working_size(preset, long_side), all_pixels=all_pixels)
     if workspace is not None:  # photos that turned out to be unreadable are left out too
         unreadable = {left.name: left.reason for left in made.left_out} if made.left_out else {}
         opened = opened.without({v.name: unreadable[v.name] for v in opened.views if v.name in unreadable})
@@ -86,6 +88,19 @@ def _capture_table(found: dict) -> Table:
     for note in found["notes"]:
         table.add_row("note", Text(note))
     return table
+
+
+def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace) -> None:
+    """Find the cameras of photos that have none; then `open` the folder that it names.
+
+    Args:
+        source: A folder of photos, or a video.
+        workspace: The project's folder.
+    """
+    from engine.jobs import registration
+
+    request = protocol.RegisterPhotos(str(workspace), str(source))
+    _print(_run(lambda job: registration.register_photos(request, job)))
 
 
 def train(
@@ -292,6 +307,7 @@ def serve() -> None:
 
 COMMANDS = {
     "open": open,
+    "register": register,
     "train": train,
     "try": try_,
     "edit": edit,

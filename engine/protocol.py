@@ -54,6 +54,12 @@ class OpenCapture(Message, frozen=True):
     source: str
     preset: str | None = None
     long_side: int | None = None
+    all_pixels: bool = False
+
+
+class RegisterPhotos(Message, frozen=True):
+    workspace: str
+    source: str
 
 
 class WriteImages(Message, frozen=True):
@@ -137,6 +143,7 @@ class Shutdown(Message, frozen=True):
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
     "capture/open": OpenCapture,
+    "capture/register": RegisterPhotos,
     "capture/images": WriteImages,
     "workspace/read": ReadWorkspace,
     "scene/train": TrainScene,
@@ -175,6 +182,17 @@ class Capture(msgspec.Struct, frozen=True):
     centre: tuple[float, float, float]
     radius: float
     up: tuple[float, float, float]
+    notes: list[str]
+    points: str | None = None
+    point_count: int = 0
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """``source``: the folder to open as a capture."""
+
+    source: str
+    photos: int
+    registered: int
     notes: list[str]
 
 
@@ -254,9 +272,13 @@ class Progress(msgspec.Struct, frozen=True):
         "try",
         "mesh",
         "frames",
-        "Per-frame",
-        "One-time DU",
-        "SDS",
+        "video",
+        "features",
+        "matches",
+        "cameras",
+        "per-frame",
+        "one-time-du",
+        "sds",
     ]
     label: str
     step: int

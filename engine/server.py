@@ -28,6 +28,7 @@ LONGEST_LINE = 16 * 2**20  # bytes; 10,000 cameras take 3 MB
 
 # Request → module of engine.jobs and function. Modules that import torch are named, not imported.
 JOBS: dict[str, tuple[str, str]] = {
+    "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
     "scene/train": ("scene", "train_scene"),
     "edit/try": ("edit", "try_edit"),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder of one project: the opened capture, the unedited scene, and a tree of edits.
 
-    capture/capture.json, images/…      pinhole views at working size
+    capture/capture.json, images/…      pinhole views at working size; points.ply, where the source has points
+    registered/images/, sparse/0/       photos whose cameras were found here
     scene/scene.json, checkpoint.safetensors, views/…
     edits/<id>/edit.json, checkpoint.safetensors, images/…, views/…, frames/<name>/…, mesh.ply
 
@@ -67,6 +68,16 @@ class Workspace:
     @property
     def capture_file(self) -> Path:
         return self.folder / "capture" / "capture.json"
+
+    @property
+    def registered(self) -> Path:
+        """Photos without cameras of their own, and the COLMAP model found of them."""
+        return self.folder / "registered"
+
+    @property
+    def points(self) -> Path:
+        """The capture's sparse points, where it has any."""
+        return self.folder / "capture" / "points.ply"
 
     @property
     def images(self) -> Path:

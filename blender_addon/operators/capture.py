@@ -20,15 +20,19 @@ WAYS = (
 
 
 class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
-    """Open captured photos with their camera poses: a folder, or a file such as transforms.json in it"""
+    """Opens captured photos"""
 
+    bl_description = (
+        "Open captured photos: a folder, or a file in it such as transforms.json. Where photos, or a video, have no "
+        "camera poses, those are found first"
+    )
     bl_idname = "instruct_nerf.open_capture"
     bl_label = "Open Capture"
     bl_options = {"REGISTER", "UNDO"}
 
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy;*.mp4;*.mov", options={"HIDDEN"})
     stand_upright: BoolProperty(
         name="Stand Upright",
         description="Turn the capture so that up is up and its middle lies at the world's origin",

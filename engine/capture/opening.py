@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.capture import (
     blender_synthetic,
+    colmap,
     gaussian_splatting,
     llff,
     meshroom,
@@ -20,14 +21,17 @@ from engine.capture import (
     transforms_json,
 )
 from engine.capture.reading import Reading, make_capture
+from engine.capture.registration import find_photos, is_video
 from engine.capture.types import Capture, CaptureError
 
 
-def open_capture(source: Path, long_side: int, held_out_every: int = 8) -> Capture:
+def open_capture(source: Path, long_side: int, held_out_every: int = 8, all_pixels: bool = False) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
     Views get pinhole cameras whose longer side is at most `long_side` pixels, never more than the picture as stored;
-    every `held_out_every`-th view is held out of training (0 or 1: none). Raises CaptureError.
+    every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
+    A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
+    to the angle where flat pictures end) and gets a mask of those that are empty. Raises CaptureError.
     """
     if long_side < 16:
         raise CaptureError(f"A working size of {long_side} pixels is too small; choose 16 or more.", field="long_side")
@@ -39,7 +43,7 @@ def open_capture(source: Path, long_side: int, held_out_every: int = 8) -> Captu
         reading = _read(source)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    return make_capture(source, reading, long_side, held_out_every)
+    return make_capture(source, reading, long_side, held_out_every, all_pixels)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def _named(name: str) -> Callable[[Path], Path | None]:
 FORMATS: tuple[Format, ...] = (
     Format("transforms.json", _named(transforms_json.NAME), transforms_json.read, (".json",)),
     Format("Blender-synthetic", blender_synthetic.find, blender_synthetic.read),
+    Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
     Format("Metashape", metashape.find, metashape.read, (".xml",)),
     Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
     Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),
@@ -79,6 +84,13 @@ def _read(source: Path) -> Reading:
             found = kind.find(source)
             if found is not None:
                 return kind.read(found)
+        photos = len(find_photos(source))
+        if photos:
+            raise CaptureError(
+                f"The folder {source.name} holds {photos} photos and no cameras; find their cameras first.",
+                file=source,
+                field="photos",
+            )
         known = ", ".join(kind.name for kind in FORMATS)
         raise CaptureError(
             f"The folder {source.name} holds no capture ({known}); choose the folder that a capture program wrote.",
@@ -86,6 +98,10 @@ def _read(source: Path) -> Reading:
         )
     if not source.exists():
         raise CaptureError(f"{source} does not exist.", file=source)
+    if is_video(source):
+        raise CaptureError(
+            f"{source.name} is a video, without cameras; find its cameras first.", file=source, field="photos"
+        )
     if source.is_file():
         for kind in FORMATS:  # by its name first: many formats are JSON
             if kind.find(source.parent) == source:

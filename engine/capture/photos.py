@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".PNG", ".JPG", ".JPEG")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # read by Pillow; OpenEXR besides, by OpenCV
+EXR = b"v/1\x01"  # how such a file begins
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr")
+EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS))
 LONGEST = 30_000  # pixels a side; OpenCV's remap ends at 32,767
 LARGEST = 178_956_970  # pixels; where Pillow suspects a decompression bomb
 
@@ -70,25 +73,76 @@ def find_photo(root: Path, listed: str) -> Photo:
     return Photo(relative, width, height, status.st_size, status.st_mtime_ns)
 
 
+def find_mask(root: Path, names: Iterable[str], photo: Photo) -> str | None:
+    """The first of the masks named that exists, relative to the root; None where none does.
+
+    Raises SkipView where it is no picture, or not of the photo's shape.
+    """
+    for name in names:
+        path = inside(root, name)
+        try:
+            if not path.is_file():
+                continue
+        except (OSError, ValueError):
+            continue
+        width, height = stored_size(path)
+        if abs(width * photo.height - height * photo.width) > max(width, height, photo.width, photo.height):
+            raise SkipView(
+                f"The mask {_short(name)} has {width} × {height} pixels and its picture {photo.width} × "
+                f"{photo.height}; make them the same shape."
+            )
+        return path.relative_to(root.resolve()).as_posix()
+    return None
+
+
 def stored_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels as stored, from the header; an EXIF rotation is not applied. Raises SkipView."""
     try:
+        exr = _exr_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST below is the limit
-            with Image.open(path, formats=FORMATS) as picture:
-                width, height = picture.size
+            if exr is None:
+                with Image.open(path, formats=FORMATS) as picture:
+                    width, height = picture.size
+            else:
+                width, height = exr
     except Image.DecompressionBombError:
         size = LARGEST // 1_000_000
         raise SkipView(f"The picture {path.name} has more than {size} megapixels; make it smaller.") from None
     except UNREADABLE:
         raise SkipView(
-            f"{path.name} cannot be read as a picture ({', '.join(FORMATS)}); it may be damaged, save it again."
+            f"{path.name} cannot be read as a picture ({', '.join(FORMATS)}, EXR); it may be damaged, save it again."
         ) from None
     if min(width, height) < 8:
         raise SkipView(f"The picture {path.name} is only {width} × {height} pixels.")
     if max(width, height) > LONGEST or width * height > LARGEST:
         raise SkipView(f"The picture {path.name} is too large, {width} × {height} pixels; make it smaller.")
     return width, height
+
+
+def _exr_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of an OpenEXR picture, None for any other file. Raises OSError, ValueError and SkipView."""
+    with path.open("rb") as stream:
+        if stream.read(4) != EXR:
+            return None
+        header = stream.read(64 * 1024)
+    windows: dict[bytes, tuple[int, ...]] = {}
+    at = 4  # after the version
+    while header[at : at + 1] not in (b"", b"\0"):
+        end = header.index(b"\0", at)
+        kind = header.index(b"\0", end + 1)
+        (size,) = struct.unpack_from("<i", header, kind + 1)
+        if size < 0:
+            raise ValueError
+        if header[end + 1 : kind] == b"box2i":
+            windows[header[at:end]] = struct.unpack_from("<4i", header, kind + 5)
+        at = kind + 5 + size
+    filled, shown = windows.get(b"dataWindow"), windows.get(b"displayWindow")
+    if filled is None or shown is None:
+        raise ValueError
+    if filled != shown:
+        raise SkipView(f"The pixels of {path.name} fill only a part of its frame (its data window); save it whole.")
+    return filled[2] - filled[0] + 1, filled[3] - filled[1] + 1
 
 
 def _short(listed: str) -> str:

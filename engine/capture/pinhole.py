@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pinhole camera that a view gets: the largest picture without empty pixels, at the working size."""
+"""The pinhole camera that a view gets, at the working size: the largest picture without empty pixels, or all pixels."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from engine.capture.lens import Lens
 from engine.capture.types import Intrinsics
 
 WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
-_STEPS = 40  # of the march outward, first round
+_STEPS = (40, *[16] * 5)  # of the march outward, in each round
 _PER_SIDE = 9  # directions through each side of the picture
+_PER_SIDE_OUTSIDE = 129
+_PER_TURN = 360
+_SLACK = 5e-3  # pixels; `_shrunk` leaves up to a fifth of it
 
 
 class NoPinhole(Exception):
     """No flat picture can be made through this lens; the message says why."""
 
 
-def pinhole_for(lens: Lens, width: int, height: int, long_side: int) -> Intrinsics:
+def pinhole_for(lens: Lens, width: int, height: int, long_side: int, all_pixels: bool = False) -> Intrinsics:
     """The pinhole camera at working size for a stored picture of `width` × `height` pixels.
 
-    Its picture is the largest upright rectangle in which every pixel is seen by the lens, reduced (never enlarged) to
+    Its picture is the largest upright rectangle in which every pixel is seen by the lens (with `all_pixels`: the
+    smallest that holds every pixel of the photo), reduced (never enlarged) to
     at most `long_side` pixels. The scale is the same across and down; what does not fill a whole pixel is cut off
     evenly on both sides. Raises NoPinhole.
     """
-    left, top, right, bottom = seen_rectangle(lens, width, height)
+    left, top, right, bottom = (whole_rectangle if all_pixels else seen_rectangle)(lens, width, height)
     across, down = (right - left) * lens.fx, (bottom - top) * lens.fy  # size at the lens's own focal length
     scale = min(long_side, max(width, height)) / max(across, down)
     scale = scale if scale < 1 - 1e-9 else 1.0
@@ -39,11 +43,12 @@ def pinhole_for(lens: Lens, width: int, height: int, long_side: int) -> Intrinsi
     return Intrinsics(out_width, out_height, fx, fy, cx, cy)
 
 
-def is_cropped(lens: Lens, width: int, height: int) -> bool:
+def is_cropped(lens: Lens, width: int, height: int, all_pixels: bool = False) -> bool:
     """Whether the lens sees wider than the flat picture made from it, which ends at `WIDEST` from the axis."""
     if lens.is_pinhole:
         return False
-    return max(map(abs, seen_rectangle(lens, width, height))) > math.tan(WIDEST) * 0.9999
+    rectangle = (whole_rectangle if all_pixels else seen_rectangle)(lens, width, height)
+    return max(map(abs, rectangle)) > math.tan(WIDEST) * 0.9999
 
 
 def rays_of(intrinsics: Intrinsics, pixels: np.ndarray) -> np.ndarray:
@@ -60,17 +65,7 @@ def seen_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, f
     """
     if lens.is_pinhole:
         return (-lens.cx / lens.fx, -lens.cy / lens.fy, (width - lens.cx) / lens.fx, (height - lens.cy) / lens.fy)
-    if not (0 < lens.cx < width and 0 < lens.cy < height):
-        raise NoPinhole("the centre of its lens distortion lies outside the picture")
-    edge = np.linspace(0.0, 1.0, _PER_SIDE)
-    zero, one = np.zeros_like(edge), np.ones_like(edge)
-    sides = [(zero, edge), (edge, zero), (one, edge), (edge, one)]  # left, top, right, bottom
-    border = np.concatenate([np.stack([x * width, y * height], axis=1) for x, y in sides])
-    toward = (border - (lens.cx, lens.cy)) / (lens.fx, lens.fy)
-    reach = np.linalg.norm(toward, axis=1, keepdims=True)
-    toward = toward / reach
-    tangent = _march(lens, width, height, toward, reach[:, 0])
-    seen = (toward * tangent[:, None]).reshape(4, _PER_SIDE, 2)
+    seen = _seen_border(lens, width, height, _PER_SIDE)
     widest = math.tan(WIDEST)
     left, top = max(seen[0, :, 0].max(), -widest), max(seen[1, :, 1].max(), -widest)
     right, bottom = min(seen[2, :, 0].min(), widest), min(seen[3, :, 1].min(), widest)
@@ -78,8 +73,68 @@ def seen_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, f
     return _shrunk(lens, width, height, rectangle)
 
 
-def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """How far from the axis, as a tangent, the lens sees in each direction `toward` (M, 2) before the picture ends.
+@lru_cache(maxsize=64)
+def whole_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) on the image plane at focal length 1: what holds every pixel up to `WIDEST`.
+
+    Raises NoPinhole.
+    """
+    if lens.is_pinhole:
+        return seen_rectangle(lens, width, height)
+    seen = _seen_border(lens, width, height, _PER_SIDE_OUTSIDE).reshape(-1, 2)
+    widest = math.tan(WIDEST)
+    (left, top), (right, bottom) = np.maximum(seen.min(axis=0), -widest), np.minimum(seen.max(axis=0), widest)
+    if not (left < 0 < right and top < 0 < bottom):
+        raise NoPinhole("its lens distortion is so strong that no flat picture can be made")
+    return float(left), float(top), float(right), float(bottom)
+
+
+def sees(lens: Lens, width: int, height: int, rays: np.ndarray) -> np.ndarray:
+    """(N,) bool: which directions (N, 3), x right, y down, z forward = 1, fall on the picture.
+
+    A polynomial that turns back on itself far out would put some on it that the lens never saw.
+    """
+    at = lens.project(rays)
+    good = ((at >= -_SLACK) & (at <= (width + _SLACK, height + _SLACK))).all(axis=1)
+    if lens.is_pinhole:
+        return good
+    angles, tangents = _folds(lens, width, height)
+    fold = np.interp(np.arctan2(rays[:, 1], rays[:, 0]), angles, tangents, period=2 * math.pi)
+    return good & (np.hypot(rays[:, 0], rays[:, 1]) <= fold)
+
+
+@lru_cache(maxsize=4)
+def _folds(lens: Lens, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Directions about the axis, and how far out, as a tangent, pixels still move outward in each."""
+    angles = np.linspace(-math.pi, math.pi, _PER_TURN, endpoint=False)
+    toward = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    reach = np.full(len(toward), math.hypot(width / lens.fx, height / lens.fy))
+    return angles, _march(lens, (-math.inf, math.inf), (-math.inf, math.inf), toward, reach)
+
+
+def _seen_border(lens: Lens, width: int, height: int, per_side: int) -> np.ndarray:
+    """(4, per_side, 2): the border of the picture (left, top, right, bottom) on the image plane at focal length 1.
+
+    Raises NoPinhole.
+    """
+    if not (0 < lens.cx < width and 0 < lens.cy < height):
+        raise NoPinhole("the centre of its lens distortion lies outside the picture")
+    edge = np.linspace(0.0, 1.0, per_side)
+    zero, one = np.zeros_like(edge), np.ones_like(edge)
+    sides = [(zero, edge), (edge, zero), (one, edge), (edge, one)]
+    border = np.concatenate([np.stack([x * width, y * height], axis=1) for x, y in sides])
+    toward = (border - (lens.cx, lens.cy)) / (lens.fx, lens.fy)
+    reach = np.linalg.norm(toward, axis=1, keepdims=True)
+    toward = toward / reach
+    tangent = _march(lens, (0, width), (0, height), toward, reach[:, 0])
+    return (toward * tangent[:, None]).reshape(4, per_side, 2)
+
+
+def _march(
+    lens: Lens, across: tuple[float, float], down: tuple[float, float], toward: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
+    """How far from the axis, as a tangent, the lens sees in each direction `toward` (M, 2) before the picture, which
+    spans `across` and `down`, ends.
 
     Forward projection alone decides, so a polynomial that turns back on itself far out cannot mislead it as it would
     mislead an inverse: the march ends where the pixel stops moving outward.
@@ -87,7 +142,7 @@ def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.nd
     farthest = min(math.atan(4 * float(reach.max())), math.radians(85))
     low, span = np.zeros(len(toward)), np.full(len(toward), farthest)  # radians
     floor = np.zeros(len(toward))
-    for steps in (_STEPS, *[8] * 8):  # each round looks closer at the step in which the last one ended
+    for steps in _STEPS:  # each round looks closer at the step in which the last one ended
         span = span / steps
         angles = low + np.arange(1, steps + 1)[:, None] * span
         plane = toward * np.tan(angles)[..., None]
@@ -95,7 +150,8 @@ def _march(lens: Lens, width: int, height: int, toward: np.ndarray, reach: np.nd
         at = lens.project(points.reshape(-1, 3)).reshape(plane.shape)
         outward = np.hypot((at[..., 0] - lens.cx) / lens.fx, (at[..., 1] - lens.cy) / lens.fy)
         growing = np.diff(outward, axis=0, prepend=floor[None]) > 0
-        inside = ((at >= 0) & (at <= (width, height))).all(axis=-1)  # NaN is outside
+        x, y = at[..., 0], at[..., 1]
+        inside = (x >= across[0]) & (x <= across[1]) & (y >= down[0]) & (y <= down[1])  # NaN is outside
         good = np.logical_and.accumulate(inside & growing, axis=0).sum(axis=0)
         floor = np.where(good > 0, np.take_along_axis(outward, np.maximum(good - 1, 0)[None], axis=0)[0], floor)
         low = np.minimum(low + good * span, farthest)

@@ -20,6 +20,7 @@ from engine.capture.upright import up_from_cameras
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
 _ASKED = 100  # photos, of how they were held: a file is opened for each
+MOST_VIEWS = 20_000  # of one capture
 FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
 
@@ -88,13 +89,29 @@ def rigid_pose(rows: object, what: str) -> np.ndarray:
     return exact
 
 
+def usable_lens(lens: Lens, width: float, height: float, what: str) -> Lens:
+    """The lens, where it can be one for a picture of `width` × `height` pixels. Raises SkipView, naming `what`."""
+    for axis, focal, centre, side in (("x", lens.fx, lens.cx, width), ("y", lens.fy, lens.cy, height)):
+        if not 1e-2 * side < focal < 1e4 * side:
+            raise SkipView(
+                f"The focal length f{axis} of {what} is {focal:g} pixels, which no lens has for a picture of {side:g}."
+            )
+        if not -10 * side < centre < 11 * side:
+            raise SkipView(f"The centre c{axis} of {what} is {centre:g} pixels, far outside a picture of {side:g}.")
+    if not all(abs(value) < 1e9 for value in lens.params):
+        raise SkipView(f"The distortion of {what} is not a list of usable numbers.")
+    return lens
+
+
 def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt
 
 
-def make_capture(source: Path, reading: Reading, long_side: int, held_out_every: int) -> Capture:
-    """The Capture of what a reader found. Raises CaptureError where no view is left."""
+def make_capture(
+    source: Path, reading: Reading, long_side: int, held_out_every: int, all_pixels: bool = False
+) -> Capture:
+    """The Capture of what a reader found; arguments as of `open_capture`. Raises CaptureError where no view is left."""
     left_out = list(reading.left_out)
     notes = list(reading.notes)
     made: list[tuple[Shot, SourceView]] = []
@@ -118,16 +135,17 @@ def make_capture(source: Path, reading: Reading, long_side: int, held_out_every:
     said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
     for (shot, stored), name in zip(made, names, strict=True):
         try:
-            intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side)
+            intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side, all_pixels)
         except NoPinhole as problem:
             left_out.append(LeftOut(shot.listed, f"The picture {stored.file} cannot be undistorted: {problem}."))
             continue
-        cropped += is_cropped(stored.lens, stored.width, stored.height)
+        cropped += is_cropped(stored.lens, stored.width, stored.height, all_pixels)
+        masked = stored.mask is not None or (all_pixels and not stored.lens.is_pinhole)
         # Every eighth view, counted from one: fewer than eight views are all trained on.
         held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
         if said and held_out_every > 1:
             held_out = bool(shot.held_out)
-        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out))
+        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
         sources.append(stored)
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
@@ -221,6 +239,7 @@ def _common_folder(folders: Iterable[PurePosixPath]) -> PurePosixPath:
 def _safe(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"[^\w.-]+", "_", text).strip("._")[:80]
+    text = re.sub(r"(?i)\.mask$", "_mask", text)  # what ends so is the mask of another view
     # Windows keeps some names for devices, with any extension.
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", text):
         text = f"view-{text}"

@@ -6,15 +6,19 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from engine.capture.photos import SkipView
+from engine.capture.ply import read_points, write_points
 from engine.capture.reading import rigid_pose
-from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, View
+from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.errors import BadInput
 
+POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
 _LARGEST_FILE = 256 * 2**20  # bytes
 
@@ -26,6 +30,7 @@ class _View(msgspec.Struct, forbid_unknown_fields=True):
     image: str
     held_out: bool
     source: SourceView
+    mask: str | None = None
 
 
 class _Saved(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,29 +42,66 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True):
     left_out: list[LeftOut]
     notes: list[str]
     background: tuple[int, int, int]
+    points: int = 0  # in POINTS
+    gravity_up: tuple[float, float, float] | None = None
+
+
+class StoredPoints:
+    """As `SparsePoints`, in a PLY file that is read when they are first asked for; CaptureError where it is damaged."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self._count = path, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def positions(self) -> np.ndarray:
+        return self._read.positions
+
+    @property
+    def colours(self) -> np.ndarray | None:
+        return self._read.colours
+
+    @cached_property
+    def _read(self) -> SparsePoints:
+        points = read_points(self.path)
+        if points is None or len(points) != self._count:
+            raise _broken(self.path, f"it does not hold {self._count:,} points")
+        return points
 
 
 def save_capture(capture: Capture, path: Path) -> None:
-    """Writes the capture as JSON, whole or not at all. Raises BadInput where the file cannot be written."""
+    """Writes the capture as JSON, whole or not at all, and its points beside it.
+
+    Raises BadInput where a file cannot be written.
+    """
     path = Path(path)
+    points, stored = capture.points, path.with_name(POINTS)
+    if points is not None and not (isinstance(points, StoredPoints) and points.path == stored):
+        write_points(SparsePoints(points.positions, points.colours), stored)
     saved = _Saved(
         _VERSION,
         str(capture.source),
         str(capture.root),
         capture.format,
         [
-            _View(view.name, view.pose.ravel().tolist(), view.intrinsics, view.image, view.held_out, source)
+            _View(view.name, view.pose.ravel().tolist(), view.intrinsics, view.image, view.held_out, source, view.mask)
             for view, source in zip(capture.views, capture.sources, strict=True)
         ],
         capture.left_out,
         capture.notes,
         capture.background,
+        0 if points is None else len(points),
+        None if capture.gravity_up is None else tuple(capture.gravity_up.tolist()),
     )
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
         os.replace(part, path)
+        if points is None:
+            stored.unlink(missing_ok=True)
     except OSError as problem:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -84,6 +126,11 @@ def load_capture(path: Path) -> Capture:
     if not saved.views:
         raise _broken(path, "it holds no views")
     views = [_checked_view(view, path) for view in saved.views]
+    if not 0 <= saved.points <= 2**32:
+        raise _broken(path, "its number of points is none")
+    up = None if saved.gravity_up is None else np.array(saved.gravity_up)
+    if up is not None and not abs(float(np.linalg.norm(up)) - 1) < 1e-6:  # NaN is not
+        raise _broken(path, "its up is no direction")
     if len({view.name.casefold() for view in views}) < len(views):
         raise _broken(path, "two of its views have the same name")
     return Capture(
@@ -95,6 +142,8 @@ def load_capture(path: Path) -> Capture:
         saved.left_out,
         saved.notes,
         saved.background,
+        StoredPoints(path.with_name(POINTS), saved.points) if saved.points else None,
+        up,
     )
 
 
@@ -104,6 +153,8 @@ def _checked_view(saved: _View, path: Path) -> View:
         raise _broken(path, f"{name[:80]!r} is not a view's name")
     if saved.image != f"{name}.png":
         raise _broken(path, f"the picture of view {name} is not its own")
+    if saved.mask not in (None, f"{name}.mask.png"):
+        raise _broken(path, f"the mask of view {name} is not its own")
     try:
         pose = rigid_pose([saved.pose[row : row + 4] for row in range(0, 16, 4)], f"the pose of view {name}")
     except SkipView as problem:
@@ -115,7 +166,7 @@ def _checked_view(saved: _View, path: Path) -> View:
         numbers = (values.fx, values.fy, values.cx, values.cy)
         if not (all(map(math.isfinite, numbers)) and values.fx > 0 and values.fy > 0):
             raise _broken(path, f"view {name} has no usable intrinsics")
-    return View(name, pose, saved.intrinsics, saved.image, saved.held_out)
+    return View(name, pose, saved.intrinsics, saved.image, saved.held_out, saved.mask)
 
 
 def _broken(path: Path, why: str) -> CaptureError:

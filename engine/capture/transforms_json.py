@@ -2,7 +2,8 @@
 """Reader of `transforms.json`, as instant-ngp and nerfstudio write it.
 
 Both give camera-to-world poses in OpenGL axes, so poses are taken as they are: the capture frame is the file's own.
-`applied_transform` and `applied_scale` lead back from it to an earlier frame (COLMAP's) that nothing here uses.
+`applied_transform` and `applied_scale` lead back from it to an earlier frame (COLMAP's) that nothing here uses, but
+that nerfstudio multiplies the points of `ply_file_path` by `applied_scale`, for its programs store them unscaled.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.capture.lens import Lens
-from engine.capture.photos import Photo, SkipView, find_photo
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut
+from engine.capture.photos import Photo, SkipView, find_mask, find_photo, inside
+from engine.capture.ply import read_points
+from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose
+from engine.capture.types import CaptureError, LeftOut, SparsePoints
 
 NAME = "transforms.json"
 LARGEST_FILE = 64 * 2**20  # bytes
-MOST_FRAMES = 20_000
 
 _PERSPECTIVE = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
 _FISHEYE = {"OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}  # all three: odd powers of the angle
 _OPENCV_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_ARIA = "FISHEYE624"  # nerfstudio's name of Project Aria's, which COLMAP calls RAD_TAN_THIN_PRISM_FISHEYE
 _FISHEYE_ORDER = ("k1", "k2", "k3", "k4")
 _NERFSTUDIO_ORDER = ("k1", "k2", "k3", "k4", "p1", "p2")  # of its list `distortion_params`
 _GROUPS = (
@@ -51,9 +53,9 @@ def read(path: Path) -> Reading:
         raise CaptureError(f'{path.name} has no list "frames"; it is not a capture\'s.', file=path, field="frames")
     if not frames:
         raise CaptureError(f"{path.name} lists no frames.", file=path, field="frames")
-    if len(frames) > MOST_FRAMES:
+    if len(frames) > MOST_VIEWS:
         raise CaptureError(
-            f"{path.name} lists {len(frames):,} frames; at most {MOST_FRAMES:,} can be opened.",
+            f"{path.name} lists {len(frames):,} frames; at most {MOST_VIEWS:,} can be opened.",
             file=path,
             field="frames",
         )
@@ -62,6 +64,9 @@ def read(path: Path) -> Reading:
         _check_shared(meta)
     except _BadField as problem:
         raise CaptureError(f"In {path.name}, {problem}; correct it.", file=path, field=problem.field) from None
+    held_out = _held_out(meta, reading.notes)
+    missing_masks = 0
+    depths = False
     for number, frame in enumerate(frames):
         listed = f"frame {number}"
         try:
@@ -79,10 +84,57 @@ def read(path: Path) -> Reading:
                 lens = _lens(values, width, height)
             except _BadField as problem:
                 raise SkipView(f"Of {file_path[:120]}, {problem}.") from None
-            reading.shots.append(Shot(listed, photo, pose, lens, width, height))
+            listed_mask = frame.get("mask_path")
+            mask = find_mask(path.parent, [listed_mask], photo) if _is_text(listed_mask) else None
+            missing_masks += listed_mask is not None and mask is None
+            depths |= frame.get("depth_file_path") is not None
+            measured = None if held_out is None else _plain(file_path) in held_out
+            reading.shots.append(Shot(listed, photo, pose, lens, width, height, measured, mask))
         except SkipView as problem:
             reading.left_out.append(LeftOut(listed[:300], str(problem)))
+    if missing_masks:
+        reading.notes.append(f"{missing_masks} pictures have no mask where their mask_path says; all of them is used.")
+    if depths:
+        reading.notes.append("Its depth pictures (depth_file_path) are not used.")
+    reading.points = _points(path, meta, reading.notes)
     return reading
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _plain(file_path: str) -> str:
+    return PurePosixPath(file_path.replace("\\", "/")).as_posix()
+
+
+def _held_out(meta: Mapping[str, Any], notes: list[str]) -> set[str] | None:
+    """The pictures that the file's own lists keep for measuring; None where it has no such lists."""
+    lists: dict[str, set[str]] = {}
+    for key in ("train_filenames", "val_filenames", "test_filenames"):
+        names = meta.get(key)
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            lists[key] = {_plain(name) for name in names}
+        elif names is not None:
+            notes.append(f"{key} is not a list of file names and was not used.")
+    measured = lists.get("val_filenames", set()) | lists.get("test_filenames", set())
+    return measured - lists.get("train_filenames", set()) or None
+
+
+def _points(path: Path, meta: Mapping[str, Any], notes: list[str]) -> SparsePoints | None:
+    listed = meta.get("ply_file_path")
+    if not _is_text(listed):
+        return None
+    try:
+        points = read_points(inside(path.parent, listed))
+        scale = _positive(meta, "applied_scale") or 1.0
+    except (SkipView, _BadField) as problem:
+        notes.append(f"The points of ply_file_path were left out: {problem}")
+        return None
+    except CaptureError as problem:
+        notes.append(f"The points of ply_file_path were left out: {problem.message}")
+        return None
+    return points if points is None or scale == 1 else SparsePoints.usable(points.positions * scale, points.colours)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -191,7 +243,7 @@ def _is_fisheye(values: Mapping[str, Any]) -> bool:
     model = values.get("camera_model")
     if model is None:
         return values.get("is_fisheye") is True
-    if isinstance(model, str) and model in _FISHEYE:
+    if isinstance(model, str) and (model in _FISHEYE or model == _ARIA):
         return True
     if not isinstance(model, str) or model not in _PERSPECTIVE:
         raise _BadField("camera_model", f"is {str(model)[:40]}, which cannot be read yet")
@@ -201,6 +253,11 @@ def _is_fisheye(values: Mapping[str, Any]) -> bool:
 def _distortion(values: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
     """(model, parameters) for Lens."""
     listed = values.get("distortion_params")
+    if values.get("camera_model") == _ARIA:
+        if not isinstance(listed, list) or len(listed) != 12:
+            raise _BadField("distortion_params", f"is not a list of the 12 numbers that {_ARIA} has")
+        named = {f"distortion_params[{index}]": value for index, value in enumerate(listed)}
+        return "RAD_TAN_THIN_PRISM_FISHEYE", tuple(_number(named, key) or 0.0 for key in named)
     if listed is not None:
         if not isinstance(listed, list) or len(listed) != len(_NERFSTUDIO_ORDER):
             raise _BadField("distortion_params", f"is not a list of {len(_NERFSTUDIO_ORDER)} numbers")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -49,7 +50,8 @@ class View:
 
     `name` is unique in its capture and safe as a file name. `pose` is (4, 4) float64, camera to world in the capture
     frame, OpenGL camera axes (x right, y up, z back). `image` is the file name of the pinhole picture in the folder
-    that `write_images` fills. `held_out` views are measured on and never trained on.
+    that `write_images` fills. `held_out` views are measured on and never trained on. `mask`, beside `image`, is a
+    picture of the same size, black where the view shows nothing of the scene and is not trained on.
     """
 
     name: str
@@ -57,6 +59,19 @@ class View:
     intrinsics: Intrinsics
     image: str
     held_out: bool
+    mask: str | None = None
+
+
+class Points(Protocol):
+    """What `SparsePoints` has, whether in memory or still in a file."""
+
+    @property
+    def positions(self) -> np.ndarray: ...
+
+    @property
+    def colours(self) -> np.ndarray | None: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +81,14 @@ class SparsePoints:
 
     positions: np.ndarray
     colours: np.ndarray | None = None
+
+    @classmethod
+    def usable(cls, positions: np.ndarray, colours: np.ndarray | None = None) -> SparsePoints | None:
+        """Those whose positions are numbers and not absurdly far away (1e9 units); None where none is left."""
+        good = (np.abs(positions) < 1e9).all(axis=1)  # NaN is not
+        if not good.any():
+            return None
+        return cls(positions[good], None if colours is None else colours[good])
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -78,7 +101,7 @@ class SourceView:
     `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are as stored (no EXIF
     rotation), in pixels, and `lens` belongs to that size. `file_bytes` and `modified_ns` tell whether the file has
     changed since the capture was opened. `mask`, relative to `root` too, is a picture of the same shape, dark where the
-    photo shows nothing of the scene.
+    photo shows nothing of the scene: less than half as bright as the mask's brightest.
     """
 
     file: str
@@ -116,7 +139,7 @@ class Capture:
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     background: tuple[int, int, int] = (255, 255, 255)
-    points: SparsePoints | None = None
+    points: Points | None = None
     gravity_up: np.ndarray | None = None
 
     def view(self, name: str) -> View:

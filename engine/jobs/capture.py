@@ -24,7 +24,8 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
     workspace = Workspace(request.workspace)
-    capture = open_capture(Path(request.source), working_size(request.preset, request.long_side))
+    long_side = working_size(request.preset, request.long_side)
+    capture = open_capture(Path(request.source), long_side, all_pixels=request.all_pixels)
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():
@@ -142,6 +143,8 @@ def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
         radius=capture.radius,
         up=tuple(capture.up.tolist()),
         notes=capture.notes,
+        points=str(workspace.points) if capture.points is not None else None,
+        point_count=0 if capture.points is None else len(capture.points),
     )
 
 

@@ -106,7 +106,9 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     plan = Plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
-            Stage(_slug(name), name, len(path) if name == PER_FRAME else settings.steps, 3.0 if name == PER_FRAME else 0.6)
+            Stage(
+                _slug(name), name, len(path) if name == PER_FRAME else settings.steps, 3.0 if name == PER_FRAME else 0.6
+            )
             for name in missing
         ),
     )

@@ -183,8 +183,12 @@ def _measure_and_render(
         job.on_view(view.name, "before", str(path))
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
-            distance = perceptual(render.rgb[None], truth[None])
-            figures.append((float(psnr(render.rgb, truth)), float(ssim(render.rgb, truth)), float(distance)))
+            shown = render.rgb
+            mask = load_mask(workspace, view)
+            if mask is not None:  # nothing is known of what it hides
+                shown = torch.where(torch.from_numpy(mask).to(device)[..., None], shown, truth)
+            distance = perceptual(shown[None], truth[None])
+            figures.append((float(psnr(shown, truth)), float(ssim(shown, truth)), float(distance)))
     if figures:
         means = [float(x) for x in np.mean(figures, axis=0)]
         measures = Measures(*means, perceptual.name, len(figures))
@@ -208,7 +212,11 @@ def training_views(capture: Capture) -> list[View]:
 def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
     """The views' captured pictures and cameras."""
     cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
-    return ImageSet(cameras, [load_picture(workspace.images / view.image).numpy() for view in views], device)
+    images = [load_picture(workspace.images / view.image).numpy() for view in views]
+    try:
+        return ImageSet(cameras, images, device, [load_mask(workspace, view) for view in views])
+    except ValueError as error:
+        raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
 
 
 def render_views(
@@ -230,6 +238,16 @@ def load_picture(path: Path) -> Tensor:
             return torch.from_numpy(np.array(picture.convert("RGB")))
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
+
+
+def load_mask(workspace: Workspace, view: View) -> np.ndarray | None:
+    """(H, W) bool: where the view's picture shows the scene; None where all of it does. Raises BadInput."""
+    if view.mask is None:
+        return None
+    mask = load_picture(workspace.images / view.mask).numpy()[..., 0] > 127
+    if mask.shape != (view.intrinsics.height, view.intrinsics.width):
+        raise BadInput(f"The mask {view.mask} is not of its picture's size; open the capture again.", field="views")
+    return mask
 
 
 def save_picture(path: Path, rgb: Tensor) -> None:

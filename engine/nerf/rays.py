@@ -49,8 +49,11 @@ class ImageSet:
     Pixels are 8-bit, as the files are: what is trained on, what is saved and what a resumed run loads are the same.
     """
 
-    def __init__(self, cameras: Cameras, images: Sequence[np.ndarray], device):
-        """``images``: N arrays (H, W, 3) uint8, of the cameras' sizes."""
+    def __init__(
+        self, cameras: Cameras, images: Sequence[np.ndarray], device, masks: Sequence[np.ndarray | None] | None = None
+    ):
+        """``images``: N arrays (H, W, 3) uint8, of the cameras' sizes. ``masks``: for each, (H, W) bool, false where
+        the picture shows nothing of the scene; None where all of it does. Raises ValueError where no pixel is left."""
         self.cameras = cameras
         self.widths = cameras.width.flatten()
         self.heights = cameras.height.flatten()
@@ -58,6 +61,16 @@ class ImageSet:
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.starts = torch.from_numpy(self._starts[:-1]).to(device)
         self.pixels = torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images])).to(device)
+
+        self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
+        if masks is not None and any(mask is not None for mask in masks):
+            kept = [
+                np.ones(size, bool) if mask is None else mask.reshape(-1)
+                for mask, size in zip(masks, sizes, strict=True)
+            ]
+            self.drawn = torch.from_numpy(np.flatnonzero(np.concatenate(kept))).to(device)
+            if not len(self.drawn):
+                raise ValueError("the masks leave no pixel to train on")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -76,8 +89,11 @@ class ImageSet:
         self.image(view).copy_(image)
 
     def sample_pixels(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` rays, uniform over the pixels of all views."""
-        flat = torch.randint(len(self.pixels), (count,), generator=generator).to(self.device)
+        """``count`` rays, uniform over the pixels of all views that no mask hides."""
+        choices = len(self.pixels if self.drawn is None else self.drawn)
+        flat = torch.randint(choices, (count,), generator=generator).to(self.device)
+        if self.drawn is not None:
+            flat = self.drawn[flat]
         view = torch.bucketize(flat, self.starts, right=True) - 1
         inside = flat - self.starts[view]
         width = self.widths[view]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import struct
 import threading
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from engine.capture import CaptureError, Lens, load_capture, open_capture, save_capture, write_images
 from engine.capture.images import decode, undistort
+from engine.capture.photos import stored_size
 from engine.capture.pinhole import pinhole_for
 from engine.errors import BadInput, Cancelled
 
@@ -226,3 +228,68 @@ def test_fox_pictures(tmp_path: Path) -> None:
     whole = np.asarray(Image.open(capture.root / few.sources[0].file).resize((67, 120), Image.Resampling.BOX))
     centre = np.s_[50:70, 25:42]
     assert np.abs(picture[centre] - whole.astype(float)[centre]).mean() < 6
+
+
+def exr(path: Path, pixels: np.ndarray) -> None:
+    """Writes float32 (H, W, 3 or 4), red first."""
+    order = [2, 1, 0, 3][: pixels.shape[2]]
+    assert cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., order]))
+
+
+def test_exr_is_linear_and_becomes_srgb(tmp_path: Path) -> None:
+    y, x = np.mgrid[:48, :64]
+    linear = np.stack([x / 63, y / 47, np.full(x.shape, 2.0)], axis=-1).astype(np.float32)
+    exr(tmp_path / "a.exr", linear)
+    assert stored_size(tmp_path / "a.exr") == (64, 48)
+    ours = np.asarray(decode(tmp_path / "a.exr", (0, 0, 0)))
+    # IEC 61966-2-1 at a few values, worked out by hand; brighter than white is white.
+    assert ours[0, 63, 0] == 255 and ours[0, 0, 0] == 0 and (ours[..., 2] == 255).all()
+    exr(tmp_path / "b.exr", np.tile(np.float32([0.2140, 0.0030, 0.5]), (48, 64, 1)))
+    assert np.abs(np.asarray(decode(tmp_path / "b.exr", (0, 0, 0)))[0, 0].astype(int) - [127.5, 9.9, 188]).max() <= 1
+    # Half of it transparent, premultiplied: half of the background's light is added.
+    exr(tmp_path / "c.exr", np.tile(np.float32([0.25, 0.0, 0.0, 0.5]), (48, 64, 1)))
+    white = np.asarray(decode(tmp_path / "c.exr", (255, 255, 255)))[0, 0]
+    assert np.abs(white.astype(int) - [225, 188, 188]).max() <= 1
+    exr(tmp_path / "d.exr", np.tile(np.float32([np.nan, np.inf, -np.inf]), (48, 64, 1)))
+    assert np.asarray(decode(tmp_path / "d.exr", (0, 0, 0)))[0, 0].tolist() == [0, 255, 0]
+
+
+def test_exr_views_open_and_damaged_ones_do_not(tmp_path: Path) -> None:
+    meta = transforms(4)
+    for index, frame in enumerate(meta["frames"]):
+        frame["file_path"] = f"images/{index}"
+    folder = write(tmp_path, meta, pictures=False)
+    (folder / "images").mkdir()
+    for index in range(4):
+        exr(folder / f"images/{index}.exr", np.full((48, 64, 3), 0.2, np.float32))
+    whole = (folder / "images/1.exr").read_bytes()
+    (folder / "images/1.exr").write_bytes(whole[:40])
+    (folder / "images/2.exr").write_bytes(whole[: len(whole) // 2])
+    at = whole.index(b"dataWindow") + len(b"dataWindow\0box2i\0") + 4
+    (folder / "images/3.exr").write_bytes(whole[:at] + struct.pack("<4i", 1, 1, 60, 40) + whole[at + 16 :])
+    capture = open_capture(folder, 32)
+    assert [view.name for view in capture.views] == ["0", "2"]
+    assert "1.exr cannot be read" in capture.left_out[0].reason and "data window" in capture.left_out[1].reason
+    bad: dict[str, str] = {}
+    write_images(capture, tmp_path / "made", on_bad=lambda view, reason: bad.update({view.name: reason}))
+    assert list(bad) == ["2"] and "2.exr" in bad["2"]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "bmp"])
+def test_usual_kinds_of_pictures(ending: str, tmp_path: Path) -> None:
+    photo(tmp_path / f"a.{ending}", **({"lossless": True} if ending == "webp" else {}))
+    photo(tmp_path / "b.png")
+    assert stored_size(tmp_path / f"a.{ending}") == (64, 48)
+    ours, theirs = (np.asarray(decode(tmp_path / name, (0, 0, 0))).astype(int) for name in (f"a.{ending}", "b.png"))
+    assert np.abs(ours - theirs).mean() < (40 if ending == "jpg" else 1e-9)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits(ending: str, channels: int, tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 48 * 64, dtype=np.uint16).reshape(48, 64, 1).repeat(channels, axis=2)
+    if channels == 4:
+        values[..., 3] = 65535
+    assert cv2.imwrite(str(tmp_path / f"a.{ending}"), values)
+    ours = np.asarray(decode(tmp_path / f"a.{ending}", (0, 0, 0))).astype(int)
+    assert np.abs(ours - values[..., :1] / 257).max() <= 1

@@ -8,39 +8,56 @@ import math
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
-from capture_on_disk import shared
+from capture_on_disk import SHARED, shared
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engine.capture.lens import Lens
+from engine.capture.lens import COLMAP_MODELS, Lens
 from engine.capture.pinhole import WIDEST, NoPinhole, is_cropped, pinhole_for, rays_of, seen_rectangle
 
-# The parameters that COLMAP's models have, in the order that Lens has for its own.
-COLMAP = {
-    "SIMPLE_PINHOLE": ("PINHOLE", "f cx cy", ""),
-    "PINHOLE": ("PINHOLE", "fx fy cx cy", ""),
-    "SIMPLE_RADIAL": ("OPENCV", "f cx cy k1", "k1 0 0 0 0 0 0 0"),
-    "RADIAL": ("OPENCV", "f cx cy k1 k2", "k1 k2 0 0 0 0 0 0"),
-    "OPENCV": ("OPENCV", "fx fy cx cy k1 k2 p1 p2", "k1 k2 p1 p2 0 0 0 0"),
-    "FULL_OPENCV": ("OPENCV", "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6", "k1 k2 p1 p2 k3 k4 k5 k6"),
-    "OPENCV_FISHEYE": ("OPENCV_FISHEYE", "fx fy cx cy k1 k2 k3 k4", "k1 k2 k3 k4"),
-    "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1", "k1 0 0 0"),
-    "RADIAL_FISHEYE": ("OPENCV_FISHEYE", "f cx cy k1 k2", "k1 k2 0 0"),
-}
+
+@pytest.mark.parametrize("model", COLMAP_MODELS)
+def test_projects_where_colmap_itself_does(model: str) -> None:
+    rng = np.random.default_rng(5)
+    usual = {"f": 500, "fx": 500, "fy": 510, "cx": 322, "cy": 238}
+    for _ in range(50):
+        strange = {
+            "omega": rng.choice([rng.uniform(1e-5, 1e-2), rng.uniform(1e-2, 1.2)]),
+            "alpha": rng.uniform(0.1, 0.9),
+            "beta": rng.uniform(0.5, 1.5),
+            "k": rng.uniform(-0.2, 0.1),
+        }
+        names = COLMAP_MODELS[model][1].split()
+        params = [(usual | strange).get(name, rng.uniform(-0.05, 0.05)) for name in names]
+        camera = pycolmap.Camera(model=model, width=640, height=480, params=params)
+        points = np.concatenate([rng.uniform(-1, 1, (40, 2)), np.ones((40, 1))], axis=1) * rng.uniform(0.5, 3, (40, 1))
+        points[0, :2], points[1, :2] = 0, 1e-9  # on the axis, and as good as on it
+        assert np.abs(Lens.from_colmap(model, params).project(points) - camera.img_from_cam(points)).max() < 1e-8
 
 
-def colmap_lens(model: str, params: list[float]) -> Lens:
-    ours, names, order = COLMAP[model]
-    values = dict(zip(names.split(), params, strict=True)) | {"0": 0.0}
-    fx, fy = values.get("fx", values.get("f")), values.get("fy", values.get("f"))
-    return Lens(ours, fx, fy, values["cx"], values["cy"], tuple(values[name] for name in order.split()))
+def test_every_camera_model_of_colmap_is_known() -> None:
+    for name in pycolmap.CameraModelId.__members__:
+        if name == "INVALID":
+            continue
+        if name == "EQUIRECTANGULAR":
+            with pytest.raises(ValueError):
+                Lens.from_colmap(name, [640, 480])
+            continue
+        camera = pycolmap.Camera.create_from_model_name(1, name, 500, 640, 480)
+        assert len(COLMAP_MODELS[name][1].split()) == len(camera.params)
+        # What COLMAP starts with is a camera, too: parameters in their order.
+        assert np.allclose(Lens.from_colmap(name, camera.params).project(np.array([[0.0, 0, 1]])), [[320, 240]])
+    assert Lens.from_colmap("FOV", [400, 405, 322, 238, 0.0]).project(np.array([[0.1, 0.2, 1]])) == pytest.approx(
+        np.array([[362, 319]])
+    )
 
 
-@pytest.mark.parametrize("model", COLMAP)
-def test_projects_where_colmap_does(model: str) -> None:
+@pytest.mark.parametrize("model", sorted(p.name for p in (SHARED / "fixtures/colmap").glob("*")))
+def test_projects_the_fixtures_points_where_colmap_did(model: str) -> None:
     given_ = json.loads((shared("fixtures/colmap") / model / "expected_projections.json").read_text())
-    lens = colmap_lens(model, given_["params"])
+    lens = Lens.from_colmap(model, given_["params"])
     points = [point for image in given_["images"] for point in image["points"]]
     ours = lens.project(np.array([point["cam_xyz"] for point in points]))
     assert len(points) > 10

@@ -334,3 +334,36 @@ def test_a_thousand_views_open_in_about_a_second(tmp_path: Path) -> None:
     capture = open_capture(tmp_path, 32)
     assert len(capture.views) == 1000 and len(capture.left_out) == 0
     assert time.process_time() - began < 3  # a loaded machine; about half a second on a free one
+
+
+def test_lists_of_the_pictures_to_measure_on(tmp_path: Path) -> None:
+    lists = {
+        "train_filenames": ["images/0.png", "images/1.png"],
+        "val_filenames": ["./images/2.png"],
+        "test_filenames": ["images\\3.png", "images/1.png"],
+    }
+    capture = opened(tmp_path / "a", transforms(5, **lists))
+    assert [view.held_out for view in capture.views] == [False, False, True, True, False]
+    strange = opened(tmp_path / "b", transforms(9, val_filenames=5, test_filenames=[None]))
+    assert sum(view.held_out for view in strange.views) == 1 and len(strange.notes) == 2
+    assert not any(view.held_out for view in open_capture(tmp_path / "a", 64, held_out_every=0).views)
+
+
+def test_depth_pictures_are_said_to_be_unused(tmp_path: Path) -> None:
+    meta = transforms(2)
+    meta["frames"][0]["depth_file_path"] = "depths/0.png"
+    assert "depth_file_path" in opened(tmp_path, meta).notes[0]
+
+
+def test_the_aria_glasses_camera_as_nerfstudio_projects_it(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    utils = pytest.importorskip("nerfstudio.cameras.camera_utils")
+    params = [0.02, -0.03, 0.01, 0.004, -0.002, 0.001, 0.001, -0.002, 0.003, -0.001, 0.002, 0.0005]
+    meta = transforms(1, camera_model="FISHEYE624", distortion_params=params)
+    lens = opened(tmp_path, meta).sources[0].lens
+    points = np.array([[0.3, -0.2, 1.0], [-0.5, 0.4, 1.2], [0.0, 0.1, 2.0]])
+    given_ = torch.tensor([[60.0, 61.0, 31.0, 25.0, *params]], dtype=torch.float64)
+    theirs = utils.fisheye624_project(torch.tensor(points)[None], given_)[0].numpy()
+    assert np.abs(lens.project(points) - theirs).max() < 1e-9
+    with pytest.raises(CaptureError, match="12 numbers"):
+        opened(tmp_path, transforms(1, camera_model="FISHEYE624"))

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Photos, or a video, without cameras: their cameras are found and lie in the workspace as a capture like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine import protocol
+from engine.capture.registration import register
+from engine.errors import BadInput
+from engine.progress import Job, Plan, Stage
+from engine.workspace import Workspace
+
+# Stage: label and first guess of the seconds that a unit takes.
+_STAGES = {
+    "video": ("Choosing frames", 0.02),
+    "features": ("Looking for details in the photos", 0.8),
+    "matches": ("Comparing the photos", 0.1),
+    "cameras": ("Finding the cameras", 0.6),
+}
+
+
+def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Registered:
+    """Find the cameras of a folder of photos, or of a video; the result's `source` is what `capture/open` opens.
+
+    Raises BadInput, whose sentence says what is wrong with the photos; a cancelled or failed search leaves nothing.
+    """
+    workspace = Workspace(request.workspace)
+    if workspace.scene_record() is not None:
+        raise BadInput(
+            f"The folder {workspace.folder.name} holds a trained scene; choose another project folder for new cameras.",
+            field="workspace",
+            file=workspace.folder,
+        )
+    plan: Plan | None = None
+    stage: Stage | None = None
+
+    def on_plan(units: dict[str, int]) -> None:
+        nonlocal plan, stage
+        plan, stage = (
+            Plan(*[Stage(name, _STAGES[name][0], count, _STAGES[name][1]) for name, count in units.items()]),
+            None,
+        )
+
+    def on_step(name: str, done: int) -> None:
+        nonlocal stage
+        assert plan is not None
+        if stage is None or stage.name != name:
+            stage = plan.begin(name)
+        plan.advance(min(done, stage.units))
+        job.report(plan, stage)
+
+    found, left_out = register(
+        Path(request.source).expanduser().resolve(), workspace.registered, on_plan, on_step, job.cancelled
+    )
+    notes = [f"{left.name} was not used: {left.reason}" for left in left_out]
+    if found.registered < found.photos:
+        notes.append(f"Cameras were found for {found.registered} of {found.photos} photos.")
+    if found.pieces > 1:
+        notes.append(f"The photos fall into {found.pieces} pieces that do not hang together; the largest was kept.")
+    for note in notes:
+        job.log(note)
+    return protocol.Registered(str(workspace.registered), found.photos, found.registered, notes)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a mask hides is not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from engine.capture import Intrinsics
+from engine.nerf.frame import NerfFrame
+from engine.nerf.rays import ImageSet, cameras_from
+
+
+def test_masked_pixels_are_not_drawn() -> None:
+    poses = np.stack([np.eye(4)] * 3)
+    poses[:, 2, 3] = (1, 2, 3)
+    sizes = [(6, 4), (5, 3), (4, 4)]  # width, height
+    cameras = cameras_from(
+        poses, [Intrinsics(w, h, 5, 5, w / 2, h / 2) for w, h in sizes], NerfFrame(1.0, (0.0, 0.0, 0.0)), "cpu"
+    )
+    # Each pixel's colour says which it is: view, row, column.
+    images = [np.stack(np.meshgrid([v], range(h), range(w), indexing="ij"), axis=-1)[0].astype(np.uint8)
+              for v, (w, h) in enumerate(sizes)]  # fmt: skip
+    mask = np.zeros((3, 5), bool)
+    mask[1, 2:4] = True
+    data = ImageSet(cameras, images, "cpu", [None, mask, np.zeros((4, 4), bool)])
+    batch = data.sample_pixels(2000, torch.Generator().manual_seed(1))
+    drawn = {tuple(c) for c in (batch.colours * 255).round().int().tolist()}
+    assert drawn == {(0, y, x) for y in range(4) for x in range(6)} | {(1, 1, 2), (1, 1, 3)}
+    # The ray of a pixel is its own: through its centre, from its view.
+    views = batch.rays.camera_indices[:, 0]
+    assert torch.equal(views.int(), (batch.colours[:, 0] * 255).round().int())
+    with pytest.raises(ValueError, match="no pixel"):
+        ImageSet(cameras, images, "cpu", [np.zeros((h, w), bool) for w, h in sizes])
+
+
+def test_without_masks_the_draw_is_the_same_as_with_all_white_ones() -> None:
+    poses = np.stack([np.eye(4)] * 2)
+    poses[:, 0, 3] = (0, 1)
+    cameras = cameras_from(poses, [Intrinsics(8, 8, 5, 5, 4, 4)] * 2, NerfFrame(1.0, (0.0, 0.0, 0.0)), "cpu")
+    images = [np.random.default_rng(v).integers(0, 256, (8, 8, 3), dtype=np.uint8) for v in range(2)]
+    plain, white = ImageSet(cameras, images, "cpu"), ImageSet(cameras, images, "cpu", [None, np.ones((8, 8), bool)])
+    draws = [data.sample_pixels(50, torch.Generator().manual_seed(2)).colours for data in (plain, white)]
+    assert torch.equal(*draws)
