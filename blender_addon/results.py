@@ -99,6 +99,24 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     session.run_task("Reading the camera's animation", "results", steps, ask)
 
 
+def make_report(scene: bpy.types.Scene) -> None:
+    """Have the paper's baselines run on the edit's own capture and instruction, and show the report card in the web
+    browser when it is there."""
+    workspace, edit = ready(scene), edit_of(scene)
+    if edit is None:
+        raise ValueError("There is no edit to report on yet.")
+    params: dict[str, object] = {"workspace": workspace, "edit": edit.id}
+    if scene.instruct_nerf.device:
+        params["device"] = scene.instruct_nerf.device
+
+    def made(result: object) -> None:
+        path = wire.parse_path(result, "html")
+        if not bpy.app.background:
+            bpy.ops.wm.path_open(filepath=path)
+
+    session.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
+
+
 def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Object:
     """Animate a camera through the chosen views (all, where none is chosen)."""
     root = root_of(scene)

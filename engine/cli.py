@@ -261,6 +261,24 @@ def render(
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
+def report(workspace: Workspace, edit: str | None = None, device: str | None = None) -> None:
+    """Run the paper's baselines on an edit's capture and instruction, and write a report card (HTML and JSON).
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id; the newest finished one where not given.
+        device: cpu or cuda:0; the best where not given.
+    """
+    from engine.jobs import report as jobs
+    from engine.workspace import Workspace as Folder
+
+    finished = [record.id for record in Folder(workspace).edits() if record.finished]
+    if edit is None and not finished:
+        raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
+    request = protocol.MakeReport(str(workspace), edit or finished[-1], device)
+    _print(_run(lambda job: jobs.make_report(request, job)))
+
+
 def editors() -> None:
     """List the editors and what each was trained on."""
     from engine.editors.catalogue import find_editors
@@ -297,6 +315,7 @@ COMMANDS = {
     "show": show,
     "mesh": mesh,
     "render": render,
+    "report": report,
     "editors": editors,
     "devices": devices,
     "serve": serve,

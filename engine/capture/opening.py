@@ -65,8 +65,8 @@ def _named(name: str) -> Callable[[Path], Path | None]:
 # The first that is found is taken: what says more about the cameras stands first.
 FORMATS: tuple[Format, ...] = (
     Format("transforms.json", _named(transforms_json.NAME), transforms_json.read, (".json",)),
-    Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
     Format("Blender-synthetic", blender_synthetic.find, blender_synthetic.read),
+    Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
     Format("Metashape", metashape.find, metashape.read, (".xml",)),
     Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
     Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),

@@ -197,6 +197,12 @@ class Engine:
         (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
         return lists
 
+    def report(self, params: dict) -> dict:
+        self.step("sds", 1, 1, 1.0)
+        page = Path(params["workspace"]) / "report.html"
+        page.write_text(params["edit"])
+        return {"html": str(page), "json": str(page), "measures": {}}
+
     # -- the wire ---
 
     def start_job(self, number: int, work, params: dict) -> None:  # type: ignore[no-untyped-def]
@@ -224,6 +230,7 @@ class Engine:
         jobs = {
             "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "edit/resume": self.resume, "output/mesh": self.mesh, "output/frames": self.frames,
+            "output/report": self.report,
         }  # fmt: skip
         if method in jobs:
             self.start_job(number, jobs[method], params)
