@@ -33,7 +33,7 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         row.scale_y = 1.3
         # The file browser ignores INVOKE's remembered path, so the open folder is what it starts in.
         row.operator("instruct_nerf.open_capture", icon="FILE_FOLDER")
-        row.operator("instruct_nerf.photograph", text="", icon="RENDER_STILL")
+        row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
         notice(layout, context, "capture")
         running(layout, context, "capture")
         if not settings.workspace:
@@ -269,7 +269,9 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
-        layout.operator("instruct_nerf.open_folder", icon="FOLDER_REDIRECT")
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.report", icon="SPREADSHEET")
+        row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")
 
 
 class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):

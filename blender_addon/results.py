@@ -99,6 +99,24 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     session.run_task("Reading the camera's animation", "results", steps, ask)
 
 
+def make_report(scene: bpy.types.Scene) -> None:
+    """Have the paper's baselines run on the edit's own capture and instruction, and show the report card in the web
+    browser when it is there."""
+    workspace, edit = ready(scene), edit_of(scene)
+    if edit is None:
+        raise ValueError("There is no edit to report on yet.")
+    params: dict[str, object] = {"workspace": workspace, "edit": edit.id}
+    if scene.instruct_nerf.device:
+        params["device"] = scene.instruct_nerf.device
+
+    def made(result: object) -> None:
+        path = wire.parse_path(result, "html")
+        if not bpy.app.background:
+            bpy.ops.wm.path_open(filepath=path)
+
+    session.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
+
+
 def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Object:
     """Animate a camera through the chosen views (all, where none is chosen)."""
     root = root_of(scene)
@@ -109,12 +127,35 @@ def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Obje
     return flight.fly_through(scene, root, chosen, first, last)
 
 
-def photograph_scene(scene: bpy.types.Scene, objects: list[bpy.types.Object], dome: photograph.Dome) -> None:
-    """Photograph objects (everything, for an empty list) from a dome and open the pictures as a capture.
+def photograph_scene(
+    scene: bpy.types.Scene,
+    objects: list[bpy.types.Object],
+    way: str,
+    count: int,
+    dome: photograph.Dome,
+    film: photograph.Film,
+) -> None:
+    """Photograph objects (everything, for an empty list) and open the pictures as a capture.
 
+    ``way`` is ``DOME`` (around the objects), ``PATH`` (along the first curve among them, looking at the others),
+    ``CAMERAS`` (through the scene's own cameras) or ``ANIMATION`` (through its active one, over its frames).
     The capture frame is Blender's world, so that what comes back lies on what was photographed.
     """
-    centre, radius = photograph.bounds(objects or list(scene.objects))
+    if way == "CAMERAS":
+        standpoints, film = photograph.by_own_cameras(scene), None
+    elif way == "ANIMATION":
+        standpoints, film = photograph.by_animation(scene, count), None
+    else:
+        curve = next((item for item in objects if item.type == "CURVE"), None) if way == "PATH" else None
+        if way == "PATH" and curve is None:
+            raise ValueError("Select the curve to photograph along, and what it is to look at.")
+        others = [item for item in objects if item != curve]
+        centre, radius = photograph.bounds(others or [item for item in scene.objects if item != curve])
+        film = replace(film, reach=dome.distance * radius)
+        if curve is not None:
+            standpoints = photograph.along(curve, count, centre)
+        else:
+            standpoints = photograph.around(dome, centre, radius)
     settings = scene.instruct_nerf
     name = scene.name
     if not settings.workspace:
@@ -127,5 +168,5 @@ def photograph_scene(scene: bpy.types.Scene, objects: list[bpy.types.Object], do
         if found is not None:
             open_capture(found, str(folder), stand_upright=False)
 
-    steps = photograph.photograph(name, centre, radius, dome, folder)
+    steps = photograph.photograph(name, standpoints, film, folder)
     session.run_task("Photographing the scene", "capture", steps, photographed)

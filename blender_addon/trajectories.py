@@ -49,6 +49,22 @@ def dome(
     return poses
 
 
+def evenly(lines: Sequence[tuple[Vector, Vector]], count: int) -> list[Vector]:
+    """``count`` points at even distances along straight lines laid end to end; none where they have no length."""
+    lengths = [length(add(b, a, -1.0)) for a, b in lines]
+    total = sum(lengths)
+    if total < 1e-9:
+        return []
+    points: list[Vector] = []
+    passed = 0.0
+    for (a, b), own in zip(lines, lengths, strict=True):
+        while len(points) < count and (len(points) + 0.5) / count * total <= passed + own:
+            share = ((len(points) + 0.5) / count * total - passed) / own if own else 0.0
+            points.append(add(a, add(b, a, -1.0), share))
+        passed += own
+    return points + [lines[-1][1]] * (count - len(points))  # what rounding left over
+
+
 def order_of_path(points: Sequence[Vector]) -> list[int]:
     """The points' indices along a short open path: from the point farthest from their middle to each time the
     nearest one left, then untangled (2-opt), so that a camera does not fly back and forth."""

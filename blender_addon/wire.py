@@ -41,6 +41,7 @@ EDIT_RUN: Final = "edit/run"
 EDIT_RESUME: Final = "edit/resume"
 OUTPUT_MESH: Final = "output/mesh"
 OUTPUT_FRAMES: Final = "output/frames"
+OUTPUT_REPORT: Final = "output/report"
 JOB_CANCEL: Final = "job/cancel"
 SHUTDOWN: Final = "shutdown"
 

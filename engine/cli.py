@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from engine import protocol
 from engine.errors import BadInput, Cancelled
@@ -31,7 +32,7 @@ def open(
     all_pixels: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Open a capture and print what is in it.
+    """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
 
     Args:
         source: The capture's folder or file.
@@ -39,35 +40,54 @@ def open(
         preset: preview, standard or paper; decides the working size.
         long_side: Longer side of the working pictures, pixels.
         all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
-        as_json: Print JSON instead of a table.
+        as_json: Print JSON for programs instead of a table.
     """
-    import tempfile
-
+    from engine.capture import open_capture
+    from engine.capture.description import describe
     from engine.jobs import capture
 
-    with tempfile.TemporaryDirectory() as nowhere:
-        folder = str(workspace or nowhere)
-        opened = capture.open_into_workspace(protocol.OpenCapture(folder, str(source), preset, long_side, all_pixels))
-        if workspace is not None:
-            opened = _run(lambda job: capture.write_images(protocol.WriteImages(folder), job))
+    if workspace is not None:
+        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels)
+        capture.open_into_workspace(request)
+        made = _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
+    opened = open_capture(source, capture.working_size(preset, long_side), all_pixels=all_pixels)
+    if workspace is not None:  # photos that turned out to be unreadable are left out too
+        unreadable = {left.name: left.reason for left in made.left_out} if made.left_out else {}
+        opened = opened.without({v.name: unreadable[v.name] for v in opened.views if v.name in unreadable})
+    found = describe(opened)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(opened)).decode())
-        return
+        print(json.dumps(found, indent=1))
+    else:
+        Console().print(_capture_table(found))
+
+
+def _capture_table(found: dict) -> Table:
+    """What `describe` found, for people."""
     table = Table(show_header=False)
-    sizes = sorted({f"{v.width}×{v.height}" for v in opened.views})
-    held = sum(view.held_out for view in opened.views)
-    table.add_row("format", opened.format)
-    table.add_row("views", f"{len(opened.views)}, {held} of them held out for measuring")
-    table.add_row("working size", ", ".join(sizes))
-    table.add_row("centre", " ".join(f"{x:.3f}" for x in opened.centre) + f", radius {opened.radius:.3f}")
-    if opened.point_count:
-        table.add_row("sparse points", f"{opened.point_count:,}")
-    table.add_row("left out", str(len(opened.left_out)))
-    for left in opened.left_out:
-        table.add_row("", f"{left.name}: {left.reason}")
-    for note in opened.notes:
-        table.add_row("note", note)
-    Console().print(table)
+    views, cameras = found["views"], found["cameras"]
+
+    def sizes(key: str, of: list[dict]) -> str:
+        listed = sorted({tuple(item[key]) for item in of})
+        return ", ".join(f"{w} × {h}" for w, h in listed[:6]) + (f" and {len(listed) - 6} more" if listed[6:] else "")
+
+    models = {camera["model"] for camera in cameras}
+    table.add_row("format", found["format"])
+    table.add_row("views", f"{len(views)}, {sum(view['held_out'] for view in views)} of them held out for measuring")
+    table.add_row("cameras", str(len(cameras)))
+    table.add_row("camera model", ", ".join(sorted(models)))
+    table.add_row("sizes", sizes("size", views))
+    table.add_row("working size", sizes("working_size", views))
+    table.add_row("sparse points", f"{found['sparse_points']:,}" if found["sparse_points"] else "none")
+    table.add_row("bounding size", " × ".join(f"{side:.3g}" for side in found["bounding_size"]))
+    table.add_row("centre", " ".join(f"{x:.3f}" for x in found["centre"]) + f", radius {found['radius']:.3f}")
+    known = "from the source's gravity" if found["gravity_up"] else "from the cameras"
+    table.add_row("up", " ".join(f"{x:.2f}" for x in found["gravity_up"] or found["up"]) + f", {known}")
+    table.add_row("left out", str(len(found["left_out"])))
+    for left in found["left_out"]:
+        table.add_row("", Text(f"{left['name']}: {left['reason']}"))  # names may look like markup
+    for note in found["notes"]:
+        table.add_row("note", Text(note))
+    return table
 
 
 def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace) -> None:
@@ -241,6 +261,24 @@ def render(
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
+def report(workspace: Workspace, edit: str | None = None, device: str | None = None) -> None:
+    """Run the paper's baselines on an edit's capture and instruction, and write a report card (HTML and JSON).
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id; the newest finished one where not given.
+        device: cpu or cuda:0; the best where not given.
+    """
+    from engine.jobs import report as jobs
+    from engine.workspace import Workspace as Folder
+
+    finished = [record.id for record in Folder(workspace).edits() if record.finished]
+    if edit is None and not finished:
+        raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
+    request = protocol.MakeReport(str(workspace), edit or finished[-1], device)
+    _print(_run(lambda job: jobs.make_report(request, job)))
+
+
 def editors() -> None:
     """List the editors and what each was trained on."""
     from engine.editors.catalogue import find_editors
@@ -277,6 +315,7 @@ COMMANDS = {
     "show": show,
     "mesh": mesh,
     "render": render,
+    "report": report,
     "editors": editors,
     "devices": devices,
     "serve": serve,

@@ -124,6 +124,14 @@ class RenderFrames(Message, frozen=True):
     device: str | None = None
 
 
+class MakeReport(Message, frozen=True):
+    """Run the paper's baselines beside an edit and write the report card (engine/jobs/report.py)."""
+
+    workspace: str
+    edit: str
+    device: str | None = None
+
+
 class CancelJob(Message, frozen=True):
     job: int | str
 
@@ -144,6 +152,7 @@ REQUESTS: dict[str, type[Message]] = {
     "edit/resume": ResumeEdit,
     "output/mesh": MakeMesh,
     "output/frames": RenderFrames,
+    "output/report": MakeReport,
     "job/cancel": CancelJob,
     "shutdown": Shutdown,
 }
@@ -254,7 +263,22 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "images", "train", "before", "edit", "after", "try", "mesh", "frames", "video", "features", "matches", "cameras"
+        "images",
+        "train",
+        "before",
+        "first",
+        "edit",
+        "after",
+        "try",
+        "mesh",
+        "frames",
+        "video",
+        "features",
+        "matches",
+        "cameras",
+        "per-frame",
+        "one-time-du",
+        "sds",
     ]
     label: str
     step: int

@@ -36,8 +36,9 @@ JOBS: dict[str, tuple[str, str]] = {
     "edit/resume": ("edit", "resume_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/frames": ("output", "render_frames"),
+    "output/report": ("report", "make_report"),
 }
-NEEDS_TORCH = {"scene", "edit", "output"}
+NEEDS_TORCH = {"scene", "edit", "output", "report"}
 
 
 class RpcError(Exception):

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opening captures, and photographing a Blender scene as one."""
 
+from functools import partial
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from .. import jobs, project, results, session
-from ..scene.photograph import Dome
+from ..scene.photograph import Dome, Film
 from .base import attempt, idle
+
+WAYS = (
+    ("DOME", "Dome", "From all around the selected objects (all, where none is selected)"),
+    ("PATH", "Curve", "Along the selected curve, looking at the other selected objects (all, where none is)"),
+    ("CAMERAS", "Scene's Cameras", "Through each camera of the scene, at the scene's own size"),
+    ("ANIMATION", "Camera's Animation", "Through the active camera, over the scene's frames, at the scene's own size"),
+)
 
 
 class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
@@ -73,13 +81,14 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
     """Photographs objects of the scene"""
 
     bl_description = (
-        "Render the selected objects (all, where none is selected) from a dome of cameras, "
-        "and open the pictures as a capture"
+        "Render the scene from a dome around the selected objects, along a curve or through its own cameras, "
+        "with its own engine and settings, and open the pictures as a capture"
     )
     bl_idname = "instruct_nerf.photograph"
     bl_label = "Photograph Scene"
     bl_options = {"REGISTER"}
 
+    way: EnumProperty(name="From", items=WAYS, default="DOME")
     count: IntProperty(name="Pictures", default=40, min=8, max=1000)
     width: IntProperty(name="Width", default=480, min=32, max=4096, subtype="PIXEL")
     height: IntProperty(name="Height", default=360, min=32, max=4096, subtype="PIXEL")
@@ -106,14 +115,26 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self)
 
+    def draw(self, _context: bpy.types.Context) -> None:
+        self.layout.use_property_split = True
+        shown = {
+            "DOME": ("count", "width", "height", "lens", "distance", "lowest", "highest", "sweep"),
+            "PATH": ("count", "width", "height", "lens"),
+            "CAMERAS": (),
+            "ANIMATION": ("count",),
+        }
+        for name in ("way", *shown[self.way]):
+            self.layout.prop(self, name)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        if self.highest <= self.lowest:
+        if self.way == "DOME" and self.highest <= self.lowest:
             self.report({"ERROR"}, "The highest elevation must lie above the lowest.")
             return {"CANCELLED"}
-        size = self.width, self.height
-        dome = Dome(self.count, self.lowest, self.highest, self.distance, self.lens, *size, self.sweep)
+        dome = Dome(self.count, self.lowest, self.highest, self.distance, self.sweep)
+        film = Film(self.lens, self.width, self.height)
         chosen = [item for item in context.selected_objects if item.type not in {"CAMERA", "LIGHT", "EMPTY"}]
-        return attempt(self, "capture", lambda: results.photograph_scene(context.scene, chosen, dome))
+        photograph = partial(results.photograph_scene, context.scene, chosen, self.way, self.count, dome, film)
+        return attempt(self, "capture", photograph)
 
 
 class INSTRUCT_NERF_OT_cancel(bpy.types.Operator):

@@ -56,4 +56,27 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
 
 
-CLASSES = (INSTRUCT_NERF_OT_import_mesh, INSTRUCT_NERF_OT_render_to_sequencer)
+class INSTRUCT_NERF_OT_report(bpy.types.Operator):
+    """Makes the report card"""
+
+    bl_description = (
+        "Run the paper's other methods on this capture and instruction and compare them with this edit, "
+        "on a page in the web browser. Takes several times as long as the edit"
+    )
+    bl_idname = "instruct_nerf.report"
+    bl_label = "Report Card"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        edit = project.edit_of(context.scene)
+        if edit is not None and not edit.finished:
+            cls.poll_message_set("The edit is not finished: resume it first")
+            return False
+        return has_capture(cls, context) and has_edit(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "results", lambda: results.make_report(context.scene))
+
+
+CLASSES = (INSTRUCT_NERF_OT_import_mesh, INSTRUCT_NERF_OT_render_to_sequencer, INSTRUCT_NERF_OT_report)

@@ -21,6 +21,16 @@ def _pinhole(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
     return points[:, :2] / points[:, 2:]
 
 
+def _brown(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+    k1, k2, k3, k4, p1, p2 = params
+    x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
+    xy, r2 = x * y, x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    return np.stack(
+        [x * radial + 2 * p1 * xy + p2 * (r2 + 2 * x * x), y * radial + 2 * p2 * xy + p1 * (r2 + 2 * y * y)], axis=1
+    )
+
+
 def _opencv(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
     # OpenCV's own projectPoints takes a hundred times as long, for it derives as it goes.
     k1, k2, p1, p2, k3, k4, k5, k6 = params
@@ -109,6 +119,7 @@ def _eucm(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
 MODELS: dict[str, tuple[Distortion, int]] = {
     # model: (distortion, number of parameters)
     "PINHOLE": (_pinhole, 0),
+    "BROWN": (_brown, 6),  # k1 k2 k3 k4 p1 p2: OPENCV's without the division, with an eighth power of the radius
     "OPENCV": (_opencv, 8),  # k1 k2 p1 p2 k3 k4 k5 k6, OpenCV's order; the last three divide (its rational model)
     "OPENCV_FISHEYE": (_opencv_fisheye, 4),  # k1 k2 k3 k4 over odd powers of the angle to the axis
     "FOV": (_fov, 1),  # omega, in radians

@@ -7,7 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.capture import colmap, transforms_json
+from engine.capture import (
+    blender_synthetic,
+    colmap,
+    gaussian_splatting,
+    llff,
+    meshroom,
+    metashape,
+    opensfm,
+    polycam,
+    reality_capture,
+    record3d,
+    transforms_json,
+)
 from engine.capture.reading import Reading, make_capture
 from engine.capture.registration import find_photos, is_video
 from engine.capture.types import Capture, CaptureError
@@ -36,8 +48,9 @@ def open_capture(source: Path, long_side: int, held_out_every: int = 8, all_pixe
 
 @dataclass(frozen=True)
 class Format:
-    """A way in which captures are kept. `find` looks for it in a folder by names alone and gives the path that `read`
-    takes, None where it is not there; `suffixes` are those of single files that `read` takes too."""
+    """A way in which captures are kept. `find` looks for it in a folder by names (and a file's first bytes where its
+    name says nothing) and gives the path that `read` takes, None where it is not there; `suffixes` are those of single
+    files that `read` takes too."""
 
     name: str
     find: Callable[[Path], Path | None]
@@ -52,7 +65,16 @@ def _named(name: str) -> Callable[[Path], Path | None]:
 # The first that is found is taken: what says more about the cameras stands first.
 FORMATS: tuple[Format, ...] = (
     Format("transforms.json", _named(transforms_json.NAME), transforms_json.read, (".json",)),
+    Format("Blender-synthetic", blender_synthetic.find, blender_synthetic.read),
     Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
+    Format("Metashape", metashape.find, metashape.read, (".xml",)),
+    Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
+    Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),
+    Format("OpenSfM", _named(opensfm.NAME), opensfm.read),
+    Format("Polycam", polycam.find, polycam.read),
+    Format("Record3D", record3d.find, record3d.read),
+    Format("3D Gaussian Splatting", _named(gaussian_splatting.NAME), gaussian_splatting.read),
+    Format("LLFF", _named(llff.NAME), llff.read, (".npy",)),
 )
 
 
@@ -80,7 +102,12 @@ def _read(source: Path) -> Reading:
         raise CaptureError(
             f"{source.name} is a video, without cameras; find its cameras first.", file=source, field="photos"
         )
-    for kind in FORMATS:
-        if source.is_file() and source.suffix.lower() in kind.suffixes:
-            return kind.read(source)
-    raise CaptureError(f"{source.name} is not a capture; choose a folder or a transforms.json.", file=source)
+    if source.is_file():
+        for kind in FORMATS:  # by its name first: many formats are JSON
+            if kind.find(source.parent) == source:
+                return kind.read(source)
+        for kind in FORMATS:
+            if source.suffix.lower() in kind.suffixes:
+                return kind.read(source)
+    known = ", ".join(kind.name for kind in FORMATS)
+    raise CaptureError(f"{source.name} is not a capture ({known}); choose its folder.", file=source)

@@ -11,12 +11,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.capture.exif import top_of
 from engine.capture.lens import Lens
 from engine.capture.photos import EXTENSIONS, Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
+from engine.capture.upright import up_from_cameras
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
+_ASKED = 100  # photos, of how they were held: a file is opened for each
 MOST_VIEWS = 20_000  # of one capture
 FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
@@ -158,8 +161,17 @@ def make_capture(
         left_out,
         notes,
         points=reading.points,
-        gravity_up=reading.up,
+        gravity_up=_up_as_held(reading.root, views, sources) if reading.up is None else reading.up,
     )
+
+
+def _up_as_held(root: Path, views: list[View], sources: list[SourceView]) -> np.ndarray | None:
+    """Up by the cameras and by how the photos say that they were held; None where none says that it was turned."""
+    some = range(0, len(views), max(1, len(views) // _ASKED))
+    tops = np.array([top_of(root / sources[index].file) for index in some], dtype=np.float64)
+    if (tops == (0, 1)).all():
+        return None
+    return up_from_cameras(np.array([views[index].pose[:3, :3] for index in some]), tops)
 
 
 def lens_as_stored(shot: Shot) -> Lens:

@@ -8,7 +8,6 @@ that nerfstudio multiplies the points of `ply_file_path` by `applied_scale`, for
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -18,10 +17,10 @@ from engine.capture.lens import Lens
 from engine.capture.photos import Photo, SkipView, find_mask, find_photo, inside
 from engine.capture.ply import read_points
 from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose
+from engine.capture.source_files import read_json
 from engine.capture.types import CaptureError, LeftOut, SparsePoints
 
 NAME = "transforms.json"
-LARGEST_FILE = 64 * 2**20  # bytes
 
 _PERSPECTIVE = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
 _FISHEYE = {"OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"}  # all three: odd powers of the angle
@@ -138,19 +137,7 @@ def _points(path: Path, meta: Mapping[str, Any], notes: list[str]) -> SparsePoin
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise CaptureError(f"{path.name} is larger than {LARGEST_FILE >> 20} MB; it is not a capture's.", file=path)
-        meta = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as problem:
-        raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
-    except json.JSONDecodeError as problem:
-        raise CaptureError(
-            f"{path.name} is not valid JSON ({problem.msg}, line {problem.lineno}); it may be cut off, copy it again.",
-            file=path,
-        ) from None
-    except (ValueError, RecursionError):  # not UTF-8; a number of thousands of digits; nested without end
-        raise CaptureError(f"{path.name} is not a JSON text; it may be damaged, copy it again.", file=path) from None
+    meta = read_json(path)
     if not isinstance(meta, dict):
         raise CaptureError(f'{path.name} is not a JSON object with a list "frames".', file=path)
     return meta

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.capture.lens import Lens
+from engine.capture.upright import up_from_cameras
 from engine.errors import BadInput
 
 
@@ -190,15 +191,7 @@ class Capture:
 
     @cached_property
     def up(self) -> np.ndarray:
-        """(3,) float64 unit vector: the source's own where it knows gravity, else the cameras' mean up.
-
-        Where the cameras' ups cancel (pictures from straight above, turned about), it is what they have behind them.
-        """
+        """(3,) float64 unit vector: up by the source's own gravity where it knows it, else by the cameras."""
         if self.gravity_up is not None:
             return self.gravity_up
-        for axis in (1, 2):
-            mean = np.mean([view.pose[:3, axis] for view in self.views], axis=0)
-            length = float(np.linalg.norm(mean))
-            if length > 0.1:
-                return mean / length
-        return np.array([0.0, 0.0, 1.0])
+        return up_from_cameras(np.array([view.pose[:3, :3] for view in self.views]))

@@ -53,30 +53,39 @@ def iterative_dataset_update(
     instruction_embedding = editor.embed(instruction)
     conditions: dict[int, Tensor] = {}  # c_I, each original's latents, once a view
 
+    def image_update(view: int, draw: int, t_range: tuple[float, float]) -> ImageUpdated:
+        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``."""
+        if view not in conditions:
+            conditions[view] = editor.encode_original(originals[view].float() / 255)
+        cameras = corrected_cameras(trainer.nerf, dataset.cameras)
+        render = render_view(trainer.nerf, cameras, view, frame, check).rgb
+        random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
+        t = t_range[0] + (t_range[1] - t_range[0]) * float(torch.rand((), generator=random))
+        if settings.shared_noise:
+            random.manual_seed(random_seed(settings.seed, "shared noise", 0))
+        edited = editor.edit(
+            render,
+            conditions[view],
+            instruction_embedding,
+            t,
+            settings.guidance,
+            random,
+            settings.diffusion_steps,
+            check,
+        )
+        dataset.replace(view, to_uint8(edited))
+        return ImageUpdated(view, dataset.image(view))
+
+    if settings.first_pass and trainer.step_index == 0:
+        for view in range(len(dataset)):
+            yield image_update(view, -1 - view, (settings.t_max, settings.t_max))
+
     while trainer.step_index < settings.steps:
         if trainer.step_index % settings.steps_per_round == 0:
             first = trainer.step_index // settings.steps_per_round * settings.images_per_round
             for update in range(first, first + settings.images_per_round):
                 view = view_of_update(update, len(dataset), settings.seed)
-                if view not in conditions:
-                    conditions[view] = editor.encode_original(originals[view].float() / 255)
-                cameras = corrected_cameras(trainer.nerf, dataset.cameras)
-                render = render_view(trainer.nerf, cameras, view, frame, check).rgb
-                random = torch.Generator().manual_seed(random_seed(settings.seed, "image", update))
-                t = settings.t_min + (settings.t_max - settings.t_min) * float(torch.rand((), generator=random))
-                # I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T)
-                edited = editor.edit(
-                    render,
-                    conditions[view],
-                    instruction_embedding,
-                    t,
-                    settings.guidance,
-                    random,
-                    settings.diffusion_steps,
-                    check,
-                )
-                dataset.replace(view, to_uint8(edited))
-                yield ImageUpdated(view, dataset.image(view))
+                yield image_update(view, update, settings.noise_range(update))
         check()
         batch = dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
         losses = trainer.step(batch)

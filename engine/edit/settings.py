@@ -3,21 +3,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from engine.editors.guidance import Guidance
 from engine.errors import BadInput
 from engine.nerf.config import LossConfig, OptimiserConfig
 
+Method = Literal["iterative", "one-time", "sds"]
+"""Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""
+
 
 class EditSettings(msgspec.Struct, frozen=True):
-    """Iterative Dataset Update's settings; the defaults are the paper's, the schedule is the authors' code's."""
+    """Every setting of an edit; the defaults are the paper's Iterative Dataset Update, the schedule is the authors'
+    code's."""
 
     steps: int = 15_000  # NeRF updates in all
     images_per_round: int = 1  # d
     steps_per_round: int = 10  # n
     t_min: float = 0.02  # of the diffusion's length
     t_max: float = 0.98
+    t_max_end: float | None = None  # what t_max has fallen to, evenly, by the last image update; None: it stays
+    first_pass: bool = False  # edit every view once, at t_max, before the first NeRF update
+    shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
     diffusion_steps: int = 20  # DDIM, from the drawn t down
     guidance: Guidance = Guidance()
     patches: int = 16  # a batch of rays, in patches so that LPIPS can be taken
@@ -25,6 +34,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     losses: LossConfig = LossConfig(pixel="l1", perceptual_weight=1.0)
     optimiser: OptimiserConfig = OptimiserConfig(decay_steps=30_000)
     seed: int = 0
+    method: Method = "iterative"
 
     def checked(self) -> EditSettings:
         """Itself. Raises BadInput, naming the field, where a value makes no sense."""
@@ -34,6 +44,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("steps_per_round", self.steps_per_round >= 1, "at least 1"),
             ("t_min", 0 < self.t_min <= self.t_max, "above 0 and no more than t_max"),
             ("t_max", self.t_max <= 1, "at most 1"),
+            ("t_max_end", self.t_min <= (self.t_max_end or self.t_max) <= self.t_max, "between t_min and t_max"),
             ("diffusion_steps", 1 <= self.diffusion_steps <= 1000, "1 to 1000"),
             ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
             ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
@@ -51,4 +62,15 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     @property
     def image_updates(self) -> int:
+        """Image updates of Iterative DU, without the first pass."""
         return self.rounds * self.images_per_round
+
+    def updates_first(self, views: int) -> int:
+        """Image updates before the first NeRF update of an edit of ``views`` views."""
+        return views if self.method == "one-time" or (self.method == "iterative" and self.first_pass) else 0
+
+    def noise_range(self, update: int) -> tuple[float, float]:
+        """[t_min, t_max] of the ``update``-th image update."""
+        end = self.t_max if self.t_max_end is None else self.t_max_end
+        done = update / max(self.image_updates - 1, 1)
+        return self.t_min, self.t_max + (end - self.t_max) * min(done, 1.0)

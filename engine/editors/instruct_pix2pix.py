@@ -38,17 +38,19 @@ class NoiseSchedule:
     def ddim_step(self, prediction: Tensor, sample: Tensor, timestep: int, following: int | None) -> Tensor:
         """One deterministic DDIM step (Song et al. 2021, eq. 12, σ = 0) from ``timestep`` to ``following`` (None: the
         end). diffusers' own scheduler only steps on its fixed grid, which a drawn t does not lie on."""
-        alpha = self.alphas_cumprod[timestep].float()
         end = torch.as_tensor(self.final_alpha_cumprod) if following is None else self.alphas_cumprod[following]
+        clean, noise = self.parts(prediction, sample, timestep)
+        return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
+
+    def parts(self, prediction: Tensor, sample: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        """What the network's ``prediction`` at ``sample`` says: (clean picture, noise), both float32."""
+        alpha = self.alphas_cumprod[timestep].float()
         x, p = sample.float(), prediction.float()
         if self.prediction_type == "epsilon":
-            clean, noise = (x - (1 - alpha).sqrt() * p) / alpha.sqrt(), p
-        elif self.prediction_type == "v_prediction":
-            clean = alpha.sqrt() * x - (1 - alpha).sqrt() * p
-            noise = alpha.sqrt() * p + (1 - alpha).sqrt() * x
-        else:
-            clean, noise = p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
-        return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
+            return (x - (1 - alpha).sqrt() * p) / alpha.sqrt(), p
+        if self.prediction_type == "v_prediction":
+            return alpha.sqrt() * x - (1 - alpha).sqrt() * p, alpha.sqrt() * p + (1 - alpha).sqrt() * x
+        return p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
 
 
 class InstructPix2Pix:
@@ -99,6 +101,10 @@ class InstructPix2Pix:
         """Condition latents of the unedited picture (H, W, 3): (1, C, h, w). Once a view."""
         return self._encode(self._resized(original))
 
+    def latents(self, picture: Tensor) -> Tensor:
+        """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
+        return self._encode(self._resized(picture)) * self.vae.config.scaling_factor
+
     @torch.no_grad()
     def edit(
         self,
@@ -115,7 +121,7 @@ class InstructPix2Pix:
         ``steps``, conditioned on the latents ``original`` and the embedding ``instruction``. ``generator`` (CPU) draws
         the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
         """
-        clean = self._encode(self._resized(picture)) * self.vae.config.scaling_factor
+        clean = self.latents(picture)
         timesteps = self.schedule.levels(t, steps)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         latents = self.schedule.add_noise(clean, noise, timesteps[0])

@@ -24,9 +24,8 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
     workspace = Workspace(request.workspace)
-    name = request.preset or next(p.name for p in preset_infos(find_devices()) if p.default)
-    preset = choose_preset(name, "cpu")
-    capture = open_capture(Path(request.source), request.long_side or preset.long_side, all_pixels=request.all_pixels)
+    long_side = working_size(request.preset, request.long_side)
+    capture = open_capture(Path(request.source), long_side, all_pixels=request.all_pixels)
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():
@@ -40,6 +39,14 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
             )
     save_capture(capture, workspace.capture_file)
     return capture_message(workspace, capture)
+
+
+def working_size(preset: str | None, long_side: int | None) -> int:
+    """The longer side of working pictures in pixels: as given, or the preset's, or this machine's preset's."""
+    if long_side:
+        return long_side
+    name = preset or next(p.name for p in preset_infos(find_devices()) if p.default)
+    return choose_preset(name, "cpu").long_side
 
 
 def _identity(capture: Capture) -> list[tuple]:

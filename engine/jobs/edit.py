@@ -11,6 +11,7 @@ import torch
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
+from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, iterative_dataset_update
 from engine.edit.settings import EditSettings
 from engine.editors.catalogue import default_editor
@@ -38,6 +39,11 @@ from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.workspace import EditRecord, Workspace
 
+METHODS = {
+    "iterative": iterative_dataset_update,
+    "one-time": one_time_dataset_update,
+    "sds": score_distillation,
+}
 SECONDS_AN_IMAGE_UPDATE = 3.0
 TRY_NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 
@@ -103,7 +109,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     editor = request.editor or default_editor(device)
     plan = Plan(
         *scene_stages(workspace, capture, preset),
-        *edit_stages(capture, settings, 0),
+        *edit_stages(capture, settings, len(chosen), 0),
     )
     capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
     readable = {view.name for view in capture.views}
@@ -127,16 +133,24 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     record = workspace.edit_record(request.edit)
-    settings = _settings_of(record)
+    settings = settings_of(record)
     preset = scene_preset(workspace, record.preset, device)
-    plan = Plan(*scene_stages(workspace, capture, preset), *edit_stages(capture, settings, record.steps))
+    plan = Plan(
+        *scene_stages(workspace, capture, preset),
+        *edit_stages(capture, settings, len(record.chosen), record.steps),
+    )
     capture = ensure_scene(workspace, capture, preset, device, 0, plan, job)
     return _edit(workspace, capture, record, device, plan, job)
 
 
-def edit_stages(capture: Capture, settings: EditSettings, done: int) -> list[Stage]:
-    step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * settings.image_updates / settings.steps
+def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int) -> list[Stage]:
+    """The stages of an edit of ``views`` views that has taken ``done`` NeRF updates."""
+    updates = settings.image_updates if settings.method == "iterative" else 0
+    step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
     return [
+        Stage(
+            "first", "Editing every view", settings.updates_first(views) if done == 0 else 0, SECONDS_AN_IMAGE_UPDATE
+        ),
         Stage("edit", "Editing", settings.steps, step, done=min(done, settings.steps)),
         Stage("after", "Rendering edited views", len(capture.views), SECONDS_A_RENDER),
     ]
@@ -145,7 +159,7 @@ def edit_stages(capture: Capture, settings: EditSettings, done: int) -> list[Sta
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
-    settings = _settings_of(record)
+    settings = settings_of(record)
     views = [capture.view(name) for name in record.chosen]
     editor = opened_editor(record.editor, device, job)
     perceptual = job.wait_for(lambda: load_perceptual(device))
@@ -170,7 +184,8 @@ def _edit(
             dataset.replace(index, image)
             edited.add(index)
 
-    stage = plan.begin("edit")
+    first = trainer.step_index == 0 and settings.updates_first(len(views)) > 0
+    stage = plan.begin("first" if first else "edit")
     earlier = record.seconds
     began = saved = time.monotonic()
 
@@ -187,7 +202,7 @@ def _edit(
     if not begun:
         save()  # from here on it can be resumed, whatever happens
     try:
-        for event in iterative_dataset_update(
+        for event in METHODS[settings.method](
             trainer, dataset, originals, frame, editor, record.instruction, settings, job.check
         ):
             if isinstance(event, ImageUpdated):
@@ -196,7 +211,12 @@ def _edit(
                 picture = folder / "images" / f"{name}.png"
                 save_picture(picture, event.image)
                 job.on_view(name, "edited", str(picture))
+                if stage.name == "first":
+                    plan.advance(min(stage.done + 1, stage.units))
+                    job.report(plan, stage)
             else:
+                if stage.name == "first":
+                    stage = plan.begin("edit")
                 plan.advance(event.step)
                 job.report(plan, stage, event.losses)
             if time.monotonic() - saved > CHECKPOINT_EVERY:
@@ -253,7 +273,7 @@ def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit) 
     return msgspec.structs.replace(settings, guidance=guidance, seed=request.seed, steps=steps)
 
 
-def _settings_of(record: EditRecord) -> EditSettings:
+def settings_of(record: EditRecord) -> EditSettings:
     try:
         return msgspec.convert(record.settings, EditSettings).checked()
     except msgspec.ValidationError as error:

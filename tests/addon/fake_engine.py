@@ -87,11 +87,11 @@ def open_capture(params: dict) -> dict:
         if frame.get("missing"):
             left_out.append({"name": name, "reason": "the image does not exist"})
             continue
+        k = data | frame  # a frame's own intrinsics over the shared
         views.append({
             "name": name, "image": str(images / f"{Path(name).stem}.png"), "held_out": index % 8 == 0,
             "pose": [v for row in frame["transform_matrix"] for v in row],
-            "width": int(data["w"]), "height": int(data["h"]), "fx": data["fl_x"], "fy": data["fl_y"],
-            "cx": data["cx"], "cy": data["cy"],
+            "width": int(k["w"]), "height": int(k["h"]), "fx": k["fl_x"], "fy": k["fl_y"], "cx": k["cx"], "cy": k["cy"],
         })  # fmt: skip
     centre = [0.0, 0.0, 0.0]
     radius = sum(math.dist(centre, v["pose"][3:12:4]) for v in views) / len(views)
@@ -197,6 +197,12 @@ class Engine:
         (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
         return lists
 
+    def report(self, params: dict) -> dict:
+        self.step("sds", 1, 1, 1.0)
+        page = Path(params["workspace"]) / "report.html"
+        page.write_text(params["edit"])
+        return {"html": str(page), "json": str(page), "measures": {}}
+
     # -- the wire ---
 
     def start_job(self, number: int, work, params: dict) -> None:  # type: ignore[no-untyped-def]
@@ -224,6 +230,7 @@ class Engine:
         jobs = {
             "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "edit/resume": self.resume, "output/mesh": self.mesh, "output/frames": self.frames,
+            "output/report": self.report,
         }  # fmt: skip
         if method in jobs:
             self.start_job(number, jobs[method], params)

@@ -267,6 +267,17 @@ def test_mesh_lies_under_the_root_as_the_file_says(opened: bpy.types.Scene) -> N
     assert len(bpy.data.meshes) == 1
 
 
+def test_a_report_card_is_made_of_a_finished_edit(opened: bpy.types.Scene) -> None:
+    assert not bpy.ops.instruct_nerf.report.poll()
+    edited(opened)
+    bpy.ops.instruct_nerf.report()
+    assert session.get().job.title == "Report card"
+    settle()
+    page = Path(project.workspace_of(opened)) / "report.html"
+    assert page.read_text() == project.edit_of(opened).id
+    assert "results" not in session.get().notices
+
+
 def test_frames_are_sent_as_blender_renders_them(opened: bpy.types.Scene) -> None:
     """The poses that reach the engine are the camera's in the capture frame, whatever the root's transform."""
     edited(opened)

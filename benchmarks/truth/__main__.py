@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the benchmark:
+
+    python -m benchmarks.truth                    # the reporting half at 128 pixels
+    python -m benchmarks.truth --smallest         # two scenes, two edits each
+    python -m benchmarks.truth --half development --methods "Iterative DU" "first pass"
+
+Scenes are rendered where they are not there yet, unedited scenes trained once. Each result is written as soon as it is
+there, and a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from benchmarks.truth import tables
+from benchmarks.truth.data import load
+from benchmarks.truth.edits import SCENES, SMALLEST
+from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
+from benchmarks.truth.run import Harness, Outcome, recovery
+from engine.devices import choose_device
+from engine.editors.catalogue import default_editor
+from engine.editors.instruct_pix2pix import load_editor
+from engine.metrics.clip import load_clip
+from engine.metrics.perceptual import load_perceptual
+from engine.nerf.rendering import to_uint8
+
+
+@dataclass
+class Options:
+    """What to run."""
+
+    half: Literal["reporting", "development", "both"] = "reporting"
+    """Methods are chosen on the development half and reported on the other."""
+    smallest: bool = False
+    """Two scenes, two edits each: a look that takes minutes."""
+    size: Literal["quick", "full"] = "quick"
+    methods: tuple[str, ...] = (*BASELINES, OURS)
+    """Rows of the table; the unedited scene and the oracle are always among them."""
+    scenes: tuple[str, ...] = ()
+    """Only these, whatever their half."""
+    edits: tuple[str, ...] = ()
+    """Only these."""
+    seeds: int = 1
+    editor: str = ""
+    """A model folder or hub name; the engine's default where not given."""
+    device: str | None = None
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = field(
+        default_factory=lambda: Path("benchmarks/truth/results") / time.strftime("%Y%m%d-%H%M%S")
+    )
+
+
+def jobs_of(options: Options) -> list[tuple[str, str]]:
+    """(scene, edit) pairs."""
+    chosen = SMALLEST if options.smallest else {
+        name: edits for name, (half, edits) in SCENES.items() if options.half in {half, "both"}
+    }  # fmt: skip
+    if options.scenes:
+        chosen = {name: SCENES[name][1] for name in options.scenes}
+    return [(s, e) for s, edits in chosen.items() for e in edits if not options.edits or e in options.edits]
+
+
+def main(options: Options) -> None:
+    """Run every method on every edit, print the table, write sheet and JSON."""
+    began = time.monotonic()
+    device = choose_device(options.device)
+    size = SIZES[options.size]
+    editor = load_editor(options.editor or default_editor(device), device)
+    perceptual = load_perceptual(device)
+    harness = Harness(editor, perceptual, size, Path("benchmarks/truth/data/unedited"), device, load_clip(device))
+    names = list(dict.fromkeys(["unedited", "oracle", *options.methods]))
+    options.output.mkdir(parents=True, exist_ok=True)
+    results = options.output / "results.json"
+    records = json.loads(results.read_text())["records"] if results.exists() else []
+    done = {(r["scene"], r["edit"], r["seed"]) for r in records}
+    pictures: dict[str, list[np.ndarray]] = {}
+    headings = []
+    for name, key in jobs_of(options):
+        scene = load(name, size.pixels)
+        for seed in range(options.seeds):
+            if (name, key, seed) in done:
+                continue
+            outcomes: dict[str, Outcome] = {}
+            measures = {}
+            for method in names:
+                outcomes[method] = harness.run(ROWS[method], scene, key, seed)
+                measures[method] = harness.measure(outcomes[method], outcomes["unedited"], scene, key)
+                share = recovery(
+                    measures["unedited"]["perceptual"], measures[method]["perceptual"],
+                    measures.get("oracle", measures[method])["perceptual"],
+                )  # fmt: skip
+                print(
+                    f"{name}, {key}, seed {seed}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
+                    f"{measures[method]['perceptual']:.3f} (recovery {share:.2f}), {outcomes[method].seconds:.0f} s",
+                    flush=True,
+                )
+            for method in names:
+                records.append(
+                    {"scene": name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
+                     "unedited": measures["unedited"], "oracle": measures["oracle"]}
+                )  # fmt: skip
+            write(results, options, records, editor.name, perceptual.name, device, time.monotonic() - began)
+            if seed == 0:
+                middle = len(outcomes["oracle"].pictures) // 2
+                headings.append(f"{name}: {key}")
+                pictures.setdefault("truth", []).append(scene.after[key][scene.held_out][middle])
+                for method in names:
+                    shown = to_uint8(outcomes[method].pictures[middle]).cpu().numpy()
+                    pictures.setdefault(method, []).append(shown)
+    if pictures:
+        tables.sheet(list(pictures.items()), headings, options.output / "sheet.png")
+    print(tables.markdown(tables.summary(records)))
+    print(f"{results}\n{time.monotonic() - began:.0f} s")
+
+
+def write(
+    path: Path, options: Options, records: list[dict], editor: str, perceptual: str, device: str, seconds: float
+) -> None:
+    """The results, whole or not at all."""
+    data = {
+        "half": options.half, "size": options.size, "editor": Path(editor).name, "perceptual": perceptual,
+        "device": device, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__, "seconds": round(seconds), "summary": tables.summary(records), "records": records,
+    }  # fmt: skip
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(data, indent=1))
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

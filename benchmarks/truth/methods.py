@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rows of the table: each is a name and one line of settings over those of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from engine.edit.settings import EditSettings
+from engine.editors.guidance import Guidance
+from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig
+from engine.presets import PREVIEW, TrainSettings
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method. ``change`` replaces fields of the run's EditSettings."""
+
+    name: str
+    kind: Literal["unedited", "oracle", "per-frame", "edit"]
+    change: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self, base: EditSettings, seed: int) -> EditSettings:
+        return msgspec.structs.replace(base, seed=seed, **self.change).checked()
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("unedited", "unedited"),
+        Row("oracle", "oracle"),
+        Row("per-frame", "per-frame"),
+        Row("one-time DU", "edit", {"method": "one-time"}),
+        Row("SDS", "edit", {"method": "sds", "losses": LossConfig("mse")}),
+        Row("Iterative DU", "edit"),  # the schedule of the authors' code
+        Row("first pass", "edit", {"first_pass": True}),
+        Row("first pass, shared noise", "edit", {"first_pass": True, "shared_noise": True}),
+        Row(
+            "first pass, shared noise, falling t",
+            "edit",
+            {"first_pass": True, "shared_noise": True, "t_max_end": 0.5},
+        ),
+        Row("more updates", "edit", {"steps_per_round": 3}),
+    )
+}
+BASELINES = ("unedited", "oracle", "per-frame", "one-time DU", "SDS", "Iterative DU")
+OURS = "first pass, shared noise, falling t"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: picture size, the NeRF and how its unedited scene is trained, and an edit."""
+
+    pixels: int
+    nerf: NerfactoConfig
+    train: TrainSettings
+    edit: EditSettings
+
+
+def _edit(steps: int, diffusion_steps: int) -> EditSettings:
+    return EditSettings(
+        steps=steps,
+        patches=1,
+        diffusion_steps=diffusion_steps,
+        guidance=Guidance(text=3.0, image=1.5),
+        optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=steps),
+    )
+
+
+def _train(steps: int) -> TrainSettings:
+    optimiser = msgspec.structs.replace(PREVIEW.train.optimiser, decay_steps=steps)
+    return msgspec.structs.replace(PREVIEW.train, steps=steps, optimiser=optimiser)
+
+
+SIZES = {
+    "quick": Size(128, PREVIEW.nerf, _train(600), _edit(120, 10)),
+    "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),
+}

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One method on one edit of one scene: what it made at the held-out cameras, and how far that is from the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.truth.data import TruthScene
+from benchmarks.truth.edits import CAPTION, EDITS
+from benchmarks.truth.methods import Row, Size
+from engine.edit.baselines import edit_frame
+from engine.edit.iterative import ImageUpdated
+from engine.edit.settings import EditSettings
+from engine.jobs.edit import METHODS
+from engine.metrics.clip import Clip, direction_consistency, direction_similarity
+from engine.metrics.consistency import warping_error
+from engine.metrics.image import psnr, ssim
+from engine.metrics.memory import PeakMemory
+from engine.metrics.perceptual import Perceptual
+from engine.nerf.checkpoint import Checkpoint, save_checkpoint
+from engine.nerf.frame import NerfFrame
+from engine.nerf.nerfacto import Nerfacto
+from engine.nerf.rays import ImageSet, cameras_from
+from engine.nerf.rendering import render_view
+from engine.nerf.training import Trainer, random_seed
+
+
+@dataclass
+class Outcome:
+    """What a method made: held-out pictures (H, W, 3), 0–1, and what it took."""
+
+    pictures: list[Tensor]
+    seconds: float
+    edits: int  # runs of the editor
+    peak_bytes: int
+
+
+@dataclass
+class Harness:
+    """Everything that all methods share, so that they differ in nothing else."""
+
+    editor: Any  # InstructPix2Pix, or what a test puts in its place
+    perceptual: Perceptual | Callable[[Tensor, Tensor], Tensor]  # (N, H, W, 3) twice → (N,)
+    size: Size
+    folder: Path  # of unedited scenes
+    device: str = "cpu"
+    clip: Clip | None = None
+
+    def unedited(self, scene: TruthScene, seed: int) -> Path:
+        """The checkpoint of the unedited scene, trained once for all methods."""
+        train = self.size.train
+        recipe = repr((self.size.nerf, train, seed)).encode()
+        pictures = scene.poses.tobytes() + scene.before.tobytes()
+        name = hashlib.blake2b(recipe + pictures, digest_size=8).hexdigest()
+        path = self.folder / f"{scene.name.replace(' ', '-')}-{name}.safetensors"
+        if not path.exists():
+            frame = NerfFrame.around(scene.poses[: scene.training], scene.centre)
+            torch.manual_seed(random_seed(seed, "weights", 0))
+            nerf = Nerfacto(self.size.nerf, scene.training).to(self.device)
+            trainer = Trainer(nerf, train.losses, train.optimiser, seed=seed)
+            data = self._dataset(scene, frame, scene.before)
+            for _ in range(train.steps):
+                trainer.step(data.sample_pixels(train.rays, trainer.generator()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(path, trainer, frame, [str(k) for k in range(scene.training)])
+        return path
+
+    def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
+        """Let a method edit the scene."""
+        settings = row.settings(self.size.edit, seed)
+        checkpoint = Checkpoint(self.unedited(scene, seed))
+        frame, age = checkpoint.header.frame, checkpoint.header.age
+        nerf = checkpoint.nerf(self.device)
+        with PeakMemory() as memory:
+            began, edits = time.monotonic(), 0
+            if row.kind in {"unedited", "per-frame"}:
+                pictures = self._held_out(nerf, frame, scene)
+                if row.kind == "per-frame":
+                    words = self.editor.embed(EDITS[key].instruction)
+                    pictures = [edit_frame(self.editor, p, words, settings, k) for k, p in enumerate(pictures)]
+                    edits = len(pictures)
+            else:
+                perceptual = self.perceptual if settings.losses.perceptual_weight else None
+                trainer = Trainer(nerf, settings.losses, settings.optimiser, perceptual, seed, earlier_steps=age)
+                data = self._dataset(scene, frame, scene.after[key] if row.kind == "oracle" else scene.before)
+                if row.kind == "oracle":
+                    self._train(trainer, data, settings)
+                else:
+                    originals = [data.image(k).clone() for k in range(len(data))]
+                    instruction = EDITS[key].instruction
+                    events = METHODS[settings.method](
+                        trainer, data, originals, frame, self.editor, instruction, settings
+                    )
+                    edits = sum(isinstance(event, ImageUpdated) for event in events)
+                    edits += settings.steps if settings.method == "sds" else 0
+                pictures = self._held_out(nerf, frame, scene)
+            seconds = time.monotonic() - began
+        return Outcome(pictures, seconds, edits, memory.peak)
+
+    def _train(self, trainer: Trainer, data: ImageSet, settings: EditSettings) -> None:
+        while trainer.step_index < settings.steps:
+            trainer.step(data.sample_patches(settings.patches, settings.patch, trainer.generator()))
+
+    def _dataset(self, scene: TruthScene, frame: NerfFrame, pictures: np.ndarray) -> ImageSet:
+        intrinsics = [scene.intrinsics] * scene.training
+        cameras = cameras_from(scene.poses[: scene.training], intrinsics, frame, self.device)
+        return ImageSet(cameras, list(pictures[: scene.training]), self.device)
+
+    def _held_out(self, nerf: Nerfacto, frame: NerfFrame, scene: TruthScene) -> list[Tensor]:
+        poses = scene.poses[scene.held_out]
+        cameras = cameras_from(poses, [scene.intrinsics] * len(poses), frame, self.device)
+        return [render_view(nerf, cameras, k, frame).rgb for k in range(len(poses))]
+
+    def measure(self, outcome: Outcome, unedited: Outcome, scene: TruthScene, key: str) -> dict[str, float]:
+        """Means over the held-out cameras, against the true edited pictures."""
+        truth = [torch.from_numpy(p).float().to(self.device) / 255 for p in scene.after[key][scene.held_out]]
+        pairs = list(zip(outcome.pictures, truth, strict=True))
+        depths = [torch.from_numpy(d).to(self.device) for d in scene.depth[scene.held_out]]
+        poses, intrinsics = scene.poses[scene.held_out], [scene.intrinsics] * len(truth)
+        own = warping_error(truth, depths, poses, intrinsics)
+        with torch.no_grad():
+            distance = self.perceptual(torch.stack(outcome.pictures), torch.stack(truth))
+        measures = {
+            "mse": float(np.mean([float((a - b).square().mean()) for a, b in pairs])),
+            "psnr": float(np.mean([float(psnr(a, b)) for a, b in pairs])),
+            "ssim": float(np.mean([float(ssim(a, b)) for a, b in pairs])),
+            "perceptual": float(distance.mean()),
+            "inconsistency": warping_error(outcome.pictures, depths, poses, intrinsics) - own,
+            "seconds": outcome.seconds,
+            "edits": float(outcome.edits),
+            "peak_megabytes": outcome.peak_bytes / 2**20,
+        }
+        if self.clip is not None:
+            before, after = self.clip.captions([CAPTION, EDITS[key].caption])
+            original, edited = self.clip.pictures(unedited.pictures), self.clip.pictures(outcome.pictures)
+            measures["clip_direction"] = float(direction_similarity(original, edited, before, after).mean())
+            measures["clip_consistency"] = float(direction_consistency(original, edited).mean())
+        return measures
+
+
+def recovery(unedited: float, method: float, oracle: float) -> float:
+    """How much of what an edit is to change a method changed rightly: 0 as the unedited scene, 1 as the oracle. NaN
+    where the oracle is no better than the unedited scene."""
+    return (unedited - method) / (unedited - oracle) if unedited > oracle else float("nan")

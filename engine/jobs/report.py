@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report card: the paper's baselines on the artist's own capture and instruction, beside the edit that was made."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import protocol
+from engine.capture import Capture, View
+from engine.devices import choose_device
+from engine.edit.baselines import edit_frame
+from engine.edit.iterative import ImageUpdated
+from engine.edit.settings import EditSettings
+from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.errors import BadInput
+from engine.jobs.capture import load_opened
+from engine.jobs.edit import METHODS, opened_editor, settings_of
+from engine.jobs.scene import load_dataset, load_picture, save_picture
+from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
+from engine.metrics.consistency import warping_error
+from engine.metrics.memory import PeakMemory
+from engine.metrics.perceptual import load_perceptual
+from engine.nerf.checkpoint import Checkpoint
+from engine.nerf.config import LossConfig
+from engine.nerf.rays import cameras_from
+from engine.nerf.rendering import RenderedView, render_view
+from engine.nerf.training import Trainer
+from engine.output.report_page import Column, Method, page
+from engine.progress import Job, Plan, Stage
+from engine.workspace import EditRecord, Workspace, read_record, replacing, write_record
+
+FRAMES = 12  # on the path that methods are compared along
+SHOWN = 5  # of them, on the page
+UNEDITED, OURS = "Unedited", "This edit"
+TRAINED = {"One-time DU": "one-time", "SDS": "sds"}  # baselines that train a NeRF
+PER_FRAME = "Per-frame"
+
+COLUMNS = (
+    Column(
+        "inconsistency",
+        "Inconsistency",
+        "{:.4f}",
+        "how much more than the unedited scene neighbouring frames differ, where by the unedited scene's depth both "
+        "show the same surface: root mean square, colours 0 to 1; lower is better",
+    ),
+    Column(
+        "change", "Change", "{:.3f}",
+        "root mean square of the difference to the unedited scene's frames; a method that changes nothing is "
+        "consistent without merit",
+    ),
+    Column(
+        "clip_direction", "CLIP direction", "{:.3f}",
+        "cos(C(edited) − C(original), C(instruction) − C('a photo')), C CLIP's embedding; higher is better",
+    ),
+    Column(
+        "clip_consistency", "CLIP consistency", "{:.3f}",
+        "cos(C(o[i+1]) − C(o[i]), C(e[i+1]) − C(e[i])) of neighbouring original (o) and edited (e) frames; higher is "
+        "better",
+    ),
+    Column("seconds", "Seconds", "{:.0f}", "time of the edit, the unedited scene's training not counted"),
+    Column("edits", "Edits", "{:.0f}", "how often the editor was run (SDS: once a step, a single denoising)"),
+    Column("peak_megabytes", "Memory, MB", "{:.0f}", "most memory held (of the GPU, where there is one)"),
+)  # fmt: skip
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a baseline took; its frames lie beside it."""
+
+    settings: dict
+    seconds: float
+    edits: int
+    peak_bytes: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The report card's files, and its measures by method."""
+
+    html: str
+    json: str
+    measures: dict[str, dict[str, float]]
+
+
+def make_report(request: protocol.MakeReport, job: Job) -> Report:
+    """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
+
+    A baseline that was finished before is not run again. Raises BadInput where the edit is not finished.
+    """
+    workspace = Workspace(request.workspace)
+    capture = load_opened(workspace)
+    device = choose_device(request.device)
+    record = workspace.edit_record(request.edit)
+    if not record.finished:
+        raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
+    settings = settings_of(record)
+    folder = workspace.edit(record.id) / "report"
+    path = path_of(capture, FRAMES)
+    missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings) is None]
+    plan = Plan(
+        Stage("frames", "Rendering the path", 2 * len(path), 0.8),
+        *(
+            Stage(
+                _slug(name), name, len(path) if name == PER_FRAME else settings.steps, 3.0 if name == PER_FRAME else 0.6
+            )
+            for name in missing
+        ),
+    )
+    editor = opened_editor(record.editor, device, job) if missing else None
+    scenes = {UNEDITED: Checkpoint(workspace.checkpoint(None)), OURS: Checkpoint(workspace.checkpoint(record.id))}
+    stage = plan.begin("frames")
+    renders: dict[str, list[RenderedView]] = {}
+    for name, checkpoint in scenes.items():
+        renders[name] = []
+        for render in _along(checkpoint.nerf(device), checkpoint, path, device, job):
+            renders[name].append(render)
+            plan.advance(stage.done + 1)
+            job.report(plan, stage)
+        _save(folder, name, path, [r.rgb for r in renders[name]])
+
+    for name in missing:
+        assert editor is not None
+        frames = [r.rgb for r in renders[UNEDITED]]
+        made = _run_baseline(
+            name, workspace, capture, record, settings, editor, path, frames, folder, device, plan, job
+        )
+        write_record(folder / _slug(name) / "made.json", made)
+
+    clip = job.wait_for(lambda: load_clip(device))
+    depths = [r.depth for r in renders[UNEDITED]]
+    originals = [r.rgb for r in renders[UNEDITED]]
+    own = _inconsistency(originals, depths, path)
+    methods = []
+    for name in (UNEDITED, PER_FRAME, *TRAINED, OURS):
+        frames = [load_picture(file).to(device).float() / 255 for file in _files(folder, name, path)]
+        measures = {
+            "inconsistency": _inconsistency(frames, depths, path) - own,
+            "change": float(
+                torch.stack([(a - b).square().mean() for a, b in zip(frames, originals, strict=True)]).mean()
+            )
+            ** 0.5,
+        } | _clip_measures(clip, originals, frames, record.instruction)
+        made = _made(folder, name, settings)
+        if name == OURS:
+            measures |= {
+                "seconds": record.seconds,
+                "edits": float(settings.image_updates + settings.updates_first(len(record.chosen))),
+            }
+        elif made is not None:
+            measures |= {"seconds": made.seconds, "edits": float(made.edits), "peak_megabytes": made.peak_bytes / 2**20}
+        methods.append(
+            Method(name, {k: v for k, v in measures.items() if v == v}, _shown(folder, name, path), name == OURS)
+        )
+    return _write(folder, workspace, record, device, methods, clip is not None)
+
+
+def path_of(capture: Capture, count: int) -> list[View]:
+    """Views that make a path: each the nearest, by place and direction, to the one before, from one end of the capture;
+    ``count`` neighbouring ones from the middle of it."""
+    views = list(capture.views)
+    places = np.stack([view.pose[:3, 3] for view in views]) / capture.radius
+    ahead = np.stack([view.pose[:3, 2] for view in views])
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.linalg.norm(
+        ahead[:, None] - ahead[None], axis=-1
+    )
+    order = [int(apart.sum(axis=1).argmax())]
+    left = set(range(len(views))) - set(order)
+    while left:
+        order.append(min(left, key=lambda k: apart[order[-1], k]))
+        left.discard(order[-1])
+    first = max(0, (len(order) - count) // 2)
+    return [views[k] for k in order[first : first + count]]
+
+
+def _along(nerf, checkpoint: Checkpoint, path: Sequence[View], device: str, job: Job):
+    frame = checkpoint.header.frame
+    cameras = cameras_from(np.stack([v.pose for v in path]), [v.intrinsics for v in path], frame, device)
+    for index in range(len(path)):
+        yield render_view(nerf, cameras, index, frame, job.check)
+
+
+def _run_baseline(
+    name: str,
+    workspace: Workspace,
+    capture: Capture,
+    record: EditRecord,
+    settings: EditSettings,
+    editor: InstructPix2Pix,
+    path: Sequence[View],
+    unedited: Sequence[Tensor],
+    folder: Path,
+    device: str,
+    plan: Plan,
+    job: Job,
+) -> Made:
+    stage = plan.begin(_slug(name))
+    edits = 0
+    with PeakMemory() as memory:
+        began = time.monotonic()
+        if name == PER_FRAME:
+            words = editor.embed(record.instruction)
+            frames = []
+            for number, frame in enumerate(unedited):
+                frames.append(edit_frame(editor, frame, words, settings, number, job.check))
+                plan.advance(number + 1)
+                job.report(plan, stage)
+            edits = len(frames)
+            seconds = time.monotonic() - began
+        else:
+            losses = LossConfig("mse") if name == "SDS" else settings.losses
+            own = msgspec.structs.replace(settings, method=TRAINED[name], losses=losses)
+            perceptual = job.wait_for(lambda: load_perceptual(device)) if losses.perceptual_weight else None
+            checkpoint = Checkpoint(workspace.checkpoint(record.parent))
+            nerf = checkpoint.nerf(device, views=record.chosen)
+            age = checkpoint.header.age
+            trainer = Trainer(nerf, losses, own.optimiser, perceptual, own.seed, earlier_steps=age)
+            views = [capture.view(view) for view in record.chosen]
+            dataset = load_dataset(workspace, views, checkpoint.header.frame, device)
+            originals = [dataset.image(index).clone() for index in range(len(views))]
+            method = METHODS[own.method]
+            for event in method(
+                trainer, dataset, originals, checkpoint.header.frame, editor, record.instruction, own, job.check
+            ):
+                edits += isinstance(event, ImageUpdated)
+                plan.advance(trainer.step_index)
+                job.report(plan, stage)
+            edits += own.steps if name == "SDS" else 0
+            seconds = time.monotonic() - began
+            frames = [render.rgb for render in _along(nerf, checkpoint, path, device, job)]
+    _save(folder, name, path, frames)
+    return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)
+
+
+def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
+    return warping_error(frames, depths, np.stack([v.pose for v in path]), [v.intrinsics for v in path])
+
+
+def _clip_measures(
+    clip: Clip | None, originals: Sequence[Tensor], frames: Sequence[Tensor], instruction: str
+) -> dict[str, float]:
+    if clip is None:
+        return {}
+    before, after = clip.captions(["a photo", instruction])
+    original, edited = clip.pictures(originals), clip.pictures(frames)
+    return {
+        "clip_direction": float(direction_similarity(original, edited, before, after).mean()),
+        "clip_consistency": float(direction_consistency(original, edited).mean()),
+    }
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _files(folder: Path, name: str, path: Sequence[View]) -> list[Path]:
+    return [folder / _slug(name) / f"{view.name}.png" for view in path]
+
+
+def _shown(folder: Path, name: str, path: Sequence[View]) -> list[Path]:
+    files = _files(folder, name, path)
+    picked = np.linspace(0, len(files) - 1, min(SHOWN, len(files))).round().astype(int)
+    return [files[k] for k in picked]
+
+
+def _save(folder: Path, name: str, path: Sequence[View], frames: Sequence[Tensor]) -> None:
+    for file, frame in zip(_files(folder, name, path), frames, strict=True):
+        save_picture(file, frame)
+
+
+def _made(folder: Path, name: str, settings: EditSettings) -> Made | None:
+    """What a baseline took, where it was run with these settings."""
+    made = read_record(folder / _slug(name) / "made.json", Made)
+    return made if made is not None and made.settings == msgspec.to_builtins(settings) else None
+
+
+def _write(
+    folder: Path, workspace: Workspace, record: EditRecord, device: str, methods: Sequence[Method], has_clip: bool
+) -> Report:
+    about = (
+        f"{workspace.folder.name}, {len(record.chosen)} views, {record.settings.get('steps')} steps each, editor "
+        f"{Path(record.editor).name}, on {device} ({platform.machine()})."
+    )
+    notes = [
+        "All methods begin at the same unedited scene, with the same editor, guidance and seed, and are compared along "
+        f"the same {FRAMES} cameras."
+    ]
+    if not has_clip:
+        notes.append("CLIP's weights could not be had, so its measures are missing.")
+    measures = {method.name: method.measures for method in methods}
+    with replacing(folder / "report.json") as part:
+        data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=1))
+    with replacing(folder / "report.html") as part:
+        part.write_text(page(f"“{record.instruction}”", about, COLUMNS, methods, notes), encoding="utf-8")
+    return Report(str(folder / "report.html"), str(folder / "report.json"), measures)

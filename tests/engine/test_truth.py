@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The truth benchmark's harness on a scene whose truth is a closed form: editors that cheat get what they deserve."""
+
+import json
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.truth import tables
+from benchmarks.truth.data import TruthScene
+from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
+from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
+from benchmarks.truth.run import Harness, recovery
+from engine.capture import Intrinsics
+from engine.edit.settings import EditSettings
+from engine.nerf.config import LossConfig, OptimiserConfig
+from engine.presets import TrainSettings
+
+from .conftest import TINY_NERF, ring, sphere_picture
+from .test_consistency import sphere_depth
+
+CAMERA = Intrinsics(24, 20, 30.0, 31.0, 11.0, 10.5)
+TRAINING, HELD_OUT = 36, 6
+EDIT = "red"
+
+
+def truth_of(picture):
+    """What the edit truly does: less green and blue, everywhere."""
+    return (picture * np.float32([1.0, 0.7, 0.7])).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    between = ring(90)[1 : 1 + HELD_OUT]
+    poses = np.concatenate([ring(TRAINING), between])
+    before = np.stack([sphere_picture(pose, CAMERA) for pose in poses])
+    depth = np.stack([sphere_depth(pose, CAMERA).numpy() for pose in poses])
+    return TruthScene(
+        "sphere", TRAINING, np.zeros(3), poses, CAMERA, before, {EDIT: truth_of(before)}, depth, depth < 5
+    )
+
+
+class Oracle:
+    """Answers with the right picture of the right view, which it knows by its original."""
+
+    def embed(self, instruction):
+        return instruction
+
+    def encode_original(self, original):
+        return original
+
+    def edit(self, picture, original, instruction, t, guidance, generator, steps, check):
+        return self.answer(original * torch.tensor([1.0, 0.7, 0.7]), original, generator)
+
+    def answer(self, truth, original, generator):
+        return truth
+
+
+class ReturnsItsInput(Oracle):
+    def answer(self, truth, original, generator):
+        return original
+
+
+class WrongView(Oracle):
+    """The right answer of whatever view it edited before."""
+
+    last = None
+
+    def answer(self, truth, original, generator):
+        wrong, self.last = (self.last if self.last is not None else truth), truth
+        return wrong
+
+
+class Noise(Oracle):
+    def answer(self, truth, original, generator):
+        return (original + 0.5 * torch.randn(original.shape, generator=generator)).clamp(0, 1)
+
+
+SIZE = Size(
+    24,
+    TINY_NERF,
+    TrainSettings(500, 256, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=300)),
+    EditSettings(steps=160, steps_per_round=4, patches=4, patch=8, losses=LossConfig("l1"), diffusion_steps=1,
+                 optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=160)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("unedited")
+
+
+@pytest.fixture(scope="module")
+def run(scene, folder):
+    def distance(a, b):
+        return (a - b).abs().mean(dim=(1, 2, 3))
+
+    def one(editor, row):
+        harness = Harness(editor, distance, SIZE, folder)
+        return harness.measure(harness.run(row, scene, EDIT, 0), None, scene, EDIT)
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def ends(run):
+    """(unedited, oracle): the two ends of the scale."""
+    return run(None, ROWS["unedited"]), run(None, ROWS["oracle"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_editors_that_cheat_are_caught(run, ends):
+    unedited, oracle = ends
+    assert oracle["mse"] < 0.3 * unedited["mse"] and oracle["psnr"] > unedited["psnr"] + 4
+    found = {}
+    for editor in (Oracle(), ReturnsItsInput(), WrongView(), Noise()):
+        measures = run(editor, ROWS["Iterative DU"])
+        found[type(editor).__name__] = (
+            recovery(unedited["mse"], measures["mse"], oracle["mse"]), measures["inconsistency"], measures
+        )  # fmt: skip
+    share = {name: entry[0] for name, entry in found.items()}
+    print(share)
+    assert share["Oracle"] > 0.85
+    assert abs(share["ReturnsItsInput"]) < 0.15
+    assert share["Noise"] < 0.1
+    assert share["WrongView"] < share["Oracle"] - 0.15
+    assert found["Oracle"][2]["edits"] == SIZE.edit.image_updates and found["Oracle"][2]["seconds"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_per_frame_noise_is_inconsistent_and_a_right_answer_is_not(run, ends):
+    unedited, _ = ends
+    noisy, right = (run(editor, ROWS["per-frame"]) for editor in (Noise(), Oracle()))
+    assert noisy["inconsistency"] > 0.2 > 5 * right["inconsistency"]
+    assert right["mse"] < 0.3 * unedited["mse"] < noisy["mse"]
+
+
+def test_recovery():
+    assert recovery(4.0, 4.0, 1.0) == 0 and recovery(4.0, 1.0, 1.0) == 1 and recovery(4.0, 7.0, 1.0) == -1
+    assert math.isnan(recovery(1.0, 1.0, 1.0))
+
+
+def test_the_summary_is_the_mean_and_the_spread_over_seeds():
+    def record(method, seed, scene, mse):
+        own = {"mse": mse, "perceptual": mse, "psnr": 10 * mse}
+        ends = {"unedited": {"mse": 1.0, "perceptual": 1.0}, "oracle": {"mse": 0.0, "perceptual": 0.0}}
+        return {"method": method, "seed": seed, "scene": scene, "edit": "red", "measures": own, **ends}
+
+    records = [record("a", seed, scene, 0.1 + 0.2 * seed + 0.1 * scene) for seed in (0, 1) for scene in (0, 1)]
+    (row,) = tables.summary(records)
+    assert row["recovery_mse"] == pytest.approx(1 - (0.15 + 0.35) / 2)
+    assert row["recovery_mse_spread"] == pytest.approx(math.sqrt(2) * 0.1)
+    assert row["psnr"] == pytest.approx(2.5) and row["runs"] == 4
+    json.dumps(row)
+    table = tables.markdown([row])
+    assert "| a | 0.75 ± 0.14 | 0.75 ± 0.14 | 2.5 ± 1.4 |" in table
+
+
+def test_rows_and_scenes_are_whole():
+    assert set(BASELINES) | {OURS} <= set(ROWS)
+    for row in ROWS.values():
+        assert msgspec.to_builtins(row.settings(SIZE.edit, 3))["seed"] == 3
+    assert isinstance(ROWS["SDS"], Row) and ROWS["SDS"].settings(SIZE.edit, 0).losses.pixel == "mse"
+    halves = [half for half, _ in SCENES.values()]
+    assert halves.count("reporting") == halves.count("development") == 3
+    for _, edits in SCENES.values():
+        assert len(edits) >= 4 and set(edits) <= set(EDITS)
+        assert len({EDITS[key].family for key in edits}) >= 3
+    assert sum(map(len, SMALLEST.values())) == 4
+    assert all(set(edits) <= set(SCENES[name][1]) for name, edits in SMALLEST.items())
+
+
+def test_a_sheet_has_a_picture_for_each_method_and_edit(tmp_path):
+    rows = [(name, [np.full((16, 16, 3), shade, np.uint8) for shade in (10, 200)]) for name in ("truth", "ours")]
+    tables.sheet(rows, ["a: red", "b: gold"], tmp_path / "sheet.png")
+    from PIL import Image
+
+    picture = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert picture.shape[0] > 2 * 16 and {10, 200} <= set(np.unique(picture[:, 190:, 0]))
