@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.capture import (
+from engine.capture.formats import (
     blender_synthetic,
     colmap,
     gaussian_splatting,

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.capture.photos import SkipView, find_photo
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     LARGEST_FILE,
     BadField,
     as_number,
@@ -24,6 +22,8 @@ from engine.capture.source_files import (
     pictures_in,
     size_of,
 )
+from engine.capture.photos import SkipView, find_photo
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "poses_bounds.npy"

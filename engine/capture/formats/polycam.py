@@ -13,9 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.capture.formats.source_files import (
+    BadField,
+    as_number,
+    check_count,
+    checked_lens,
+    number,
+    read_json,
+    size_of,
+)
 from engine.capture.photos import SkipView, find_photo, inside
 from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import BadField, as_number, check_count, checked_lens, number, read_json, size_of
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "Polycam"

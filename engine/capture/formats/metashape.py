@@ -19,10 +19,7 @@ import numpy as np
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from engine.capture.lens import MODELS, Lens
-from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     BadField,
     PhotosByName,
     as_number,
@@ -31,6 +28,9 @@ from engine.capture.source_files import (
     read_bytes,
     size_of,
 )
+from engine.capture.lens import MODELS, Lens
+from engine.capture.photos import SkipView
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "Metashape XML"

@@ -13,10 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.capture.photos import SkipView, inside
-from engine.capture.ply import read_points
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     BadField,
     PhotosByName,
     check_count,
@@ -27,6 +24,9 @@ from engine.capture.source_files import (
     read_json,
     size_of,
 )
+from engine.capture.photos import SkipView, inside
+from engine.capture.ply import read_points
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "cameras.json"

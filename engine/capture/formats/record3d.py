@@ -15,10 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.capture.lens import Lens
-from engine.capture.photos import SkipView, find_photo
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     BadField,
     as_number,
     check_count,
@@ -29,6 +26,9 @@ from engine.capture.source_files import (
     rotation_from_quaternion,
     size_of,
 )
+from engine.capture.lens import Lens
+from engine.capture.photos import SkipView, find_photo
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "metadata.json"

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     BadField,
     PhotosByName,
     check_count,
@@ -26,6 +24,8 @@ from engine.capture.source_files import (
     number,
     read_bytes,
 )
+from engine.capture.photos import SkipView
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut
 
 NAME = "RealityCapture CSV"

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from engine.capture.formats.source_files import read_json
 from engine.capture.lens import Lens
 from engine.capture.photos import Photo, SkipView, find_mask, find_photo, inside
 from engine.capture.ply import read_points
 from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose
-from engine.capture.source_files import read_json
 from engine.capture.types import CaptureError, LeftOut, SparsePoints
 
 NAME = "transforms.json"

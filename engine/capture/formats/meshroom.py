@@ -16,10 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.capture.lens import Lens
-from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.source_files import (
+from engine.capture.formats.source_files import (
     BadField,
     PhotosByName,
     as_number,
@@ -30,6 +27,9 @@ from engine.capture.source_files import (
     read_json,
     size_of,
 )
+from engine.capture.lens import Lens
+from engine.capture.photos import SkipView
+from engine.capture.reading import Reading, Shot, rigid_pose
 from engine.capture.types import CaptureError, LeftOut, SparsePoints
 
 NAME = "cameras.sfm"

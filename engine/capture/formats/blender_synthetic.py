@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from engine.capture import transforms_json
+from engine.capture.formats import transforms_json
 from engine.capture.reading import Reading
 from engine.capture.types import CaptureError
 
