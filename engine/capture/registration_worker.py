@@ -149,7 +149,7 @@ def _find_cameras(request: Request, say) -> Found:
         database, images, folder, options,
         next_image_callback=lambda: say(Step("cameras", min(next(registered), len(names)))),
     )  # fmt: skip
-    return _keep_largest(models, folder, len(names))
+    return _keep_largest(models, folder, len(names), one_camera)
 
 
 def _copied(photos: list[str], images: Path) -> list[str]:
@@ -246,7 +246,26 @@ def _check_matches(database: Path, photos: int) -> None:
         )
 
 
-def _keep_largest(models, folder: Path, photos: int) -> Found:
+def _refined(model):
+    """Adjusts all once more, the lens's centre besides, which many photos of one camera tell; mapping holds it fixed.
+
+    Returns the new model, or the same where the centre wandered off.
+    """
+    import pycolmap
+
+    refined = pycolmap.Reconstruction(model)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_principal_point = True
+    options.print_summary = False
+    pycolmap.bundle_adjustment(refined, options)
+    for camera in refined.cameras.values():
+        off = np.array([camera.principal_point_x / camera.width, camera.principal_point_y / camera.height]) - 0.5
+        if not np.abs(off).max() < 0.1:
+            return model
+    return refined
+
+
+def _keep_largest(models, folder: Path, photos: int, one_camera: bool) -> Found:
     best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
     registered = 0 if best is None else best.num_reg_images()
     if best is None or registered < 3:
@@ -262,6 +281,8 @@ def _keep_largest(models, folder: Path, photos: int) -> Found:
         else:
             place.unlink()
     (folder / "sparse" / "0").mkdir(parents=True)
+    if one_camera and registered >= OPENCV_FROM:
+        best = _refined(best)
     best.write_binary(folder / "sparse" / "0")
     return Found(photos, registered, len(models))
 

@@ -17,13 +17,13 @@ from PIL import Image
 
 COUNT, WIDTH, HEIGHT = 1000, 5472, 3648
 MEASURE = """
-import resource, sys, time
+import re, sys, time
 from pathlib import Path
 from engine import protocol
 from engine.jobs.capture import open_into_workspace
 began = time.perf_counter()
 opened = open_into_workspace(protocol.OpenCapture(sys.argv[2], sys.argv[1], "preview"))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 print(len(opened.views), opened.point_count, time.perf_counter() - began, peak)
 """
 
@@ -41,22 +41,24 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _transforms(folder: Path) -> None:
     frames = [
-        {"file_path": f"images/{index:04d}.jpg", "transform_matrix": pose.tolist(), "k1": 0.05 + index * 1e-6}
+        {"file_path": f"images/{index:04d}.jpg", "transform_matrix": pose.tolist()}
         for index, pose in enumerate(ring(COUNT))
     ]
-    meta = {"fl_x": 4000.0, "w": WIDTH, "h": HEIGHT, "frames": frames}
+    meta = {"fl_x": 4000.0, "k1": 0.05, "w": WIDTH, "h": HEIGHT, "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(meta))
 
 
 def _colmap(folder: Path) -> None:
-    """With a camera for each picture, thousands of keypoints in each, and half a million points."""
+    """With a camera for each ten pictures, thousands of keypoints in each, and half a million points."""
     model = pycolmap.Reconstruction()
     keypoints = np.random.default_rng(0).uniform(0, 3000, (5000, 2))
     for index, pose in enumerate(ring(COUNT), start=1):
-        params = [4000.0, WIDTH / 2, HEIGHT / 2, 0.02 + index * 1e-6]
-        camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=WIDTH, height=HEIGHT, params=params, camera_id=index)
-        model.add_camera_with_trivial_rig(camera)
-        image = pycolmap.Image(name=f"{index - 1:04d}.jpg", keypoints=keypoints, camera_id=index, image_id=index)
+        number = (index + 9) // 10
+        if index % 10 == 1:
+            params = [4000.0, WIDTH / 2, HEIGHT / 2, 0.02 + index * 1e-6]
+            camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=WIDTH, height=HEIGHT, params=params, camera_id=number)
+            model.add_camera_with_trivial_rig(camera)
+        image = pycolmap.Image(name=f"{index - 1:04d}.jpg", keypoints=keypoints, camera_id=number, image_id=index)
         camera_from_world = np.linalg.inv(pose @ np.diag([1.0, -1, -1, 1]))
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(camera_from_world[:3]))
     (folder / "sparse/0").mkdir(parents=True)
@@ -73,6 +75,7 @@ def _colmap(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the most memory a process had")
 @pytest.mark.parametrize(("make", "points"), [(_transforms, 0), (_colmap, 500_000)])
 def test_three_seconds_and_little_memory(make, points: int, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "capture"

@@ -171,4 +171,4 @@ def test_fox_without_its_poses(tmp_path: Path) -> None:
     count, distances, degrees = residuals(tmp_path / "registered", given)
     print(f"{count} cameras: {np.median(distances):.2f} % (worst {distances.max():.2f} %) of the radius, "
           f"{np.median(degrees):.2f}° (worst {degrees.max():.2f}°)")  # fmt: skip
-    assert count == found.registered and np.median(distances) < 1 and np.median(degrees) < 0.5
+    assert count == found.registered and np.median(distances) < 0.5 and np.median(degrees) < 0.3
