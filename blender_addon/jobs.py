@@ -30,7 +30,7 @@ from .project import (
     user_folder,
     workspace_of,
 )
-from .scene import cameras, images
+from .scene import cameras, images, points
 
 ENGINE_ARGUMENTS = ["-m", "engine", "serve"]
 
@@ -125,10 +125,14 @@ def show_capture(workspace: str, capture: messages.Capture, stand_upright: bool)
     if scene is None:
         return
     name = Path(workspace).name
-    cameras.build(
+    root = cameras.build(
         scene, name, scene.instruct_nerf.workspace, [(view.name, view.camera) for view in capture.views],
         capture.up, capture.centre, capture.radius, stand_upright=stand_upright,
     )  # fmt: skip
+    try:
+        points.show(root, capture.points)
+    except ValueError as problem:
+        session.notice("capture", str(problem))
     apply_pictures(scene)
     undo_step("Open Capture")
 

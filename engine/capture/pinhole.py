@@ -13,6 +13,7 @@ from engine.capture.types import Intrinsics
 
 WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
 _STEPS = (40, *[16] * 5)  # of the march outward, in each round
+_SMALL = 1e-5  # a step on the image plane, for derivatives
 _PER_SIDE = 9  # directions through each side of the picture
 _PER_SIDE_OUTSIDE = 129
 _PER_TURN = 360
@@ -173,11 +174,15 @@ def _shrunk(
         sides = [(np.full_like(y, left), y), (x, np.full_like(x, top)), (np.full_like(y, right), y),
                  (x, np.full_like(x, bottom))]  # fmt: skip
         border = np.concatenate([np.stack([u, v, np.ones_like(u)], axis=1) for u, v in sides])
-        at, nearer = lens.project(border), lens.project(border * (0.99, 0.99, 1))
+        shifts = np.array([[0, 0, 0], [_SMALL, 0, 0], [0, _SMALL, 0]])
+        at, right_of, below = lens.project((border + shifts[:, None]).reshape(-1, 3)).reshape(3, -1, 2)
         if not np.isfinite(at).all():
             break
-        axis = (lens.cx, lens.cy)
-        if (np.linalg.norm(at - axis, axis=1) <= np.linalg.norm(nearer - axis, axis=1)).any():  # folded back
+        (a, c), (b, d) = (right_of - at).T, (below - at).T
+        u, v, _ = border.T
+        leaning = np.stack([a * u + b * v, c * u + d * v], axis=1)  # where a pixel goes as its ray leans outward
+        outward = ((at - (lens.cx, lens.cy)) * leaning).sum(axis=1)
+        if (a * d - b * c <= 0).any() or (outward <= 0).any():  # folded: runs backwards
             left, top, right, bottom = 0.99 * left, 0.99 * top, 0.99 * right, 0.99 * bottom
             continue
         over = np.maximum(-at, at - (width, height)).max(axis=1).reshape(4, -1).max(axis=1)  # pixels, each side

@@ -41,6 +41,7 @@ class RayBatch:
     rays: RayBundle
     colours: Tensor  # (R, 3), 0–1
     patch: int = 1  # edge of a patch in pixels; 1: single pixels
+    seen: Tensor | None = None  # (R,) bool, false where a mask hides the pixel and its colour says nothing; None: all
 
 
 class ImageSet:
@@ -62,13 +63,15 @@ class ImageSet:
         self.starts = torch.from_numpy(self._starts[:-1]).to(device)
         self.pixels = torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images])).to(device)
 
-        self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
+        self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
+        self.drawn: Tensor | None = None  # the seen ones, which single pixels are drawn from
         if masks is not None and any(mask is not None for mask in masks):
             kept = [
                 np.ones(size, bool) if mask is None else mask.reshape(-1)
                 for mask, size in zip(masks, sizes, strict=True)
             ]
-            self.drawn = torch.from_numpy(np.flatnonzero(np.concatenate(kept))).to(device)
+            self.seen = torch.from_numpy(np.concatenate(kept)).to(device)
+            self.drawn = self.seen.nonzero()[:, 0]
             if not len(self.drawn):
                 raise ValueError("the masks leave no pixel to train on")
 
@@ -101,7 +104,8 @@ class ImageSet:
         return RayBatch(self._rays(view, y, inside - y * width), self._colours(flat))
 
     def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> RayBatch:
-        """``count`` square patches of ``edge`` pixels (less where a view is smaller): views uniform, places uniform."""
+        """``count`` square patches of ``edge`` pixels (less where a view is smaller): views uniform, places uniform;
+        masked pixels are among them, and said."""
         edge = min(edge, int(self.widths.min()), int(self.heights.min()))
         view = torch.randint(len(self), (count,), generator=generator).to(self.device)
         place = torch.rand(2, count, generator=generator).to(self.device)
@@ -111,7 +115,9 @@ class ImageSet:
         y = (top[:, None, None] + step[None, :, None]).expand(-1, -1, edge).flatten()
         x = (left[:, None, None] + step[None, None, :]).expand(-1, edge, -1).flatten()
         view = view.repeat_interleave(edge * edge)
-        return RayBatch(self._rays(view, y, x), self._colours(self.starts[view] + y * self.widths[view] + x), edge)
+        flat = self.starts[view] + y * self.widths[view] + x
+        seen = None if self.seen is None else self.seen[flat]
+        return RayBatch(self._rays(view, y, x), self._colours(flat), edge, seen)
 
     def _colours(self, flat: Tensor) -> Tensor:
         return self.pixels[flat].float() / 255

@@ -48,12 +48,15 @@ class Trainer:
         self._begin_step()
         rendered = self.nerf(batch.rays)
         terms = self.nerf.regularisers(rendered)
-        difference = rendered.rgb - batch.colours
+        colours = batch.colours
+        if batch.seen is not None:  # nothing is known there: whatever is rendered is right
+            colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
+        difference = rendered.rgb - colours
         terms["colour"] = difference.abs().mean() if self.losses.pixel == "l1" else difference.square().mean()
         if self.losses.perceptual_weight:
             assert self.perceptual is not None
             shape = (-1, batch.patch, batch.patch, 3)
-            distance = self.perceptual(rendered.rgb.view(shape), batch.colours.view(shape))
+            distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
             terms["perceptual"] = self.losses.perceptual_weight * distance.mean()
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack([term.reshape(()) for term in terms.values()]).sum().backward()

@@ -18,7 +18,7 @@ from mathutils import Euler, Matrix, Vector
 
 from blender_addon import conversion, trajectories
 from blender_addon.conversion import Camera, Intrinsics
-from blender_addon.scene import cameras, images
+from blender_addon.scene import cameras, images, points
 
 pytestmark = pytest.mark.usefixtures("empty")
 
@@ -177,3 +177,32 @@ def test_choosing_twice_does_not_let_cameras_grow() -> None:
     for names in (["v0"], ["v0", "v1"], ["v1"], [], ["v0"], []):
         cameras.choose(root, names)
     assert cameras.camera_of(root, "v0").data.display_size == pytest.approx(size)
+
+
+def test_sparse_points_lie_where_the_capture_has_them(tmp_path: Path) -> None:
+    """Written by another library's hand, in the layout that docs/protocol.md states; under the root, never rendered."""
+    rng = np.random.default_rng(2)
+    places, colours = rng.normal(size=(500, 3)), rng.integers(0, 256, (500, 3), dtype=np.uint8)
+    header = "ply\nformat binary_little_endian 1.0\nelement vertex 500\n"
+    header += "".join(f"property double {a}\n" for a in "xyz")
+    header += "".join(f"property uchar {c}\n" for c in ("red", "green", "blue")) + "end_header\n"
+    path = tmp_path / "points.ply"
+    rows = (p.astype("<f8").tobytes() + c.tobytes() for p, c in zip(places, colours, strict=True))
+    path.write_bytes(header.encode() + b"".join(rows))
+    root = build([("a", random_camera(random.Random(3)))])
+    for _ in range(2):  # a second time replaces the first
+        item = points.show(root, str(path))
+    assert [o for o in root.children if o.type == "MESH"] == [item] and len(bpy.data.meshes) == 1
+    root.location = (1, 2, 3)
+    bpy.context.view_layer.update()
+    for index in (0, 250, 499):
+        world = item.matrix_world @ item.data.vertices[index].co
+        assert (world - root.matrix_world @ Vector(places[index])).length < 1e-5
+        seen = [round(255 * c) for c in item.data.color_attributes["Col"].data[index].color_srgb[:3]]
+        assert seen == colours[index].tolist()
+    assert item.hide_render and points.show(root, "") is None and len(bpy.data.meshes) == 0
+    for damaged in (b"ply\n", path.read_bytes()[:-1], path.read_bytes().replace(b"vertex 500", b"vertex 999999999999")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"points\.ply does not hold"):
+            points.show(root, str(path))
+        assert not [o for o in root.children if o.type == "MESH"]

@@ -11,6 +11,8 @@ from engine.capture import Intrinsics
 from engine.nerf.frame import NerfFrame
 from engine.nerf.rays import ImageSet, cameras_from
 
+from .conftest import TINY_NERF
+
 
 def test_masked_pixels_are_not_drawn() -> None:
     poses = np.stack([np.eye(4)] * 3)
@@ -43,3 +45,36 @@ def test_without_masks_the_draw_is_the_same_as_with_all_white_ones() -> None:
     plain, white = ImageSet(cameras, images, "cpu"), ImageSet(cameras, images, "cpu", [None, np.ones((8, 8), bool)])
     draws = [data.sample_pixels(50, torch.Generator().manual_seed(2)).colours for data in (plain, white)]
     assert torch.equal(*draws)
+
+
+def test_what_a_mask_hides_pulls_at_nothing(sphere_set, sphere) -> None:
+    """Patches over masked pixels: their colours do not change the step, those of seen pixels do."""
+    from engine.nerf.config import LossConfig, OptimiserConfig
+    from engine.nerf.nerfacto import Nerfacto
+    from engine.nerf.training import Trainer
+
+    _, data = sphere_set
+    images = sphere[3]
+    mask = np.ones(images[0].shape[:2], bool)
+    mask[:, :12] = False
+
+    def stepped(change):
+        masked = ImageSet(data.cameras, [change(image.copy()) for image in images], "cpu", [mask] * len(images))
+        torch.manual_seed(0)
+        losses = LossConfig("l1", 1.0)
+        nerf = Nerfacto(TINY_NERF, len(images))
+        trainer = Trainer(nerf, losses, OptimiserConfig(), lambda a, b: (a - b).square().mean(dim=(1, 2, 3)))
+        trainer.step(masked.sample_patches(6, 8, trainer.generator()))
+        return torch.cat([p.detach().flatten() for p in nerf.field.parameters()])
+
+    def hidden(image):
+        image[:, :12] = 255 - image[:, :12]
+        return image
+
+    def shown(image):
+        image[:, 12:] = 255 - image[:, 12:]
+        return image
+
+    plain = stepped(lambda image: image)
+    assert torch.equal(stepped(hidden), plain)
+    assert not torch.equal(stepped(shown), plain)
