@@ -102,8 +102,11 @@ def test_batches_are_drawn_on_the_device(fake):
     data._starts = np.arange(5) * 192
     data.starts = torch.from_numpy(data._starts[:-1]).to(CUDA)
     data.pixels = torch.zeros(768, 3, dtype=torch.uint8, device=CUDA)
+    data.seen = data.drawn = None
     batch = data.sample_pixels(32, torch.Generator())
     assert batch.colours.device == CUDA and batch.rays.origins.device == CUDA and batch.colours.shape == (32, 3)
+    data.seen, data.drawn = torch.ones(768, dtype=torch.bool, device=CUDA), torch.arange(700, device=CUDA)
+    assert data.sample_pixels(32, torch.Generator()).colours.device == CUDA
 
 
 def test_an_edit_in_half_precision(fake, tiny_pipeline):
