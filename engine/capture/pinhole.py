@@ -12,7 +12,7 @@ from engine.capture.lens import Lens
 from engine.capture.types import Intrinsics
 
 WIDEST = math.radians(60)  # from the axis: beyond it a flat picture is nearly all stretched edge
-_STEPS = (40, *[16] * 5)  # of the march outward, in each round
+_STEPS = (40, 16, 16)  # of the march outward, in each round
 _SMALL = 1e-5  # a step on the image plane, for derivatives
 _PER_SIDE = 9  # directions through each side of the picture
 _PER_SIDE_OUTSIDE = 129
@@ -140,6 +140,11 @@ def _march(
     Forward projection alone decides, so a polynomial that turns back on itself far out cannot mislead it as it would
     mislead an inverse: the march ends where the pixel stops moving outward.
     """
+
+    def outside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Pixels beyond the picture; negative inside."""
+        return np.maximum(np.maximum(across[0] - x, x - across[1]), np.maximum(down[0] - y, y - down[1]))
+
     farthest = min(math.atan(4 * float(reach.max())), math.radians(85))
     low, span = np.zeros(len(toward)), np.full(len(toward), farthest)  # radians
     floor = np.zeros(len(toward))
@@ -151,12 +156,18 @@ def _march(
         at = lens.project(points.reshape(-1, 3)).reshape(plane.shape)
         outward = np.hypot((at[..., 0] - lens.cx) / lens.fx, (at[..., 1] - lens.cy) / lens.fy)
         growing = np.diff(outward, axis=0, prepend=floor[None]) > 0
-        x, y = at[..., 0], at[..., 1]
-        inside = (x >= across[0]) & (x <= across[1]) & (y >= down[0]) & (y <= down[1])  # NaN is outside
+        inside = outside(at[..., 0], at[..., 1]) <= 0  # NaN is not
         good = np.logical_and.accumulate(inside & growing, axis=0).sum(axis=0)
         floor = np.where(good > 0, np.take_along_axis(outward, np.maximum(good - 1, 0)[None], axis=0)[0], floor)
         low = np.minimum(low + good * span, farthest)
-    return np.tan(low)
+    # Where the picture's edge lies in the last step, by a straight line; where the lens folds, the step's beginning.
+    ends = np.stack([low, low + span])
+    plane = toward * np.tan(ends)[..., None]
+    at = lens.project(np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1).reshape(-1, 3))
+    begin, end = outside(*at.T).reshape(2, -1)
+    crossed = (begin <= 0) & (end > 0) & np.isfinite(end)
+    share = np.divide(-begin, end - begin, out=np.zeros_like(begin), where=crossed)
+    return np.tan(np.minimum(low + share * span, farthest))
 
 
 def _shrunk(
