@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
 from engine.capture.images import write_images as write_pinhole_images
@@ -30,7 +32,7 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():
         before = load_capture(workspace.capture_file)
-        if _identity(before) != _identity(capture):
+        if not _same(before, capture):
             raise BadInput(
                 f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
                 "choose another project folder for this one.",
@@ -49,8 +51,21 @@ def working_size(preset: str | None, long_side: int | None) -> int:
     return choose_preset(name, "cpu").long_side
 
 
-def _identity(capture: Capture) -> list[tuple]:
-    return [(v.name, v.intrinsics, v.pose.tobytes()) for v in capture.views]
+def _same(before: Capture, after: Capture) -> bool:
+    """Whether a scene trained on one capture fits the other: the same views, their cameras equal but for rounding (of
+    another version of this program, or another processor): a hundredth of a pixel, a millionth of the radius."""
+    if [(v.name, v.intrinsics.width, v.intrinsics.height) for v in before.views] != [
+        (v.name, v.intrinsics.width, v.intrinsics.height) for v in after.views
+    ]:
+        return False
+
+    def pixels(capture: Capture) -> np.ndarray:
+        return np.array([(v.intrinsics.fx, v.intrinsics.fy, v.intrinsics.cx, v.intrinsics.cy) for v in capture.views])
+
+    poses = [np.stack([view.pose for view in capture.views]) for capture in (before, after)]
+    return np.allclose(pixels(before), pixels(after), rtol=0, atol=0.01) and np.allclose(
+        *poses, rtol=0, atol=1e-6 * max(1.0, after.radius)
+    )
 
 
 def _nothing_left(capture: Capture) -> str:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import json
+
 import pytest
 
 from engine.errors import BadInput
@@ -48,3 +50,37 @@ def test_nothing_half_written_stays(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert [p.name for p in target.parent.iterdir()] == ["a.png"]
+
+
+def test_a_trained_scene_keeps_its_capture_but_for_rounding(tmp_path):
+    """The same capture, its cameras computed by another version to a few digits less, fits; another does not."""
+    from capture_on_disk import transforms, write
+
+    from engine import protocol
+    from engine.jobs.capture import open_into_workspace
+    from engine.workspace import SceneRecord
+
+    source = write(tmp_path / "source", transforms(4, k1=0.1))
+    folder = tmp_path / "w"
+    ask = protocol.OpenCapture(str(folder), str(source), "preview")
+    open_into_workspace(ask)
+    Workspace(folder).save_scene(SceneRecord("preview", "cpu", 0, 1, 2, 0.0))
+    stored = json.loads((folder / "capture" / "capture.json").read_text())
+
+    def reopened(change):
+        capture = json.loads(json.dumps(stored))
+        change(capture["views"][1])
+        (folder / "capture" / "capture.json").write_text(json.dumps(capture))
+        return open_into_workspace(ask)
+
+    def moved(by):
+        return lambda view: view["intrinsics"].update(cx=view["intrinsics"]["cx"] + by)
+
+    assert len(reopened(moved(1e-4)).views) == 4
+    for change in (
+        moved(0.5),
+        lambda view: view["pose"].__setitem__(3, 9.0),
+        lambda view: view.update(name="other", image="other.png"),
+    ):
+        with pytest.raises(BadInput, match="another capture"):
+            reopened(change)
