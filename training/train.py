@@ -103,7 +103,7 @@ class Trainer:
         if state := checkpoint.load(self.folder, "state") or checkpoint.load(CHECKPOINTS, "state"):
             groups, scalars = state
             for name, parameter in self.parameters().items():
-                parameter.data.copy_(groups["weights"][name])
+                parameter.data.copy_(groups.get("weights", groups["average"])[name])
                 self.average.values[name].copy_(groups["average"][name])
             if "optimiser" in groups:
                 checkpoint.restore_optimiser(self.optimiser, groups["optimiser"])
@@ -125,12 +125,11 @@ class Trainer:
         return {"step": self.step, "examples": self.examples, "seconds": round(self.seconds)}
 
     def save_compact(self) -> None:
-        """The state in half precision and without the optimiser, small enough for the repository."""
+        """The averaged weights alone, in half precision, for the repository; training goes on from them."""
         if not self.step:
             print("the denoiser has not been trained yet: only the codec is packed")
             return
         groups = {
-            "weights": {k: v.detach().half() for k, v in self.parameters().items()},
             "average": {k: v.half() for k, v in self.average.values.items()},
         }
         checkpoint.save(CHECKPOINTS, "state", groups, self.scalars())
