@@ -104,6 +104,9 @@ def open_capture(scene: bpy.types.Scene, source: str, *, stand_upright: bool = T
     params = {"workspace": workspace, "preset": preset_name(scene)}
     if settings.long_side:
         params["long_side"] = settings.long_side
+    params["background"] = [round(255 * channel) for channel in settings.background]
+    if settings.all_pixels:
+        params["all_pixels"] = True
 
     def ask(capture: str, failed: Callable[[messages.Failure], None] | None = None) -> None:
         session.run_job(

@@ -96,6 +96,8 @@ class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
         layout.use_property_split, layout.use_property_decorate = True, False
         layout.prop(settings, "workspace")
         layout.prop(settings, "long_side")
+        layout.prop(settings, "background")
+        layout.prop(settings, "all_pixels")
 
 
 class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import (
+    BoolProperty,
+    EnumProperty,
+    FloatProperty,
+    FloatVectorProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
 from . import project, session, wire
 
@@ -100,6 +108,15 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Picture Size",
         description="Long side of the pictures that are worked on, in pixels; 0: what the preset says",
         min=0, max=8192, subtype="PIXEL",
+    )  # fmt: skip
+    all_pixels: BoolProperty(
+        name="Keep All Pixels",
+        description="Of a distorted photo keep every pixel and mask what is empty; else the largest picture without "
+        "empty pixels is cut out",
+    )
+    background: FloatVectorProperty(
+        name="Background", description="The colour behind transparent pixels", subtype="COLOR_GAMMA", size=3,
+        default=(1.0, 1.0, 1.0), min=0.0, max=1.0,
     )  # fmt: skip
     instruction: StringProperty(
         name="Instruction", description="What the scene shall become, such as “turn him into Albert Einstein”"

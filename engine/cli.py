@@ -30,6 +30,7 @@ def open(
     preset: str | None = None,
     long_side: int | None = None,
     all_pixels: bool = False,
+    background: tuple[int, int, int] = (255, 255, 255),
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
@@ -40,6 +41,7 @@ def open(
         preset: preview, standard or paper; decides the working size.
         long_side: Longer side of the working pictures, pixels.
         all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
+        background: Red, green and blue, 0 to 255, behind transparent pixels.
         as_json: Print JSON for programs instead of a table.
     """
     from engine.capture import open_capture
@@ -47,10 +49,10 @@ def open(
     from engine.jobs import capture
 
     if workspace is not None:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels)
+        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background)
         capture.open_into_workspace(request)
         made = _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-    opened = open_capture(source, capture.working_size(preset, long_side), all_pixels=all_pixels)
+    opened = open_capture(source, capture.working_size(preset, long_side), all_pixels=all_pixels, background=background)
     if workspace is not None:  # photos that turned out to be unreadable are left out too
         unreadable = {left.name: left.reason for left in made.left_out} if made.left_out else {}
         opened = opened.without({v.name: unreadable[v.name] for v in opened.views if v.name in unreadable})

@@ -55,6 +55,7 @@ class OpenCapture(Message, frozen=True):
     preset: str | None = None
     long_side: int | None = None
     all_pixels: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
 
 
 class RegisterPhotos(Message, frozen=True):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.capture.formats import (
@@ -25,14 +25,23 @@ from engine.capture.registration import find_photos, is_video
 from engine.capture.types import Capture, CaptureError
 
 
-def open_capture(source: Path, long_side: int, held_out_every: int = 8, all_pixels: bool = False) -> Capture:
+def open_capture(
+    source: Path,
+    long_side: int,
+    held_out_every: int = 8,
+    all_pixels: bool = False,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
     Views get pinhole cameras whose longer side is at most `long_side` pixels, never more than the picture as stored;
     every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
     A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
-    to the angle where flat pictures end) and gets a mask of those that are empty. Raises CaptureError.
+    to the angle where flat pictures end) and gets a mask of those that are empty. `background` (sRGB, 0-255) is put
+    behind transparent pixels. Raises CaptureError.
     """
+    if not all(0 <= channel <= 255 for channel in background):
+        raise CaptureError("The background is not a colour of three numbers from 0 to 255.", field="background")
     if long_side < 16:
         raise CaptureError(f"A working size of {long_side} pixels is too small; choose 16 or more.", field="long_side")
     try:
@@ -43,7 +52,7 @@ def open_capture(source: Path, long_side: int, held_out_every: int = 8, all_pixe
         reading = _read(source)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    return make_capture(source, reading, long_side, held_out_every, all_pixels)
+    return replace(make_capture(source, reading, long_side, held_out_every, all_pixels), background=background)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     """
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
-    capture = open_capture(Path(request.source), long_side, all_pixels=request.all_pixels)
+    capture = open_capture(
+        Path(request.source), long_side, all_pixels=request.all_pixels, background=request.background
+    )
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():

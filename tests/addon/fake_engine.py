@@ -79,6 +79,8 @@ def open_capture(params: dict) -> dict:
     try:
         data = json.loads((folder / "transforms.json").read_text())
     except FileNotFoundError:
+        if list(folder.glob("*.jpg")):
+            raise ValueError("The folder holds photos and no cameras; find their cameras first.", "photos") from None
         raise ValueError(f"{folder} holds no transforms.json.") from None
     images = Path(params["workspace"]) / "images"
     views, left_out = [], []
@@ -197,6 +199,21 @@ class Engine:
         (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
         return lists
 
+    def register(self, params: dict) -> dict:
+        source = Path(params["source"])
+        photos = sorted(source.glob("*.jpg"))
+        for index in range(len(photos)):
+            self.step("features", index + 1, len(photos), index / len(photos))
+        if len(photos) < 3:
+            raise ValueError("Of 2 photos 0 were placed: too few of them show the same things.")
+        made = Path(params["workspace"]) / "registered"
+        made.mkdir(parents=True, exist_ok=True)
+        pose = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
+        frames = [{"file_path": photo.name, "transform_matrix": pose} for photo in photos]
+        data = {"w": 64, "h": 48, "fl_x": 60, "fl_y": 60, "cx": 32, "cy": 24, "frames": frames}
+        (made / "transforms.json").write_text(json.dumps(data))
+        return {"source": str(made), "photos": len(photos), "registered": len(photos), "notes": []}
+
     def report(self, params: dict) -> dict:
         self.step("sds", 1, 1, 1.0)
         page = Path(params["workspace"]) / "report.html"
@@ -229,8 +246,8 @@ class Engine:
         number, method, params = request["id"], request["method"], request.get("params", {})
         jobs = {
             "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
-            "edit/resume": self.resume, "output/mesh": self.mesh, "output/frames": self.frames,
-            "output/report": self.report,
+            "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
+            "output/frames": self.frames, "output/report": self.report,
         }  # fmt: skip
         if method in jobs:
             self.start_job(number, jobs[method], params)
@@ -241,7 +258,8 @@ class Engine:
                 self.capture = open_capture(params)
                 send({"id": number, "result": {"views": 3} if "liar" in MODES else self.capture})
             except ValueError as error:
-                send({"id": number, "error": {"code": -32000, "message": str(error), "data": {"field": "source"}}})
+                sentence, field = [*error.args, "source"][:2]
+                send({"id": number, "error": {"code": -32000, "message": sentence, "data": {"field": field}}})
         elif method == "workspace/read":
             result = {"capture": self.capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})

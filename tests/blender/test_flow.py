@@ -267,6 +267,23 @@ def test_mesh_lies_under_the_root_as_the_file_says(opened: bpy.types.Scene) -> N
     assert len(bpy.data.meshes) == 1
 
 
+def test_photos_without_cameras_get_theirs_first(addon, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(2):
+        (folder / f"{index}.jpg").write_bytes(b"not looked at here")
+    scene = bpy.context.scene
+    bpy.ops.instruct_nerf.open_capture(filepath=str(folder))
+    settle()
+    assert "too few" in session.get().notices["capture"] and project.root_of(scene) is None
+    (folder / "2.jpg").write_bytes(b"")
+    bpy.ops.instruct_nerf.open_capture(filepath=str(folder))
+    settle()
+    assert "capture" not in session.get().notices
+    assert len(cameras.cameras_of(project.root_of(scene))) == 3
+    assert scene.instruct_nerf.source == str(folder.resolve())  # what the artist chose, not what was made of it
+
+
 def test_a_report_card_is_made_of_a_finished_edit(opened: bpy.types.Scene) -> None:
     assert not bpy.ops.instruct_nerf.report.poll()
     edited(opened)

@@ -293,3 +293,15 @@ def test_sixteen_bits(ending: str, channels: int, tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / f"a.{ending}"), values)
     ours = np.asarray(decode(tmp_path / f"a.{ending}", (0, 0, 0))).astype(int)
     assert np.abs(ours - values[..., :1] / 257).max() <= 1
+
+
+def test_the_background_chosen_stands_behind_what_is_transparent(tmp_path: Path) -> None:
+    folder = write(tmp_path / "capture", transforms(1), pictures=False)
+    (folder / "images").mkdir()
+    Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(folder / "images/0.png")
+    for background in ((255, 255, 255), (10, 200, 30)):
+        capture = open_capture(folder, 64, background=background)
+        write_images(capture, tmp_path / "out")
+        assert np.asarray(Image.open(tmp_path / "out" / capture.views[0].image))[20, 20].tolist() == list(background)
+    with pytest.raises(CaptureError, match="not a colour"):
+        open_capture(folder, 64, background=(0, 300, 0))
