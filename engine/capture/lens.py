@@ -159,6 +159,16 @@ COLMAP_MODELS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def is_focal_length(value: float, side: float) -> bool:
+    """Whether a lens can have it, in pixels, for a picture whose side along it has ``side`` pixels."""
+    return 1e-2 * side < value < 1e4 * side
+
+
+def is_centre(value: float, side: float) -> bool:
+    """Whether a lens can have its centre there, in pixels along a side of ``side`` pixels; it may lie outside."""
+    return -10 * side < value < 11 * side
+
+
 @dataclass(frozen=True)
 class Lens:
     """A camera model with its values: `model` is a key of `MODELS`, `params` its distortion in that model's order.

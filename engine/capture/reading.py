@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from engine.capture.exif import top_of
-from engine.capture.lens import Lens
+from engine.capture.lens import Lens, is_centre, is_focal_length
 from engine.capture.photos import EXTENSIONS, Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
@@ -92,11 +92,11 @@ def rigid_pose(rows: object, what: str) -> np.ndarray:
 def usable_lens(lens: Lens, width: float, height: float, what: str) -> Lens:
     """The lens, where it can be one for a picture of `width` × `height` pixels. Raises SkipView, naming `what`."""
     for axis, focal, centre, side in (("x", lens.fx, lens.cx, width), ("y", lens.fy, lens.cy, height)):
-        if not 1e-2 * side < focal < 1e4 * side:
+        if not is_focal_length(focal, side):
             raise SkipView(
                 f"The focal length f{axis} of {what} is {focal:g} pixels, which no lens has for a picture of {side:g}."
             )
-        if not -10 * side < centre < 11 * side:
+        if not is_centre(centre, side):
             raise SkipView(f"The centre c{axis} of {what} is {centre:g} pixels, far outside a picture of {side:g}.")
     if not all(abs(value) < 1e9 for value in lens.params):
         raise SkipView(f"The distortion of {what} is not a list of usable numbers.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.capture.lens import Lens
+from engine.capture.lens import Lens, is_centre, is_focal_length
 from engine.capture.photos import EXTENSIONS, Photo, SkipView, find_photo, inside
 from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import CaptureError
@@ -107,10 +107,10 @@ def checked_lens(
     `focal` and `centre` are in pixels, across and down. A model whose parameters are all zero becomes a pinhole.
     """
     for value, side, axis in zip(focal, size, "xy", strict=True):
-        if not 1e-2 * side < value < 1e4 * side:
+        if not is_focal_length(value, side):
             raise BadField(f"focal length {axis}", f"is {value:g} pixels, which no lens has for a picture of {side:g}")
     for value, side, axis in zip(centre, size, "xy", strict=True):
-        if not -10 * side < value < 11 * side:
+        if not is_centre(value, side):
             raise BadField(f"principal point {axis}", f"is {value:g} pixels, far outside a picture of {side:g}")
     if model == "OPENCV" and not any(params):
         model, params = "PINHOLE", ()

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.capture.formats.source_files import read_json
-from engine.capture.lens import Lens
+from engine.capture.lens import Lens, is_centre, is_focal_length
 from engine.capture.photos import Photo, SkipView, find_mask, find_photo, inside
 from engine.capture.ply import read_points
 from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose
@@ -198,12 +198,12 @@ def _lens(values: Mapping[str, Any], width: float, height: float) -> Lens:
         raise _BadField("fl_x", "or camera_angle_x is missing, so its focal length is unknown")
     fx, fy = fx or fy or 0.0, fy or fx or 0.0
     for key, focal, side in (("fl_x", fx, width), ("fl_y", fy, height)):
-        if not 1e-2 * side < focal < 1e4 * side:
+        if not is_focal_length(focal, side):
             raise _BadField(key, f"is {focal:g} pixels, which no lens has for a picture of {side:g}")
     cx, cy = _number(values, "cx"), _number(values, "cy")
     cx, cy = width / 2 if cx is None else cx, height / 2 if cy is None else cy
     for key, centre, side in (("cx", cx, width), ("cy", cy, height)):
-        if not -10 * side < centre < 11 * side:
+        if not is_centre(centre, side):
             raise _BadField(key, f"is {centre:g} pixels, far outside a picture of {side:g}")
     model, params = _distortion(values)
     return Lens(model, fx, fy, cx, cy, params)
