@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from array import array
 from pathlib import Path
 
 import bpy
-import numpy as np
 
 POINTS = "instruct_nerf_points"  # on the object
 _HEADER = [
     "ply", "format binary_little_endian 1.0", "element vertex", "property double x", "property double y",
     "property double z", "property uchar red", "property uchar green", "property uchar blue", "end_header",
 ]  # fmt: skip
-_STORED = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3)])
+_RECORD = struct.Struct("<3d3B")
+MOST = 200_000  # shown: of more, evenly picked ones
 
 
 def show(root: bpy.types.Object, path: str) -> bpy.types.Object | None:
@@ -26,14 +29,11 @@ def show(root: bpy.types.Object, path: str) -> bpy.types.Object | None:
             bpy.data.meshes.remove(data)
     if not path:
         return None
-    records = _read(Path(path))
+    places, colours = _read(Path(path))
     mesh = bpy.data.meshes.new("Sparse Points")
-    mesh.vertices.add(len(records))
-    mesh.vertices.foreach_set("co", records["xyz"].astype(np.float32).ravel())
-    colours = mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT")
-    rgba = np.ones((len(records), 4), np.float32)
-    rgba[:, :3] = records["rgb"] / np.float32(255)
-    colours.data.foreach_set("color_srgb", rgba.ravel())
+    mesh.vertices.add(len(places) // 3)
+    mesh.vertices.foreach_set("co", places)
+    mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT").data.foreach_set("color_srgb", colours)
     mesh.update()
     item = bpy.data.objects.new("Sparse Points", mesh)
     root.users_collection[0].objects.link(item)
@@ -43,19 +43,26 @@ def show(root: bpy.types.Object, path: str) -> bpy.types.Object | None:
     return item
 
 
-def _read(path: Path) -> np.ndarray:
-    """The records of `_STORED`. Raises ``ValueError``."""
+def _read(path: Path) -> tuple[array, array]:
+    """Positions, three numbers a point, and colours, four (sRGB, 0-1). Without numpy, which not every build of Blender
+    has. Raises ``ValueError``."""
     sentence = f"{path.name} does not hold the capture's points; open the capture again."
     try:
         with path.open("rb") as stream:
             lines = [stream.readline(200).decode("ascii").strip() for _ in _HEADER]
             count = int(lines[2].removeprefix(_HEADER[2]))
             lines[2] = _HEADER[2]
-            if not 0 <= count * _STORED.itemsize <= path.stat().st_size:
+            if not 0 <= count * _RECORD.size <= path.stat().st_size:
                 raise ValueError
-            data = stream.read(count * _STORED.itemsize)
+            data = stream.read(count * _RECORD.size)
     except (OSError, ValueError):
         raise ValueError(sentence) from None
-    if lines != _HEADER or len(data) != count * _STORED.itemsize:
+    if lines != _HEADER or len(data) != count * _RECORD.size:
         raise ValueError(sentence)
-    return np.frombuffer(data, _STORED)
+    places, colours = array("f"), array("f")
+    every = max(1, math.ceil(count / MOST))
+    for offset in range(0, len(data), every * _RECORD.size):
+        x, y, z, red, green, blue = _RECORD.unpack_from(data, offset)
+        places.extend((x, y, z))
+        colours.extend((red / 255, green / 255, blue / 255, 1.0))
+    return places, colours
