@@ -47,15 +47,16 @@ def open(
     from engine.capture import open_capture
     from engine.capture.description import describe
     from engine.jobs import capture
+    from engine.workspace import Workspace as Folder
 
-    if workspace is not None:
+    if workspace is None:
+        long_side = capture.working_size(preset, long_side)
+        opened = open_capture(source, long_side, all_pixels=all_pixels, background=background)
+    else:
         request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background)
         capture.open_into_workspace(request)
-        made = _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-    opened = open_capture(source, capture.working_size(preset, long_side), all_pixels=all_pixels, background=background)
-    if workspace is not None:  # photos that turned out to be unreadable are left out too
-        unreadable = {left.name: left.reason for left in made.left_out} if made.left_out else {}
-        opened = opened.without({v.name: unreadable[v.name] for v in opened.views if v.name in unreadable})
+        _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
+        opened = capture.load_opened(Folder(workspace))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
         print(json.dumps(found, indent=1))

@@ -11,10 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from engine.capture.types import CaptureError, SparsePoints
+from engine.capture.types import MOST_POINTS, CaptureError, SparsePoints
 from engine.errors import BadInput
 
-MOST_POINTS = 2_000_000  # kept of a file's
 _LONGEST_HEADER = 64 * 1024  # bytes
 _MOST_BYTES = 256 * 2**20  # of a file's points
 _TYPES = {

@@ -74,6 +74,9 @@ class Points(Protocol):
     def __len__(self) -> int: ...
 
 
+MOST_POINTS = 2_000_000  # kept of a source's sparse points
+
+
 @dataclass(frozen=True, eq=False)
 class SparsePoints:
     """Points that the source triangulated: `positions` (N, 3) float64 in the capture frame, all finite, and `colours`

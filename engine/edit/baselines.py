@@ -57,7 +57,7 @@ def one_time_dataset_update(
     if trainer.step_index == 0:
         embedding = editor.embed(instruction)
         for view, original in enumerate(originals):
-            picture = original.to(trainer_device(trainer)).float() / 255
+            picture = original.float() / 255
             edited = edit_frame(editor, picture, embedding, settings, view, check)
             dataset.replace(view, to_uint8(edited))
             yield ImageUpdated(view, dataset.image(view))
@@ -130,8 +130,3 @@ def sds_gradient(
     weight = 1 - editor.schedule.alphas_cumprod[timestep]
     (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))
     return gradient
-
-
-def trainer_device(trainer: Trainer) -> torch.device:
-    """Where the trainer's NeRF lives."""
-    return next(trainer.nerf.parameters()).device

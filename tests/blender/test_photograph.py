@@ -55,10 +55,10 @@ def test_a_ball_is_where_the_written_poses_say(ball: bpy.types.Scene) -> None:
 
 
 def test_the_scene_is_left_as_it_was_and_the_root_is_the_world(ball: bpy.types.Scene) -> None:
-    ball.render.resolution_x, ball.render.filepath = 777, "/tmp/mine"
+    ball.render.resolution_x, ball.render.filepath = 777, "//mine"
     bpy.ops.instruct_nerf.photograph(count=8, width=32, height=32)
     settle(60)
-    assert ball.render.resolution_x == 777 and ball.render.filepath == "/tmp/mine" and ball.camera is None
+    assert ball.render.resolution_x == 777 and ball.render.filepath == "//mine" and ball.camera is None
     root = project.root_of(ball)
     assert root.matrix_world.is_identity and len(cameras.cameras_of(root)) == 8
     assert len(bpy.data.cameras) == 8

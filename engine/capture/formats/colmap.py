@@ -24,10 +24,9 @@ import numpy as np
 from engine.capture.lens import COLMAP_MODELS, Lens
 from engine.capture.photos import EXTENSIONS, SkipView, find_mask, find_photo, inside
 from engine.capture.reading import MOST_VIEWS, Reading, Shot, rigid_pose, usable_lens
-from engine.capture.types import CaptureError, LeftOut, SparsePoints
+from engine.capture.types import MOST_POINTS, CaptureError, LeftOut, SparsePoints
 
 FORMAT = "COLMAP"
-MOST_POINTS = 2_000_000  # kept of a model's points; of more, evenly spaced ones
 _LONGEST_LINE = 64 * 2**20  # bytes; a picture's keypoints are one line
 _LONGEST_NAME = 4096  # bytes
 _PICTURES = ("images", "input", "images_2", "images_4", "images_8", "rgb", "imgs", "color", "frames", "image")

@@ -30,10 +30,9 @@ from engine.capture.formats.source_files import (
 from engine.capture.lens import Lens
 from engine.capture.photos import SkipView
 from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut, SparsePoints
+from engine.capture.types import MOST_POINTS, CaptureError, LeftOut, SparsePoints
 
 NAME = "cameras.sfm"
-_MOST_POINTS = 2_000_000
 
 
 def find(folder: Path) -> Path | None:
@@ -183,7 +182,7 @@ def _points(structure: Any) -> SparsePoints | None:
     if not isinstance(structure, list):
         return None
     positions, colours = [], []
-    for landmark in structure[:_MOST_POINTS]:
+    for landmark in structure[:MOST_POINTS]:
         try:
             place = [float(value) for value in landmark["X"]]
             colour = [min(max(int(float(value)), 0), 255) for value in landmark["color"]]
