@@ -109,6 +109,8 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
+    text_guidance: float
+    image_guidance: float
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,6 @@ class Preset:
     label: str
     description: str
     default: bool
-    text_guidance: float
-    image_guidance: float
     long_side: int
     min_views: int
 

@@ -160,8 +160,8 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         if settings.use_guidance:
             column.prop(settings, "text_guidance", slider=True)
             column.prop(settings, "image_guidance", slider=True)
-        elif (preset := project.preset_of(scene)) is not None:
-            column.label(text=f"From the preset: text {preset.text_guidance:g}, photo {preset.image_guidance:g}")
+        elif editor is not None and not settings.editor_model:
+            column.label(text=f"The editor's own: text {editor.text_guidance:g}, photo {editor.image_guidance:g}")
         layout.prop(settings, "seed")
         notice(layout, context, "instruction")
         if running(layout, context, "instruction"):

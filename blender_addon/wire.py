@@ -235,6 +235,7 @@ def _editor(value: object) -> Editor:
     return Editor(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
+        _number(data, "text_guidance"), _number(data, "image_guidance"),
     )  # fmt: skip
 
 
@@ -242,8 +243,7 @@ def _preset(value: object) -> Preset:
     data = _map(value, "preset")
     return Preset(
         _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
-        _number(data, "text_guidance"), _number(data, "image_guidance"), _whole(data, "long_side", 0),
-        _whole(data, "min_views", 0),
+        _whole(data, "long_side", 0), _whole(data, "min_views", 0),
     )  # fmt: skip
 
 

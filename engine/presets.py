@@ -6,7 +6,6 @@ from __future__ import annotations
 import msgspec
 
 from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
 from engine.errors import BadInput
 from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
 from engine.protocol import Device, PresetInfo
@@ -88,7 +87,6 @@ PREVIEW = Preset(
         steps=300,
         steps_per_round=5,  # 60 image updates: every view of a small capture is edited more than once
         patches=1,
-        guidance=Guidance(text=3.0, image=1.5),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),
     mesh_resolution=160,
@@ -116,8 +114,6 @@ def preset_infos(devices: list[Device]) -> list[PresetInfo]:
             label=p.label,
             description=p.description,
             default=p is default,
-            text_guidance=p.edit.guidance.text,
-            image_guidance=p.edit.guidance.image,
             long_side=p.long_side,
             min_views=p.min_views,
         )

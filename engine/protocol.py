@@ -249,6 +249,8 @@ class Editor(msgspec.Struct, frozen=True):
     available: bool
     reason: str
     vocabulary: list[str]
+    text_guidance: float
+    image_guidance: float
 
 
 class PresetInfo(msgspec.Struct, frozen=True):
@@ -256,8 +258,6 @@ class PresetInfo(msgspec.Struct, frozen=True):
     label: str
     description: str
     default: bool
-    text_guidance: float
-    image_guidance: float
     long_side: int
     min_views: int
 

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-# Before torch is loaded: threads that wait without spinning, or a shared machine crawls.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is loaded: threads that spin only some microseconds, or a shared machine crawls.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 from .paths import EXPORT
 
@@ -27,6 +27,7 @@ def main() -> None:
     command.add_argument("--size", type=int, default=128, help="pixels of the cached latents to train on")
     command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
     command.add_argument("--batch", type=int, default=12)
+    command.add_argument("--cool-down", type=int, default=0, help="last steps over which the rate falls to nothing")
     commands.add_parser("pack", help="write the newest state in half precision to training/checkpoints")
     command = commands.add_parser("export", help="write the newest model where the engine takes it")
     command.add_argument("--folder", type=Path, default=EXPORT)
@@ -60,7 +61,7 @@ def main() -> None:
     elif arguments.command == "train":
         from . import train
 
-        train.train(arguments.steps, arguments.size, arguments.batch)
+        train.train(arguments.steps, arguments.size, arguments.batch, arguments.cool_down)
     elif arguments.command == "pack":
         from . import train, vae
 

@@ -14,6 +14,7 @@ import torch
 from . import filters, latents, pairs, vae
 from .export import IMAGE_GUIDANCE, TEXT_GUIDANCE
 from .paths import EXPORT, SIZE, write_json
+from .perceptual import PerceptualDistance
 from .sampling import Editor
 from .vocabulary import BY_KEY, INSTRUCTIONS, KEYS, unknown_text, wording
 
@@ -49,19 +50,6 @@ def as_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
 
 def as_pictures(batch: torch.Tensor) -> list[np.ndarray]:
     return list(batch.permute(0, 2, 3, 1).numpy())
-
-
-class PerceptualDistance:
-    """ST-LPIPS with the AlexNet trunk, weights as its package ships them."""
-
-    def __init__(self):
-        from stlpips_pytorch import stlpips
-
-        self.net = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False).eval()
-
-    @torch.inference_mode()
-    def __call__(self, a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
-        return self.net(as_tensor(a) * 2 - 1, as_tensor(b) * 2 - 1).flatten().numpy()
 
 
 def colour_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -119,8 +107,10 @@ def measure_instructions(editor: Editor, count: int, steps: int, log) -> dict:
             row |= {"relative_error": errors[:, 0].mean() / errors[:, 1].mean(), "outside": errors[:, 2].mean()}
             row["passed"] = row["relative_error"] <= SUBJECT_LIMIT and row["outside"] <= OUTSIDE_LIMIT
         else:
-            edited = distance(edits, truths).mean()
-            row["relative_error"] = edited / distance([c.picture for c in chosen], truths).mean()
+            unedited = [c.picture for c in chosen]
+            with torch.inference_mode():
+                edited, before = (float(distance(as_tensor(p), as_tensor(truths)).mean()) for p in (edits, unedited))
+            row["relative_error"] = edited / before
             row["passed"] = row["relative_error"] <= WHOLE_LIMIT
         table[key] = {k: round(float(v), 3) if isinstance(v, (float, np.floating)) else v for k, v in row.items()}
         table[key]["passed"] = bool(row["passed"])

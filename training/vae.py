@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from . import checkpoint, filters, pairs, photos
+from .perceptual import PerceptualDistance
 from .paths import CHECKPOINTS, RUNS, SIZE, read_json, write_json
 
 CROP = 64  # pixels: the codec is convolutional and learns on crops
@@ -22,6 +23,7 @@ RATE = 2e-3
 REPORT_EVERY = 300  # steps
 ANCHOR_STEPS = 1000  # over which the hold on the latents' meaning fades
 LATENT_NOISE = 0.04  # standard deviations added to the latents in training
+PERCEPTUAL_WEIGHT = 0.2  # of the perceptual distance, once the decoder is trained alone
 
 
 def build() -> AutoencoderTiny:
@@ -112,7 +114,9 @@ def anchor(x: torch.Tensor) -> torch.Tensor:
     )
 
 
-def loss_terms(vae: AutoencoderTiny, x: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
+def loss_terms(
+    vae: AutoencoderTiny, x: torch.Tensor, step: int, distance: PerceptualDistance | None = None
+) -> dict[str, torch.Tensor]:
     z = encode(vae, x)
     y = decode(vae, z + LATENT_NOISE * torch.randn_like(z))
     flat = z.permute(1, 0, 2, 3).flatten(1)
@@ -120,9 +124,13 @@ def loss_terms(vae: AutoencoderTiny, x: torch.Tensor, step: int) -> dict[str, to
     covariance = centred @ centred.T / flat.shape[1]
     white = ((covariance - torch.eye(4)) ** 2).mean() + (flat.mean(1) ** 2).mean()
     error = y - x
-    return {
+    terms = {
         "pixel": (error**2 + 1e-4).sqrt().mean() + 2 * (error**2).mean(),
         "chroma": 2 * F.avg_pool2d(opponent(error), 4).abs().mean(),
+    }
+    if distance is not None:
+        return terms | {"perceptual": PERCEPTUAL_WEIGHT * distance(y, x).mean()}
+    return terms | {
         "anchor": 0.5 * math.exp(-step / ANCHOR_STEPS) * F.mse_loss(z[:, 1:], anchor(x)),
         "white": 0.2 * white,
     }
@@ -192,6 +200,7 @@ def train(steps: int, decoder_only: bool = False, log=print) -> None:
         first = read_json(CHECKPOINTS / "vae" / "figures.json")["step"]
     vae = vae.to(memory_format=torch.channels_last).train()
     vae.encoder.requires_grad_(not decoder_only)
+    distance = PerceptualDistance() if decoder_only else None
     named = {k: v for k, v in vae.named_parameters() if v.requires_grad}
     optimiser = torch.optim.AdamW(named.values(), RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     average = checkpoint.MovingAverage(named, 0.998)
@@ -215,7 +224,7 @@ def train(steps: int, decoder_only: bool = False, log=print) -> None:
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1, step / 200) / (1 + step / 4000) ** 0.5
         x = source.batch(BATCH, CROP).contiguous(memory_format=torch.channels_last)
-        terms = loss_terms(vae, x, step)
+        terms = loss_terms(vae, x, step, distance)
         optimiser.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(named.values(), 1.0)

@@ -166,7 +166,8 @@ def _march(
     at = lens.project(np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1).reshape(-1, 3))
     begin, end = outside(*at.T).reshape(2, -1)
     crossed = (begin <= 0) & (end > 0) & np.isfinite(end)
-    share = np.divide(-begin, end - begin, out=np.zeros_like(begin), where=crossed)
+    with np.errstate(invalid="ignore"):  # inf − inf where a lens folds; not taken
+        share = np.divide(-begin, end - begin, out=np.zeros_like(begin), where=crossed)
     return np.tan(np.minimum(low + share * span, farthest))
 
 

@@ -40,6 +40,7 @@ def edit_frame(
         random,
         settings.diffusion_steps,
         check,
+        settings.sampler,
     )
 
 
@@ -88,9 +89,10 @@ def score_distillation(
         raise ValueError("score distillation needs a trainer with the mse loss alone")
     embedding = editor.embed(instruction)
     conditions: dict[int, Tensor] = {}
+    positions = dataset.cameras.camera_to_worlds[:, :3, 3]
     while trainer.step_index < settings.steps:
         check()
-        view = view_of_update(trainer.step_index, len(dataset), settings.seed)
+        view = view_of_update(trainer.step_index, positions, settings.seed, settings.order)
         if view not in conditions:
             conditions[view] = editor.encode_original(originals[view].float() / 255)
         cameras = corrected_cameras(trainer.nerf, dataset.cameras)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.edit.settings import EditSettings
+from engine.edit.settings import EditSettings, Order
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.nerf.frame import NerfFrame
 from engine.nerf.rays import ImageSet
@@ -23,6 +24,7 @@ class ImageUpdated:
 
     view: int
     image: Tensor  # (H, W, 3) uint8
+    change: float = 0.0  # mean absolute difference to the picture that it replaced, 0–1
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ def iterative_dataset_update(
     ``dataset`` holds the views' training images, at the start the captured ones, and is changed in place; ``originals``
     are the captured ones, (H, W, 3) uint8 each, and never change. ``check`` is called before every step of anything
     and may raise Cancelled. The run is a function of the seed and of ``trainer.step_index`` alone, so it goes on from
-    a checkpoint as if never stopped.
+    a checkpoint as if never stopped (only ``settle`` counts its turn anew).
     """
     instruction_embedding = editor.embed(instruction)
     conditions: dict[int, Tensor] = {}  # c_I, each original's latents, once a view
+    positions = dataset.cameras.camera_to_worlds[:, :3, 3]
+    changes: deque[float] = deque(maxlen=len(dataset))
 
     def image_update(view: int, draw: int, t_range: tuple[float, float]) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``."""
@@ -72,9 +76,12 @@ def iterative_dataset_update(
             random,
             settings.diffusion_steps,
             check,
+            settings.sampler,
         )
+        before = dataset.image(view).clone()
         dataset.replace(view, to_uint8(edited))
-        return ImageUpdated(view, dataset.image(view))
+        after = dataset.image(view)
+        return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
 
     if settings.first_pass and trainer.step_index == 0:
         for view in range(len(dataset)):
@@ -84,16 +91,36 @@ def iterative_dataset_update(
         if trainer.step_index % settings.steps_per_round == 0:
             first = trainer.step_index // settings.steps_per_round * settings.images_per_round
             for update in range(first, first + settings.images_per_round):
-                view = view_of_update(update, len(dataset), settings.seed)
-                yield image_update(view, update, settings.noise_range(update))
+                view = view_of_update(update, positions, settings.seed, settings.order)
+                updated = image_update(view, update, settings.noise_range(update))
+                changes.append(updated.change)
+                yield updated
+            if settled(changes, settings):
+                return
         check()
         batch = dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
         losses = trainer.step(batch)
         yield NerfUpdated(trainer.step_index, losses)
 
 
-def view_of_update(update: int, views: int, seed: int) -> int:
-    """Which view the update-th image update takes: a new random order over the views each time round."""
-    turn, place = divmod(update, views)
-    order = torch.randperm(views, generator=torch.Generator().manual_seed(random_seed(seed, "order", turn)))
-    return int(order[place])
+def settled(changes: deque[float], settings: EditSettings) -> bool:
+    """Whether the last whole turn of image updates changed its pictures by less than ``settings.settle``."""
+    return len(changes) == changes.maxlen and sum(changes) / len(changes) < settings.settle
+
+
+def view_of_update(update: int, positions: Tensor, seed: int, order: Order = "shuffled") -> int:
+    """Which view the update-th image update takes, of the cameras at ``positions`` (V, 3): a new order over all views
+    each time round."""
+    turn, place = divmod(update, len(positions))
+    shuffled = torch.randperm(
+        len(positions), generator=torch.Generator().manual_seed(random_seed(seed, "order", turn))
+    ).tolist()
+    if order == "shuffled":
+        return shuffled[place]
+    taken = [shuffled[0]]  # farthest-point order from a random view
+    nearest = (positions - positions[taken[0]]).norm(dim=-1)
+    while len(taken) <= place:
+        nearest[taken] = -1.0
+        taken.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (positions - positions[taken[-1]]).norm(dim=-1))
+    return taken[place]

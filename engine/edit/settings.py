@@ -7,12 +7,14 @@ from typing import Literal
 
 import msgspec
 
-from engine.editors.guidance import Guidance
+from engine.editors.guidance import Guidance, Sampler
 from engine.errors import BadInput
 from engine.nerf.config import LossConfig, OptimiserConfig
 
 Method = Literal["iterative", "one-time", "sds"]
 """Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""
+Order = Literal["shuffled", "spread"]
+"""How image updates go through the views: each turn in a new random order, or each next view far from those before."""
 
 
 class EditSettings(msgspec.Struct, frozen=True):
@@ -27,7 +29,10 @@ class EditSettings(msgspec.Struct, frozen=True):
     t_max_end: float | None = None  # what t_max has fallen to, evenly, by the last image update; None: it stays
     first_pass: bool = False  # edit every view once, at t_max, before the first NeRF update
     shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
-    diffusion_steps: int = 20  # DDIM, from the drawn t down
+    order: Order = "shuffled"
+    settle: float = 0.0  # stop once a turn of the views changed their pictures by less (mean, 0–1); 0: never
+    diffusion_steps: int = 20  # from the drawn t down
+    sampler: Sampler = "ddim"
     guidance: Guidance = Guidance()
     patches: int = 16  # a batch of rays, in patches so that LPIPS can be taken
     patch: int = 32  # edge, pixels
@@ -45,6 +50,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("t_min", 0 < self.t_min <= self.t_max, "above 0 and no more than t_max"),
             ("t_max", self.t_max <= 1, "at most 1"),
             ("t_max_end", self.t_min <= (self.t_max_end or self.t_max) <= self.t_max, "between t_min and t_max"),
+            ("settle", 0 <= self.settle <= 1, "0 to 1"),
             ("diffusion_steps", 1 <= self.diffusion_steps <= 1000, "1 to 1000"),
             ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
             ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),

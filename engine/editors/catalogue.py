@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+from engine.editors.guidance import Guidance
 from engine.protocol import Editor
 
 HUB_NAME = "timbrooks/instruct-pix2pix"
@@ -39,21 +40,33 @@ def vocabulary(editor: str) -> list[str]:
         return []
 
 
+def recommended_guidance(editor: str) -> Guidance:
+    """The scales that an editor's folder recommends in its ``guidance.json``; InstructPix2Pix's own where it does not."""
+    try:
+        given = json.loads((Path(editor) / "guidance.json").read_text())
+        scales = Guidance(float(given["text"]), float(given["image"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Guidance()
+    return scales if scales.sensible else Guidance()
+
+
 def _describe(name: str) -> Editor:
     folder = Path(name)
+    scales = recommended_guidance(name)
     if name == HUB_NAME:
         cached = _hub_cache() / f"models--{name.replace('/', '--')}"
         here = (cached / "snapshots").is_dir()
         reason = "" if here else "It is downloaded when first used (several gigabytes)."
-        return Editor(name, "InstructPix2Pix", 512, True, reason, [])
+        return Editor(name, "InstructPix2Pix", 512, True, reason, [], scales.text, scales.image)
     label = "Small (offline)" if folder == BUNDLED else folder.name
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text())
         vae = json.loads((folder / "vae" / "config.json").read_text())
         size = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
     except (OSError, ValueError, KeyError, TypeError):
-        return Editor(name, label, 0, False, f"There is no editor model in {name}.", [])
-    return Editor(name, label, size, True, "", vocabulary(name))
+        reason = f"There is no editor model in {name}."
+        return Editor(name, label, 0, False, reason, [], scales.text, scales.image)
+    return Editor(name, label, size, True, "", vocabulary(name), scales.text, scales.image)
 
 
 def _hub_cache() -> Path:

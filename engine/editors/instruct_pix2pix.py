@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.guidance import Guidance
+from engine.editors.guidance import Guidance, Sampler
 from engine.errors import BadInput
 
 
@@ -75,6 +75,7 @@ class InstructPix2Pix:
         self.text_encoder = pipeline.text_encoder.to(self.device).eval().requires_grad_(False)
         self.tokenizer = pipeline.tokenizer
         scheduler = _ddim(pipeline.scheduler)
+        self._scheduler_config = dict(scheduler.config)
         self.schedule = NoiseSchedule(
             scheduler.alphas_cumprod.to(self.device),
             float(scheduler.final_alpha_cumprod),
@@ -116,19 +117,21 @@ class InstructPix2Pix:
         generator: torch.Generator,
         steps: int = 20,
         check: Callable[[], None] = lambda: None,
+        sampler: Sampler = "ddim",
     ) -> Tensor:
-        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in DDIM
-        ``steps``, conditioned on the latents ``original`` and the embedding ``instruction``. ``generator`` (CPU) draws
+        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in
+        ``steps`` of the ``sampler``, conditioned on the latents ``original`` and the embedding ``instruction``. ``generator`` (CPU) draws
         the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
         """
         clean = self.latents(picture)
         timesteps = self.schedule.levels(t, steps)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         latents = self.schedule.add_noise(clean, noise, timesteps[0])
+        step = self._dpm_step(timesteps) if sampler == "dpm++" else self.schedule.ddim_step
         for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
             check()
             prediction = self.guided_prediction(latents, timestep, original, instruction, guidance)
-            latents = self.schedule.ddim_step(prediction, latents, timestep, following)
+            latents = step(prediction, latents, timestep, following)
         check()
         decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)
@@ -145,6 +148,18 @@ class InstructPix2Pix:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=instruction).sample.chunk(3)
         return neither + guidance.image * (image - neither) + guidance.text * (both - image)
+
+    def _dpm_step(self, timesteps: list[int]) -> Callable[[Tensor, Tensor, int, int | None], Tensor]:
+        """A step like the schedule's ``ddim_step``, by diffusers' DPM-Solver++ over ``timesteps``."""
+        from diffusers import DPMSolverMultistepScheduler
+
+        solver = DPMSolverMultistepScheduler.from_config(self._scheduler_config, solver_order=2)
+        solver.set_timesteps(timesteps=timesteps, device=self.device)
+
+        def step(prediction: Tensor, sample: Tensor, timestep: int, following: int | None) -> Tensor:
+            return solver.step(prediction, timestep, sample).prev_sample.to(sample.dtype)
+
+        return step
 
     def _resized(self, picture: Tensor) -> Tensor:
         """(H, W, 3) → (1, 3, h, w), −1…1, of about the native area, both sides multiples of what the networks halve."""

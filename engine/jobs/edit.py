@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, iterative_dataset_update
 from engine.edit.settings import EditSettings
-from engine.editors.catalogue import default_editor
+from engine.editors.catalogue import default_editor, recommended_guidance
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, load_editor
 from engine.errors import BadInput, Cancelled
@@ -63,7 +63,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
     preset = scene_preset(workspace, None, device)
-    settings = edit_settings(preset, request).checked()
+    settings = edit_settings(preset, request, request.editor or default_editor(device)).checked()
     plan = Plan(Stage("try", "Trying on one view", settings.diffusion_steps, 0.1))
     stage = plan.begin("try")
     path = workspace.images / view.image
@@ -93,7 +93,8 @@ def edit_picture(
     condition = editor.encode_original(picture)
     embedding = editor.embed(instruction)
     return editor.edit(
-        picture, condition, embedding, TRY_NOISE, settings.guidance, generator, settings.diffusion_steps, check
+        picture, condition, embedding, TRY_NOISE, settings.guidance, generator, settings.diffusion_steps, check,
+        settings.sampler,
     )
 
 
@@ -105,8 +106,8 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     device = choose_device(request.device)
     chosen = chosen_views(capture, request.views)
     preset = scene_preset(workspace, request.preset, device)
-    settings = edit_settings(choose_preset(request.preset, device), request).checked()
     editor = request.editor or default_editor(device)
+    settings = edit_settings(choose_preset(request.preset, device), request, editor).checked()
     plan = Plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(capture, settings, len(chosen), 0),
@@ -262,15 +263,17 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
     return chosen
 
 
-def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit) -> EditSettings:
-    """The preset's settings with what the request says otherwise."""
-    settings = preset.edit
-    guidance = Guidance(
-        text=settings.guidance.text if request.text_guidance is None else request.text_guidance,
-        image=settings.guidance.image if request.image_guidance is None else request.image_guidance,
-    )
-    steps = getattr(request, "steps", None) or settings.steps
-    return msgspec.structs.replace(settings, guidance=guidance, seed=request.seed, steps=steps)
+def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit, editor: str) -> EditSettings:
+    """The preset's settings with the guidance that the editor recommends, and what the request says otherwise."""
+    guidance = chosen_guidance(editor, request.text_guidance, request.image_guidance)
+    steps = getattr(request, "steps", None) or preset.edit.steps
+    return msgspec.structs.replace(preset.edit, guidance=guidance, seed=request.seed, steps=steps)
+
+
+def chosen_guidance(editor: str, text: float | None, image: float | None) -> Guidance:
+    """The given scales; the editor's own where None."""
+    own = recommended_guidance(editor)
+    return Guidance(own.text if text is None else text, own.image if image is None else image)
 
 
 def settings_of(record: EditRecord) -> EditSettings:

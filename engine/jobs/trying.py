@@ -14,9 +14,10 @@ from PIL import Image
 
 from engine.devices import choose_device
 from engine.edit.settings import EditSettings
+from engine.editors.catalogue import default_editor
 from engine.editors.guidance import Guidance
 from engine.errors import BadInput
-from engine.jobs.edit import checked_instruction, edit_picture, opened_editor
+from engine.jobs.edit import checked_instruction, chosen_guidance, edit_picture, opened_editor
 from engine.jobs.scene import save_picture
 from engine.nerf.rendering import to_uint8
 from engine.presets import choose_preset
@@ -44,13 +45,10 @@ def try_photo(settings: Try, job: Job) -> Path:
     instruction = checked_instruction(settings.instruction)
     device = choose_device(settings.device)
     preset = choose_preset(None, device)
-    given = preset.edit.guidance
-    guidance = Guidance(
-        given.text if settings.text_guidance is None else settings.text_guidance,
-        given.image if settings.image_guidance is None else settings.image_guidance,
-    )
+    name = settings.editor or default_editor(device)
+    guidance = chosen_guidance(name, settings.text_guidance, settings.image_guidance)
     edit = msgspec.structs.replace(preset.edit, guidance=guidance, seed=settings.seed).checked()
-    editor = opened_editor(settings.editor, device, job)
+    editor = opened_editor(name, device, job)
     picture = _photo(Path(settings.photo), 2 * editor.native_size).to(device)
     cells = [(t, i) for i in SHEET_IMAGE for t in SHEET_TEXT] if settings.sheet else [(guidance.text, guidance.image)]
     plan = Plan(Stage("try", "Trying on one picture", len(cells) * edit.diffusion_steps, 0.1))

@@ -281,15 +281,16 @@ INITIALIZED = {
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
-         "vocabulary": ["make it night", "make it sunset"]},
+         "vocabulary": ["make it night", "make it sunset"], "text_guidance": 3.0, "image_guidance": 1.5},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
-         "reason": "Its weights are not on this machine.", "vocabulary": []},
+         "reason": "Its weights are not on this machine.", "vocabulary": [],
+         "text_guidance": 7.5, "image_guidance": 1.5},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
-         "text_guidance": 3.0, "image_guidance": 1.5, "long_side": 240, "min_views": 8},
+         "long_side": 240, "min_views": 8},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
-         "text_guidance": 7.5, "image_guidance": 1.5, "long_side": 512, "min_views": 20},
+         "long_side": 512, "min_views": 20},
     ],
 }  # fmt: skip
 

@@ -124,7 +124,7 @@ def test_a_shared_noise_is_the_same_for_all_updates(sphere_set):
     drawn = []
 
     class Listening(Darken):
-        def edit(self, picture, original, instruction, t, guidance, generator, steps, check):
+        def edit(self, picture, original, instruction, t, guidance, generator, steps, check, sampler):
             drawn.append(float(torch.rand((), generator=generator)))
             return picture
 

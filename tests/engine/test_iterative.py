@@ -46,7 +46,7 @@ class Darken:
         self.encoded += 1
         return original.clone()
 
-    def edit(self, picture, original, instruction, t, guidance, generator, steps, check):
+    def edit(self, picture, original, instruction, t, guidance, generator, steps, check, sampler):
         check()
         self.asked.append((picture.clone(), original, instruction, t, guidance, steps))
         return original * 0.5 + picture * 0.1 + 0.01 * float(torch.rand((), generator=generator))
@@ -87,10 +87,39 @@ def test_the_algorithm(sphere_set):
 
 
 def test_views_come_in_random_order_each_once_a_turn():
-    order = [view_of_update(u, 5, seed=3) for u in range(50)]
+    positions = torch.rand(5, 3)
+    order = [view_of_update(u, positions, seed=3) for u in range(50)]
     assert all(set(order[i : i + 5]) == set(range(5)) for i in range(0, 50, 5))
     assert len({tuple(order[i : i + 5]) for i in range(0, 50, 5)}) > 5
-    assert order != [view_of_update(u, 5, seed=4) for u in range(50)]
+    assert order != [view_of_update(u, positions, seed=4) for u in range(50)]
+
+
+def test_spread_views_come_each_once_a_turn_and_far_from_those_before():
+    generator = torch.Generator().manual_seed(2)
+    positions = torch.randn(12, 3, generator=generator)
+    for turn in range(4):
+        order = [view_of_update(12 * turn + k, positions, seed=3, order="spread") for k in range(12)]
+        assert set(order) == set(range(12))
+        for k in range(1, 12):
+            near = [min(float((positions[a] - positions[b]).norm()) for b in order[:k]) for a in range(12)]
+            assert near[order[k]] == pytest.approx(max(near), abs=1e-5)
+    firsts = {view_of_update(12 * turn, positions, seed=3, order="spread") for turn in range(20)}
+    assert len(firsts) > 4
+
+
+def test_it_stops_when_a_whole_turn_of_updates_changed_little(sphere_set):
+    """Darken answers with nearly the same picture every time: the second turn changes next to nothing."""
+    frame, data = sphere_set
+    trainer, originals = start(data)
+    steps, rounds = 9 * VIEWS, []
+    settings = EditSettings(
+        **{**settings_dict(), "steps": steps, "images_per_round": 1, "steps_per_round": 1, "settle": 0.02}
+    )
+    for event in iterative_dataset_update(trainer, data, originals, frame, Darken(), "x", settings):
+        if isinstance(event, ImageUpdated):
+            rounds.append(event.change)
+    assert VIEWS < len(rounds) < steps and trainer.step_index == len(rounds) - 1
+    assert sum(rounds[-VIEWS:]) / VIEWS < 0.02 <= sum(rounds[-VIEWS - 1 : -1]) / VIEWS
 
 
 def test_noise_levels_fill_their_range(sphere_set):

@@ -52,7 +52,7 @@ class Oracle:
     def encode_original(self, original):
         return original
 
-    def edit(self, picture, original, instruction, t, guidance, generator, steps, check):
+    def edit(self, picture, original, instruction, t, guidance, generator, steps, check, sampler):
         return self.answer(original * torch.tensor([1.0, 0.7, 0.7]), original, generator)
 
     def answer(self, truth, original, generator):
