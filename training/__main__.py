@@ -28,7 +28,6 @@ def main() -> None:
     command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
     command.add_argument("--batch", type=int, default=12)
     command.add_argument("--cool-down", type=int, default=0, help="last steps over which the rate falls to nothing")
-    commands.add_parser("pack", help="write the newest state in half precision to training/checkpoints")
     command = commands.add_parser("export", help="write the newest model where the engine takes it")
     command.add_argument("--folder", type=Path, default=EXPORT)
     command = commands.add_parser("evaluate", help="measure the exported model on held-out scenes and photographs")
@@ -62,11 +61,6 @@ def main() -> None:
         from . import train
 
         train.train(arguments.steps, arguments.size, arguments.batch, arguments.cool_down)
-    elif arguments.command == "pack":
-        from . import train, vae
-
-        vae.pack()
-        train.Trainer(train.Recipe()).save_compact()
     elif arguments.command == "export":
         from . import export
 

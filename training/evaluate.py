@@ -4,6 +4,7 @@ One command prints them and writes them beside the exported model as `figures.js
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,14 +87,20 @@ def edit_all(editor: Editor, chosen: list[Case], texts: list[str], **settings) -
     return out
 
 
-def measure_instructions(editor: Editor, count: int, steps: int, log) -> dict:
-    """The table: every instruction against its truths, and which truth its edits are nearest to."""
+def measure_instructions(
+    editor: Editor, views: list[Case], crops: list[Case], steps: int, keys: Sequence[str] = KEYS, log=print
+) -> dict:
+    """The table: instructions against their truths, and which truth their edits are nearest to.
+
+    Those of the subject on `views`, the others on one half of the views and as many crops.
+    """
     distance = PerceptualDistance()
-    views, crops = cases(count)
     rng = np.random.default_rng(0)
     table, right, total = {}, 0, 0
-    for key, instruction in BY_KEY.items():
-        chosen = views if instruction.of_subject else views[: count // 2] + crops[: count - count // 2]
+    for key in keys:
+        instruction = BY_KEY[key]
+        half = len(views) // 2
+        chosen = views if instruction.of_subject else views[:half] + crops[: len(views) - half]
         texts = [wording(key, rng) for _ in chosen]
         edits = edit_all(editor, chosen, texts, steps=steps)
         truths = [c.truths[key] for c in chosen]
@@ -204,7 +211,7 @@ def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = 20, only_table
     from .export import vocabulary_entries
 
     editor = Editor(folder)
-    figures = {"codec": measure_codec(editor)} | measure_instructions(editor, count, steps, log)
+    figures = {"codec": measure_codec(editor)} | measure_instructions(editor, *cases(count), steps, log=log)
     if not only_table:
         figures |= measure_unknown(editor, count, steps)
         figures |= measure_curves(editor, count, steps)

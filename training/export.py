@@ -17,9 +17,8 @@ TEXT_GUIDANCE = 2.0
 IMAGE_GUIDANCE = 1.2
 
 
-def pipeline() -> StableDiffusionInstructPix2PixPipeline:
-    """The newest averaged weights in single precision."""
-    trainer = Trainer(Recipe())
+def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:
+    """The averaged weights in single precision, with the newest codec."""
     trainer.use_average()
     made = StableDiffusionInstructPix2PixPipeline(
         vae=vae.load(),
@@ -51,7 +50,8 @@ def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
 
 def export(folder: Path = EXPORT) -> None:
     """Write the half-precision model, its vocabulary and its guidance defaults to `folder`, replacing it whole."""
-    made = pipeline()
+    trainer = Trainer(Recipe())
+    made = pipeline(trainer)
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     made.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
@@ -62,6 +62,7 @@ def export(folder: Path = EXPORT) -> None:
     passed = {k: v["passed"] for k, v in read_json(figures)["instructions"].items()} if figures.exists() else {}
     write_json(fresh / "vocabulary.json", vocabulary_entries(passed))
     write_json(fresh / "guidance.json", {"text": TEXT_GUIDANCE, "image": IMAGE_GUIDANCE, "steps": 20, "size": 128})
+    write_json(fresh / "training.json", {"denoiser": trainer.scalars(), "codec": vae.figures()})
     if folder.exists():
         shutil.rmtree(folder)
     fresh.rename(folder)

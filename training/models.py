@@ -89,6 +89,12 @@ def build_unet() -> UNet2DConditionModel:
     )
 
 
+def load_networks(folder: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Denoiser and text encoder of an exported model, in single precision."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    return unet, CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+
+
 def build_scheduler() -> DDIMScheduler:
     """Zero terminal SNR and v-prediction: the last step is pure noise, in training and in use."""
     return DDIMScheduler(

@@ -7,7 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("INSTRUCT_NERF_TRAINING_DATA", ROOT / "data"))
 RUNS = Path(os.environ.get("INSTRUCT_NERF_TRAINING_RUNS", ROOT / "runs"))
-CHECKPOINTS = ROOT / "checkpoints"
 EXPORT = ROOT.parent / "engine" / "editors" / "weights" / "instruct-pix2pix-small"
 
 SIZE = 128  # picture side in pixels, for training and for the model's native size

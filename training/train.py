@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from . import checkpoint, models
 from .latents import Cache
-from .paths import CHECKPOINTS, RUNS
+from .paths import EXPORT, RUNS, read_json
 from .vocabulary import INSTRUCTIONS, unknown_text, wording
 
 SUBJECT_KEYS = [i.key for i in INSTRUCTIONS if i.of_subject]
@@ -92,33 +92,35 @@ def learning_rate(step: int, last: int, recipe: Recipe) -> float:
 
 
 class Trainer:
-    """The networks, their optimiser and averages; resumed from `runs/unet`, else from `training/checkpoints`."""
+    """The networks, their optimiser and averages; resumed from `runs/unet`, else from the exported model."""
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         self.folder = RUNS / "unet"
-        saved = next((f for f in (self.folder, CHECKPOINTS) if (f / "tokenizer").exists()), None)
+        saved = next((f for f in (self.folder, EXPORT) if (f / "tokenizer").exists()), None)
         self.tokenizer = CLIPTokenizer.from_pretrained(saved / "tokenizer") if saved else models.build_tokenizer()
         if saved != self.folder:
             models.save_tokenizer(self.tokenizer, self.folder / "tokenizer")
-        self.unet = models.build_unet().to(memory_format=torch.channels_last)
-        self.text = models.build_text_encoder(self.tokenizer)
+        state = checkpoint.load(self.folder, "state")
+        if state is None and (EXPORT / "training.json").exists():
+            self.unet, self.text = models.load_networks(EXPORT)
+            scalars = read_json(EXPORT / "training.json")["denoiser"]
+        else:
+            self.unet, self.text = models.build_unet(), models.build_text_encoder(self.tokenizer)
+            scalars = {"step": 0, "examples": 0, "seconds": 0.0}
+        self.unet.to(memory_format=torch.channels_last)
         self.alphas = models.build_scheduler().alphas_cumprod
         self.optimiser = torch.optim.AdamW(
             self.parameters().values(), recipe.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
         self.average = checkpoint.MovingAverage(self.parameters(), recipe.average_decay)
-        self.step = 0
-        self.examples = 0
-        self.seconds = 0.0
-        if state := checkpoint.load(self.folder, "state") or checkpoint.load(CHECKPOINTS, "state"):
+        if state is not None:
             groups, scalars = state
             for name, parameter in self.parameters().items():
-                parameter.data.copy_(groups.get("weights", groups["average"])[name])
+                parameter.data.copy_(groups["weights"][name])
                 self.average.values[name].copy_(groups["average"][name])
-            if "optimiser" in groups:
-                checkpoint.restore_optimiser(self.optimiser, groups["optimiser"])
-            self.step, self.examples, self.seconds = scalars["step"], scalars["examples"], scalars["seconds"]
+            checkpoint.restore_optimiser(self.optimiser, groups["optimiser"])
+        self.step, self.examples, self.seconds = scalars["step"], scalars["examples"], scalars["seconds"]
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         named = {f"unet.{k}": v for k, v in self.unet.named_parameters()}
@@ -134,17 +136,6 @@ class Trainer:
 
     def scalars(self) -> dict:
         return {"step": self.step, "examples": self.examples, "seconds": round(self.seconds)}
-
-    def save_compact(self) -> None:
-        """The averaged weights alone, in half precision, for the repository; training goes on from them."""
-        if not self.step:
-            print("the denoiser has not been trained yet: only the codec is packed")
-            return
-        groups = {
-            "average": {k: v.half() for k, v in self.average.values.items()},
-        }
-        checkpoint.save(CHECKPOINTS, "state", groups, self.scalars())
-        models.save_tokenizer(self.tokenizer, CHECKPOINTS / "tokenizer")
 
     def use_average(self) -> None:
         """Put the averaged weights into the networks, for export and evaluation."""

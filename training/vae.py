@@ -5,7 +5,6 @@ So no axis of colour is small enough for the diffusion model to lose it.
 """
 
 import math
-import shutil
 import time
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from . import checkpoint, filters, pairs, photos
+from .paths import EXPORT, RUNS, SIZE, read_json, write_json
 from .perceptual import PerceptualDistance
-from .paths import CHECKPOINTS, RUNS, SIZE, read_json, write_json
 
 CROP = 64  # pixels: the codec is convolutional and learns on crops
 BATCH = 8
@@ -188,16 +187,16 @@ def standardise(vae: AutoencoderTiny, pictures: torch.Tensor) -> None:
 
 
 def train(steps: int, decoder_only: bool = False, log=print) -> None:
-    """Train to `steps` in all, going on from the newest state in `runs/vae`, else from `training/checkpoints/vae`.
+    """Train to `steps` in all, going on from the newest state in `runs/vae`, else from the exported codec.
 
     decoder_only leaves the encoder, and so the latents that the denoiser learns, as they are, after having
     standardised them once.
     """
     torch.manual_seed(0)
     vae, first = build(), 0
-    if (CHECKPOINTS / "vae").exists():
-        vae = AutoencoderTiny.from_pretrained(CHECKPOINTS / "vae")
-        first = read_json(CHECKPOINTS / "vae" / "figures.json")["step"]
+    if (EXPORT / "training.json").exists():
+        vae = AutoencoderTiny.from_pretrained(EXPORT / "vae", torch_dtype=torch.float32)
+        first = read_json(EXPORT / "training.json")["codec"]["step"]
     vae = vae.to(memory_format=torch.channels_last).train()
     vae.encoder.requires_grad_(not decoder_only)
     distance = PerceptualDistance() if decoder_only else None
@@ -257,14 +256,13 @@ def averaged(vae: AutoencoderTiny, average: checkpoint.MovingAverage) -> Autoenc
 
 
 def load() -> AutoencoderTiny:
-    """The newest trained codec, frozen: of this machine's run, else the one in the repository."""
+    """The newest trained codec, frozen: of this machine's run, else the exported one."""
     trained = RUNS / "vae" / "model"
-    folder = trained if trained.exists() else CHECKPOINTS / "vae"
-    return AutoencoderTiny.from_pretrained(folder).eval().requires_grad_(False)
+    folder = trained if trained.exists() else EXPORT / "vae"
+    return AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
 
 
-def pack() -> None:
-    """The newest codec into `training/checkpoints/vae`."""
-    trained = RUNS / "vae" / "model"
-    if trained.exists():
-        shutil.copytree(trained, CHECKPOINTS / "vae", dirs_exist_ok=True)
+def figures() -> dict:
+    """Steps and figures of the codec that `load` gives."""
+    trained = RUNS / "vae" / "model" / "figures.json"
+    return read_json(trained) if trained.exists() else read_json(EXPORT / "training.json")["codec"]

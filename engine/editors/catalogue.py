@@ -41,7 +41,7 @@ def vocabulary(editor: str) -> list[str]:
 
 
 def recommended_guidance(editor: str) -> Guidance:
-    """The scales that an editor's folder recommends in its ``guidance.json``; InstructPix2Pix's own where it does not."""
+    """The scales that an editor's folder recommends in its ``guidance.json``; else InstructPix2Pix's own."""
     try:
         given = json.loads((Path(editor) / "guidance.json").read_text())
         scales = Guidance(float(given["text"]), float(given["image"]))

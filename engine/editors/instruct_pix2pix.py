@@ -120,8 +120,9 @@ class InstructPix2Pix:
         sampler: Sampler = "ddim",
     ) -> Tensor:
         """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in
-        ``steps`` of the ``sampler``, conditioned on the latents ``original`` and the embedding ``instruction``. ``generator`` (CPU) draws
-        the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
+        ``steps`` of the ``sampler``, conditioned on the latents ``original`` and the embedding ``instruction``.
+        ``generator`` (CPU) draws the noise; ``check`` is called before every step and may raise Cancelled. Returns
+        (H, W, 3), 0–1.
         """
         clean = self.latents(picture)
         timesteps = self.schedule.levels(t, steps)

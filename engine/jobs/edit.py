@@ -93,7 +93,14 @@ def edit_picture(
     condition = editor.encode_original(picture)
     embedding = editor.embed(instruction)
     return editor.edit(
-        picture, condition, embedding, TRY_NOISE, settings.guidance, generator, settings.diffusion_steps, check,
+        picture,
+        condition,
+        embedding,
+        TRY_NOISE,
+        settings.guidance,
+        generator,
+        settings.diffusion_steps,
+        check,
         settings.sampler,
     )
 
