@@ -27,8 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "bl_ext.user_default.instruct_nerf"
 PICTURES, WIDTH, HEIGHT = 32, 160, 120  # of the photographed scene
 STOPS = 6  # views that the camera flies through
-# Until the engine brings an editor of its own: a rough one that may lie beside the checkout.
-ROUGH_EDITOR = ROOT.parent / "shared" / "models" / "instruct-pix2pix-v0"
 
 
 class Failed(Exception):
@@ -72,11 +70,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine-python", type=Path, default=Path(sys.executable), help="a Python with the engine")
     parser.add_argument("--extension", type=Path, help="an extension zip (built from this checkout)")
     options = parser.parse_args()
-    bundled = (ROOT / "engine" / "editors" / "weights" / "instruct-pix2pix-small").is_dir()
-    named = options.editor or "INSTRUCT_NERF_EDITOR" in os.environ
-    if not named and not bundled and ROUGH_EDITOR.is_dir():
-        options.editor = str(ROUGH_EDITOR)
-        print("The engine brings no editor yet; the rough one beside this checkout takes its place.")
     options.output = (options.output or ROOT / "demo" / time.strftime("%Y%m%d-%H%M%S")).resolve()
     return options
 

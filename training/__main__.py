@@ -35,6 +35,8 @@ def main() -> None:
     command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
     command.add_argument("--steps", type=int, default=20, help="DDIM steps of an edit")
     command.add_argument("--only-table", action="store_true", help="leave out curves, repeats and speed")
+    command = commands.add_parser("tune", help="compare guidance scales on pictures that the evaluation does not use")
+    command.add_argument("--weights", type=Path, default=EXPORT)
     command = commands.add_parser("sheets", help="picture sheets of the exported model")
     command.add_argument("photos", nargs="*", type=Path, help="photographs for the vocabulary sheet")
     command.add_argument("--folder", type=Path, required=True, help="where the sheets go")
@@ -69,6 +71,10 @@ def main() -> None:
         from . import evaluate
 
         evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps, arguments.only_table)
+    elif arguments.command == "tune":
+        from . import evaluate
+
+        evaluate.tune(arguments.weights)
     elif arguments.command == "sheets":
         from . import sheets
 

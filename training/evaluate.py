@@ -88,7 +88,13 @@ def edit_all(editor: Editor, chosen: list[Case], texts: list[str], **settings) -
 
 
 def measure_instructions(
-    editor: Editor, views: list[Case], crops: list[Case], steps: int, keys: Sequence[str] = KEYS, log=print
+    editor: Editor,
+    views: list[Case],
+    crops: list[Case],
+    steps: int,
+    keys: Sequence[str] = KEYS,
+    log=print,
+    **guidance: float,
 ) -> dict:
     """The table: instructions against their truths, and which truth their edits are nearest to.
 
@@ -102,7 +108,7 @@ def measure_instructions(
         half = len(views) // 2
         chosen = views if instruction.of_subject else views[:half] + crops[: len(views) - half]
         texts = [wording(key, rng) for _ in chosen]
-        edits = edit_all(editor, chosen, texts, steps=steps)
+        edits = edit_all(editor, chosen, texts, steps=steps, **guidance)
         truths = [c.truths[key] for c in chosen]
         hits = sum(nearest_truth(e, c.truths) == key for e, c in zip(edits, chosen, strict=True))
         row = {"family": instruction.family, "pairs": len(chosen), "nearest_right": hits}
@@ -124,6 +130,34 @@ def measure_instructions(
         right, total = right + hits, total + len(chosen)
         log(f"{key:16}", table[key], flush=True)
     return {"instructions": table, "nearest_right": round(right / total, 3)}
+
+
+def tune(folder: Path = EXPORT, count: int = 6, steps: int = 20) -> None:
+    """Print the table's mean for several guidance scales, on views and crops that the evaluation does not use.
+
+    They are of the last training shard, which is best left out of the cached latents.
+    """
+    editor = Editor(folder)
+    *_, (stack, masks) = pairs.shards("train")
+    views = [
+        Case(view[0].astype(np.float32) / 255, {k: pairs.target(k, view) for k in KEYS}, np.array(mask))
+        for view, mask in zip(stack[: 10 * count : 10], masks[: 10 * count : 10], strict=True)
+    ]
+    crops = latents.photo_crops(10_000, SIZE, held_out=False)[:count]
+    crops = [Case(c, {k: filters.apply(k, c) for k in filters.FILTERS}, None) for c in crops]
+    keys = ("night", "sunset", "storm", "snow", "pencil", "comic", "gold", "wood", "red", "blue")
+    for text in (1.0, 1.5, 2.0, 3.0):
+        for image in (1.0, 1.2, 1.5):
+            figures = measure_instructions(
+                editor, views, crops, steps, keys, lambda *_, **__: None, text_guidance=text, image_guidance=image
+            )
+            rows = figures["instructions"]
+            whole = np.mean([r["relative_error"] for r in rows.values() if "outside" not in r])
+            subject, outside = (
+                np.mean([r[k] for r in rows.values() if "outside" in r]) for k in ("relative_error", "outside")
+            )
+            line = f"text {text} image {image}: whole {whole:.3f} subject {subject:.3f} outside {outside:.3f}"
+            print(f"{line} nearest {figures['nearest_right']}", {k: r["relative_error"] for k, r in rows.items()})
 
 
 def measure_unknown(editor: Editor, count: int, steps: int) -> dict:

@@ -17,13 +17,9 @@ import pytest
 from PIL import Image
 
 from engine.capture import Intrinsics
-from engine.editors.catalogue import BUNDLED, VARIABLE
-
 from .conftest import ring, sphere_picture
 
 ROOT = Path(__file__).parents[2]
-ROUGH = ROOT.parent / "shared" / "models" / "instruct-pix2pix-v0"
-EDITOR = os.environ.get(VARIABLE) or str(next((folder for folder in (BUNDLED, ROUGH) if folder.is_dir()), ""))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", VARIABLE: EDITOR},
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
         self.messages = queue.Queue()
         self.log = []
@@ -121,7 +117,6 @@ def test_initialize_opens_and_leaves(engine, capture, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not EDITOR, reason="there is no editor to be had offline")
 @pytest.mark.timeout(1500)
 def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path):
     workspace = str(tmp_path / "w")
