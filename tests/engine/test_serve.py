@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from engine.capture import Intrinsics
+
 from .conftest import ring, sphere_picture
 
 ROOT = Path(__file__).parents[2]
