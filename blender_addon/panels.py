@@ -153,7 +153,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction and settings.instruction.strip() not in editor.vocabulary:
                 sentences(
-                    layout, context, "This editor does not know these words; the list beside has those it does.", "INFO"
+                    layout, context, "Not in this editor's list: words that it does not know change nothing.", "INFO"
                 )
         column = layout.column(align=True)
         column.prop(settings, "use_guidance")
