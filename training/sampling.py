@@ -61,12 +61,11 @@ class Editor:
         x = alpha.sqrt() * start + (1 - alpha).sqrt() * noise
         for k, time in enumerate(times):
             given = torch.cat([torch.cat([x] * 3), conditions], 1).contiguous(memory_format=torch.channels_last)
-            v = self.pipe.unet(given, int(time), words, return_dict=False)[0]
-            full, image, neither = v.chunk(3)
-            v = neither + image_guidance * (image - neither) + text_guidance * (full - image)
+            predicted = self.pipe.unet(given, int(time), words, return_dict=False)[0]
+            full, image, neither = predicted.chunk(3)
+            clean = neither + image_guidance * (image - neither) + text_guidance * (full - image)
             here = scheduler.alphas_cumprod[int(time)]
             after = scheduler.alphas_cumprod[int(times[k + 1])] if k + 1 < len(times) else torch.tensor(1.0)
-            clean = here.sqrt() * x - (1 - here).sqrt() * v
-            noise_part = here.sqrt() * v + (1 - here).sqrt() * x
+            noise_part = (x - here.sqrt() * clean) / (1 - here).sqrt()
             x = after.sqrt() * clean + (1 - after).sqrt() * noise_part
         return self.decode(x)

@@ -32,7 +32,7 @@ class Recipe:
     warm_up: int = 300  # steps
     decay_steps: int = 12000  # the rate falls with 1 / sqrt(1 + step / decay_steps)
     cool_down: int = 0  # over the last so many steps the rate falls to nothing besides
-    average_decay: float = 0.9993
+    average_decay: float = 0.998
     subject_share: float = 0.50  # of the examples change the subject
     unknown_share: float = 0.12  # have a text that means nothing
     drop: float = 0.05  # each: text, picture, both
@@ -149,11 +149,10 @@ class Trainer:
         alpha = self.alphas[levels].view(-1, 1, 1, 1)
         noise = torch.randn_like(batch.target)
         noised = alpha.sqrt() * batch.target + (1 - alpha).sqrt() * noise
-        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * batch.target
         given = torch.cat([noised, batch.condition], 1).contiguous(memory_format=torch.channels_last)
         words = self.text(batch.tokens).last_hidden_state
         predicted = self.unet(given, levels, words, return_dict=False)[0]
-        loss = (batch.weight * (predicted - velocity) ** 2).mean()
+        loss = (batch.weight * (predicted - batch.target) ** 2).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters().values(), 1.0)
@@ -182,7 +181,7 @@ def one_step_gain(
         ).last_hidden_state
         generator = torch.Generator().manual_seed(column)
         given = torch.cat([torch.randn(base.shape, generator=generator), base], 1)
-        guess = -trainer.unet(given.contiguous(memory_format=torch.channels_last), 999, text, return_dict=False)[0]
+        guess = trainer.unet(given.contiguous(memory_format=torch.channels_last), 999, text, return_dict=False)[0]
         left = (mask * (guess - truth) ** 2).sum() / (mask * (base - truth) ** 2).sum()
         gains[key] = round(float(1 - left), 3)
     return gains
