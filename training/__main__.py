@@ -35,6 +35,7 @@ def main() -> None:
     command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
     command.add_argument("--steps", type=int, default=20, help="DDIM steps of an edit")
     command.add_argument("--only-table", action="store_true", help="leave out curves, repeats and speed")
+    commands.add_parser("card", help="write the evaluation's figures into docs/model-card.md")
     command = commands.add_parser("tune", help="compare guidance scales on pictures that the evaluation does not use")
     command.add_argument("--weights", type=Path, default=EXPORT)
     command = commands.add_parser("sheets", help="picture sheets of the exported model")
@@ -71,6 +72,10 @@ def main() -> None:
         from . import evaluate
 
         evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps, arguments.only_table)
+    elif arguments.command == "card":
+        from . import card
+
+        card.write()
     elif arguments.command == "tune":
         from . import evaluate
 

@@ -128,7 +128,8 @@ def loss_terms(
         "chroma": 2 * F.avg_pool2d(opponent(error), 4).abs().mean(),
     }
     if distance is not None:
-        return terms | {"perceptual": PERCEPTUAL_WEIGHT * distance(y, x).mean()}
+        average = 2 * F.avg_pool2d(error, 4).abs().mean()  # the size at which what must stay is compared
+        return terms | {"average": average, "perceptual": PERCEPTUAL_WEIGHT * distance(y, x).mean()}
     return terms | {
         "anchor": 0.5 * math.exp(-step / ANCHOR_STEPS) * F.mse_loss(z[:, 1:], anchor(x)),
         "white": 0.2 * white,

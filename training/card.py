@@ -1,0 +1,56 @@
+"""The model card's figures, written into `docs/model-card.md` between its two markers from the evaluation's JSON."""
+
+from pathlib import Path
+
+from .paths import EXPORT, ROOT, read_json, replace_file
+from .vocabulary import BY_KEY
+
+CARD = ROOT.parent / "docs" / "model-card.md"
+BEGIN, END = "<!-- figures: python -m training card -->\n", "<!-- end of figures -->"
+
+
+def figures_text(figures: dict) -> str:
+    """The table of instructions, and what else was measured, in Markdown."""
+    lines = [
+        "| instruction | family | error left | added outside | nearest truth right | passed |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for key, row in figures["instructions"].items():
+        outside = f"{row['outside']:.3f}" if "outside" in row else "–"
+        lines.append(
+            f"| {BY_KEY[key].wordings[0]} | {row['family']} | {row['relative_error']:.2f} | {outside} "
+            f"| {row['nearest_right']}/{row['pairs']} | {'yes' if row['passed'] else '**no**'} |"
+        )
+    right = f"nearest of all truths of that view is the right one in {figures['nearest_right']:.0%}"
+    passed = f"{figures['passed']} of {len(figures['instructions'])} pass"
+    lines += ["", f"{passed}. Told only the edited pictures, the {right}.", ""]
+    codec = figures["codec"]
+    lines.append(
+        f"Codec alone: {codec['psnr_db']:.1f} dB (worst tenth {codec['psnr_db_worst_tenth']:.1f}), red–green "
+        f"{codec['red_green_kept']:.0%} kept, blue–yellow {codec['blue_yellow_kept']:.0%}."
+    )
+    if "by_text_guidance" in figures:
+        for name, label in (
+            ("by_text_guidance", "text guidance"), ("by_image_guidance", "image guidance"), ("by_noise_level", "t"),
+        ):  # fmt: skip
+            curve = figures[name]
+            lines += ["", f"| {label} | " + " | ".join(map(str, curve)) + " |", "|---|" + "---:|" * len(curve)]
+            for measure in ("change", "error"):
+                lines.append(f"| {measure} | " + " | ".join(f"{p[measure]:.3f}" for p in curve.values()) + " |")
+        repeats = ", ".join(f"{key} {ratio:.2f}" for key, ratio in figures["error_after_ten_repeats"].items())
+        times = ", ".join(f"{seconds:.2f} s at {size} pixels" for size, seconds in figures["seconds_per_edit"].items())
+        lines += [
+            "",
+            f"Error after ten repeated edits, relative to the single edit's: {repeats}.",
+            f"Texts that mean nothing change a photograph by {figures['unknown_text_change']:.0%} of its contrast.",
+            f"One edit of 20 steps with both guidance scales on two cores: {times}.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write(weights: Path = EXPORT) -> None:
+    text = CARD.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    card = before + BEGIN + figures_text(read_json(weights / "figures.json")) + END + after
+    replace_file(CARD, lambda path: path.write_text(card))
