@@ -12,7 +12,7 @@ from .paths import EXPORT, read_json, write_json
 from .train import Recipe, Trainer
 from .vocabulary import INSTRUCTIONS
 
-# Guidance at which the evaluation is made, and with which an editor may start.
+# Guidance at which the evaluation is made, and which the editor recommends.
 TEXT_GUIDANCE = 2.0
 IMAGE_GUIDANCE = 1.2
 

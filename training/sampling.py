@@ -52,6 +52,8 @@ class Editor:
         condition = self.encode(pictures)
         words = torch.cat([self.words(texts), self.empty.expand(2 * len(texts), -1, -1)])
         conditions = torch.cat([condition, condition, torch.zeros_like(condition)])
+        passes = 1 if text_guidance == image_guidance == 1 else 3  # else the other two cancel out
+        words, conditions = words[: passes * len(texts)], conditions[: passes * len(texts)]
         last = max(round(level * scheduler.config.num_train_timesteps) - 1, 0)
         times = np.unique(np.linspace(last, 0, steps + 1).round().astype(int))[::-1][:-1] if last else np.array([0])
         generator = torch.Generator().manual_seed(seed)
@@ -60,9 +62,9 @@ class Editor:
         alpha = scheduler.alphas_cumprod[last]
         x = alpha.sqrt() * start + (1 - alpha).sqrt() * noise
         for k, time in enumerate(times):
-            given = torch.cat([torch.cat([x] * 3), conditions], 1).contiguous(memory_format=torch.channels_last)
+            given = torch.cat([torch.cat([x] * passes), conditions], 1).contiguous(memory_format=torch.channels_last)
             predicted = self.pipe.unet(given, int(time), words, return_dict=False)[0]
-            full, image, neither = predicted.chunk(3)
+            full, image, neither = predicted.chunk(3) if passes == 3 else (predicted,) * 3
             clean = neither + image_guidance * (image - neither) + text_guidance * (full - image)
             here = scheduler.alphas_cumprod[int(time)]
             after = scheduler.alphas_cumprod[int(times[k + 1])] if k + 1 < len(times) else torch.tensor(1.0)

@@ -143,7 +143,11 @@ class InstructPix2Pix:
     def guided_prediction(
         self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, guidance: Guidance
     ) -> Tensor:
-        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3."""
+        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3; of
+        one where both scales are 1, for then ε(c_I,c_T) alone is left."""
+        if guidance == Guidance(1.0, 1.0):
+            inputs = torch.cat([latents, original], dim=1).contiguous(memory_format=torch.channels_last)
+            return self.unet(inputs, timestep, encoder_hidden_states=instruction[:1]).sample
         condition = torch.cat([original, original, torch.zeros_like(original)])
         inputs = torch.cat([latents.expand(3, -1, -1, -1), condition], dim=1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)

@@ -55,6 +55,21 @@ def test_dpm_solver_is_of_second_order():
     assert errors["dpm++", 24] < 0.3 * errors["dpm++", 12] and errors["ddim", 24] > 0.4 * errors["ddim", 12]
 
 
+def test_guidance_of_one_takes_one_pass_and_is_the_limit_of_three(tiny_pipeline):
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+    torch.manual_seed(3)
+    latents, original = torch.randn(2, 1, 4, 8, 8)
+    passes = []
+    handle = editor.unet.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    one, near = (
+        editor.guided_prediction(latents, 500, original, editor.embed("make it night"), Guidance(scale, scale))
+        for scale in (1.0, 1.0 + 1e-6)
+    )
+    handle.remove()
+    assert passes == [1, 3]
+    torch.testing.assert_close(one, near, rtol=1e-4, atol=1e-4)
+
+
 def test_noise_levels_go_from_the_drawn_one_down():
     schedule = NoiseSchedule(torch.linspace(1, 0, 1000), 1.0, "epsilon")
     assert schedule.levels(0.98, 20)[0] == 980 and len(schedule.levels(0.98, 20)) == 20
