@@ -9,7 +9,6 @@ from typing import Any, Literal
 import msgspec
 
 from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
 from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig
 from engine.presets import PREVIEW, TrainSettings
 
@@ -43,6 +42,15 @@ ROWS = {
             {"first_pass": True, "shared_noise": True, "t_max_end": 0.5},
         ),
         Row("more updates", "edit", {"steps_per_round": 3}),
+        Row("two views a round", "edit", {"images_per_round": 2}),
+        Row("spread views", "edit", {"order": "spread"}),
+        Row("DPM-Solver++, half the steps", "edit", {"sampler": "dpm++", "diffusion_steps": 5}),
+        Row("pixel loss alone", "edit", {"losses": LossConfig("l1")}),
+        Row(
+            "stop when settled",
+            "edit",
+            {"first_pass": True, "shared_noise": True, "t_max_end": 0.5, "settle": 0.02},
+        ),
     )
 }
 BASELINES = ("unedited", "oracle", "per-frame", "one-time DU", "SDS", "Iterative DU")
@@ -51,7 +59,8 @@ OURS = "first pass, shared noise, falling t"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: picture size, the NeRF and how its unedited scene is trained, and an edit."""
+    """How much is done: picture size, the NeRF and how its unedited scene is trained, and an edit (whose guidance is the
+    editor's own)."""
 
     pixels: int
     nerf: NerfactoConfig
@@ -64,7 +73,6 @@ def _edit(steps: int, diffusion_steps: int) -> EditSettings:
         steps=steps,
         patches=1,
         diffusion_steps=diffusion_steps,
-        guidance=Guidance(text=3.0, image=1.5),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=steps),
     )
 
