@@ -59,7 +59,7 @@ OURS = "first pass, shared noise, falling t"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: picture size, the NeRF and how its unedited scene is trained, and an edit (whose guidance is the
+    """How much is done: picture size, the NeRF, how its unedited scene is trained, and an edit (guidance is the
     editor's own)."""
 
     pixels: int
