@@ -28,12 +28,14 @@ def main() -> None:
     command.add_argument("--steps", type=int, required=True, help="steps in all, earlier ones counted")
     command.add_argument("--batch", type=int, default=12)
     command.add_argument("--cool-down", type=int, default=0, help="last steps over which the rate falls to nothing")
+    command = commands.add_parser("finish", help="train the decoder on what the denoiser gives")
+    command.add_argument("--steps", type=int, default=600, help="more steps")
     command = commands.add_parser("export", help="write the newest model where the engine takes it")
     command.add_argument("--folder", type=Path, default=EXPORT)
     command = commands.add_parser("evaluate", help="measure the exported model on held-out scenes and photographs")
     command.add_argument("--weights", type=Path, default=EXPORT)
     command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
-    command.add_argument("--steps", type=int, default=20, help="DDIM steps of an edit")
+    command.add_argument("--steps", type=int, help="DDIM steps of an edit, else as many as the model recommends")
     command.add_argument("--only-table", action="store_true", help="leave out curves, repeats and speed")
     commands.add_parser("card", help="write the evaluation's figures into docs/model-card.md")
     command = commands.add_parser("tune", help="compare guidance scales on pictures that the evaluation does not use")
@@ -64,6 +66,10 @@ def main() -> None:
         from . import train
 
         train.train(arguments.steps, arguments.size, arguments.batch, arguments.cool_down)
+    elif arguments.command == "finish":
+        from . import finish
+
+        finish.finish(arguments.steps)
     elif arguments.command == "export":
         from . import export
 
@@ -71,7 +77,7 @@ def main() -> None:
     elif arguments.command == "evaluate":
         from . import evaluate
 
-        evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps, arguments.only_table)
+        evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps or evaluate.STEPS, arguments.only_table)
     elif arguments.command == "card":
         from . import card
 

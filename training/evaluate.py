@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from . import filters, latents, pairs, vae
-from .export import IMAGE_GUIDANCE, TEXT_GUIDANCE
+from .export import IMAGE_GUIDANCE, STEPS, TEXT_GUIDANCE
 from .paths import EXPORT, SIZE, write_json
 from .perceptual import PerceptualDistance
 from .sampling import Editor
@@ -132,7 +132,7 @@ def measure_instructions(
     return {"instructions": table, "nearest_right": round(right / total, 3)}
 
 
-def tune(folder: Path = EXPORT, count: int = 6, steps: int = 20) -> None:
+def tune(folder: Path = EXPORT, count: int = 6, steps: int = STEPS) -> None:
     """Print the table's mean for several guidance scales, on views and crops that the evaluation does not use.
 
     They are of the last training shard, which is best left out of the cached latents.
@@ -234,13 +234,13 @@ def measure_speed(editor: Editor) -> dict:
         best = []
         for _ in range(3):
             started = time.perf_counter()
-            editor.edit(picture, ["make it night"], text_guidance=2.0, image_guidance=1.5)
+            editor.edit(picture, ["make it night"], text_guidance=2.0, image_guidance=1.5, steps=20)
             best.append(time.perf_counter() - started)
         times[size] = round(min(best), 2)
     return {"seconds_per_edit": times}
 
 
-def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = 20, only_table: bool = False, log=print) -> dict:
+def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = STEPS, only_table: bool = False, log=print) -> dict:
     """Measure everything, print it, and write `figures.json` and the passes of `vocabulary.json` in the folder."""
     from .export import vocabulary_entries
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
 from .models import tokens
+from .paths import read_json
 
 
 class Editor:
@@ -18,6 +19,7 @@ class Editor:
         )
         self.pipe.unet.to(memory_format=torch.channels_last)
         self.empty = self.words([""])
+        self.steps = read_json(folder / "guidance.json")["steps"]
 
     @torch.inference_mode()
     def words(self, texts: list[str]) -> torch.Tensor:
@@ -39,15 +41,16 @@ class Editor:
         texts: list[str],
         text_guidance: float,
         image_guidance: float,
-        steps: int = 20,
+        steps: int | None = None,
         level: float = 1.0,
         current: torch.Tensor | None = None,
         seed: int = 0,
     ) -> torch.Tensor:
-        """Edit pictures (B, 3, H, W) in 0..1, one text each.
+        """Edit pictures (B, 3, H, W) in 0..1, one text each, in as many steps as the model recommends if None.
 
         level: the noise that `current` (the pictures themselves if None) starts with; 1 is pure noise.
         """
+        steps = steps or self.steps
         scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
         condition = self.encode(pictures)
         words = torch.cat([self.words(texts), self.empty.expand(2 * len(texts), -1, -1)])

@@ -118,22 +118,31 @@ def loss_terms(
 ) -> dict[str, torch.Tensor]:
     z = encode(vae, x)
     y = decode(vae, z + LATENT_NOISE * torch.randn_like(z))
+    if distance is not None:
+        return picture_terms(y, x, distance)
     flat = z.permute(1, 0, 2, 3).flatten(1)
     centred = flat - flat.mean(1, keepdim=True)
     covariance = centred @ centred.T / flat.shape[1]
     white = ((covariance - torch.eye(4)) ** 2).mean() + (flat.mean(1) ** 2).mean()
+    return picture_terms(y, x) | {
+        "anchor": 0.5 * math.exp(-step / ANCHOR_STEPS) * F.mse_loss(z[:, 1:], anchor(x)),
+        "white": 0.2 * white,
+    }
+
+
+def picture_terms(
+    y: torch.Tensor, x: torch.Tensor, distance: PerceptualDistance | None = None
+) -> dict[str, torch.Tensor]:
+    """How far decoded pictures y (B, 3, H, W) are from true ones x; perceptually too where a distance is given."""
     error = y - x
     terms = {
         "pixel": (error**2 + 1e-4).sqrt().mean() + 2 * (error**2).mean(),
         "chroma": 2 * F.avg_pool2d(opponent(error), 4).abs().mean(),
     }
-    if distance is not None:
-        average = 2 * F.avg_pool2d(error, 4).abs().mean()  # the size at which what must stay is compared
-        return terms | {"average": average, "perceptual": PERCEPTUAL_WEIGHT * distance(y, x).mean()}
-    return terms | {
-        "anchor": 0.5 * math.exp(-step / ANCHOR_STEPS) * F.mse_loss(z[:, 1:], anchor(x)),
-        "white": 0.2 * white,
-    }
+    if distance is None:
+        return terms
+    average = 2 * F.avg_pool2d(error, 4).abs().mean()  # the size at which what must stay is compared
+    return terms | {"average": average, "perceptual": PERCEPTUAL_WEIGHT * distance(y, x).mean()}
 
 
 @torch.no_grad()

@@ -50,6 +50,15 @@ def recommended_guidance(editor: str) -> Guidance:
     return scales if scales.sensible else Guidance()
 
 
+def recommended_steps(editor: str) -> int | None:
+    """The sampler's steps that an editor's folder recommends in its ``guidance.json``, or None."""
+    try:
+        steps = json.loads((Path(editor) / "guidance.json").read_text())["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return steps if isinstance(steps, int) and 1 <= steps <= 1000 else None
+
+
 def _describe(name: str) -> Editor:
     folder = Path(name)
     scales = recommended_guidance(name)

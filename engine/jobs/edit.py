@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, iterative_dataset_update
 from engine.edit.settings import EditSettings
-from engine.editors.catalogue import default_editor, recommended_guidance
+from engine.editors.catalogue import default_editor, recommended_guidance, recommended_steps
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, load_editor
 from engine.errors import BadInput, Cancelled
@@ -271,10 +271,17 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
 
 
 def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit, editor: str) -> EditSettings:
-    """The preset's settings with the guidance that the editor recommends, and what the request says otherwise."""
+    """The preset's settings with what the editor recommends (guidance, sampler steps) and what the request says."""
     guidance = chosen_guidance(editor, request.text_guidance, request.image_guidance)
     steps = getattr(request, "steps", None) or preset.edit.steps
-    return msgspec.structs.replace(preset.edit, guidance=guidance, seed=request.seed, steps=steps)
+    settings = msgspec.structs.replace(preset.edit, guidance=guidance, seed=request.seed, steps=steps)
+    return with_sampler_steps(settings, editor)
+
+
+def with_sampler_steps(settings: EditSettings, editor: str) -> EditSettings:
+    """The settings with the sampler's steps that the editor recommends, where it does."""
+    steps = recommended_steps(editor)
+    return settings if steps is None else msgspec.structs.replace(settings, diffusion_steps=steps)
 
 
 def chosen_guidance(editor: str, text: float | None, image: float | None) -> Guidance:

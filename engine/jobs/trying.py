@@ -17,7 +17,13 @@ from engine.edit.settings import EditSettings
 from engine.editors.catalogue import default_editor
 from engine.editors.guidance import Guidance
 from engine.errors import BadInput
-from engine.jobs.edit import checked_instruction, chosen_guidance, edit_picture, opened_editor
+from engine.jobs.edit import (
+    checked_instruction,
+    chosen_guidance,
+    edit_picture,
+    opened_editor,
+    with_sampler_steps,
+)
 from engine.jobs.scene import save_picture
 from engine.nerf.rendering import to_uint8
 from engine.presets import choose_preset
@@ -47,7 +53,8 @@ def try_photo(settings: Try, job: Job) -> Path:
     preset = choose_preset(None, device)
     name = settings.editor or default_editor(device)
     guidance = chosen_guidance(name, settings.text_guidance, settings.image_guidance)
-    edit = msgspec.structs.replace(preset.edit, guidance=guidance, seed=settings.seed).checked()
+    edit = msgspec.structs.replace(preset.edit, guidance=guidance, seed=settings.seed)
+    edit = with_sampler_steps(edit, name).checked()
     editor = opened_editor(name, device, job)
     picture = _photo(Path(settings.photo), 2 * editor.native_size).to(device)
     cells = [(t, i) for i in SHEET_IMAGE for t in SHEET_TEXT] if settings.sheet else [(guidance.text, guidance.image)]
