@@ -79,10 +79,7 @@ def finish(steps: int, log=print) -> None:
         exact = torch.rand(BATCH, 1, 1, 1) < 0.5
         z = torch.where(exact, vae.encode(codec, truth).detach(), z)
         terms = vae.picture_terms(vae.decode(codec, z), truth, distance)
-        optimiser.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
-        torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
-        optimiser.step()
+        vae.descend(terms, named, optimiser)
         average.update(named, step)
         for key, value in terms.items():
             sums[key] = sums.get(key, 0.0) + value.item() / REPORT_EVERY

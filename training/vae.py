@@ -234,10 +234,7 @@ def train(steps: int, decoder_only: bool = False, log=print) -> None:
             group["lr"] = RATE * min(1, step / 200) / (1 + step / 4000) ** 0.5
         x = source.batch(BATCH, CROP).contiguous(memory_format=torch.channels_last)
         terms = loss_terms(vae, x, step, distance)
-        optimiser.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
-        torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
-        optimiser.step()
+        descend(terms, named, optimiser)
         average.update(named, step)
         for key, value in terms.items():
             sums[key] = sums.get(key, 0.0) + value.item() / REPORT_EVERY
@@ -257,6 +254,16 @@ def train(steps: int, decoder_only: bool = False, log=print) -> None:
             smooth.save_pretrained(folder / "model")
             write_json(folder / "model" / "figures.json", {"step": step, **figures})
             source.look_for_renders()
+
+
+def descend(
+    terms: dict[str, torch.Tensor], named: dict[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer
+) -> None:
+    """One optimisation step down the sum of the loss terms."""
+    optimiser.zero_grad(set_to_none=True)
+    sum(terms.values()).backward()
+    torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
+    optimiser.step()
 
 
 def averaged(vae: AutoencoderTiny, average: checkpoint.MovingAverage) -> AutoencoderTiny:
