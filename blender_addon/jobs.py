@@ -221,6 +221,8 @@ def _edit_settings(scene: bpy.types.Scene) -> dict[str, Any]:
     }  # fmt: skip
     if settings.use_guidance:
         params.update(text_guidance=settings.text_guidance, image_guidance=settings.image_guidance)
+    if settings.keep_background != "AUTO":
+        params["keep_background"] = settings.keep_background == "KEEP"
     return _known(params)
 
 

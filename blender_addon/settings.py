@@ -132,6 +132,15 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Photo", description="How closely the edit keeps to the photo; more: a weaker edit", default=1.5,
         min=0.0, max=10.0, soft_min=1.0, soft_max=3.0, step=10, precision=2,
     )  # fmt: skip
+    keep_background: EnumProperty(
+        name="Background",
+        description="Whether the edit may reach what the instruction is not about",
+        items=(
+            ("AUTO", "Automatic", "Kept where the editor knows that the instruction is about the subject alone"),
+            ("KEEP", "Is Kept", "Where the instruction matters little, the photos stay as they are"),
+            ("CHANGE", "May Change", "The whole picture is edited"),
+        ),
+    )  # fmt: skip
     seed: IntProperty(name="Seed", description="The same seed and settings make the same edit", min=0, default=0)
     steps: IntProperty(
         name="Steps", description="Training steps of the edit; 0: what the preset says", min=0, max=1_000_000

@@ -138,6 +138,7 @@ def try_(
     device: str | None = None,
     text_guidance: float | None = None,
     image_guidance: float | None = None,
+    keep_background: bool | None = None,
     seed: int = 0,
     sheet: bool = False,
 ) -> None:
@@ -151,12 +152,15 @@ def try_(
         device: cpu or cuda:0; the best where not given.
         text_guidance: How strongly to follow the instruction.
         image_guidance: How strongly to keep the picture.
+        keep_background: Leave alone what the instruction is not about; where not given, as the editor knows it.
         seed: For the noise.
         sheet: A contact sheet over both guidance scales instead of one picture.
     """
     from engine.jobs import trying
 
-    settings = trying.Try(str(photo), instruction, str(out), editor, device, text_guidance, image_guidance, seed, sheet)
+    settings = trying.Try(
+        str(photo), instruction, str(out), editor, device, text_guidance, image_guidance, keep_background, seed, sheet
+    )
     _run(lambda job: trying.try_photo(settings, job))
     console.print(f"Written: {out}")
 
@@ -172,6 +176,7 @@ def edit(
     editor: str | None = None,
     text_guidance: float | None = None,
     image_guidance: float | None = None,
+    keep_background: bool | None = None,
     steps: int | None = None,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
@@ -187,13 +192,24 @@ def edit(
         editor: A folder or hub name of an InstructPix2Pix.
         text_guidance: How strongly to follow the instruction.
         image_guidance: How strongly to keep the pictures.
+        keep_background: Leave alone what the instruction is not about; where not given, as the editor knows it.
         steps: NeRF steps of the edit.
     """
     from engine.jobs import edit as jobs
 
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        str(workspace), instruction, views, preset, device, seed, editor, text_guidance, image_guidance, steps
+        str(workspace),
+        instruction,
+        views,
+        preset,
+        device,
+        seed,
+        editor,
+        text_guidance,
+        image_guidance,
+        keep_background,
+        steps,
     )
     _print(_run(lambda job: jobs.run_edit(request, job)))
 

@@ -85,6 +85,7 @@ class TryEdit(Message, frozen=True):
     instruction: str
     text_guidance: float | None = None
     image_guidance: float | None = None
+    keep_background: bool | None = None
     seed: int = 0
     editor: str | None = None
     device: str | None = None
@@ -100,6 +101,7 @@ class RunEdit(Message, frozen=True):
     editor: str | None = None
     text_guidance: float | None = None
     image_guidance: float | None = None
+    keep_background: bool | None = None
     steps: int | None = None
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     elif arguments.command == "evaluate":
         from . import evaluate
 
-        evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps or evaluate.STEPS, arguments.only_table)
+        evaluate.evaluate(arguments.weights, arguments.pairs, arguments.steps, arguments.only_table)
     elif arguments.command == "card":
         from . import card
 

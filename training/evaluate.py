@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import torch
 
+from engine.editors.guidance import Guidance
+from engine.jobs.edit import TRY_NOISE
+
 from . import filters, latents, pairs, vae
-from .export import IMAGE_GUIDANCE, STEPS, TEXT_GUIDANCE
-from .paths import EXPORT, SIZE, write_json
+from .paths import EXPORT, SIZE, read_json, write_json
 from .perceptual import PerceptualDistance
 from .sampling import Editor
 from .vocabulary import BY_KEY, INSTRUCTIONS, KEYS, unknown_text, wording
@@ -49,10 +51,6 @@ def as_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
 
 
-def as_pictures(batch: torch.Tensor) -> list[np.ndarray]:
-    return list(batch.permute(0, 2, 3, 1).numpy())
-
-
 def colour_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Mean CIELAB distance of two pictures, inside the mask if there is one."""
     distance = np.linalg.norm(cv2.cvtColor(a, cv2.COLOR_RGB2LAB) - cv2.cvtColor(b, cv2.COLOR_RGB2LAB), axis=-1)
@@ -78,20 +76,11 @@ def nearest_truth(edit: np.ndarray, truths: dict[str, np.ndarray]) -> str:
     return min(truths, key=lambda k: float(((edit - truths[k]) ** 2).mean()))
 
 
-def edit_all(editor: Editor, chosen: list[Case], texts: list[str], **settings) -> list[np.ndarray]:
-    settings = {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE} | settings
-    out: list[np.ndarray] = []
-    for k in range(0, len(chosen), 8):
-        part = as_tensor([c.picture for c in chosen[k : k + 8]])
-        out += as_pictures(editor.edit(part, texts[k : k + 8], seed=k, **settings))
-    return out
-
-
 def measure_instructions(
     editor: Editor,
     views: list[Case],
     crops: list[Case],
-    steps: int,
+    steps: int | None = None,
     keys: Sequence[str] = KEYS,
     log=print,
     **guidance: float,
@@ -108,7 +97,10 @@ def measure_instructions(
         half = len(views) // 2
         chosen = views if instruction.of_subject else views[:half] + crops[: len(views) - half]
         texts = [wording(key, rng) for _ in chosen]
-        edits = edit_all(editor, chosen, texts, steps=steps, **guidance)
+        edits = [
+            editor.edit(c.picture, text, editor.guidance(text, **guidance), steps, seed=k)
+            for k, (c, text) in enumerate(zip(chosen, texts, strict=True))
+        ]
         truths = [c.truths[key] for c in chosen]
         hits = sum(nearest_truth(e, c.truths) == key for e, c in zip(edits, chosen, strict=True))
         row = {"family": instruction.family, "pairs": len(chosen), "nearest_right": hits}
@@ -132,10 +124,11 @@ def measure_instructions(
     return {"instructions": table, "nearest_right": round(right / total, 3)}
 
 
-def tune(folder: Path = EXPORT, count: int = 6, steps: int = STEPS) -> None:
-    """Print the table's mean for several guidance scales, on views and crops that the evaluation does not use.
+def tune(folder: Path = EXPORT, count: int = 8) -> None:
+    """Print the table's means for several settings, on views and crops that the evaluation does not use: guidance of
+    whole-picture instructions, and the relevance below which those of the subject leave the picture alone.
 
-    They are of the last training shard, which is best left out of the cached latents.
+    The views are of the last training shard, which is best left out of the cached latents.
     """
     editor = Editor(folder)
     *_, (stack, masks) = pairs.shards("train")
@@ -145,26 +138,22 @@ def tune(folder: Path = EXPORT, count: int = 6, steps: int = STEPS) -> None:
     ]
     crops = latents.photo_crops(10_000, SIZE, held_out=False)[:count]
     crops = [Case(c, {k: filters.apply(k, c) for k in filters.FILTERS}, None) for c in crops]
-    keys = ("night", "sunset", "storm", "snow", "pencil", "comic", "gold", "wood", "red", "blue")
-    for text in (1.0, 1.5, 2.0, 3.0):
-        for image in (1.0, 1.2, 1.5):
-            figures = measure_instructions(
-                editor, views, crops, steps, keys, lambda *_, **__: None, text_guidance=text, image_guidance=image
-            )
-            rows = figures["instructions"]
-            whole = np.mean([r["relative_error"] for r in rows.values() if "outside" not in r])
-            subject, outside = (
-                np.mean([r[k] for r in rows.values() if "outside" in r]) for k in ("relative_error", "outside")
-            )
-            line = f"text {text} image {image}: whole {whole:.3f} subject {subject:.3f} outside {outside:.3f}"
-            print(f"{line} nearest {figures['nearest_right']}", {k: r["relative_error"] for k, r in rows.items()})
+    whole, subject = ("sunset", "storm", "snow", "pencil", "comic", "oil"), ("gold", "marble", "red", "blue")
+    tried = [(whole, steps, {"text": text}) for steps in (1, 2, 4) for text in (1.0, 1.5)]
+    tried += [(subject, steps, {"relevance": r}) for steps in (1, 2) for r in (0.0, 0.5, 0.6, 0.7)]
+    for keys, steps, guidance in tried:
+        figures = measure_instructions(editor, views, crops, steps, keys, lambda *_, **__: None, **guidance)
+        rows = figures["instructions"]
+        errors = {k: r["relative_error"] for k, r in rows.items()}
+        outside = {k: r["outside"] for k, r in rows.items() if "outside" in r}
+        print(f"steps {steps} {guidance}: {np.mean(list(errors.values())):.3f}", errors, outside, flush=True)
 
 
-def measure_unknown(editor: Editor, count: int, steps: int) -> dict:
+def measure_unknown(editor: Editor, count: int, steps: int | None) -> dict:
     """Texts that mean nothing, on photographs: change of the picture beyond the codec's, as a part of the contrast."""
     _, crops = cases(count)
     rng = np.random.default_rng(5)
-    edits = edit_all(editor, crops, [unknown_text(rng) for _ in crops], steps=steps)
+    edits = [editor.edit(c.picture, unknown_text(rng), steps=steps, seed=k) for k, c in enumerate(crops)]
     whole = np.zeros((SIZE, SIZE), bool)
     return {
         "unknown_text_change": round(
@@ -173,55 +162,55 @@ def measure_unknown(editor: Editor, count: int, steps: int) -> dict:
     }
 
 
-def measure_curves(editor: Editor, count: int, steps: int) -> dict:
-    """Mean change of the picture and error to the truth against text guidance, image guidance and noise level."""
+def measure_curves(editor: Editor, count: int, steps: int | None) -> dict:
+    """Mean change of the picture and error to the truth against text guidance, image guidance and noise level, nothing
+    of the picture kept besides."""
     views, crops = cases(count)
-    keys = ["gold", "red", "night", "pencil"]
-    chosen = [c for k in keys for c in ((views if BY_KEY[k].of_subject else crops)[: max(count // 4, 1)])]
-    texts = [BY_KEY[k].wordings[0] for k in keys for _ in range(max(count // 4, 1))]
-    truths = [c.truths[k] for k, c in zip([k for k in keys for _ in range(max(count // 4, 1))], chosen, strict=True)]
+    few = max(count // 4, 1)
+    chosen = [
+        (k, c) for k in ("gold", "red", "night", "pencil") for c in (views if BY_KEY[k].of_subject else crops)[:few]
+    ]
 
-    def point(**settings) -> dict:
-        edits = edit_all(editor, chosen, texts, steps=steps, **settings)
-        change = np.mean([np.abs(e - c.picture).mean() for e, c in zip(edits, chosen, strict=True)])
-        error = np.mean([np.abs(e - t).mean() for e, t in zip(edits, truths, strict=True)])
-        return {"change": round(float(change), 4), "error": round(float(error), 4)}
+    def point(level: float = TRY_NOISE, **guidance: float) -> dict:
+        change, error = [], []
+        for number, (key, case) in enumerate(chosen):
+            text = BY_KEY[key].wordings[0]
+            scales = editor.guidance(text, relevance=0.0, **guidance)
+            edit = editor.edit(case.picture, text, scales, steps, level, seed=number)
+            change.append(np.abs(edit - case.picture).mean())
+            error.append(np.abs(edit - case.truths[key]).mean())
+        return {"change": round(float(np.mean(change)), 4), "error": round(float(np.mean(error)), 4)}
 
     return {
-        "by_text_guidance": {s: point(text_guidance=s) for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)},
-        "by_image_guidance": {s: point(image_guidance=s) for s in (1.0, 1.2, 1.5, 2.0, 3.0)},
+        "by_text_guidance": {s: point(text=s) for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)},
+        "by_image_guidance": {s: point(image=s) for s in (1.0, 1.2, 1.5, 2.0, 3.0)},
         "by_noise_level": {t: point(level=t) for t in (0.02, 0.25, 0.5, 0.75, 0.98)},
     }
 
 
-def measure_repeats(editor: Editor, count: int, steps: int, times: int = 10) -> dict:
+def measure_repeats(editor: Editor, count: int, steps: int | None, times: int = 10) -> dict:
     """Edit, then edit the result again and again from random noise levels, always conditioned on the original."""
     views, _ = cases(count)
     rng = np.random.default_rng(9)
-    keys = ["gold", "red", "night", "pencil", "snow", "marble"]
     out = {}
-    for key in keys:
-        chosen = views[: max(count // 2, 1)]
-        originals = as_tensor([c.picture for c in chosen])
-        texts = [BY_KEY[key].wordings[0]] * len(chosen)
-        settings = {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE, "steps": steps}
-        result = editor.edit(originals, texts, **settings)
-        errors = []
-        for k in range(times + 1):
-            if k:
+    for key in ("gold", "red", "night", "pencil", "snow", "marble"):
+        text = BY_KEY[key].wordings[0]
+        first, last = [], []
+        for case in views[: max(count // 2, 1)]:
+            result = editor.edit(case.picture, text, steps=steps)
+            first.append(np.abs(result - case.truths[key]).mean())
+            for k in range(1, times + 1):
                 level = float(rng.uniform(0.02, 0.98))
-                result = editor.edit(originals, texts, level=level, current=result, seed=k, **settings)
-            errors.append(
-                np.mean([np.abs(e - c.truths[key]).mean() for e, c in zip(as_pictures(result), chosen, strict=True)])
-            )
-        out[key] = round(float(errors[-1] / errors[0]), 3)
+                result = editor.edit(case.picture, text, None, steps, level, current=result, seed=k)
+            last.append(np.abs(result - case.truths[key]).mean())
+        out[key] = round(float(np.mean(last) / np.mean(first)), 3)
     return {"error_after_ten_repeats": out}
 
 
 def measure_codec(editor: Editor) -> dict:
     """Fidelity of encoding and decoding alone, on held-out photographs and renders."""
     with torch.inference_mode():
-        figures = vae.measure(editor.pipe.vae, vae.held_out_pictures())
+        figures = vae.measure(editor.model.vae, vae.held_out_pictures())
     return {k: round(v, 3) for k, v in figures.items()}
 
 
@@ -230,17 +219,19 @@ def measure_speed(editor: Editor) -> dict:
     torch.set_num_threads(2)
     times = {}
     for size in (128, 256):
-        picture = torch.rand(1, 3, size, size)
+        picture = np.random.default_rng(0).random((size, size, 3), np.float32)
         best = []
         for _ in range(3):
             started = time.perf_counter()
-            editor.edit(picture, ["make it night"], text_guidance=2.0, image_guidance=1.5, steps=20)
+            editor.edit(picture, "make it night", Guidance(2.0, 1.5), steps=20)
             best.append(time.perf_counter() - started)
         times[size] = round(min(best), 2)
     return {"seconds_per_edit": times}
 
 
-def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = STEPS, only_table: bool = False, log=print) -> dict:
+def evaluate(
+    folder: Path = EXPORT, count: int = 16, steps: int | None = None, only_table: bool = False, log=print
+) -> dict:
     """Measure everything, print it, and write `figures.json` and the passes of `vocabulary.json` in the folder."""
     from .export import vocabulary_entries
 
@@ -255,7 +246,7 @@ def evaluate(folder: Path = EXPORT, count: int = 16, steps: int = STEPS, only_ta
     figures["passed"] = sum(passed.values())
     log(f"{figures['passed']} of {len(INSTRUCTIONS)} pass; nearest truth right in {figures['nearest_right']:.0%}")
     log({k: v for k, v in figures.items() if k != "instructions"})
-    figures |= {"text_guidance": TEXT_GUIDANCE, "image_guidance": IMAGE_GUIDANCE, "steps": steps, "pairs": count}
+    figures |= {"recommended": read_json(folder / "guidance.json"), "pairs": count}
     write_json(folder / "figures.json", figures)
     write_json(folder / "vocabulary.json", vocabulary_entries(passed))
     return figures

@@ -12,10 +12,9 @@ from .paths import EXPORT, read_json, write_json
 from .train import Recipe, Trainer
 from .vocabulary import INSTRUCTIONS
 
-# Guidance at which the evaluation is made, and which the editor recommends.
-TEXT_GUIDANCE = 1.0
-IMAGE_GUIDANCE = 1.0
-STEPS = 2  # of the sampler; more of them let a colour that has spilled spread
+# How the editor is best used, and how it is evaluated: guidance scales, steps of the sampler (in more of them a colour
+# that has spilled spreads), and the relevance below which an instruction about the subject leaves the picture alone.
+RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.6}
 
 
 def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:
@@ -36,13 +35,15 @@ def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:
 
 
 def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
-    """What the engine lists: the canonical instruction, its family, all wordings, whether it passed the measure."""
+    """What the engine lists: the canonical instruction, its family, whether it changes the subject alone, all wordings
+    ({noun} stands for the subject), whether it passed the measure."""
     return [
         {
             "instruction": i.wordings[0],
             "key": i.key,
             "family": i.family,
-            "wordings": [w.replace("{noun}", "object") for w in i.wordings],
+            "subject": i.of_subject,
+            "wordings": list(i.wordings),
             "passed": bool(passed.get(i.key, False)),
         }
         for i in INSTRUCTIONS
@@ -50,7 +51,7 @@ def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
 
 
 def export(folder: Path = EXPORT) -> None:
-    """Write the half-precision model, its vocabulary and its guidance defaults to `folder`, replacing it whole."""
+    """Write the half-precision model, its vocabulary and what it recommends to `folder`, replacing it whole."""
     trainer = Trainer(Recipe())
     made = pipeline(trainer)
     fresh = folder.with_name(f".{folder.name}.new")
@@ -62,7 +63,7 @@ def export(folder: Path = EXPORT) -> None:
     figures = folder / "figures.json"
     passed = {k: v["passed"] for k, v in read_json(figures)["instructions"].items()} if figures.exists() else {}
     write_json(fresh / "vocabulary.json", vocabulary_entries(passed))
-    write_json(fresh / "guidance.json", {"text": TEXT_GUIDANCE, "image": IMAGE_GUIDANCE, "steps": STEPS, "size": 128})
+    write_json(fresh / "guidance.json", RECOMMENDED)
     write_json(fresh / "training.json", {"denoiser": trainer.scalars(), "codec": vae.figures()})
     if folder.exists():
         shutil.rmtree(folder)

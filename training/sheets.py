@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .evaluate import as_pictures, as_tensor, cases, edit_all
-from .export import IMAGE_GUIDANCE, TEXT_GUIDANCE
+from .evaluate import cases
 from .paths import EXPORT, SIZE
 from .sampling import Editor
 from .vocabulary import BY_KEY, INSTRUCTIONS
@@ -43,17 +42,9 @@ def vocabulary_sheet(editor: Editor, pictures: list[np.ndarray], path: Path, col
     """Every instruction on each of a few pictures."""
     rows = []
     for picture in pictures:
-        tensor = as_tensor([picture])
         cells = [("unedited", picture)]
-        for instruction in INSTRUCTIONS:
-            text = instruction.wordings[0]
-            cells.append((text, as_pictures(editor.edit(tensor, [text], TEXT_GUIDANCE, IMAGE_GUIDANCE))[0]))
-        cells.append(
-            (
-                "make it happy (unknown)",
-                as_pictures(editor.edit(tensor, ["make it happy"], TEXT_GUIDANCE, IMAGE_GUIDANCE))[0],
-            )
-        )
+        cells += [(i.wordings[0], editor.edit(picture, i.wordings[0])) for i in INSTRUCTIONS]
+        cells.append(("make it happy (unknown)", editor.edit(picture, "make it happy")))
         rows += [cells[k : k + columns] for k in range(0, len(cells), columns)]
     sheet(rows, path)
 
@@ -64,7 +55,7 @@ def truth_sheet(editor: Editor, path: Path) -> None:
     rows = []
     for k, instruction in enumerate(INSTRUCTIONS):
         case = (views if instruction.of_subject else crops)[k % 13]
-        edit = edit_all(editor, [case], [instruction.wordings[0]])[0]
+        edit = editor.edit(case.picture, instruction.wordings[0])
         rows.append(
             [("unedited", case.picture), (instruction.wordings[0], edit), ("truth", case.truths[instruction.key])]
         )
@@ -74,21 +65,14 @@ def truth_sheet(editor: Editor, path: Path) -> None:
 
 def guidance_sheet(editor: Editor, picture: np.ndarray, text: str, path: Path) -> None:
     """Text guidance across, image guidance down; the last row shows the noise level at which the edit starts."""
-    tensor = as_tensor([picture])
     rows = [
         [
-            (f"text {s} image {i}", as_pictures(editor.edit(tensor, [text], s, i))[0])
+            (f"text {s} image {i}", editor.edit(picture, text, editor.guidance(text, text=s, image=i)))
             for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
         ]
         for i in (1.0, 1.5, 2.5)
     ]
-    levels = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
-    rows.append(
-        [
-            (f"noise {t}", as_pictures(editor.edit(tensor, [text], TEXT_GUIDANCE, IMAGE_GUIDANCE, level=t))[0])
-            for t in levels
-        ]
-    )
+    rows.append([(f"noise {t}", editor.edit(picture, text, level=t)) for t in (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)])
     sheet(rows, path)
 
 

@@ -36,7 +36,7 @@ class Recipe:
     subject_share: float = 0.50  # of the examples change the subject
     unknown_share: float = 0.12  # have a text that means nothing
     drop: float = 0.05  # each: text, picture, both
-    change_weight: float = 5.0  # the loss counts up to this much more where the target differs
+    change_weight: float = 5.0  # the loss counts up to this much more where the target differs, till the cool-down
     noisy_share: float = 0.5  # of the time steps are drawn from the noisier part alone
 
 
@@ -51,7 +51,10 @@ class Batch:
     weight: torch.Tensor
 
 
-def draw_batch(cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recipe, rng: np.random.Generator) -> Batch:
+def draw_batch(
+    cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recipe, rng: np.random.Generator, even: bool = False
+) -> Batch:
+    """even: every pixel counts alike. Else, in doubt whether a pixel belongs to the subject, it pays to change it."""
     bases, targets, conditions, texts = [], [], [], []
     for _ in range(count):
         kind = rng.random()
@@ -75,7 +78,7 @@ def draw_batch(cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recip
         texts.append(text)
     base, target = torch.stack(bases), torch.stack(targets)
     change = (target - base).abs().mean(1, keepdim=True)
-    weight = 1 + recipe.change_weight * (change / 0.6).clamp(0, 1)
+    weight = 1 + (0.0 if even else recipe.change_weight) * (change / 0.6).clamp(0, 1)
     weight = weight / weight.mean((1, 2, 3), keepdim=True)
     return Batch(base, target, torch.stack(conditions), models.tokens(tokenizer, texts), weight)
 
@@ -207,7 +210,8 @@ def train(steps: int, size: int, batch: int, cool_down: int = 0, save_every: flo
         started = time.time()
         rng = np.random.default_rng([3, trainer.step])
         torch.manual_seed(trainer.step)
-        example = draw_batch(cache, trainer.tokenizer, batch, recipe, rng)
+        cooling = trainer.step >= steps - cool_down
+        example = draw_batch(cache, trainer.tokenizer, batch, recipe, rng, even=cooling)
         rate = learning_rate(trainer.step, steps, recipe)
         losses.append(trainer.learn(example, noise_levels(batch, recipe, rng), rate))
         trainer.step += 1

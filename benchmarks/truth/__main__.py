@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 import platform
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import numpy as np
 import torch
 import tyro
@@ -29,7 +28,7 @@ from benchmarks.truth.edits import SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
 from benchmarks.truth.run import Harness, Outcome, recovery
 from engine.devices import choose_device
-from engine.editors.catalogue import default_editor, recommended_guidance
+from engine.editors.catalogue import default_editor
 from engine.editors.instruct_pix2pix import load_editor
 from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
@@ -77,9 +76,9 @@ def main(options: Options) -> None:
     chosen = options.editor or default_editor(device)
     editor = load_editor(chosen, device)
     size = SIZES[options.size]
-    size = replace(size, edit=msgspec.structs.replace(size.edit, guidance=recommended_guidance(chosen)))
     perceptual = load_perceptual(device)
-    harness = Harness(editor, perceptual, size, Path("benchmarks/truth/data/unedited"), device, load_clip(device))
+    unedited = Path("benchmarks/truth/data/unedited")
+    harness = Harness(editor, perceptual, size, unedited, device, load_clip(device), chosen)
     names = list(dict.fromkeys(["unedited", "oracle", *options.methods]))
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"

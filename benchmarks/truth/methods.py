@@ -44,7 +44,7 @@ ROWS = {
         Row("more updates", "edit", {"steps_per_round": 3}),
         Row("two views a round", "edit", {"images_per_round": 2}),
         Row("spread views", "edit", {"order": "spread"}),
-        Row("DPM-Solver++, half the steps", "edit", {"sampler": "dpm++", "diffusion_steps": 5}),
+        Row("DPM-Solver++", "edit", {"sampler": "dpm++"}),
         Row("pixel loss alone", "edit", {"losses": LossConfig("l1")}),
         Row(
             "stop when settled",
@@ -59,8 +59,8 @@ OURS = "first pass, shared noise, falling t"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: picture size, the NeRF, how its unedited scene is trained, and an edit (guidance is the
-    editor's own)."""
+    """How much is done: picture size, the NeRF, how its unedited scene is trained, and an edit (guidance and
+    sampler steps are those that the editor recommends)."""
 
     pixels: int
     nerf: NerfactoConfig

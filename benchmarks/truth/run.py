@@ -20,7 +20,7 @@ from benchmarks.truth.methods import Row, Size
 from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
 from engine.edit.settings import EditSettings
-from engine.jobs.edit import METHODS
+from engine.jobs.edit import METHODS, with_editor
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
 from engine.metrics.consistency import warping_error
 from engine.metrics.image import psnr, ssim
@@ -54,6 +54,7 @@ class Harness:
     folder: Path  # of unedited scenes
     device: str = "cpu"
     clip: Clip | None = None
+    editor_name: str = ""  # for what it recommends
 
     def unedited(self, scene: TruthScene, seed: int) -> Path:
         """The checkpoint of the unedited scene, trained once for all methods."""
@@ -76,7 +77,8 @@ class Harness:
 
     def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
         """Let a method edit the scene."""
-        settings = row.settings(self.size.edit, seed)
+        base = with_editor(self.size.edit, self.editor_name, EDITS[key].instruction)
+        settings = row.settings(base, seed)
         checkpoint = Checkpoint(self.unedited(scene, seed))
         frame, age = checkpoint.header.frame, checkpoint.header.age
         nerf = checkpoint.nerf(self.device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.edit.iterative import ImageUpdated, NerfUpdated, view_of_update
 from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
-from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
 from engine.nerf.frame import NerfFrame
 from engine.nerf.rays import ImageSet, RayBatch
 from engine.nerf.rendering import corrected_cameras, render_view, to_uint8
@@ -30,7 +30,7 @@ def edit_frame(
     """Per-frame InstructPix2Pix: ``frame`` (H, W, 3), 0–1, a render of the unedited scene, edited on its own, from
     noise of its own (the ``number``-th). Returns (H, W, 3), 0–1."""
     random = torch.Generator().manual_seed(random_seed(settings.seed, "frame", number))
-    condition = editor.encode_original(frame)
+    condition = editor.condition(frame, instruction_embedding, settings.guidance)
     return editor.edit(
         frame,
         condition,
@@ -88,13 +88,13 @@ def score_distillation(
     if trainer.losses.pixel != "mse" or trainer.losses.perceptual_weight:
         raise ValueError("score distillation needs a trainer with the mse loss alone")
     embedding = editor.embed(instruction)
-    conditions: dict[int, Tensor] = {}
+    conditions: dict[int, Condition] = {}
     positions = dataset.cameras.camera_to_worlds[:, :3, 3]
     while trainer.step_index < settings.steps:
         check()
         view = view_of_update(trainer.step_index, positions, settings.seed, settings.order)
         if view not in conditions:
-            conditions[view] = editor.encode_original(originals[view].float() / 255)
+            conditions[view] = editor.condition(originals[view].float() / 255, embedding, settings.guidance)
         cameras = corrected_cameras(trainer.nerf, dataset.cameras)
         render = render_view(trainer.nerf, cameras, view, frame, check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", trainer.step_index))
@@ -113,13 +113,14 @@ def score_distillation(
 def sds_gradient(
     editor: InstructPix2Pix,
     picture: Tensor,
-    original: Tensor,
+    condition: Condition,
     instruction: Tensor,
     t: float,
     guidance: Guidance,
     generator: torch.Generator,
 ) -> Tensor:
-    """∂L_SDS/∂picture (H, W, 3): w(t)·(ε̂ − ε) at the latents of ``picture``, led back through the encoder."""
+    """∂L_SDS/∂picture (H, W, 3): w(t)·(ε̂ − ε) at the latents of ``picture``, led back through the encoder; none where
+    the original has to stay."""
     picture = picture.detach().requires_grad_()
     with torch.enable_grad():
         latents = editor.latents(picture)
@@ -127,8 +128,8 @@ def sds_gradient(
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     noised = editor.schedule.add_noise(latents.detach(), noise, timestep)
     with torch.no_grad():
-        prediction = editor.guided_prediction(noised, timestep, original, instruction, guidance)
+        prediction = editor.guided_prediction(noised, timestep, condition.latents, instruction, guidance)
         _, predicted = editor.schedule.parts(prediction, noised, timestep)
     weight = 1 - editor.schedule.alphas_cumprod[timestep]
     (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))
-    return gradient
+    return gradient if condition.picture is None else gradient * condition.mask(*picture.shape[:2]).to(gradient)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.edit.settings import EditSettings, Order
-from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
 from engine.nerf.frame import NerfFrame
 from engine.nerf.rays import ImageSet
 from engine.nerf.rendering import corrected_cameras, render_view, to_uint8
@@ -53,14 +53,14 @@ def iterative_dataset_update(
     a checkpoint as if never stopped (only ``settle`` counts its turn anew).
     """
     instruction_embedding = editor.embed(instruction)
-    conditions: dict[int, Tensor] = {}  # c_I, each original's latents, once a view
+    conditions: dict[int, Condition] = {}  # c_I, and where c_T may change it: once a view
     positions = dataset.cameras.camera_to_worlds[:, :3, 3]
     changes: deque[float] = deque(maxlen=len(dataset))
 
     def image_update(view: int, draw: int, t_range: tuple[float, float]) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``."""
         if view not in conditions:
-            conditions[view] = editor.encode_original(originals[view].float() / 255)
+            conditions[view] = editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
         cameras = corrected_cameras(trainer.nerf, dataset.cameras)
         render = render_view(trainer.nerf, cameras, view, frame, check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))

@@ -54,6 +54,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("diffusion_steps", 1 <= self.diffusion_steps <= 1000, "1 to 1000"),
             ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
             ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
+            ("relevance", 0 <= self.guidance.relevance <= 1, "0 to 1"),
             ("patches", self.patches >= 1, "at least 1"),
             ("patch", self.patch >= 1, "at least 1"),
         ):

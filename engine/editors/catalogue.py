@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
 from pathlib import Path
+
+import msgspec
 
 from engine.editors.guidance import Guidance
 from engine.protocol import Editor
@@ -14,6 +18,24 @@ HUB_NAME = "timbrooks/instruct-pix2pix"
 BUNDLED = Path(__file__).parent / "weights" / "instruct-pix2pix-small"
 # A folder or a hub name that takes the place of the default.
 VARIABLE = "INSTRUCT_NERF_EDITOR"
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """How an editor is best used."""
+
+    text: float = 7.5
+    image: float = 1.5
+    relevance: float = 0.5  # the threshold where the background is to be kept
+    steps: int | None = None  # of the sampler; None: as the preset says
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """An instruction of an editor's ``vocabulary.json``."""
+
+    instruction: str
+    passed: bool = True
+    subject: bool = False
+    wordings: list[str] = []
 
 
 def default_editor(device: str) -> str:
@@ -33,35 +55,49 @@ def find_editors(chosen: str | None = None) -> list[Editor]:
 
 def vocabulary(editor: str) -> list[str]:
     """The instructions that an editor was trained on and passed; empty where it takes any."""
+    return [entry.instruction for entry in _vocabulary(editor) if entry.passed]
+
+
+def about_subject(editor: str, instruction: str) -> bool:
+    """Whether an editor's vocabulary says that the instruction changes the subject alone, as "make the old bear gold"
+    does and "make it night" does not: it has a word of such instructions, and none that marks another."""
+    every: dict[bool, set[str]] = {True: set(), False: set()}
+    marks: set[str] = set()  # words of a third or more of a whole-picture instruction's wordings: night, snow, sketch
+    for entry in _vocabulary(editor):
+        counts = Counter(word for wording in entry.wordings for word in _words(wording))
+        every[entry.subject].update(counts)
+        if not entry.subject:
+            marks.update(word for word, count in counts.items() if count >= len(entry.wordings) / 3)
+    said = _words(instruction)
+    return bool(said & (every[True] - every[False])) and not said & (marks - every[True])
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower())) - {"noun"}  # which stands for the subject in a wording
+
+
+def recommended(editor: str) -> Recommendation:
+    """What an editor's folder recommends in its ``guidance.json``; else InstructPix2Pix's own scales."""
     try:
-        entries = json.loads((Path(editor) / "vocabulary.json").read_text())
-        return [str(entry["instruction"]) for entry in entries if entry.get("passed", True)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        given = msgspec.json.decode((Path(editor) / "guidance.json").read_bytes(), type=Recommendation)
+    except (OSError, msgspec.MsgspecError):
+        return Recommendation()
+    good = Guidance(given.text, given.image, given.relevance).sensible and (
+        given.steps is None or 1 <= given.steps <= 1000
+    )
+    return given if good else Recommendation()
+
+
+def _vocabulary(editor: str) -> list[_Entry]:
+    try:
+        return msgspec.json.decode((Path(editor) / "vocabulary.json").read_bytes(), type=list[_Entry])
+    except (OSError, msgspec.MsgspecError):
         return []
-
-
-def recommended_guidance(editor: str) -> Guidance:
-    """The scales that an editor's folder recommends in its ``guidance.json``; else InstructPix2Pix's own."""
-    try:
-        given = json.loads((Path(editor) / "guidance.json").read_text())
-        scales = Guidance(float(given["text"]), float(given["image"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Guidance()
-    return scales if scales.sensible else Guidance()
-
-
-def recommended_steps(editor: str) -> int | None:
-    """The sampler's steps that an editor's folder recommends in its ``guidance.json``, or None."""
-    try:
-        steps = json.loads((Path(editor) / "guidance.json").read_text())["steps"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return steps if isinstance(steps, int) and 1 <= steps <= 1000 else None
 
 
 def _describe(name: str) -> Editor:
     folder = Path(name)
-    scales = recommended_guidance(name)
+    scales = recommended(name)
     if name == HUB_NAME:
         cached = _hub_cache() / f"models--{name.replace('/', '--')}"
         here = (cached / "snapshots").is_dir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How InstructPix2Pix is steered: its two guidance scales, and the sampler."""
+"""How InstructPix2Pix is steered: its two guidance scales, what it must leave alone, and the sampler."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ Sampler = Literal["ddim", "dpm++"]
 
 
 class Guidance(msgspec.Struct, frozen=True):
-    """How strongly the picture is drawn to the instruction, and to the original."""
+    """How strongly the picture is drawn to the instruction, and to the original; and what keeps the original."""
 
     text: float = 7.5
     image: float = 1.5
+    relevance: float = 0.0  # 0–1: where the instruction matters less than this, the original stays; 0: nowhere
 
     @property
     def sensible(self) -> bool:
-        """Whether both scales are numbers from 0 to 100."""
-        return 0 <= self.text <= 100 and 0 <= self.image <= 100
+        """Whether both scales are numbers from 0 to 100 and relevance is one from 0 to 1."""
+        return 0 <= self.text <= 100 and 0 <= self.image <= 100 and 0 <= self.relevance <= 1

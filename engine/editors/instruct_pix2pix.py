@@ -53,6 +53,25 @@ class NoiseSchedule:
         return p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
 
 
+RELEVANCE_NOISE = 0.98  # the level at which relevance is measured
+RELEVANCE_DRAWS = 2  # of noise, over which it is averaged
+RELEVANCE_EDGE = 0.1  # on both sides of the threshold the original is blended in
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the edits of one view need of its unedited picture."""
+
+    latents: Tensor  # (1, C, h, w): c_I
+    picture: Tensor | None = None  # (H, W, 3) uint8, where some of it has to stay
+    allowed: Tensor | None = None  # (1, 1, h, w), 0–1: how much the instruction may change; None: everything, wholly
+
+    def mask(self, height: int, width: int) -> Tensor:
+        """``allowed`` for a picture: (height, width, 1)."""
+        assert self.allowed is not None
+        return F.interpolate(self.allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
+
+
 class InstructPix2Pix:
     """The editor. Pictures are (H, W, 3) floats, 0–1, of any size; the network sees them at the size it was made for,
     with their own aspect."""
@@ -98,9 +117,35 @@ class InstructPix2Pix:
         return self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
 
     @torch.no_grad()
-    def encode_original(self, original: Tensor) -> Tensor:
-        """Condition latents of the unedited picture (H, W, 3): (1, C, h, w). Once a view."""
-        return self._encode(self._resized(original))
+    def condition(self, original: Tensor, instruction: Tensor, guidance: Guidance) -> Condition:
+        """What edits of the unedited picture (H, W, 3), 0–1, by the embedding ``instruction`` need. Once a view."""
+        latents = self._encode(self._resized(original))
+        if not guidance.relevance:
+            return Condition(latents)
+        relevance = self.relevance(latents, instruction)
+        low, high = guidance.relevance - RELEVANCE_EDGE, guidance.relevance + RELEVANCE_EDGE
+        allowed = ((relevance - low) / (high - low)).clamp(0, 1)
+        return Condition(latents, (original * 255).round().to(torch.uint8), allowed)
+
+    @torch.no_grad()
+    def relevance(self, original: Tensor, instruction: Tensor) -> Tensor:
+        """Where the instruction matters to the picture of condition latents (1, C, h, w): (1, 1, h, w), 1 where most.
+
+        How much the predictions with and without it differ, at one noise level for all views (relevance map of Mirzaei
+        et al. 2023, "Watch Your Steps", section 4.1; the level here is the loop's highest, of several noises the mean).
+        """
+        timestep = self.schedule.levels(RELEVANCE_NOISE, 1)[0]
+        noise = torch.randn((RELEVANCE_DRAWS, *original.shape[1:]), generator=torch.Generator().manual_seed(0))
+        clean = (original * self.vae.config.scaling_factor).expand(RELEVANCE_DRAWS, -1, -1, -1)
+        noised = self.schedule.add_noise(clean, noise.to(clean), timestep)
+        inputs = torch.cat([noised, original.expand_as(noised)], dim=1).contiguous(memory_format=torch.channels_last)
+        told, untold = (
+            self.unet(inputs, timestep, encoder_hidden_states=words.expand(RELEVANCE_DRAWS, -1, -1)).sample.float()
+            for words in instruction[:2].split(1)
+        )
+        difference = (told - untold).mean(0, keepdim=True).norm(dim=1, keepdim=True)
+        difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        return (difference / difference.flatten().quantile(0.95).clamp_min(1e-6)).clamp(max=1)
 
     def latents(self, picture: Tensor) -> Tensor:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
@@ -110,7 +155,7 @@ class InstructPix2Pix:
     def edit(
         self,
         picture: Tensor,
-        original: Tensor,
+        condition: Condition,
         instruction: Tensor,
         t: float,
         guidance: Guidance,
@@ -119,10 +164,10 @@ class InstructPix2Pix:
         check: Callable[[], None] = lambda: None,
         sampler: Sampler = "ddim",
     ) -> Tensor:
-        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in
-        ``steps`` of the ``sampler``, conditioned on the latents ``original`` and the embedding ``instruction``.
-        ``generator`` (CPU) draws the noise; ``check`` is called before every step and may raise Cancelled. Returns
-        (H, W, 3), 0–1.
+        """U(picture, t; c_I, c_T): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in ``steps`` of the
+        ``sampler``, given the unedited picture's ``condition`` and the embedding ``instruction``; then put back what
+        of the unedited picture has to stay. ``generator`` (CPU) draws the noise; ``check`` is called before every step
+        and may raise Cancelled. Returns (H, W, 3), 0–1.
         """
         clean = self.latents(picture)
         timesteps = self.schedule.levels(t, steps)
@@ -131,21 +176,25 @@ class InstructPix2Pix:
         step = self._dpm_step(timesteps) if sampler == "dpm++" else self.schedule.ddim_step
         for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
             check()
-            prediction = self.guided_prediction(latents, timestep, original, instruction, guidance)
+            prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, guidance)
             latents = step(prediction, latents, timestep, following)
         check()
         decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)
         height, width = picture.shape[:2]
         resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
-        return resized[0].permute(1, 2, 0).clamp(0, 1)
+        edited = resized[0].permute(1, 2, 0).clamp(0, 1)
+        if condition.picture is None:
+            return edited
+        original = condition.picture.to(edited) / 255
+        return original + condition.mask(height, width).to(edited) * (edited - original)
 
     def guided_prediction(
         self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, guidance: Guidance
     ) -> Tensor:
         """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3; of
         one where both scales are 1, for then ε(c_I,c_T) alone is left."""
-        if guidance == Guidance(1.0, 1.0):
+        if guidance.text == guidance.image == 1:
             inputs = torch.cat([latents, original], dim=1).contiguous(memory_format=torch.channels_last)
             return self.unet(inputs, timestep, encoder_hidden_states=instruction[:1]).sample
         condition = torch.cat([original, original, torch.zeros_like(original)])

@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, iterative_dataset_update
 from engine.edit.settings import EditSettings
-from engine.editors.catalogue import default_editor, recommended_guidance, recommended_steps
+from engine.editors.catalogue import about_subject, default_editor, recommended
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, load_editor
 from engine.errors import BadInput, Cancelled
@@ -90,8 +90,8 @@ def edit_picture(
 ) -> torch.Tensor:
     """Plain InstructPix2Pix on one picture (H, W, 3), 0–1, from (almost) pure noise."""
     generator = torch.Generator().manual_seed(random_seed(settings.seed, "try", 0))
-    condition = editor.encode_original(picture)
     embedding = editor.embed(instruction)
+    condition = editor.condition(picture, embedding, settings.guidance)
     return editor.edit(
         picture,
         condition,
@@ -272,22 +272,35 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
 
 def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit, editor: str) -> EditSettings:
     """The preset's settings with what the editor recommends (guidance, sampler steps) and what the request says."""
-    guidance = chosen_guidance(editor, request.text_guidance, request.image_guidance)
     steps = getattr(request, "steps", None) or preset.edit.steps
-    settings = msgspec.structs.replace(preset.edit, guidance=guidance, seed=request.seed, steps=steps)
-    return with_sampler_steps(settings, editor)
+    settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
+    return with_editor(
+        settings, editor, request.instruction, request.text_guidance, request.image_guidance, request.keep_background
+    )
 
 
-def with_sampler_steps(settings: EditSettings, editor: str) -> EditSettings:
-    """The settings with the sampler's steps that the editor recommends, where it does."""
-    steps = recommended_steps(editor)
-    return settings if steps is None else msgspec.structs.replace(settings, diffusion_steps=steps)
+def with_editor(
+    settings: EditSettings,
+    editor: str,
+    instruction: str,
+    text_guidance: float | None = None,
+    image_guidance: float | None = None,
+    keep_background: bool | None = None,
+) -> EditSettings:
+    """The settings with the guidance, and the sampler's steps, that the editor recommends for the instruction.
 
-
-def chosen_guidance(editor: str, text: float | None, image: float | None) -> Guidance:
-    """The given scales; the editor's own where None."""
-    own = recommended_guidance(editor)
-    return Guidance(own.text if text is None else text, own.image if image is None else image)
+    What is given goes before. keep_background: hold the original where the instruction matters little; None: where the
+    editor's vocabulary says that the instruction is about the subject alone.
+    """
+    own = recommended(editor)
+    keep = about_subject(editor, instruction) if keep_background is None else keep_background
+    guidance = Guidance(
+        own.text if text_guidance is None else text_guidance,
+        own.image if image_guidance is None else image_guidance,
+        own.relevance if keep else 0.0,
+    )
+    steps = own.steps or settings.diffusion_steps
+    return msgspec.structs.replace(settings, guidance=guidance, diffusion_steps=steps)
 
 
 def settings_of(record: EditRecord) -> EditSettings:

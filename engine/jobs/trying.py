@@ -19,10 +19,9 @@ from engine.editors.guidance import Guidance
 from engine.errors import BadInput
 from engine.jobs.edit import (
     checked_instruction,
-    chosen_guidance,
     edit_picture,
     opened_editor,
-    with_sampler_steps,
+    with_editor,
 )
 from engine.jobs.scene import save_picture
 from engine.nerf.rendering import to_uint8
@@ -42,6 +41,7 @@ class Try:
     device: str | None = None
     text_guidance: float | None = None
     image_guidance: float | None = None
+    keep_background: bool | None = None
     seed: int = 0
     sheet: bool = False
 
@@ -52,9 +52,15 @@ def try_photo(settings: Try, job: Job) -> Path:
     device = choose_device(settings.device)
     preset = choose_preset(None, device)
     name = settings.editor or default_editor(device)
-    guidance = chosen_guidance(name, settings.text_guidance, settings.image_guidance)
-    edit = msgspec.structs.replace(preset.edit, guidance=guidance, seed=settings.seed)
-    edit = with_sampler_steps(edit, name).checked()
+    edit = with_editor(
+        msgspec.structs.replace(preset.edit, seed=settings.seed),
+        name,
+        instruction,
+        settings.text_guidance,
+        settings.image_guidance,
+        settings.keep_background,
+    ).checked()
+    guidance = edit.guidance
     editor = opened_editor(name, device, job)
     picture = _photo(Path(settings.photo), 2 * editor.native_size).to(device)
     cells = [(t, i) for i in SHEET_IMAGE for t in SHEET_TEXT] if settings.sheet else [(guidance.text, guidance.image)]
@@ -75,7 +81,7 @@ def try_photo(settings: Try, job: Job) -> Path:
 
 
 def _with(settings: EditSettings, text: float, image: float) -> EditSettings:
-    return msgspec.structs.replace(settings, guidance=Guidance(text, image))
+    return msgspec.structs.replace(settings, guidance=Guidance(text, image, settings.guidance.relevance))
 
 
 def _photo(path: Path, long_side: int) -> torch.Tensor:

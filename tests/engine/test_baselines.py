@@ -56,7 +56,8 @@ def test_sds_gradient_is_the_derivative_of_what_it_is_defined_by(tiny_pipeline):
     editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
     torch.manual_seed(1)
     picture = torch.rand(20, 24, 3)
-    original, words = editor.encode_original(torch.rand(20, 24, 3)), editor.embed("red")
+    words = editor.embed("red")
+    original = editor.condition(torch.rand(20, 24, 3), words, Guidance(5.0, 1.5))
     draw = lambda: torch.Generator().manual_seed(3)  # noqa: E731
     gradient = sds_gradient(editor, picture, original, words, 0.6, Guidance(5.0, 1.5), draw())
     assert gradient.shape == picture.shape
@@ -66,7 +67,7 @@ def test_sds_gradient_is_the_derivative_of_what_it_is_defined_by(tiny_pipeline):
     timestep = round(0.6 * 1000)
     alpha = editor.schedule.alphas_cumprod[timestep]
     noised = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-    v = editor.guided_prediction(noised, timestep, original, words, Guidance(5.0, 1.5))
+    v = editor.guided_prediction(noised, timestep, original.latents, words, Guidance(5.0, 1.5))
     pull = (1 - alpha) * (alpha.sqrt() * v + (1 - alpha).sqrt() * noised - noise)
     step = torch.randn(picture.shape) * 1e-3
     finite = ((editor.latents(picture + step) - editor.latents(picture - step)) * pull).sum() / 2

@@ -123,8 +123,9 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
 
     editor.schedule = NoiseSchedule(torch.linspace(1, 0, 1000, device=CUDA), 1.0, "v_prediction")
     picture = torch.rand(20, 30, 3, device=CUDA)
-    condition = editor.encode_original(picture)
-    assert condition.dtype == torch.float16
     text = torch.zeros(3, 12, 16, dtype=torch.float16, device=CUDA)
-    edited = editor.edit(picture, condition, text, 0.7, Guidance(), torch.Generator(), 3)
+    guidance = Guidance(relevance=0.5)
+    condition = editor.condition(picture, text, guidance)
+    assert condition.latents.dtype == torch.float16 and condition.allowed.device == CUDA
+    edited = editor.edit(picture, condition, text, 0.7, guidance, torch.Generator(), 3)
     assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)

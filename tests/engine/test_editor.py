@@ -2,11 +2,13 @@
 """InstructPix2Pix: its DDIM against diffusers' scheduler, its guided edit against diffusers' pipeline."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from engine.editors.catalogue import BUNDLED, Recommendation, about_subject, recommended
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, edit_size, load_editor
 from engine.errors import BadInput, Cancelled
@@ -100,7 +102,7 @@ def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
         latents=noise,
         output_type="pt",
     ).images[0]
-    condition = editor.encode_original(picture)
+    condition = editor.condition(picture, embedded, guidance).latents
     latents = noise
     timesteps = tiny_pipeline.scheduler.timesteps.tolist()
     for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
@@ -115,7 +117,8 @@ def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
 def test_an_edit_keeps_size_depends_on_its_seed_and_stops(tiny_pipeline):
     editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
     picture = torch.rand(50, 90, 3)
-    condition, embedded = editor.encode_original(picture), editor.embed("x")
+    embedded = editor.embed("x")
+    condition = editor.condition(picture, embedded, Guidance())
 
     def edit(seed, check=lambda: None):
         generator = torch.Generator().manual_seed(seed)
@@ -136,6 +139,56 @@ def test_an_edit_keeps_size_depends_on_its_seed_and_stops(tiny_pipeline):
     with pytest.raises(Cancelled):
         edit(0, check)
     assert calls == 5
+
+
+def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
+    """With a UNet that answers the words in one quarter of the picture alone: that quarter is edited, whatever the
+    render was elsewhere."""
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+
+    def predict(inputs, timestep, encoder_hidden_states):
+        out = inputs[:, 4:].clone() * 0.5
+        half = out.shape[-1] // 2
+        out[:, :, :half, :half] += 3 * encoder_hidden_states[:, 0, :1, None, None]
+        return SimpleNamespace(sample=out)
+
+    editor.unet = predict
+    original, render = torch.rand(64, 64, 3), torch.rand(64, 64, 3)
+    words = torch.stack([torch.ones(12, 16), torch.zeros(12, 16), torch.zeros(12, 16)])
+
+    def edit(relevance):
+        guidance = Guidance(1.0, 1.0, relevance)
+        condition = editor.condition(original, words, guidance)
+        return editor.edit(render, condition, words, 0.7, guidance, torch.Generator().manual_seed(0), 2)
+
+    free, kept = edit(0.0), edit(0.5)
+    far = torch.ones(64, 64, dtype=torch.bool)
+    far[:56, :56] = False  # the quarter, and the blur of the map round it
+    assert (kept - original)[far].abs().max() < 1 / 255  # it is held in eight bits
+    assert (free - original)[far].abs().mean() > 0.1
+    torch.testing.assert_close(kept[:12, :12], free[:12, :12])
+
+
+@pytest.mark.parametrize(
+    ("instruction", "subject"),
+    [("make it gold", True), ("Make the old bear gold!", True), ("turn the cat into marble", True),
+     ("paint it red", True), ("make it night", False), ("make it happy", False), ("as if it were a bronze", True), ("add red snow", False), ("", False)],
+)  # fmt: skip
+def test_what_is_about_the_subject_is_known_by_its_wording(instruction, subject):
+    assert about_subject(str(BUNDLED), instruction) is subject
+
+
+def test_what_an_editor_recommends_is_checked(tmp_path):
+    assert recommended(str(tmp_path)) == Recommendation(7.5, 1.5)
+    for text, expected in (
+        ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', Recommendation(2.0, 1.0, 0.7, 3)),
+        ('{"text": -2}', Recommendation()),
+        ('{"steps": 0}', Recommendation()),
+        ('{"relevance": "much"}', Recommendation()),
+        ("[", Recommendation()),
+    ):
+        (tmp_path / "guidance.json").write_text(text)
+        assert recommended(str(tmp_path)) == expected, text
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Darken:
         self.embedded.append(instruction)
         return "embedding"
 
-    def encode_original(self, original):
+    def condition(self, original, instruction, guidance):
         self.encoded += 1
         return original.clone()
 

@@ -49,7 +49,7 @@ class Oracle:
     def embed(self, instruction):
         return instruction
 
-    def encode_original(self, original):
+    def condition(self, original, instruction, guidance):
         return original
 
     def edit(self, picture, original, instruction, t, guidance, generator, steps, check, sampler):
