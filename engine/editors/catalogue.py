@@ -60,16 +60,25 @@ def vocabulary(editor: str) -> list[str]:
 
 def about_subject(editor: str, instruction: str) -> bool:
     """Whether an editor's vocabulary says that the instruction changes the subject alone, as "make the old bear gold"
-    does and "make it night" does not: it has a word of such instructions, and none that marks another."""
-    every: dict[bool, set[str]] = {True: set(), False: set()}
-    marks: set[str] = set()  # words of a third or more of a whole-picture instruction's wordings: night, snow, sketch
-    for entry in _vocabulary(editor):
-        counts = Counter(word for wording in entry.wordings for word in _words(wording))
-        every[entry.subject].update(counts)
-        if not entry.subject:
-            marks.update(word for word, count in counts.items() if count >= len(entry.wordings) / 3)
+    does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""
+    known = _vocabulary(editor)
+    for entry in known:
+        if any(re.fullmatch(text.replace("{noun}", r"[\w ]+"), instruction.lower().strip()) for text in entry.wordings):
+            return entry.subject
+    entries = [(entry, Counter(w for text in entry.wordings for w in _words(text))) for entry in known]
+    uses: Counter[tuple[str, bool]] = Counter()  # wordings with a word, by whether they are about the subject
+    owners: Counter[str] = Counter()  # instructions with a word
+    for entry, words in entries:
+        uses.update({(word, entry.subject): count for word, count in words.items()})
+        owners.update(words.keys())
+    marks: dict[bool, set[str]] = {True: set(), False: set()}  # golden, marble; night, sketch; not the, make, old
+    for entry, words in entries:
+        for word, count in words.items():
+            often = entry.subject or count >= len(entry.wordings) / 2
+            if often and owners[word] <= 2 and uses[word, entry.subject] > uses[word, not entry.subject]:
+                marks[entry.subject].add(word)
     said = _words(instruction)
-    return bool(said & (every[True] - every[False])) and not said & (marks - every[True])
+    return bool(said & marks[True]) and not said & marks[False]
 
 
 def _words(text: str) -> set[str]:

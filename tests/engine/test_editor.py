@@ -171,9 +171,20 @@ def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
 
 @pytest.mark.parametrize(
     ("instruction", "subject"),
-    [("make it gold", True), ("Make the old bear gold!", True), ("turn the cat into marble", True),
-     ("paint it red", True), ("make it night", False), ("make it happy", False), ("as if it were a bronze", True), ("add red snow", False), ("", False)],
-)  # fmt: skip
+    [
+        ("make it gold", True),
+        ("a golden dog", True),
+        ("make it golden hour at sunset", False),
+        ("Make the old bear gold!", True),
+        ("turn the cat into marble", True),
+        ("paint it red", True),
+        ("as if it were a bronze", True),
+        ("make it night", False),
+        ("make it happy", False),
+        ("add red snow", False),
+        ("", False),
+    ],
+)
 def test_what_is_about_the_subject_is_known_by_its_wording(instruction, subject):
     assert about_subject(str(BUNDLED), instruction) is subject
 
