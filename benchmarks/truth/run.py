@@ -19,8 +19,9 @@ from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
 from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
+from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
-from engine.jobs.edit import METHODS, with_editor
+from engine.jobs.edit import with_editor
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
 from engine.metrics.consistency import warping_error
 from engine.metrics.image import psnr, ssim
@@ -80,31 +81,26 @@ class Harness:
         base = with_editor(self.size.edit, self.editor_name, EDITS[key].instruction)
         settings = row.settings(base, seed)
         checkpoint = Checkpoint(self.unedited(scene, seed))
-        frame, age = checkpoint.header.frame, checkpoint.header.age
-        nerf = checkpoint.nerf(self.device)
+        frame = checkpoint.header.frame
         with PeakMemory() as memory:
             began, edits = time.monotonic(), 0
             if row.kind in {"unedited", "per-frame"}:
-                pictures = self._held_out(nerf, frame, scene)
+                pictures = self._held_out(checkpoint.nerf(self.device), frame, scene)
                 if row.kind == "per-frame":
                     words = self.editor.embed(EDITS[key].instruction)
                     pictures = [edit_frame(self.editor, p, words, settings, k) for k, p in enumerate(pictures)]
                     edits = len(pictures)
             else:
-                perceptual = self.perceptual if settings.losses.perceptual_weight else None
-                trainer = Trainer(nerf, settings.losses, settings.optimiser, perceptual, seed, earlier_steps=age)
                 data = self._dataset(scene, frame, scene.after[key] if row.kind == "oracle" else scene.before)
+                trainer, events = begin(
+                    settings, checkpoint, data, self.editor, EDITS[key].instruction, self.perceptual, self.device
+                )
                 if row.kind == "oracle":
                     self._train(trainer, data, settings)
                 else:
-                    originals = [data.image(k).clone() for k in range(len(data))]
-                    instruction = EDITS[key].instruction
-                    events = METHODS[settings.method](
-                        trainer, data, originals, frame, self.editor, instruction, settings
-                    )
                     edits = sum(isinstance(event, ImageUpdated) for event in events)
                     edits += settings.steps if settings.method == "sds" else 0
-                pictures = self._held_out(nerf, frame, scene)
+                pictures = self._held_out(trainer.nerf, frame, scene)
             seconds = time.monotonic() - began
         return Outcome(pictures, seconds, edits, memory.peak)
 

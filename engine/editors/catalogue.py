@@ -63,7 +63,8 @@ def about_subject(editor: str, instruction: str) -> bool:
     does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""
     known = _vocabulary(editor)
     for entry in known:
-        if any(re.fullmatch(text.replace("{noun}", r"[\w ]+"), instruction.lower().strip()) for text in entry.wordings):
+        wordings = (re.escape(text).replace(r"\{noun\}", r"[\w ]+") for text in entry.wordings)
+        if any(re.fullmatch(wording, instruction.lower().strip()) for wording in wordings):
             return entry.subject
     entries = [(entry, Counter(w for text in entry.wordings for w in _words(text))) for entry in known]
     uses: Counter[tuple[str, bool]] = Counter()  # wordings with a word, by whether they are about the subject

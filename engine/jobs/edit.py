@@ -11,8 +11,8 @@ import torch
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.baselines import one_time_dataset_update, score_distillation
-from engine.edit.iterative import ImageUpdated, iterative_dataset_update
+from engine.edit.iterative import ImageUpdated
+from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.editors.catalogue import about_subject, default_editor, recommended
 from engine.editors.guidance import Guidance
@@ -34,16 +34,11 @@ from engine.jobs.scene import (
 )
 from engine.metrics.perceptual import load_perceptual
 from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.training import Trainer, random_seed
+from engine.nerf.training import random_seed
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.workspace import EditRecord, Workspace
 
-METHODS = {
-    "iterative": iterative_dataset_update,
-    "one-time": one_time_dataset_update,
-    "sds": score_distillation,
-}
 SECONDS_AN_IMAGE_UPDATE = 3.0
 TRY_NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 
@@ -179,11 +174,10 @@ def _edit(
     begun = path.exists()
     checkpoint = Checkpoint(path if begun else workspace.checkpoint(record.parent))
     frame = checkpoint.header.frame
-    nerf = checkpoint.nerf(device, views=record.chosen)
-    age = checkpoint.header.age
-    trainer = Trainer(nerf, settings.losses, settings.optimiser, perceptual, settings.seed, earlier_steps=age)
     dataset = load_dataset(workspace, views, frame, device)
-    originals = [dataset.image(index).clone() for index in range(len(views))]
+    trainer, events = begin(
+        settings, checkpoint, dataset, editor, record.instruction, perceptual, device, record.chosen, job.check
+    )
     edited: set[int] = set()
     if begun:
         checkpoint.restore_optimiser(trainer)
@@ -210,9 +204,7 @@ def _edit(
     if not begun:
         save()  # from here on it can be resumed, whatever happens
     try:
-        for event in METHODS[settings.method](
-            trainer, dataset, originals, frame, editor, record.instruction, settings, job.check
-        ):
+        for event in events:
             if isinstance(event, ImageUpdated):
                 edited.add(event.view)
                 name = record.chosen[event.view]
@@ -234,7 +226,7 @@ def _edit(
         save()
         raise
     save()
-    for view, render in render_views(nerf, frame, capture.views, device, plan, job, stage="after"):
+    for view, render in render_views(trainer.nerf, frame, capture.views, device, plan, job, stage="after"):
         picture = workspace.views(record.id) / f"{view.name}.png"
         save_picture(picture, render.rgb)
         job.on_view(view.name, "after", str(picture))

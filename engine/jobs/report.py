@@ -18,11 +18,12 @@ from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
+from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
-from engine.jobs.edit import METHODS, opened_editor, settings_of
+from engine.jobs.edit import opened_editor, settings_of
 from engine.jobs.scene import load_dataset, load_picture, save_picture
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.consistency import warping_error
@@ -32,7 +33,6 @@ from engine.nerf.checkpoint import Checkpoint
 from engine.nerf.config import LossConfig
 from engine.nerf.rays import cameras_from
 from engine.nerf.rendering import RenderedView, render_view
-from engine.nerf.training import Trainer
 from engine.output.report_page import Column, Method, page
 from engine.progress import Job, Plan, Stage
 from engine.workspace import EditRecord, Workspace, read_record, replacing, write_record
@@ -217,22 +217,18 @@ def _run_baseline(
             own = msgspec.structs.replace(settings, method=TRAINED[name], losses=losses)
             perceptual = job.wait_for(lambda: load_perceptual(device)) if losses.perceptual_weight else None
             checkpoint = Checkpoint(workspace.checkpoint(record.parent))
-            nerf = checkpoint.nerf(device, views=record.chosen)
-            age = checkpoint.header.age
-            trainer = Trainer(nerf, losses, own.optimiser, perceptual, own.seed, earlier_steps=age)
             views = [capture.view(view) for view in record.chosen]
             dataset = load_dataset(workspace, views, checkpoint.header.frame, device)
-            originals = [dataset.image(index).clone() for index in range(len(views))]
-            method = METHODS[own.method]
-            for event in method(
-                trainer, dataset, originals, checkpoint.header.frame, editor, record.instruction, own, job.check
-            ):
+            trainer, events = begin(
+                own, checkpoint, dataset, editor, record.instruction, perceptual, device, record.chosen, job.check
+            )
+            for event in events:
                 edits += isinstance(event, ImageUpdated)
                 plan.advance(trainer.step_index)
                 job.report(plan, stage)
             edits += own.steps if name == "SDS" else 0
             seconds = time.monotonic() - began
-            frames = [render.rgb for render in _along(nerf, checkpoint, path, device, job)]
+            frames = [render.rgb for render in _along(trainer.nerf, checkpoint, path, device, job)]
     _save(folder, name, path, frames)
     return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)
 

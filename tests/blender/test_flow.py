@@ -217,6 +217,7 @@ def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
     edited(opened)
     wanted = project.edit_of(opened).id
     opened.instruct_nerf.use_guidance, opened.instruct_nerf.text_guidance = True, 5.5
+    opened.instruct_nerf.keep_background = "CHANGE"
     edited(opened)
     assert project.edit_of(opened).id != wanted
     # The stand-in keeps what it was sent; workspace/read is how it comes back.
@@ -225,6 +226,7 @@ def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
     settle()
     first, second = (e["settings"] for e in answers[0]["edits"])
     assert "text_guidance" not in first and second["text_guidance"] == pytest.approx(5.5)
+    assert "keep_background" not in first and second["keep_background"] is False
 
 
 def test_disabling_ends_the_engine(addon, capture: Path) -> None:
