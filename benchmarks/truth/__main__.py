@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import tyro
+from PIL import Image
 
 from benchmarks.truth import tables
 from benchmarks.truth.data import load
@@ -84,8 +85,6 @@ def main(options: Options) -> None:
     results = options.output / "results.json"
     records = json.loads(results.read_text())["records"] if results.exists() else []
     done = {(r["scene"], r["edit"], r["seed"]) for r in records}
-    pictures: dict[str, list[np.ndarray]] = {}
-    headings = []
     for name, key in jobs_of(options):
         scene = load(name, size.pixels)
         for seed in range(options.seeds):
@@ -110,18 +109,23 @@ def main(options: Options) -> None:
                     {"scene": name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
                      "unedited": measures["unedited"], "oracle": measures["oracle"]}
                 )  # fmt: skip
-            write(results, options, records, editor.name, perceptual.name, device, time.monotonic() - began)
             if seed == 0:
                 middle = len(outcomes["oracle"].pictures) // 2
-                headings.append(f"{name}: {key}")
-                pictures.setdefault("truth", []).append(scene.after[key][scene.held_out][middle])
-                for method in names:
-                    shown = to_uint8(outcomes[method].pictures[middle]).cpu().numpy()
-                    pictures.setdefault(method, []).append(shown)
-    if pictures:
-        tables.sheet(list(pictures.items()), headings, options.output / "sheet.png")
+                shown = {"truth": scene.after[key][scene.held_out][middle]}
+                shown |= {m: to_uint8(outcomes[m].pictures[middle]).cpu().numpy() for m in names}
+                keep(options.output / "pictures", f"{name}, {key}", shown)
+            write(results, options, records, editor.name, perceptual.name, device, time.monotonic() - began)
+    tables.sheet(options.output / "pictures", options.output / "sheet.png")
     print(tables.markdown(tables.summary(records)))
     print(f"{results}\n{time.monotonic() - began:.0f} s")
+
+
+def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
+    """Pictures (H, W, 3) uint8 by row's name, in a folder named for the column, so that a run that goes on has them."""
+    for number, (row, picture) in enumerate(shown.items()):
+        path = folder / heading / f"{number:02d} {row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
 
 
 def write(

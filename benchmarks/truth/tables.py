@@ -71,19 +71,25 @@ def markdown(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], headings: Sequence[str], path: Path) -> None:
-    """A picture of pictures: one line for each of ``rows``, its label and its pictures (H, W, 3) uint8."""
-    height, width = rows[0][1][0].shape[:2]
+def sheet(pictures: Path, path: Path) -> None:
+    """A picture of pictures: a column for each folder in ``pictures``, a line for each picture in it, by name."""
+    columns = {
+        folder.name: {file.stem[3:]: Image.open(file).convert("RGB") for file in sorted(folder.glob("*.png"))}
+        for folder in sorted(pictures.glob("*/"))
+    }
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column))
+    if not rows:
+        return
+    width, height = next(iter(next(iter(columns.values())).values())).size
     left, top = 190, 22
-    canvas = Image.new("RGB", (left + len(headings) * (width + 2), top + len(rows) * (height + 2)), "white")
+    canvas = Image.new("RGB", (left + len(columns) * (width + 2), top + len(rows) * (height + 2)), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, heading in enumerate(headings):
-        draw.text((left + column * (width + 2) + 3, 5), heading, fill="black")
-    for line, (label, pictures) in enumerate(rows):
-        y = top + line * (height + 2)
-        draw.text((5, y + height // 2 - 6), label, fill="black")
-        for column, picture in enumerate(pictures):
-            canvas.paste(Image.fromarray(picture), (left + column * (width + 2), y))
+    for x, (heading, column) in enumerate(columns.items()):
+        draw.text((left + x * (width + 2) + 3, 5), heading, fill="black")
+        for row, picture in column.items():
+            canvas.paste(picture, (left + x * (width + 2), top + rows.index(row) * (height + 2)))
+    for y, row in enumerate(rows):
+        draw.text((5, top + y * (height + 2) + height // 2 - 6), row, fill="black")
     part = path.with_name("part-" + path.name)
     canvas.save(part)
     part.replace(path)

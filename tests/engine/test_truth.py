@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.truth import tables
+from benchmarks.truth.__main__ import keep
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
@@ -176,9 +177,11 @@ def test_rows_and_scenes_are_whole():
 
 
 def test_a_sheet_has_a_picture_for_each_method_and_edit(tmp_path):
-    rows = [(name, [np.full((16, 16, 3), shade, np.uint8) for shade in (10, 200)]) for name in ("truth", "ours")]
-    tables.sheet(rows, ["a: red", "b: gold"], tmp_path / "sheet.png")
+    for edit, shade in (("a, red", 10), ("b, gold", 200)):
+        keep(tmp_path / "pictures", edit, {name: np.full((16, 16, 3), shade, np.uint8) for name in ("truth", "ours")})
+    tables.sheet(tmp_path / "pictures", tmp_path / "sheet.png")
     from PIL import Image
 
     picture = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert picture.shape[0] > 2 * 16 and {10, 200} <= set(np.unique(picture[:, 190:, 0]))
+    assert np.array_equal(np.unique(picture[26:34, 194:200]), [10])  # the first row's first column
