@@ -57,12 +57,16 @@ def iterative_dataset_update(
     positions = dataset.cameras.camera_to_worlds[:, :3, 3]
     changes: deque[float] = deque(maxlen=len(dataset))
 
-    def image_update(view: int, draw: int, t_range: tuple[float, float]) -> ImageUpdated:
-        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``."""
+    def image_update(view: int, draw: int, t_range: tuple[float, float], unedited: bool = False) -> ImageUpdated:
+        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``. While the NeRF is ``unedited``, its render
+        is a copy of the captured picture, which is there already."""
         if view not in conditions:
             conditions[view] = editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
-        cameras = corrected_cameras(trainer.nerf, dataset.cameras)
-        render = render_view(trainer.nerf, cameras, view, frame, check).rgb
+        if unedited:
+            render = originals[view].float() / 255
+        else:
+            cameras = corrected_cameras(trainer.nerf, dataset.cameras)
+            render = render_view(trainer.nerf, cameras, view, frame, check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
         t = t_range[0] + (t_range[1] - t_range[0]) * float(torch.rand((), generator=random))
         if settings.shared_noise:
@@ -85,7 +89,7 @@ def iterative_dataset_update(
 
     if settings.first_pass and trainer.step_index == 0:
         for view in range(len(dataset)):
-            yield image_update(view, -1 - view, (settings.t_max, settings.t_max))
+            yield image_update(view, -1 - view, (settings.t_max, settings.t_max), unedited=True)
 
     while trainer.step_index < settings.steps:
         if trainer.step_index % settings.steps_per_round == 0:
