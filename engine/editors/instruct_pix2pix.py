@@ -53,8 +53,9 @@ class NoiseSchedule:
         return p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
 
 
-RELEVANCE_NOISE = 0.98  # the level at which relevance is measured
+RELEVANCE_NOISE = 0.8  # the level at which relevance is measured
 RELEVANCE_DRAWS = 2  # of noise, over which it is averaged
+RELEVANCE_TOP = 0.98  # the quantile that counts as the largest, so that a few pixels do not set the scale
 RELEVANCE_EDGE = 0.1  # on both sides of the threshold the original is blended in
 
 
@@ -131,8 +132,8 @@ class InstructPix2Pix:
     def relevance(self, original: Tensor, instruction: Tensor) -> Tensor:
         """Where the instruction matters to the picture of condition latents (1, C, h, w): (1, 1, h, w), 1 where most.
 
-        How much the predictions with and without it differ, at one noise level for all views (relevance map of Mirzaei
-        et al. 2023, "Watch Your Steps", section 4.1; the level here is the loop's highest, of several noises the mean).
+        How much the predictions with and without it differ, at one noise level and with the same noises for all views
+        (the relevance map of Mirzaei et al. 2023, "Watch Your Steps").
         """
         timestep = self.schedule.levels(RELEVANCE_NOISE, 1)[0]
         noise = torch.randn((RELEVANCE_DRAWS, *original.shape[1:]), generator=torch.Generator().manual_seed(0))
@@ -145,7 +146,7 @@ class InstructPix2Pix:
         )
         difference = (told - untold).mean(0, keepdim=True).norm(dim=1, keepdim=True)
         difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        return (difference / difference.flatten().quantile(0.95).clamp_min(1e-6)).clamp(max=1)
+        return (difference / difference.flatten().quantile(RELEVANCE_TOP).clamp_min(1e-6)).clamp(max=1)
 
     def latents(self, picture: Tensor) -> Tensor:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
