@@ -19,9 +19,9 @@ class Editor:
         self.name = str(folder)
         self.model = load_editor(self.name, "cpu")
 
-    def guidance(self, text: str, **changes: float) -> Guidance:
+    def guidance(self, instruction: str, **changes: float) -> Guidance:
         """What the folder recommends for an instruction, with `changes`."""
-        return msgspec.structs.replace(with_editor(EditSettings(), self.name, text).guidance, **changes)
+        return msgspec.structs.replace(with_editor(EditSettings(), self.name, instruction).guidance, **changes)
 
     def edit(
         self,
