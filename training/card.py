@@ -21,7 +21,10 @@ def figures_text(figures: dict) -> str:
             f"| {BY_KEY[key].wordings[0]} | {row['family']} | {row['relative_error']:.2f} | {outside} "
             f"| {row['nearest_right']}/{row['pairs']} | {'yes' if row['passed'] else '**no**'} |"
         )
-    right = f"nearest of all truths of that view is the right one in {figures['nearest_right']:.0%}"
+    right = (
+        f"nearest of all truths of that view, by mean CIELAB distance, is the right one in "
+        f"{figures['nearest_right']:.0%} (by squared error of RGB in {figures['nearest_right_by_squared_error']:.0%})"
+    )
     passed = f"{figures['passed']} of {len(figures['instructions'])} pass"
     lines += ["", f"{passed}. Told only the edited pictures, the {right}.", ""]
     codec = figures["codec"]
