@@ -40,11 +40,13 @@ def figures_text(figures: dict) -> str:
             lines += ["", f"| {label} | " + " | ".join(map(str, curve)) + " |", "|---|" + "---:|" * len(curve)]
             for measure in ("change", "error"):
                 lines.append(f"| {measure} | " + " | ".join(f"{p[measure]:.3f}" for p in curve.values()) + " |")
-        repeats = ", ".join(f"{key} {ratio:.2f}" for key, ratio in figures["error_after_ten_repeats"].items())
+        repeats = ", ".join(
+            f"{key} {ratio['mean']:.2f} ({ratio['last']:.2f})" for key, ratio in figures["error_of_ten_repeats"].items()
+        )
         times = ", ".join(f"{seconds:.2f} s at {size} pixels" for size, seconds in figures["seconds_per_edit"].items())
         lines += [
             "",
-            f"Error after ten repeated edits, relative to the single edit's: {repeats}.",
+            f"Error of ten repeated edits over the single edit's, the mean and (the last): {repeats}.",
             f"Texts that mean nothing change a photograph by {figures['unknown_text_change']:.0%} of its contrast.",
             f"One edit of 20 steps with both guidance scales on two cores: {times}.",
         ]

@@ -58,8 +58,8 @@ def iterative_dataset_update(
     changes: deque[float] = deque(maxlen=len(dataset))
 
     def image_update(view: int, draw: int, t_range: tuple[float, float], unedited: bool = False) -> ImageUpdated:
-        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``. While the NeRF is ``unedited``, its render
-        is a copy of the captured picture, which is there already."""
+        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``. As long as the NeRF is ``unedited``,
+        its render is a copy of the captured picture, which is there already."""
         if view not in conditions:
             conditions[view] = editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
         if unedited:
