@@ -108,5 +108,5 @@ def test_every_listed_instruction_has_passed():
 
     table = read_json(EXPORT / "figures.json")["instructions"]
     listed = [entry["key"] for entry in read_json(EXPORT / "vocabulary.json") if entry["passed"]]
-    assert listed and listed == [key for key, row in table.items() if row["passed"]]
+    assert len(listed) >= 16 and listed == [key for key, row in table.items() if row["passed"]]
     assert sum(f.stat().st_size for f in EXPORT.rglob("*") if f.is_file()) < 40e6
