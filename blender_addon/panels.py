@@ -162,8 +162,10 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
             column.prop(settings, "image_guidance", slider=True)
         elif editor is not None and not settings.editor_model:
             column.label(text=f"The editor's own: text {editor.text_guidance:g}, photo {editor.image_guidance:g}")
-        layout.prop(settings, "keep_background")
-        layout.prop(settings, "seed")
+        column = layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        column.prop(settings, "keep_background")
+        column.prop(settings, "seed")
         notice(layout, context, "instruction")
         if running(layout, context, "instruction"):
             return
