@@ -28,8 +28,8 @@ from engine.nerf.rendering import to_uint8
 from engine.presets import choose_preset
 from engine.progress import Job, Plan, Stage
 
-SHEET_TEXT = (1.5, 3.0, 5.0, 7.5)  # text guidance, one a column
-SHEET_IMAGE = (1.0, 1.5, 2.0)  # image guidance, one a row
+SHEET_TEXT = (0.5, 1.0, 1.5, 2.0)  # times the text guidance, one a column
+SHEET_IMAGE = (0.75, 1.0, 1.5)  # times the image guidance, one a row
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def try_photo(settings: Try, job: Job) -> Path:
     guidance = edit.guidance
     editor = opened_editor(name, device, job)
     picture = _photo(Path(settings.photo), 2 * editor.native_size).to(device)
-    cells = [(t, i) for i in SHEET_IMAGE for t in SHEET_TEXT] if settings.sheet else [(guidance.text, guidance.image)]
+    cells = [(guidance.text, guidance.image)]
+    if settings.sheet:
+        cells = [(guidance.text * t, guidance.image * i) for i in SHEET_IMAGE for t in SHEET_TEXT]
     plan = Plan(Stage("try", "Trying on one picture", len(cells) * edit.diffusion_steps, 0.1))
     stage = plan.begin("try")
 
@@ -76,7 +78,7 @@ def try_photo(settings: Try, job: Job) -> Path:
     out = Path(settings.out)
     if out.suffix.lower() != ".png":
         raise BadInput(f"{out.name} must end in .png.", field="out")
-    save_picture(out, _sheet(picture, edited) if settings.sheet else edited[0])
+    save_picture(out, _sheet(picture, edited, cells) if settings.sheet else edited[0])
     return out
 
 
@@ -97,7 +99,7 @@ def _photo(path: Path, long_side: int) -> torch.Tensor:
         raise BadInput(f"{path} cannot be read as a picture ({error}).", file=path) from None
 
 
-def _sheet(original: torch.Tensor, edited: list[torch.Tensor]) -> torch.Tensor:
+def _sheet(original: torch.Tensor, edited: list[torch.Tensor], cells: list[tuple[float, float]]) -> torch.Tensor:
     """The original above left, then one row an image guidance and one column a text guidance, labelled. uint8."""
     height, width = original.shape[:2]
     margin = 18
@@ -110,7 +112,7 @@ def _sheet(original: torch.Tensor, edited: list[torch.Tensor]) -> torch.Tensor:
         cv2.putText(sheet, label, (x + 2, y + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
 
     put(0, 0, original, "original")
-    for index, picture in enumerate(edited):
+    for index, (picture, (text, image)) in enumerate(zip(edited, cells, strict=True)):
         row, column = divmod(index, columns)
-        put(row, column + 1, picture, f"text {SHEET_TEXT[column]:g} image {SHEET_IMAGE[row]:g}")
+        put(row, column + 1, picture, f"text {text:.3g} image {image:.3g}")
     return torch.from_numpy(sheet)
