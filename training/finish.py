@@ -51,13 +51,11 @@ def predicted_latents(trainer: Trainer, codec, before: torch.Tensor, texts: list
     """The denoiser's edits of pictures (B, 3, S, S), in one step from pure noise: (B, 4, S/4, S/4)."""
     condition = vae.encode(codec, before)
     words = trainer.text(models.tokens(trainer.tokenizer, texts)).last_hidden_state
-    given = torch.cat([torch.randn_like(condition), condition], 1).contiguous(memory_format=torch.channels_last)
-    return trainer.unet(given, 999, words, return_dict=False)[0]
+    return trainer.edit(torch.randn_like(condition), condition, torch.tensor(999), words)
 
 
 def finish(steps: int, log=print) -> None:
     """Train the decoder for `steps` more, from the newest codec and the averaged denoiser, and save the codec."""
-    torch.set_num_threads(2)
     torch.manual_seed(0)
     trainer = Trainer(Recipe())
     trainer.use_average()

@@ -2,6 +2,7 @@
 
 Each example is (unedited latents, edited latents, text). Text, picture, or both are dropped with 5 % each.
 Texts that mean nothing, and half of the dropped texts, go with the unedited picture as the target.
+What is noised is not always the true edit: in the loop it is a render that holds earlier, imperfect edits.
 """
 
 import signal
@@ -38,24 +39,31 @@ class Recipe:
     drop: float = 0.05  # each: text, picture, both
     change_weight: float = 5.0  # the loss counts up to this much more where the target differs, till the cool-down
     noisy_share: float = 0.5  # of the time steps are drawn from the noisier part alone
+    own_share: float = 0.35  # of the examples noise the network's own edit
+    part_share: float = 0.15  # noise a picture that is edited in part
+    whole_from: int = 200  # the time step from which an edit is whole; below it, so much of one as is noised
 
 
 @dataclass
 class Batch:
-    """base, target (B, 4, h, w); condition (B, 4, h, w), zero where dropped; tokens (B, L); weight (B, 1, h, w)."""
+    """base, target (B, 4, h, w); condition (B, 4, h, w), zero where dropped; tokens (B, L); weight (B, 1, h, w).
+
+    complete (B,): neither text nor picture is dropped.
+    """
 
     base: torch.Tensor
     target: torch.Tensor
     condition: torch.Tensor
     tokens: torch.Tensor
     weight: torch.Tensor
+    complete: torch.Tensor
 
 
 def draw_batch(
     cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recipe, rng: np.random.Generator, even: bool = False
 ) -> Batch:
     """even: every pixel counts alike. Else, in doubt whether a pixel belongs to the subject, it pays to change it."""
-    bases, targets, conditions, texts = [], [], [], []
+    bases, targets, conditions, texts, complete = [], [], [], [], []
     for _ in range(count):
         kind = rng.random()
         if kind < recipe.unknown_share:
@@ -73,6 +81,7 @@ def draw_batch(
             if rng.random() < 0.5:
                 target = base
         conditions.append(torch.zeros_like(base) if recipe.drop <= dropped < 3 * recipe.drop else base)
+        complete.append(bool(dropped >= 3 * recipe.drop))
         bases.append(base)
         targets.append(target)
         texts.append(text)
@@ -80,7 +89,8 @@ def draw_batch(
     change = (target - base).abs().mean(1, keepdim=True)
     weight = 1 + (0.0 if even else recipe.change_weight) * (change / 0.6).clamp(0, 1)
     weight = weight / weight.mean((1, 2, 3), keepdim=True)
-    return Batch(base, target, torch.stack(conditions), models.tokens(tokenizer, texts), weight)
+    tokens = models.tokens(tokenizer, texts)
+    return Batch(base, target, torch.stack(conditions), tokens, weight, torch.tensor(complete))
 
 
 def noise_levels(count: int, recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
@@ -147,15 +157,39 @@ class Trainer:
         self.unet.eval()
         self.text.eval()
 
+    def edit(
+        self, noised: torch.Tensor, condition: torch.Tensor, levels: torch.Tensor, words: torch.Tensor
+    ) -> torch.Tensor:
+        """The network's clean edit (B, 4, h, w) of noised latents and the unedited ones."""
+        given = torch.cat([noised, condition], 1).contiguous(memory_format=torch.channels_last)
+        return self.unet(given, levels, words, return_dict=False)[0]
+
+    @torch.no_grad()
+    def render(self, batch: Batch) -> torch.Tensor:
+        """What stands for the loop's render (B, 4, h, w): the true edit, one in part, or the network's own.
+
+        Own edits are one step from pure noise: soft, and wrong in the network's way, as a NeRF's renders of them.
+        """
+        render = batch.target.clone()
+        kind = torch.rand(len(render))
+        own = (kind < self.recipe.own_share) & batch.complete
+        if own.any():
+            noise, pure = torch.randn_like(render[own]), torch.full((int(own.sum()),), 999)
+            words = self.text(batch.tokens[own]).last_hidden_state
+            render[own] = self.edit(noise, batch.condition[own], pure, words)
+        part = (kind > 1 - self.recipe.part_share) & batch.complete
+        missing = (torch.rand(len(render)) * part).view(-1, 1, 1, 1)
+        return render + missing * (batch.base - render)
+
     def learn(self, batch: Batch, levels: torch.Tensor, rate: float) -> float:
         """One optimisation step at a learning rate; returns the loss."""
         alpha = self.alphas[levels].view(-1, 1, 1, 1)
-        noise = torch.randn_like(batch.target)
-        noised = alpha.sqrt() * batch.target + (1 - alpha).sqrt() * noise
-        given = torch.cat([noised, batch.condition], 1).contiguous(memory_format=torch.channels_last)
+        render = self.render(batch)
+        noised = alpha.sqrt() * render + (1 - alpha).sqrt() * torch.randn_like(render)
         words = self.text(batch.tokens).last_hidden_state
-        predicted = self.unet(given, levels, words, return_dict=False)[0]
-        loss = (batch.weight * (predicted - batch.target) ** 2).mean()
+        predicted = self.edit(noised, batch.condition, levels, words)
+        share = (levels / self.recipe.whole_from).clamp(max=1).view(-1, 1, 1, 1)
+        loss = (batch.weight * (predicted - render - share * (batch.target - render)) ** 2).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters().values(), 1.0)
@@ -183,8 +217,7 @@ def one_step_gain(
             models.tokens(trainer.tokenizer, [wording(key, rng) for _ in range(count)])
         ).last_hidden_state
         generator = torch.Generator().manual_seed(column)
-        given = torch.cat([torch.randn(base.shape, generator=generator), base], 1)
-        guess = trainer.unet(given.contiguous(memory_format=torch.channels_last), 999, text, return_dict=False)[0]
+        guess = trainer.edit(torch.randn(base.shape, generator=generator), base, torch.tensor(999), text)
         left = (mask * (guess - truth) ** 2).sum() / (mask * (base - truth) ** 2).sum()
         gains[key] = round(float(1 - left), 3)
     return gains
@@ -194,7 +227,6 @@ def train(steps: int, size: int, batch: int, cool_down: int = 0, save_every: flo
     """Train to `steps` in all on pictures of `size` pixels, going on from the newest state."""
     from .latents import test_shard
 
-    torch.set_num_threads(2)
     recipe = Recipe(cool_down=cool_down)
     trainer = Trainer(recipe)
     cache = Cache(size)
