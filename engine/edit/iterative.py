@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from engine.edit.agreement import agreed_relevance
 from engine.edit.settings import EditSettings, Order
 from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
 from engine.nerf.frame import NerfFrame
@@ -35,6 +36,13 @@ class NerfUpdated:
     losses: dict[str, float]
 
 
+@dataclass(frozen=True)
+class ViewUnderstood:
+    """What the edits of a view need of its captured picture is known."""
+
+    view: int
+
+
 def iterative_dataset_update(
     trainer: Trainer,
     dataset: ImageSet,
@@ -44,24 +52,28 @@ def iterative_dataset_update(
     instruction: str,
     settings: EditSettings,
     check: Callable[[], None] = lambda: None,
-) -> Iterator[ImageUpdated | NerfUpdated]:
+) -> Iterator[ViewUnderstood | ImageUpdated | NerfUpdated]:
     """Alternate d image updates and n NeRF updates until the trainer has taken ``settings.steps``.
 
     ``dataset`` holds the views' training images, at the start the captured ones, and is changed in place; ``originals``
     are the captured ones, (H, W, 3) uint8 each, and never change. ``check`` is called before every step of anything
     and may raise Cancelled. The run is a function of the seed and of ``trainer.step_index`` alone, so it goes on from
-    a checkpoint as if never stopped (only ``settle`` counts its turn anew).
+    a checkpoint as if never stopped (only ``settle`` counts its turn anew, and views agree again, by
+    the depth of the NeRF as it is).
     """
     instruction_embedding = editor.embed(instruction)
     conditions: dict[int, Condition] = {}  # c_I, and where c_T may change it: once a view
     positions = dataset.cameras.camera_to_worlds[:, :3, 3]
     changes: deque[float] = deque(maxlen=len(dataset))
 
+    def condition(view: int) -> Condition:
+        return editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
+
     def image_update(view: int, draw: int, t_range: tuple[float, float], unedited: bool = False) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``. As long as the NeRF is ``unedited``,
         its render is a copy of the captured picture, which is there already."""
         if view not in conditions:
-            conditions[view] = editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
+            conditions[view] = condition(view)
         if unedited:
             render = originals[view].float() / 255
         else:
@@ -86,6 +98,18 @@ def iterative_dataset_update(
         dataset.replace(view, to_uint8(edited))
         after = dataset.image(view)
         return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
+
+    for view in range(settings.agreed_first(len(dataset))):
+        check()
+        conditions[view] = condition(view)
+        yield ViewUnderstood(view)
+    if conditions:
+        cameras = corrected_cameras(trainer.nerf, dataset.cameras)
+        agreed = agreed_relevance([c.relevance for c in conditions.values()], trainer.nerf, cameras, check)
+        conditions = {
+            view: replace(conditions[view], relevance=relevance, threshold=settings.agreed_relevance)
+            for view, relevance in enumerate(agreed)
+        }
 
     if settings.first_pass and trainer.step_index == 0:
         for view in range(len(dataset)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.edit.baselines import one_time_dataset_update, score_distillation
-from engine.edit.iterative import ImageUpdated, NerfUpdated, iterative_dataset_update
+from engine.edit.iterative import ImageUpdated, NerfUpdated, ViewUnderstood, iterative_dataset_update
 from engine.edit.settings import EditSettings
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.nerf.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ def begin(
     device: str,
     views: Sequence[str] | None = None,
     check: Callable[[], None] = lambda: None,
-) -> tuple[Trainer, Iterator[ImageUpdated | NerfUpdated]]:
+) -> tuple[Trainer, Iterator[ViewUnderstood | ImageUpdated | NerfUpdated]]:
     """A trainer that goes on from the scene of ``checkpoint``, and the events of ``settings.method`` on it, which begin
     when they are asked for. ``dataset`` holds the captured pictures of ``views`` (the checkpoint's, by name; all where
     None) and is changed in place; ``perceptual`` is the loss to take where the settings give it weight."""

@@ -28,6 +28,9 @@ class EditSettings(msgspec.Struct, frozen=True):
     t_max: float = 0.98
     t_max_end: float | None = None  # what t_max has fallen to, evenly, by the last image update; None: it stays
     first_pass: bool = False  # edit every view once, at t_max, before the first NeRF update
+    agreed_relevance: bool = (
+        False  # what an instruction is about is the same in all views (where guidance has relevance)
+    )
     shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
     order: Order = "shuffled"
     settle: float = 0.0  # stop once a turn of the views changed their pictures by less (mean, 0–1); 0: never
@@ -55,6 +58,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
             ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
             ("relevance", 0 <= self.guidance.relevance <= 1, "0 to 1"),
+            ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),
             ("patches", self.patches >= 1, "at least 1"),
             ("patch", self.patch >= 1, "at least 1"),
         ):
@@ -71,6 +75,10 @@ class EditSettings(msgspec.Struct, frozen=True):
     def image_updates(self) -> int:
         """Image updates of Iterative DU, without the first pass."""
         return self.rounds * self.images_per_round
+
+    def agreed_first(self, views: int) -> int:
+        """Views whose relevance is measured before anything else, so that they can agree."""
+        return views if self.method == "iterative" and self.agreed_relevance and self.guidance.relevance else 0
 
     def updates_first(self, views: int) -> int:
         """Image updates before the first NeRF update of an edit of ``views`` views."""

@@ -65,12 +65,15 @@ class Condition:
 
     latents: Tensor  # (1, C, h, w): c_I
     picture: Tensor | None = None  # (H, W, 3) uint8, where some of it has to stay
-    allowed: Tensor | None = None  # (1, 1, h, w), 0–1: how much the instruction may change; None: everything, wholly
+    relevance: Tensor | None = None  # (1, 1, h, w), 0–1: how much the instruction matters; None: everything may change
+    threshold: float = 0.0  # of the relevance
 
     def mask(self, height: int, width: int) -> Tensor:
-        """``allowed`` for a picture: (height, width, 1)."""
-        assert self.allowed is not None
-        return F.interpolate(self.allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
+        """How much the instruction may change, 0–1, of a picture: (height, width, 1)."""
+        assert self.relevance is not None
+        low, high = self.threshold - RELEVANCE_EDGE, self.threshold + RELEVANCE_EDGE
+        allowed = ((self.relevance - low) / (high - low)).clamp(0, 1)
+        return F.interpolate(allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
 
 
 class InstructPix2Pix:
@@ -123,10 +126,8 @@ class InstructPix2Pix:
         latents = self._encode(self._resized(original))
         if not guidance.relevance:
             return Condition(latents)
-        relevance = self.relevance(latents, instruction)
-        low, high = guidance.relevance - RELEVANCE_EDGE, guidance.relevance + RELEVANCE_EDGE
-        allowed = ((relevance - low) / (high - low)).clamp(0, 1)
-        return Condition(latents, (original * 255).round().to(torch.uint8), allowed)
+        picture = (original * 255).round().to(torch.uint8)
+        return Condition(latents, picture, self.relevance(latents, instruction), guidance.relevance)
 
     @torch.no_grad()
     def relevance(self, original: Tensor, instruction: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.iterative import ImageUpdated
+from engine.edit.iterative import ImageUpdated, ViewUnderstood
 from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.editors.catalogue import about_subject, default_editor, recommended
@@ -40,6 +40,7 @@ from engine.progress import Job, Plan, Stage
 from engine.workspace import EditRecord, Workspace
 
 SECONDS_AN_IMAGE_UPDATE = 3.0
+SECONDS_A_RELEVANCE = 0.5
 TRY_NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 
 
@@ -151,6 +152,7 @@ def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int)
     updates = settings.image_updates if settings.method == "iterative" else 0
     step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
     return [
+        Stage("understand", "Finding the subject", settings.agreed_first(views), SECONDS_A_RELEVANCE),
         Stage(
             "first", "Editing every view", settings.updates_first(views) if done == 0 else 0, SECONDS_AN_IMAGE_UPDATE
         ),
@@ -187,7 +189,8 @@ def _edit(
             edited.add(index)
 
     first = trainer.step_index == 0 and settings.updates_first(len(views)) > 0
-    stage = plan.begin("first" if first else "edit")
+    stages = ["understand"] * bool(settings.agreed_first(len(views))) + ["first"] * first + ["edit"]
+    stage = plan.begin(stages.pop(0))
     earlier = record.seconds
     began = saved = time.monotonic()
 
@@ -205,7 +208,12 @@ def _edit(
         save()  # from here on it can be resumed, whatever happens
     try:
         for event in events:
-            if isinstance(event, ImageUpdated):
+            if isinstance(event, ViewUnderstood):
+                plan.advance(event.view + 1)
+                job.report(plan, stage)
+            elif isinstance(event, ImageUpdated):
+                if stage.name == "understand":
+                    stage = plan.begin(stages.pop(0))
                 edited.add(event.view)
                 name = record.chosen[event.view]
                 picture = folder / "images" / f"{name}.png"
@@ -215,7 +223,7 @@ def _edit(
                     plan.advance(min(stage.done + 1, stage.units))
                     job.report(plan, stage)
             else:
-                if stage.name == "first":
+                if stage.name != "edit":
                     stage = plan.begin("edit")
                 plan.advance(event.step)
                 job.report(plan, stage, event.losses)

@@ -126,6 +126,6 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
     text = torch.zeros(3, 12, 16, dtype=torch.float16, device=CUDA)
     guidance = Guidance(relevance=0.5)
     condition = editor.condition(picture, text, guidance)
-    assert condition.latents.dtype == torch.float16 and condition.allowed.device == CUDA
+    assert condition.latents.dtype == torch.float16 and condition.relevance.device == CUDA
     edited = editor.edit(picture, condition, text, 0.7, guidance, torch.Generator(), 3)
     assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)
