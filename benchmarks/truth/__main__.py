@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,16 +25,13 @@ import tyro
 from PIL import Image
 
 from benchmarks.truth import tables
-from benchmarks.truth.data import load
+from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
-from benchmarks.truth.run import Harness, Outcome, recovery
+from benchmarks.truth.methods import BASELINES, OURS, SIZES
+from benchmarks.truth.pool import call, cores, pool
 from engine.devices import choose_device
 from engine.editors.catalogue import default_editor
-from engine.editors.instruct_pix2pix import load_editor
-from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
-from engine.nerf.rendering import to_uint8
 
 
 @dataclass
@@ -55,6 +53,8 @@ class Options:
     editor: str = ""
     """A model folder or hub name; the engine's default where not given."""
     device: str | None = None
+    workers: int | None = None
+    """Edits that run side by side, each with its share of the cores; one on a GPU."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = field(
         default_factory=lambda: Path("benchmarks/truth/results") / time.strftime("%Y%m%d-%H%M%S")
     )
@@ -70,55 +70,37 @@ def jobs_of(options: Options) -> list[tuple[str, str]]:
     return [(s, e) for s, edits in chosen.items() for e in edits if not options.edits or e in options.edits]
 
 
+def methods_of(options: Options) -> list[str]:
+    """The rows to run."""
+    return list(dict.fromkeys(["unedited", "oracle", *options.methods]))
+
+
 def main(options: Options) -> None:
     """Run every method on every edit, print the table, write sheet and JSON."""
     began = time.monotonic()
     device = choose_device(options.device)
-    chosen = options.editor or default_editor(device)
-    editor = load_editor(chosen, device)
-    size = SIZES[options.size]
-    perceptual = load_perceptual(device)
-    trained = Path("benchmarks/truth/data/unedited")
-    harness = Harness(editor, perceptual, size, trained, device, load_clip(device), chosen)
-    names = list(dict.fromkeys(["unedited", "oracle", *options.methods]))
+    editor = options.editor or default_editor(device)
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"
-    records = json.loads(results.read_text())["records"] if results.exists() else []
-    unedited: dict[tuple[str, int], Outcome] = {}  # the same for all edits
+    earlier = json.loads(results.read_text()) if results.exists() else {"records": [], "seconds": 0}
+    records = earlier["records"]
     done = {(r["scene"], r["edit"], r["seed"]) for r in records}
-    for name, key in jobs_of(options):
-        scene = load(name, size.pixels)
-        for seed in range(options.seeds):
-            if (name, key, seed) in done:
-                continue
-            if (name, seed) not in unedited:
-                unedited[name, seed] = harness.run(ROWS["unedited"], scene, key, seed)
-            outcomes = {"unedited": unedited[name, seed]}
-            measures = {}
-            for method in names:
-                if method not in outcomes:
-                    outcomes[method] = harness.run(ROWS[method], scene, key, seed)
-                measures[method] = harness.measure(outcomes[method], outcomes["unedited"], scene, key)
-                share = recovery(
-                    measures["unedited"]["perceptual"], measures[method]["perceptual"],
-                    measures.get("oracle", measures[method])["perceptual"],
-                )  # fmt: skip
-                print(
-                    f"{name}, {key}, seed {seed}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
-                    f"{measures[method]['perceptual']:.3f} (recovery {share:.2f}), {outcomes[method].seconds:.0f} s",
-                    flush=True,
-                )
-            for method in names:
-                records.append(
-                    {"scene": name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
-                     "unedited": measures["unedited"], "oracle": measures["oracle"]}
-                )  # fmt: skip
+    jobs = [(s, e, seed) for s, e in jobs_of(options) for seed in range(options.seeds) if (s, e, seed) not in done]
+    size = "smallest" if options.smallest else options.size
+    for name in dict.fromkeys(name for name, _, _ in jobs):
+        ensure(name, SIZES[size].pixels)
+    processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
+    with pool(processes, editor, size, methods_of(options), device) as workers:
+        scenes = dict.fromkeys((name, seed) for name, _, seed in jobs)
+        for future in [workers.submit(call, "train", *scene) for scene in scenes]:
+            future.result()
+        for future in as_completed(futures := {workers.submit(call, "run", *job): job for job in jobs}):
+            name, key, seed = futures[future]
+            found, shown = future.result()
+            records += found
             if seed == 0:
-                middle = len(outcomes["oracle"].pictures) // 2
-                shown = {"truth": scene.after[key][scene.held_out][middle]}
-                shown |= {m: to_uint8(outcomes[m].pictures[middle]).cpu().numpy() for m in names}
                 keep(options.output / "pictures", f"{name}, {key}", shown)
-            write(results, options, records, editor.name, perceptual.name, device, time.monotonic() - began)
+            write(results, options, records, editor, device, processes, earlier["seconds"] + time.monotonic() - began)
     tables.sheet(options.output / "pictures", options.output / "sheet.png")
     print(tables.markdown(tables.summary(records)))
     print(f"{results}\n{time.monotonic() - began:.0f} s")
@@ -133,13 +115,15 @@ def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
 
 
 def write(
-    path: Path, options: Options, records: list[dict], editor: str, perceptual: str, device: str, seconds: float
+    path: Path, options: Options, records: list[dict], editor: str, device: str, processes: int, seconds: float
 ) -> None:
     """The results, whole or not at all."""
+    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"]))  # methods stay in their order
     data = {
-        "half": options.half, "size": options.size, "editor": Path(editor).name, "perceptual": perceptual,
-        "device": device, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__, "seconds": round(seconds), "summary": tables.summary(records), "records": records,
+        "half": options.half, "size": "smallest" if options.smallest else options.size, "editor": Path(editor).name,
+        "perceptual": load_perceptual(device).name, "device": device,
+        "machine": f"{platform.machine()}, {len(cores())} cores, {processes} processes", "torch": torch.__version__,
+        "seconds": round(seconds), "summary": tables.summary(records), "records": records,
     }  # fmt: skip
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes that work side by side, each on cores of its own.
+
+torch is not imported before a process has its cores: a library that sees more of them than it may have starts threads
+that wait for each other, and everything takes ten times as long.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+_worker = None  # this process's own
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def pool(processes: int, *arguments) -> ProcessPoolExecutor:
+    """A pool of processes, each with a ``Worker`` of these arguments."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, spawn, _begin, (spawn.Value("i", 0), processes, arguments))
+
+
+def _begin(taken, processes: int, arguments: tuple) -> None:
+    global _worker
+    with taken.get_lock():
+        number, taken.value = taken.value, taken.value + 1
+    share = max(len(cores()) // processes, 1)
+    own = cores()[number * share : (number + 1) * share] or cores()
+    os.environ["OMP_NUM_THREADS"] = str(share)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own)
+    from benchmarks.truth.worker import Worker
+
+    _worker = Worker(*arguments)
+
+
+def call(method: str, *arguments):
+    """``Worker.method(*arguments)`` of the process that this runs in."""
+    return getattr(_worker, method)(*arguments)

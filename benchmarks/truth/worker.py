@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs edits of the benchmark, all methods on one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.truth.data import load
+from benchmarks.truth.methods import ROWS, SIZES
+from benchmarks.truth.run import Harness, Outcome, recovery
+from engine.editors.instruct_pix2pix import load_editor
+from engine.metrics.clip import load_clip
+from engine.metrics.perceptual import load_perceptual
+from engine.nerf.rendering import to_uint8
+
+TRAINED = Path(__file__).parent / "data" / "unedited"  # unedited scenes, trained
+
+
+class Worker:
+    """What a process of the pool holds."""
+
+    def __init__(self, editor: str, size: str, methods: Sequence[str], device: str):
+        self.methods, self.size = methods, SIZES[size]
+        self.harness = Harness(
+            load_editor(editor, device), load_perceptual(device), self.size, TRAINED, device, load_clip(device), editor
+        )
+        self.unedited: dict[tuple[str, int], Outcome] = {}  # the same for all edits
+
+    def train(self, scene: str, seed: int) -> None:
+        """Train an unedited scene, where that is not done."""
+        self.harness.unedited(load(scene, self.size.pixels), seed)
+
+    def run(self, scene_name: str, key: str, seed: int) -> tuple[list[dict], dict[str, np.ndarray]]:
+        """The records of all methods, and a held-out picture (H, W, 3) uint8 of each, the true one first."""
+        scene, measures = load(scene_name, self.size.pixels), {}
+        if (scene_name, seed) not in self.unedited:
+            self.unedited[scene_name, seed] = self.harness.run(ROWS["unedited"], scene, key, seed)
+        outcomes = {"unedited": self.unedited[scene_name, seed]}
+        for method in self.methods:
+            if method not in outcomes:
+                outcomes[method] = self.harness.run(ROWS[method], scene, key, seed)
+            measures[method] = self.harness.measure(outcomes[method], outcomes["unedited"], scene, key)
+            share = recovery(
+                measures["unedited"]["perceptual"], measures[method]["perceptual"],
+                measures.get("oracle", measures[method])["perceptual"],
+            )  # fmt: skip
+            print(
+                f"{scene_name}, {key}, seed {seed}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
+                f"{measures[method]['perceptual']:.3f} (recovery {share:.2f}), {outcomes[method].seconds:.0f} s",
+                flush=True,
+            )
+        records = [
+            {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": own,
+             "unedited": measures["unedited"], "oracle": measures["oracle"]}
+            for method, own in measures.items()
+        ]  # fmt: skip
+        middle = scene.training + len(scene.poses[scene.held_out]) // 2
+        shown = {"truth": scene.after[key][middle]}
+        for method, outcome in outcomes.items():
+            shown[method] = to_uint8(outcome.pictures[middle - scene.training]).cpu().numpy()
+        return records, shown

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an instruction is about, agreed by all views: against a sum over views, cell by cell, of a scene that is a
+closed form, a sphere in a round room."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.capture import Intrinsics
+from engine.edit.agreement import agreed_relevance
+from engine.nerf.frame import NerfFrame
+from engine.nerf.rays import cameras_from
+
+from .conftest import ring
+
+LENS = Intrinsics(48, 36, 55.0, 57.0, 23.0, 18.5)
+HEIGHT, WIDTH = 18, 24  # of a map
+VIEWS, RADIUS, ROOM = 12, 1.5, 9.0
+
+
+class Sphere:
+    """Answers as a NeRF that has learned the scene: how far a ray goes till the sphere or the room."""
+
+    training = True
+
+    def eval(self):
+        self.training = False
+
+    def train(self, mode):
+        self.training = mode
+
+    def __call__(self, rays):
+        assert not self.training
+        return SimpleNamespace(depth=torch.from_numpy(depth_of(rays.origins.numpy(), rays.directions.numpy())).float())
+
+
+def depth_of(origins, directions):
+    """(R, 1) distances of rays (R, 3), of unit length."""
+    middle = (origins * directions).sum(-1)
+    inside = np.square(middle) - (np.square(origins).sum(-1) - RADIUS**2)
+    outer = np.square(middle) - (np.square(origins).sum(-1) - ROOM**2)
+    hit = inside > 0
+    near = -middle - np.sqrt(np.where(hit, inside, 0))
+    return np.where(hit, near, -middle + np.sqrt(outer))[:, None]
+
+
+def truth(points):
+    """What the instruction is about: more of what is higher. (P, 3) → (P,)."""
+    return 1 / (1 + np.exp(-points[..., 2] / 2))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    poses = ring(VIEWS)
+    frame = NerfFrame.around(poses, np.zeros(3))
+    cameras = cameras_from(poses, [LENS] * VIEWS, frame, "cpu")
+    scale = float(np.linalg.norm(frame.nerf_from_capture(poses)[0, :3, 3]) / np.linalg.norm(poses[0, :3, 3]))
+    return poses, cameras, scale
+
+
+def cells(pose):
+    """Origins and unit directions (h·w, 3) of the rays through a map's cells, in the capture frame."""
+    x = ((np.arange(WIDTH) + 0.5) * LENS.width / WIDTH - LENS.cx) / LENS.fx
+    y = -((np.arange(HEIGHT) + 0.5) * LENS.height / HEIGHT - LENS.cy) / LENS.fy
+    rays = np.stack([*np.meshgrid(x, y), -np.ones((HEIGHT, WIDTH))], axis=-1).reshape(-1, 3) @ pose[:3, :3].T
+    return np.repeat(pose[None, :3, 3], len(rays), 0), rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+class Scaled(Sphere):
+    """The same in the NeRF's frame, which is smaller by ``scale`` about the same middle."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, rays):
+        origins, directions = rays.origins.numpy() / self.scale, rays.directions.numpy()
+        assert not self.training
+        return SimpleNamespace(depth=torch.from_numpy(self.scale * depth_of(origins, directions)).float())
+
+
+def test_doubts_of_single_views_cancel(scene):
+    poses, cameras, scale = scene
+    rng = np.random.default_rng(3)
+    doubts = rng.uniform(-0.3, 0.3, VIEWS)
+    doubts -= doubts.mean()
+    exact, maps = [], []
+    for pose, doubt in zip(poses, doubts, strict=True):
+        origins, directions = cells(pose)
+        own = truth(origins + directions * depth_of(origins, directions)).reshape(HEIGHT, WIDTH)
+        exact.append(own)
+        maps.append(torch.from_numpy(own + doubt).float()[None, None])
+    nerf = Scaled(scale)
+    agreed = agreed_relevance(maps, nerf, cameras)
+    assert nerf.training  # as it was
+    assert all(a.shape == m.shape for a, m in zip(agreed, maps, strict=True))
+    before, after = (
+        np.mean([np.abs(m[0, 0].numpy() - e).mean() for m, e in zip(some, exact, strict=True)])
+        for some in (maps, agreed)
+    )
+    assert after < 0.6 * before
+
+
+def test_it_is_the_mean_over_the_views_that_see_the_surface(scene):
+    """Maps of one value each, so that nothing is read between cells; against one cell after another."""
+    poses, cameras, scale = scene
+    values = np.linspace(0.1, 0.9, VIEWS)
+    maps = [torch.full((1, 1, HEIGHT, WIDTH), float(v)) for v in values]
+    agreed = agreed_relevance(maps, Scaled(scale), cameras)
+    depths = [depth_of(*cells(pose)).reshape(HEIGHT, WIDTH) for pose in poses]
+    counts = set()
+    for view, pose in enumerate(poses):
+        origins, directions = cells(pose)
+        for cell, point in enumerate(origins + directions * depth_of(origins, directions)):
+            seen = []
+            for other, value, depth in zip(poses, values, depths, strict=True):
+                local = np.linalg.inv(other) @ [*point, 1.0]
+                column = (LENS.fx * local[0] / -local[2] + LENS.cx) / LENS.width * WIDTH
+                row = (LENS.cy - LENS.fy * local[1] / -local[2]) / LENS.height * HEIGHT
+                if local[2] < 0 and 0 < column < WIDTH and 0 < row < HEIGHT:
+                    away = np.linalg.norm(local[:3])
+                    if abs(depth[int(row), int(column)] - away) < 0.05 * away:
+                        seen.append(value)
+            counts.add(len(seen))
+            assert agreed[view][0, 0].flatten()[cell] == pytest.approx(np.mean(seen), abs=1e-4), (view, cell)
+    assert len(counts) > 3  # of some surfaces few views know, of others many
+
+
+def test_a_view_that_nobody_shares_keeps_its_own(scene):
+    _, cameras, scale = scene
+    mine = torch.rand(1, 1, HEIGHT, WIDTH)
+    (own,) = agreed_relevance([mine], Scaled(scale), cameras[:1])
+    torch.testing.assert_close(own, mine, atol=1e-4, rtol=0)
