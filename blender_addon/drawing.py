@@ -11,7 +11,8 @@ import bpy
 from . import previews, session, wire
 
 STAGES = {
-    "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views", "edit": "Editing",
+    "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
+    "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
     "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
 }  # fmt: skip
 

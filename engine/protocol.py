@@ -269,6 +269,7 @@ class Progress(msgspec.Struct, frozen=True):
         "images",
         "train",
         "before",
+        "understand",
         "first",
         "edit",
         "after",

@@ -90,6 +90,6 @@ def _train(steps: int) -> TrainSettings:
 
 SIZES = {
     "smallest": Size(128, PREVIEW.nerf, _train(400), _edit(100, 10)),
-    "quick": Size(128, PREVIEW.nerf, _train(600), _edit(200, 10)),
+    "quick": Size(128, PREVIEW.nerf, _train(1500), _edit(200, 10)),
     "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),
 }

@@ -28,9 +28,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     t_max: float = 0.98
     t_max_end: float | None = None  # what t_max has fallen to, evenly, by the last image update; None: it stays
     first_pass: bool = False  # edit every view once, at t_max, before the first NeRF update
-    agreed_relevance: bool = (
-        False  # what an instruction is about is the same in all views (where guidance has relevance)
-    )
+    agreed_relevance: float = 0.0  # threshold of a relevance that all views agree about; 0: each view has its own
     shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
     order: Order = "shuffled"
     settle: float = 0.0  # stop once a turn of the views changed their pictures by less (mean, 0–1); 0: never

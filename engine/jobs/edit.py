@@ -167,9 +167,10 @@ def _edit(
     settings = settings_of(record)
     views = [capture.view(name) for name in record.chosen]
     editor = opened_editor(record.editor, device, job)
-    perceptual = job.wait_for(lambda: load_perceptual(device))
-    job.log(f"Editing {len(views)} views with {editor.name}; perceptual loss: {perceptual.name}")
-    record = msgspec.structs.replace(record, perceptual=perceptual.name)
+    perceptual = job.wait_for(lambda: load_perceptual(device)) if settings.losses.perceptual_weight else None
+    loss = perceptual.name if perceptual else "none"
+    job.log(f"Editing {len(views)} views with {editor.name}; perceptual loss: {loss}")
+    record = msgspec.structs.replace(record, perceptual=loss)
 
     folder = workspace.edit(record.id)
     path = workspace.checkpoint(record.id)

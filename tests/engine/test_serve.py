@@ -139,9 +139,12 @@ def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path
     scene = one.do("scene/train", workspace=workspace, preset="preview", device="cpu")["views"]
     assert len(scene) == 20
 
-    edit = {"workspace": workspace, "instruction": "make it night", "preset": "preview", "device": "cpu", "steps": 25}
+    edit = {"workspace": workspace, "instruction": "make it red", "preset": "preview", "device": "cpu", "steps": 25}
     job = one.ask("edit/run", **edit)
     waits["while loading the editor"] = one.cancel(job)
+    job = one.ask("edit/run", **edit)
+    one.until(lambda m: m.get("params", {}).get("stage") == "understand")
+    waits["while finding the subject"] = one.cancel(job)
     job = one.ask("edit/run", **edit)
     one.until(lambda m: m.get("params", {}).get("stage") == "edit")
     time.sleep(0.7)
