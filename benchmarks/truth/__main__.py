@@ -87,9 +87,14 @@ def main(options: Options) -> None:
     done = {(r["scene"], r["edit"], r["seed"]) for r in records}
     jobs = [(s, e, seed) for s, e in jobs_of(options) for seed in range(options.seeds) if (s, e, seed) not in done]
     size = "smallest" if options.smallest else options.size
+    processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
+    about = {
+        "half": options.half, "size": size, "editor": Path(editor).name, "perceptual": load_perceptual(device).name,
+        "device": device, "machine": f"{platform.machine()}, {len(cores())} cores, {processes} processes",
+        "torch": torch.__version__,
+    }  # fmt: skip
     for name in dict.fromkeys(name for name, _, _ in jobs):
         ensure(name, SIZES[size].pixels)
-    processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
     with pool(processes, editor, size, methods_of(options), device) as workers:
         scenes = dict.fromkeys((name, seed) for name, _, seed in jobs)
         for future in [workers.submit(call, "train", *scene) for scene in scenes]:
@@ -100,7 +105,7 @@ def main(options: Options) -> None:
             records += found
             if seed == 0:
                 keep(options.output / "pictures", f"{name}, {key}", shown)
-            write(results, options, records, editor, device, processes, earlier["seconds"] + time.monotonic() - began)
+            write(results, about, records, earlier["seconds"] + time.monotonic() - began)
     tables.sheet(options.output / "pictures", options.output / "sheet.png")
     print(tables.markdown(tables.summary(records)))
     print(f"{results}\n{time.monotonic() - began:.0f} s")
@@ -114,17 +119,10 @@ def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
         Image.fromarray(picture).save(path)
 
 
-def write(
-    path: Path, options: Options, records: list[dict], editor: str, device: str, processes: int, seconds: float
-) -> None:
-    """The results, whole or not at all."""
+def write(path: Path, about: dict, records: list[dict], seconds: float) -> None:
+    """The results, whole or not at all; ``about`` says what was run, and on what."""
     records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"]))  # methods stay in their order
-    data = {
-        "half": options.half, "size": "smallest" if options.smallest else options.size, "editor": Path(editor).name,
-        "perceptual": load_perceptual(device).name, "device": device,
-        "machine": f"{platform.machine()}, {len(cores())} cores, {processes} processes", "torch": torch.__version__,
-        "seconds": round(seconds), "summary": tables.summary(records), "records": records,
-    }  # fmt: skip
+    data = about | {"seconds": round(seconds), "summary": tables.summary(records), "records": records}
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1))
     part.replace(path)

@@ -58,8 +58,8 @@ def iterative_dataset_update(
     ``dataset`` holds the views' training images, at the start the captured ones, and is changed in place; ``originals``
     are the captured ones, (H, W, 3) uint8 each, and never change. ``check`` is called before every step of anything
     and may raise Cancelled. The run is a function of the seed and of ``trainer.step_index`` alone, so it goes on from
-    a checkpoint as if never stopped (only ``settle`` counts its turn anew, and views agree again, by
-    the depth of the NeRF as it is).
+    a checkpoint as if never stopped (only ``settle`` counts its turn anew, and views agree again, by the depth of the
+    NeRF as it is).
     """
     instruction_embedding = editor.embed(instruction)
     conditions: dict[int, Condition] = {}  # c_I, and where c_T may change it: once a view

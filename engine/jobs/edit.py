@@ -190,8 +190,8 @@ def _edit(
             edited.add(index)
 
     first = trainer.step_index == 0 and settings.updates_first(len(views)) > 0
-    stages = ["understand"] * bool(settings.agreed_first(len(views))) + ["first"] * first + ["edit"]
-    stage = plan.begin(stages.pop(0))
+    updating = "first" if first else "edit"
+    stage = plan.begin("understand" if settings.agreed_first(len(views)) else updating)
     earlier = record.seconds
     began = saved = time.monotonic()
 
@@ -214,7 +214,7 @@ def _edit(
                 job.report(plan, stage)
             elif isinstance(event, ImageUpdated):
                 if stage.name == "understand":
-                    stage = plan.begin(stages.pop(0))
+                    stage = plan.begin(updating)
                 edited.add(event.view)
                 name = record.chosen[event.view]
                 picture = folder / "images" / f"{name}.png"

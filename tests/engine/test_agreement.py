@@ -21,9 +21,13 @@ VIEWS, RADIUS, ROOM = 12, 1.5, 9.0
 
 
 class Sphere:
-    """Answers as a NeRF that has learned the scene: how far a ray goes till the sphere or the room."""
+    """Answers as a NeRF that has learned the scene: how far a ray goes till the sphere or the room. The NeRF's frame is
+    smaller than the capture's by ``scale``, about the same middle."""
 
     training = True
+
+    def __init__(self, scale):
+        self.scale = scale
 
     def eval(self):
         self.training = False
@@ -33,7 +37,8 @@ class Sphere:
 
     def __call__(self, rays):
         assert not self.training
-        return SimpleNamespace(depth=torch.from_numpy(depth_of(rays.origins.numpy(), rays.directions.numpy())).float())
+        depth = self.scale * depth_of(rays.origins.numpy() / self.scale, rays.directions.numpy())
+        return SimpleNamespace(depth=torch.from_numpy(depth).float())
 
 
 def depth_of(origins, directions):
@@ -68,18 +73,6 @@ def cells(pose):
     return np.repeat(pose[None, :3, 3], len(rays), 0), rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-class Scaled(Sphere):
-    """The same in the NeRF's frame, which is smaller by ``scale`` about the same middle."""
-
-    def __init__(self, scale):
-        self.scale = scale
-
-    def __call__(self, rays):
-        origins, directions = rays.origins.numpy() / self.scale, rays.directions.numpy()
-        assert not self.training
-        return SimpleNamespace(depth=torch.from_numpy(self.scale * depth_of(origins, directions)).float())
-
-
 def test_doubts_of_single_views_cancel(scene):
     poses, cameras, scale = scene
     rng = np.random.default_rng(3)
@@ -91,7 +84,7 @@ def test_doubts_of_single_views_cancel(scene):
         own = truth(origins + directions * depth_of(origins, directions)).reshape(HEIGHT, WIDTH)
         exact.append(own)
         maps.append(torch.from_numpy(own + doubt).float()[None, None])
-    nerf = Scaled(scale)
+    nerf = Sphere(scale)
     agreed = agreed_relevance(maps, nerf, cameras)
     assert nerf.training  # as it was
     assert all(a.shape == m.shape for a, m in zip(agreed, maps, strict=True))
@@ -107,7 +100,7 @@ def test_it_is_the_mean_over_the_views_that_see_the_surface(scene):
     poses, cameras, scale = scene
     values = np.linspace(0.1, 0.9, VIEWS)
     maps = [torch.full((1, 1, HEIGHT, WIDTH), float(v)) for v in values]
-    agreed = agreed_relevance(maps, Scaled(scale), cameras)
+    agreed = agreed_relevance(maps, Sphere(scale), cameras)
     depths = [depth_of(*cells(pose)).reshape(HEIGHT, WIDTH) for pose in poses]
     counts = set()
     for view, pose in enumerate(poses):
@@ -130,5 +123,5 @@ def test_it_is_the_mean_over_the_views_that_see_the_surface(scene):
 def test_a_view_that_nobody_shares_keeps_its_own(scene):
     _, cameras, scale = scene
     mine = torch.rand(1, 1, HEIGHT, WIDTH)
-    (own,) = agreed_relevance([mine], Scaled(scale), cameras[:1])
+    (own,) = agreed_relevance([mine], Sphere(scale), cameras[:1])
     torch.testing.assert_close(own, mine, atol=1e-4, rtol=0)
