@@ -38,9 +38,10 @@ class Recipe:
     unknown_share: float = 0.12  # have a text that means nothing
     drop: float = 0.05  # each: text, picture, both
     change_weight: float = 5.0  # the loss counts up to this much more where the target differs, till the cool-down
-    noisy_share: float = 0.5  # of the time steps are drawn from the noisier part alone
+    noisy_share: float = 0.35  # of the time steps are drawn from the noisier part alone
+    quiet_share: float = 0.3  # of them from below `whole_from` alone
     own_share: float = 0.35  # of the examples noise the network's own edit
-    part_share: float = 0.15  # noise a picture that is edited in part
+    part_share: float = 0.4  # noise a picture that is edited in part, a third of these not at all
     whole_from: int = 200  # the time step from which an edit is whole; below it, so much of one as is noised
 
 
@@ -94,8 +95,11 @@ def draw_batch(
 
 
 def noise_levels(count: int, recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
-    noisy = rng.random(count) < recipe.noisy_share
-    return torch.from_numpy(np.where(noisy, rng.integers(600, 1000, count), rng.integers(0, 1000, count)))
+    """Time steps (B,) of a batch, more of them at both ends than evenly."""
+    kind = rng.random(count)
+    levels = np.where(kind < recipe.noisy_share, rng.integers(600, 1000, count), rng.integers(0, 1000, count))
+    quiet = kind > 1 - recipe.quiet_share
+    return torch.from_numpy(np.where(quiet, rng.integers(0, recipe.whole_from, count), levels))
 
 
 def learning_rate(step: int, last: int, recipe: Recipe) -> float:
@@ -178,7 +182,7 @@ class Trainer:
             words = self.text(batch.tokens[own]).last_hidden_state
             render[own] = self.edit(noise, batch.condition[own], pure, words)
         part = (kind > 1 - self.recipe.part_share) & batch.complete
-        missing = (torch.rand(len(render)) * part).view(-1, 1, 1, 1)
+        missing = ((1.5 * torch.rand(len(render))).clamp(max=1) * part).view(-1, 1, 1, 1)
         return render + missing * (batch.base - render)
 
     def learn(self, batch: Batch, levels: torch.Tensor, rate: float) -> float:

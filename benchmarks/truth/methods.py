@@ -29,9 +29,11 @@ class Row:
         return msgspec.structs.replace(settings, optimiser=optimiser).checked()
 
 
-SINGLE_RAYS = {"patches": 1024, "patch": 1, "losses": LossConfig("l1")}  # of all views, as many as a patch has
+SINGLE_RAYS = {"single_rays": 1.0, "losses": LossConfig("l1")}
 FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
+AGREED = FIRST_PASS | {"agreed_relevance": 0.6}
+SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 1.0)}
 
 ROWS = {
     row.name: row
@@ -52,7 +54,9 @@ ROWS = {
         Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.6}),
         Row("first pass", "edit", {"first_pass": True}),
         Row("first pass, single rays", "edit", FIRST_PASS),
-        Row("… agreed relevance", "edit", FIRST_PASS | {"agreed_relevance": 0.6}),
+        Row("… agreed relevance", "edit", AGREED),
+        Row("… patches last", "edit", SHARP),
+        Row("… patches last, weak", "edit", SHARP | {"losses": LossConfig("l1", 0.3)}),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),

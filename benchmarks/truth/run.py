@@ -18,7 +18,7 @@ from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
 from engine.edit.baselines import edit_frame
-from engine.edit.iterative import ImageUpdated
+from engine.edit.iterative import ImageUpdated, training_batch
 from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.jobs.edit import with_editor
@@ -106,7 +106,7 @@ class Harness:
 
     def _train(self, trainer: Trainer, data: ImageSet, settings: EditSettings) -> None:
         while trainer.step_index < settings.steps:
-            trainer.step(data.sample_patches(settings.patches, settings.patch, trainer.generator()))
+            trainer.step(training_batch(data, trainer, settings))
 
     def _dataset(self, scene: TruthScene, frame: NerfFrame, pictures: np.ndarray) -> ImageSet:
         intrinsics = [scene.intrinsics] * scene.training

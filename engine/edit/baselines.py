@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from engine.edit.iterative import ImageUpdated, NerfUpdated, view_of_update
+from engine.edit.iterative import ImageUpdated, NerfUpdated, training_batch, view_of_update
 from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
@@ -64,7 +64,7 @@ def one_time_dataset_update(
             yield ImageUpdated(view, dataset.image(view))
     while trainer.step_index < settings.steps:
         check()
-        losses = trainer.step(dataset.sample_patches(settings.patches, settings.patch, trainer.generator()))
+        losses = trainer.step(training_batch(dataset, trainer, settings))
         yield NerfUpdated(trainer.step_index, losses)
 
 

@@ -14,7 +14,7 @@ from engine.edit.agreement import agreed_relevance
 from engine.edit.settings import EditSettings, Order
 from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
 from engine.nerf.frame import NerfFrame
-from engine.nerf.rays import ImageSet
+from engine.nerf.rays import ImageSet, RayBatch
 from engine.nerf.rendering import corrected_cameras, render_view, to_uint8
 from engine.nerf.training import Trainer, random_seed
 
@@ -126,9 +126,15 @@ def iterative_dataset_update(
             if settled(changes, settings):
                 return
         check()
-        batch = dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
-        losses = trainer.step(batch)
+        losses = trainer.step(training_batch(dataset, trainer, settings))
         yield NerfUpdated(trainer.step_index, losses)
+
+
+def training_batch(dataset: ImageSet, trainer: Trainer, settings: EditSettings) -> RayBatch:
+    """The rays of the trainer's next step, always as many: of all views, later in patches where the settings say so."""
+    if trainer.step_index < settings.single_rays * settings.steps:
+        return dataset.sample_pixels(settings.patches * settings.patch**2, trainer.generator())
+    return dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
 
 
 def settled(changes: deque[float], settings: EditSettings) -> bool:

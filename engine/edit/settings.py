@@ -37,6 +37,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     guidance: Guidance = Guidance()
     patches: int = 16  # a batch of rays, in patches so that LPIPS can be taken
     patch: int = 32  # edge, pixels
+    single_rays: float = 0.0  # share of the steps, from the first, with as many single rays of all views: pixel loss
     losses: LossConfig = LossConfig(pixel="l1", perceptual_weight=1.0)
     optimiser: OptimiserConfig = OptimiserConfig(decay_steps=30_000)
     seed: int = 0
@@ -59,6 +60,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),
             ("patches", self.patches >= 1, "at least 1"),
             ("patch", self.patch >= 1, "at least 1"),
+            ("single_rays", 0 <= self.single_rays <= 1, "0 to 1"),
         ):
             if not good:
                 raise BadInput(f"The setting {field} must be {need}.", field=field)

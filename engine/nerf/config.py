@@ -45,7 +45,7 @@ class LossConfig(msgspec.Struct, frozen=True):
     """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
 
     pixel: Literal["mse", "l1"] = "mse"
-    perceptual_weight: float = 0.0  # of LPIPS on patches; 0: not computed
+    perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class Trainer:
             colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
         difference = rendered.rgb - colours
         terms["colour"] = difference.abs().mean() if self.losses.pixel == "l1" else difference.square().mean()
-        if self.losses.perceptual_weight:
+        if self.losses.perceptual_weight and batch.patch > 1:
             assert self.perceptual is not None
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))

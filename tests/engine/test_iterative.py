@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Iterative Dataset Update: what it asks of the editor, in which order, and that it resumes as if never stopped."""
 
+import msgspec
 import pytest
 import torch
 
@@ -179,8 +180,36 @@ def test_a_cancelled_edit_goes_on_as_if_never_stopped(sphere_set, tmp_path, stop
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected[1].items())
 
 
+def test_single_rays_of_all_views_first_then_patches_with_the_perceptual_loss(sphere_set):
+    frame, data = sphere_set
+    losses = LossConfig("l1", 1.0)
+    settings = msgspec.structs.replace(SETTINGS, steps=5, single_rays=0.6, losses=losses)
+    nerf = Nerfacto(TINY_NERF, len(data))
+    shapes = []
+    trainer = Trainer(
+        nerf, losses, OptimiserConfig(), lambda a, b: shapes.append(a.shape) or (a - b).abs().mean((1, 2, 3))
+    )
+    views = []
+    step = trainer.step
+    trainer.step = lambda batch: views.append(batch.rays.camera_indices.unique().numel()) or step(batch)
+    originals = [data.image(i).clone() for i in range(len(data))]
+    events = list(iterative_dataset_update(trainer, data, originals, frame, Darken(), "darker", settings))
+    perceptual = ["perceptual" in e.losses for e in events if isinstance(e, NerfUpdated)]
+    assert perceptual == [False, False, False, True, True]  # three fifths of five steps
+    assert shapes == [(2, 8, 8, 3)] * 2
+    assert min(views[:3]) > 2 >= max(views[3:])  # 128 single rays come from all views, two patches from at most two
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("steps", 0), ("t_min", 0.99), ("t_max", 1.2), ("diffusion_steps", 0), ("images_per_round", 0)]
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("t_min", 0.99),
+        ("t_max", 1.2),
+        ("diffusion_steps", 0),
+        ("images_per_round", 0),
+        ("single_rays", 1.1),
+    ],
 )
 def test_senseless_settings_are_refused_by_name(field, value):
     with pytest.raises(BadInput, match=field) as caught:

@@ -1,5 +1,6 @@
 """What the denoiser learns from: pictures that are edited in part, at noise levels that ask for more or less."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -26,7 +27,7 @@ def test_a_picture_edited_in_part_lies_between_the_original_and_the_edit(trainer
     for k in (0, 1):
         span = examples.base[k] - examples.target[k]
         missing = (render[k] - examples.target[k]) / span
-        assert 0 < missing.mean() < 1 and missing.std() < 1e-3
+        assert 0 < missing.mean() < 1 + 1e-5 and missing.std() < 1e-3
     assert torch.equal(render[2], examples.target[2])  # nothing says what is missing
 
 
@@ -36,6 +37,21 @@ def test_the_networks_own_edit_is_noised_where_text_and_picture_are_given(traine
     examples = batch([True, False])
     render = trainer.render(examples)
     assert torch.equal(render[0], examples.base[0] + 10.0) and torch.equal(render[1], examples.target[1])
+
+
+def test_a_third_of_the_pictures_edited_in_part_are_not_edited_at_all(trainer):
+    examples = batch([True] * 600)
+    untouched = (trainer.render(examples) - examples.base).abs().amax((1, 2, 3)) < 1e-5
+    assert 0.25 < untouched.float().mean() < 0.42
+
+
+def test_levels_are_drawn_more_often_at_both_ends():
+    recipe = train.Recipe(noisy_share=0.5, quiet_share=0.25, whole_from=200)
+    levels = train.noise_levels(40_000, recipe, np.random.default_rng(0)).numpy()
+    # Shares by hand: a quarter from all 1,000 levels, half from the upper 400, a quarter from the lower 200.
+    assert (levels < 200).mean() == pytest.approx(0.25 + 0.25 * 0.2, abs=0.01)
+    assert (levels >= 600).mean() == pytest.approx(0.5 + 0.25 * 0.4, abs=0.01)
+    assert levels.min() >= 0 and levels.max() <= 999
 
 
 @pytest.mark.parametrize(("level", "share"), [(0, 0.0), (50, 0.25), (200, 1.0), (999, 1.0)])
