@@ -88,9 +88,9 @@ PREVIEW = Preset(
         steps_per_round=5,  # 60 image updates, after the first pass over all views
         # What the truth benchmark says so far of so few steps (docs/benchmark.md).
         first_pass=True,
-        agreed_relevance=0.6,
-        patches=1024,  # single rays of all views: 27.4 dB where a patch of one view came to 24.1
-        patch=1,
+        agreed_relevance=0.35,
+        patches=1,  # 1,024 rays
+        single_rays=1.0,  # of all views: 27.4 dB where a patch of one view came to 24.1
         losses=LossConfig("l1"),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),

@@ -32,8 +32,8 @@ class Row:
 SINGLE_RAYS = {"single_rays": 1.0, "losses": LossConfig("l1")}
 FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
-AGREED = FIRST_PASS | {"agreed_relevance": 0.6}
-SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 1.0)}
+AGREED = FIRST_PASS | {"agreed_relevance": 0.35}
+SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
 ROWS = {
     row.name: row
@@ -51,12 +51,11 @@ ROWS = {
         Row("DPM-Solver++", "edit", {"sampler": "dpm++"}),
         Row("pixel loss alone", "edit", {"losses": LossConfig("l1")}),
         Row("single rays", "edit", SINGLE_RAYS),
-        Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.6}),
+        Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.35}),
         Row("first pass", "edit", {"first_pass": True}),
         Row("first pass, single rays", "edit", FIRST_PASS),
         Row("… agreed relevance", "edit", AGREED),
         Row("… patches last", "edit", SHARP),
-        Row("… patches last, weak", "edit", SHARP | {"losses": LossConfig("l1", 0.3)}),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),
@@ -64,7 +63,7 @@ ROWS = {
     )
 }
 BASELINES = ("unedited", "oracle", "per-frame", "one-time DU", "SDS", "Iterative DU")
-OURS = "… agreed relevance"
+OURS = "… patches last"
 
 
 @dataclass(frozen=True)

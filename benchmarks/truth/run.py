@@ -55,7 +55,6 @@ class Harness:
     folder: Path  # of unedited scenes
     device: str = "cpu"
     clip: Clip | None = None
-    editor_name: str = ""  # for what it recommends
 
     def unedited(self, scene: TruthScene, seed: int) -> Path:
         """The checkpoint of the unedited scene, trained once for all methods."""
@@ -78,7 +77,7 @@ class Harness:
 
     def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
         """Let a method edit the scene."""
-        base = with_editor(self.size.edit, self.editor_name, EDITS[key].instruction)
+        base = with_editor(self.size.edit, self.editor.name, EDITS[key].instruction)
         settings = row.settings(base, seed)
         checkpoint = Checkpoint(self.unedited(scene, seed))
         frame = checkpoint.header.frame

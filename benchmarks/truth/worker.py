@@ -25,7 +25,7 @@ class Worker:
     def __init__(self, editor: str, size: str, methods: Sequence[str], device: str):
         self.methods, self.size = methods, SIZES[size]
         self.harness = Harness(
-            load_editor(editor, device), load_perceptual(device), self.size, TRAINED, device, load_clip(device), editor
+            load_editor(editor, device), load_perceptual(device), self.size, TRAINED, device, load_clip(device)
         )
         self.unedited: dict[tuple[str, int], Outcome] = {}  # the same for all edits
 

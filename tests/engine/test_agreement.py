@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an instruction is about, agreed by all views: against a sum over views, cell by cell, of a scene that is a
+"""What an instruction is about, agreed by all views: against all that views say, cell by cell, of a scene that is a
 closed form, a sphere in a round room."""
 
 from types import SimpleNamespace
@@ -73,17 +73,17 @@ def cells(pose):
     return np.repeat(pose[None, :3, 3], len(rays), 0), rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def test_doubts_of_single_views_cancel(scene):
+def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone(scene):
+    """Every view is right but for what lies left of the middle of its picture, which it takes for the subject too."""
     poses, cameras, scale = scene
-    rng = np.random.default_rng(3)
-    doubts = rng.uniform(-0.3, 0.3, VIEWS)
-    doubts -= doubts.mean()
     exact, maps = [], []
-    for pose, doubt in zip(poses, doubts, strict=True):
+    for pose in poses:
         origins, directions = cells(pose)
         own = truth(origins + directions * depth_of(origins, directions)).reshape(HEIGHT, WIDTH)
         exact.append(own)
-        maps.append(torch.from_numpy(own + doubt).float()[None, None])
+        wrong = own.copy()
+        wrong[:, : WIDTH // 2] = 1.0
+        maps.append(torch.from_numpy(wrong).float()[None, None])
     nerf = Sphere(scale)
     agreed = agreed_relevance(maps, nerf, cameras)
     assert nerf.training  # as it was
@@ -92,10 +92,10 @@ def test_doubts_of_single_views_cancel(scene):
         np.mean([np.abs(m[0, 0].numpy() - e).mean() for m, e in zip(some, exact, strict=True)])
         for some in (maps, agreed)
     )
-    assert after < 0.6 * before
+    assert after < 0.35 * before
 
 
-def test_it_is_the_mean_over_the_views_that_see_the_surface(scene):
+def test_nine_tenths_of_the_views_that_see_the_surface_say_as_much(scene):
     """Maps of one value each, so that nothing is read between cells; against one cell after another."""
     poses, cameras, scale = scene
     values = np.linspace(0.1, 0.9, VIEWS)
@@ -116,7 +116,7 @@ def test_it_is_the_mean_over_the_views_that_see_the_surface(scene):
                     if abs(depth[int(row), int(column)] - away) < 0.05 * away:
                         seen.append(value)
             counts.add(len(seen))
-            assert agreed[view][0, 0].flatten()[cell] == pytest.approx(np.mean(seen), abs=1e-4), (view, cell)
+            assert agreed[view][0, 0].flatten()[cell] == pytest.approx(np.quantile(seen, 0.1), abs=1e-4), (view, cell)
     assert len(counts) > 3  # of some surfaces few views know, of others many
 
 

@@ -47,6 +47,8 @@ def scene():
 class Oracle:
     """Answers with the right picture of the right view, which it knows by its original."""
 
+    name = "oracle"
+
     def embed(self, instruction):
         return instruction
 
