@@ -86,12 +86,12 @@ PREVIEW = Preset(
     edit=EditSettings(
         steps=300,
         steps_per_round=5,  # 60 image updates, after the first pass over all views
-        # What the truth benchmark says so far of so few steps (docs/benchmark.md).
+        # What the truth benchmark says of so few steps (docs/benchmark.md), to single_rays and losses.
         first_pass=True,
-        agreed_relevance=0.35,
-        patches=1,  # 1,024 rays
-        single_rays=1.0,  # of all views: 27.4 dB where a patch of one view came to 24.1
-        losses=LossConfig("l1"),
+        agreed_relevance=0.5,
+        patches=1,
+        single_rays=0.6,
+        losses=LossConfig("l1", 0.3),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),
     mesh_resolution=160,

@@ -32,7 +32,7 @@ class Row:
 SINGLE_RAYS = {"single_rays": 1.0, "losses": LossConfig("l1")}
 FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
-AGREED = FIRST_PASS | {"agreed_relevance": 0.35}
+AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
 ROWS = {
@@ -51,7 +51,7 @@ ROWS = {
         Row("DPM-Solver++", "edit", {"sampler": "dpm++"}),
         Row("pixel loss alone", "edit", {"losses": LossConfig("l1")}),
         Row("single rays", "edit", SINGLE_RAYS),
-        Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.35}),
+        Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.5}),
         Row("first pass", "edit", {"first_pass": True}),
         Row("first pass, single rays", "edit", FIRST_PASS),
         Row("… agreed relevance", "edit", AGREED),

@@ -11,20 +11,21 @@ import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from engine.editors.instruct_pix2pix import RELEVANCE_TOP
 from engine.nerf.nerfacto import Nerfacto
 
 SAME_SURFACE = 0.05  # how far, relative to the distance, two cameras may disagree about where a point lies
-# Of the views that see a surface so many may say less. By the mean, what is next to the subject comes with it: every
-# view takes another part of it for the subject.
-UNANIMITY = 0.1
+# This share of the views that see a surface may say less. By the mean, what is next to the subject comes with it: each
+# view takes another part of it for the subject. With a smaller share a few errors of depth speak for all.
+DISSENT = 0.15
 
 
 @torch.no_grad()
 def agreed_relevance(
     maps: Sequence[Tensor], nerf: Nerfacto, cameras: Cameras, check: Callable[[], None] = lambda: None
 ) -> list[Tensor]:
-    """Each view's relevance map (1, 1, h, w), 0–1, with every cell replaced by what nine tenths of the views that see
-    its surface, by the NeRF's depth, say at least.
+    """Each view's relevance map (1, 1, h, w), 0–1, with every cell replaced by what all but a few (DISSENT) of the
+    views that see its surface, by the NeRF's depth, say at least; 1 again where that is most.
 
     ``cameras`` (NeRF frame) are the maps' views, of any size; a map covers its picture from edge to edge. ``check`` is
     called between views and may raise Cancelled. Where the field of Mirzaei et al. 2023 ("Watch Your Steps", section
@@ -49,9 +50,10 @@ def agreed_relevance(
         said = torch.stack(
             [_said(own, *other, cameras, k) for k, other in enumerate(zip(maps, distances, strict=True))]
         )
-        low = said.nanquantile(UNANIMITY, dim=0).view_as(relevance).to(relevance)
+        low = said.nanquantile(DISSENT, dim=0).view_as(relevance).to(relevance)
         agreed.append(torch.where(low.isnan(), relevance, low))
-    return agreed
+    top = torch.cat([relevance.flatten() for relevance in agreed]).quantile(RELEVANCE_TOP).clamp_min(1e-6)
+    return [(relevance / top).clamp(max=1) for relevance in agreed]
 
 
 def _said(points: Tensor, relevance: Tensor, distance: Tensor, cameras: Cameras, view: int) -> Tensor:

@@ -56,6 +56,9 @@ def truth(points):
     return 1 / (1 + np.exp(-points[..., 2] / 2))
 
 
+TOP = truth(np.array([0.0, 0.0, ROOM]))  # the most of any surface
+
+
 @pytest.fixture(scope="module")
 def scene():
     poses = ring(VIEWS)
@@ -80,10 +83,10 @@ def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone
     for pose in poses:
         origins, directions = cells(pose)
         own = truth(origins + directions * depth_of(origins, directions)).reshape(HEIGHT, WIDTH)
-        exact.append(own)
+        exact.append(own / TOP)
         wrong = own.copy()
         wrong[:, : WIDTH // 2] = 1.0
-        maps.append(torch.from_numpy(wrong).float()[None, None])
+        maps.append(torch.from_numpy(wrong / TOP).float()[None, None])
     nerf = Sphere(scale)
     agreed = agreed_relevance(maps, nerf, cameras)
     assert nerf.training  # as it was
@@ -95,14 +98,14 @@ def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone
     assert after < 0.35 * before
 
 
-def test_nine_tenths_of_the_views_that_see_the_surface_say_as_much(scene):
+def test_all_but_a_few_of_the_views_that_see_the_surface_say_as_much(scene):
     """Maps of one value each, so that nothing is read between cells; against one cell after another."""
     poses, cameras, scale = scene
     values = np.linspace(0.1, 0.9, VIEWS)
     maps = [torch.full((1, 1, HEIGHT, WIDTH), float(v)) for v in values]
     agreed = agreed_relevance(maps, Sphere(scale), cameras)
     depths = [depth_of(*cells(pose)).reshape(HEIGHT, WIDTH) for pose in poses]
-    counts = set()
+    counts, expected = set(), []
     for view, pose in enumerate(poses):
         origins, directions = cells(pose)
         for cell, point in enumerate(origins + directions * depth_of(origins, directions)):
@@ -116,7 +119,9 @@ def test_nine_tenths_of_the_views_that_see_the_surface_say_as_much(scene):
                     if abs(depth[int(row), int(column)] - away) < 0.05 * away:
                         seen.append(value)
             counts.add(len(seen))
-            assert agreed[view][0, 0].flatten()[cell] == pytest.approx(np.quantile(seen, 0.1), abs=1e-4), (view, cell)
+            expected.append(np.quantile(seen, 0.15))
+    expected = np.minimum(np.array(expected) / np.quantile(expected, 0.98), 1)  # 1 where most
+    np.testing.assert_allclose(torch.cat(agreed).flatten(), expected, atol=2e-4)
     assert len(counts) > 3  # of some surfaces few views know, of others many
 
 
@@ -124,4 +129,4 @@ def test_a_view_that_nobody_shares_keeps_its_own(scene):
     _, cameras, scale = scene
     mine = torch.rand(1, 1, HEIGHT, WIDTH)
     (own,) = agreed_relevance([mine], Sphere(scale), cameras[:1])
-    torch.testing.assert_close(own, mine, atol=1e-4, rtol=0)
+    torch.testing.assert_close(own, (mine / mine.quantile(0.98)).clamp(max=1), atol=1e-3, rtol=0)
