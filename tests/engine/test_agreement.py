@@ -106,9 +106,9 @@ def test_all_but_a_few_of_the_views_that_see_the_surface_say_as_much(scene):
     agreed = agreed_relevance(maps, Sphere(scale), cameras)
     depths = [depth_of(*cells(pose)).reshape(HEIGHT, WIDTH) for pose in poses]
     counts, expected = set(), []
-    for view, pose in enumerate(poses):
+    for pose in poses:
         origins, directions = cells(pose)
-        for cell, point in enumerate(origins + directions * depth_of(origins, directions)):
+        for point in origins + directions * depth_of(origins, directions):
             seen = []
             for other, value, depth in zip(poses, values, depths, strict=True):
                 local = np.linalg.inv(other) @ [*point, 1.0]
