@@ -45,6 +45,7 @@ ROWS = {
         # Fewer steps: each takes a render of a whole view, and so as long as several of the others'.
         Row("SDS", "edit", {"method": "sds", "losses": LossConfig("mse")}, share=0.3),
         Row("Iterative DU", "edit"),  # the schedule of the authors' code
+        Row("Iterative DU, five times the steps", "edit", share=5.0),
         Row("more updates", "edit", {"steps_per_round": 3}),
         Row("two views a round", "edit", {"images_per_round": 2}),
         Row("spread views", "edit", {"order": "spread"}),
