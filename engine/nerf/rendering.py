@@ -34,7 +34,7 @@ def render_view(
     was_training = nerf.training
     nerf.eval()
     try:
-        rays = cameras.generate_rays(camera_indices=view)
+        rays = cameras.generate_rays(camera_indices=view, keep_shape=True)
         height, width = rays.shape
         rays = rays.flatten()
         size = CHUNK[rays.origins.device.type]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 
+from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
 from engine.nerf.checkpoint import Checkpoint, save_checkpoint
 from engine.nerf.config import LossConfig, OptimiserConfig
@@ -66,6 +67,22 @@ def test_rays_are_the_cameras_rays(sphere):
         world = poses[5, :3, :3] @ local
         np.testing.assert_allclose(rays.directions[y, x], world / np.linalg.norm(world), atol=1e-5)
     np.testing.assert_allclose(rays.origins[2, 3], poses[5, :3, 3] * frame.scale, atol=1e-5)
+
+
+def test_views_of_several_sizes_are_rendered_as_they_are_alone(sphere):
+    """As captures have them whose pictures differ by a pixel after the lens was taken out of them."""
+    frame, poses, intrinsics, _ = sphere
+    sizes = [(24, 20), (25, 20), (24, 21)]
+    several = [
+        Intrinsics(w, h, intrinsics[0].fx, intrinsics[0].fy, intrinsics[0].cx, intrinsics[0].cy) for w, h in sizes
+    ]
+    nerf = trainer_of(len(sizes)).nerf
+    together = cameras_from(poses[:3], several, frame, "cpu")
+    for view, (width, height) in enumerate(sizes):
+        alone = cameras_from(poses[view : view + 1], several[view : view + 1], frame, "cpu")
+        render = render_view(nerf, together, view, frame)
+        assert render.rgb.shape == (height, width, 3)
+        torch.testing.assert_close(render.rgb, render_view(nerf, alone, 0, frame).rgb)
 
 
 def test_batches_bring_the_pixels_that_their_rays_hit(sphere_set, sphere):
