@@ -86,7 +86,7 @@ PREVIEW = Preset(
     edit=EditSettings(
         steps=300,
         steps_per_round=5,  # 60 image updates, after the first pass over all views
-        # What the truth benchmark says of so few steps (docs/benchmark.md), to single_rays and losses.
+        # From here to the losses as the truth benchmark says of so few steps (docs/benchmark.md).
         first_pass=True,
         agreed_relevance=0.5,
         patches=1,

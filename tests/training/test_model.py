@@ -85,8 +85,7 @@ def editor():
 
 def test_a_small_part_of_the_evaluation(editor):
     """On scenes with seeds and shapes that training never has, about as much of the change is right as the measure asks
-    (six views of large subjects, all of kinds never seen, are harder than its sixteen: gold left 0.62 there, red adds
-    0.13 outside)."""
+    (six views of large subjects, all of kinds never seen, are harder than its sixteen: gold once left 0.62 there)."""
     keys = ("night", "black and white", *held_out.SUBJECT_KEYS)
     views = held_out.read(keys)
     assert len(views) == 6
