@@ -93,6 +93,25 @@ def _pictures_changed(self: Any, _context: object) -> None:
     project.apply_pictures(self.id_data)
 
 
+SCALES = ("text_guidance", "image_guidance")
+
+
+def _guidance_ticked(self: Any, _context: object) -> None:
+    """Scales that nobody has set start where the editor recommends."""
+    editor = project.editor_of(self.id_data)
+    if self.use_guidance and editor is not None and not self.editor_model:
+        for name in SCALES:
+            if not self.is_property_set(name):
+                setattr(self, name, getattr(editor, name))
+
+
+def _editor_changed(self: Any, context: object) -> None:
+    """Another editor has scales of its own: what was set for the last one means nothing to it."""
+    for name in SCALES:
+        self.property_unset(name)
+    _guidance_ticked(self, context)
+
+
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -122,7 +141,8 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Instruction", description="What the scene shall become, such as “turn him into Albert Einstein”"
     )
     use_guidance: BoolProperty(
-        name="Guidance", description="Set how closely the edit follows the text and keeps to the photo"
+        name="Guidance", description="Set how closely the edit follows the text and keeps to the photo",
+        update=_guidance_ticked,
     )
     text_guidance: FloatProperty(
         name="Text", description="How strongly the instruction acts; more: a stronger edit", default=7.5,
@@ -155,7 +175,7 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Device", description="What computes", items=_devices,
         get=_getter("device", _devices), set=_setter("device", _devices),
     )  # fmt: skip
-    editor: StringProperty(options={"HIDDEN"})
+    editor: StringProperty(options={"HIDDEN"}, update=_editor_changed)
     editor_choice: EnumProperty(
         name="Editor", description="The model that edits pictures", items=_editors,
         get=_getter("editor", _editors), set=_setter("editor", _editors),

@@ -55,6 +55,7 @@ class EditRecord(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     steps: int
     seconds: float = 0.0
+    peak_bytes: int = 0  # most memory held, of the GPU where there is one; 0: not known
     finished: bool = False
 
 

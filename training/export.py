@@ -14,7 +14,7 @@ from .vocabulary import INSTRUCTIONS
 
 # How the editor is best used, and how it is evaluated: guidance scales, steps of the sampler (in more of them a colour
 # that has spilled spreads), and the relevance below which an instruction about the subject leaves the picture alone.
-RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.5}
+RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.5, "tethered": True}
 
 
 def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:

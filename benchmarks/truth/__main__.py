@@ -6,7 +6,7 @@
     python -m benchmarks.truth --half development --methods "Iterative DU" "first pass"
 
 Scenes are rendered where they are not there yet, unedited scenes trained once. Each result is written as soon as it is
-there, and a run that was stopped goes on.
+there; a run into the same output goes on, and only runs the rows that it lacks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.truth import tables
 from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, OURS, SIZES
+from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
 from benchmarks.truth.pool import call, cores, pool
 from engine.devices import choose_device
 from engine.editors.catalogue import default_editor
@@ -84,8 +84,9 @@ def main(options: Options) -> None:
     results = options.output / "results.json"
     earlier = json.loads(results.read_text()) if results.exists() else {"records": [], "seconds": 0}
     records = earlier["records"]
-    done = {(r["scene"], r["edit"], r["seed"]) for r in records}
-    jobs = [(s, e, seed) for s, e in jobs_of(options) for seed in range(options.seeds) if (s, e, seed) not in done]
+    jobs = [(s, e, seed) for s, e in jobs_of(options) for seed in range(options.seeds)]
+    known = {job: known_of(job, records) for job in jobs}
+    jobs = [job for job in jobs if not set(methods_of(options)) <= set(known[job])]
     size = "smallest" if options.smallest else options.size
     processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
     about = {
@@ -99,7 +100,7 @@ def main(options: Options) -> None:
         scenes = dict.fromkeys((name, seed) for name, _, seed in jobs)
         for future in [workers.submit(call, "train", *scene) for scene in scenes]:
             future.result()
-        for future in as_completed(futures := {workers.submit(call, "run", *job): job for job in jobs}):
+        for future in as_completed(futures := {workers.submit(call, "run", *job, known[job]): job for job in jobs}):
             name, key, seed = futures[future]
             found, shown = future.result()
             records += found
@@ -111,17 +112,23 @@ def main(options: Options) -> None:
     print(f"{results}\n{time.monotonic() - began:.0f} s")
 
 
+def known_of(job: tuple[str, str, int], records: list[dict]) -> dict[str, dict[str, float]]:
+    """The measures of a (scene, edit, seed) by method, as far as ``records`` have them."""
+    return {r["method"]: r["measures"] for r in records if (r["scene"], r["edit"], r["seed"]) == job}
+
+
 def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
     """Pictures (H, W, 3) uint8 by row's name, in a folder named for the column, so that a run that goes on has them."""
-    for number, (row, picture) in enumerate(shown.items()):
-        path = folder / heading / f"{number:02d} {row}.png"
+    places = ["truth", *ROWS]
+    for row, picture in shown.items():
+        path = folder / heading / f"{places.index(row):02d} {row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
 
 
 def write(path: Path, about: dict, records: list[dict], seconds: float) -> None:
     """The results, whole or not at all; ``about`` says what was run, and on what."""
-    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"]))  # methods stay in their order
+    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], list(ROWS).index(r["method"])))
     data = about | {"seconds": round(seconds), "summary": tables.summary(records), "records": records}
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1))

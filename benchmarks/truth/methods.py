@@ -57,6 +57,7 @@ ROWS = {
         Row("first pass, single rays", "edit", FIRST_PASS),
         Row("… agreed relevance", "edit", AGREED),
         Row("… patches last", "edit", SHARP),
+        Row("… patches last, more updates", "edit", SHARP | {"steps_per_round": 5}),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),

@@ -33,13 +33,18 @@ class Worker:
         """Train an unedited scene, where that is not done."""
         self.harness.unedited(load(scene, self.size.pixels), seed)
 
-    def run(self, scene_name: str, key: str, seed: int) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """The records of all methods, and a held-out picture (H, W, 3) uint8 of each, the true one first."""
-        scene, measures = load(scene_name, self.size.pixels), {}
+    def run(
+        self, scene_name: str, key: str, seed: int, known: dict[str, dict[str, float]]
+    ) -> tuple[list[dict], dict[str, np.ndarray]]:
+        """The records of all methods whose measures are not ``known``, and a held-out picture (H, W, 3) uint8 of each,
+        the true one first."""
+        scene, measures = load(scene_name, self.size.pixels), dict(known)
         if (scene_name, seed) not in self.unedited:
             self.unedited[scene_name, seed] = self.harness.run(ROWS["unedited"], scene, key, seed)
         outcomes = {"unedited": self.unedited[scene_name, seed]}
         for method in self.methods:
+            if method in known:
+                continue
             if method not in outcomes:
                 outcomes[method] = self.harness.run(ROWS[method], scene, key, seed)
             measures[method] = self.harness.measure(outcomes[method], outcomes["unedited"], scene, key)
@@ -56,6 +61,7 @@ class Worker:
             {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": own,
              "unedited": measures["unedited"], "oracle": measures["oracle"]}
             for method, own in measures.items()
+            if method not in known
         ]  # fmt: skip
         middle = scene.training + len(scene.poses[scene.held_out]) // 2
         shown = {"truth": scene.after[key][middle]}

@@ -26,6 +26,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     text: float = 7.5
     image: float = 1.5
     relevance: float = 0.5  # the threshold where the background is to be kept
+    tethered: bool = False  # as in Guidance: for a network that heeds the instruction more than little noise
     steps: int | None = None  # of the sampler; None: as the preset says
 
 

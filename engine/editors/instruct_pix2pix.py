@@ -42,6 +42,12 @@ class NoiseSchedule:
         clean, noise = self.parts(prediction, sample, timestep)
         return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
 
+    def noise_to_signal(self, timestep: int) -> Tensor:
+        """The noise's variance over the signal's, (1 − ᾱ)/ᾱ: about how far from latents, in their standard deviations,
+        what is to be expected behind their noise can lie (a normal prior of variance 1)."""
+        alpha = self.alphas_cumprod[timestep].float()
+        return (1 - alpha) / alpha
+
     def parts(self, prediction: Tensor, sample: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
         """What the network's ``prediction`` at ``sample`` says: (clean picture, noise), both float32."""
         alpha = self.alphas_cumprod[timestep].float()
@@ -180,6 +186,9 @@ class InstructPix2Pix:
             check()
             prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, guidance)
             latents = step(prediction, latents, timestep, following)
+        if guidance.tethered:
+            reach = self.schedule.noise_to_signal(timesteps[0]).to(latents)
+            latents = latents.clamp(clean - reach, clean + reach)
         check()
         decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)

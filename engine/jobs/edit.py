@@ -32,6 +32,7 @@ from engine.jobs.scene import (
     scene_stages,
     training_views,
 )
+from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
 from engine.nerf.checkpoint import Checkpoint, save_checkpoint
 from engine.nerf.training import random_seed
@@ -164,6 +165,19 @@ def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int)
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
+    with PeakMemory() as memory:
+        return _edit_within(memory, workspace, capture, record, device, plan, job)
+
+
+def _edit_within(
+    memory: PeakMemory,
+    workspace: Workspace,
+    capture: Capture,
+    record: EditRecord,
+    device: str,
+    plan: Plan,
+    job: Job,
+) -> protocol.Edit:
     settings = settings_of(record)
     views = [capture.view(name) for name in record.chosen]
     editor = opened_editor(record.editor, device, job)
@@ -200,7 +214,11 @@ def _edit(
         images = {record.chosen[index]: dataset.image(index) for index in edited}
         save_checkpoint(path, trainer, frame, record.chosen, images)
         now = msgspec.structs.replace(
-            record, steps=trainer.step_index, seconds=earlier + time.monotonic() - began, finished=finished
+            record,
+            steps=trainer.step_index,
+            seconds=earlier + time.monotonic() - began,
+            peak_bytes=max(record.peak_bytes, memory.peak),
+            finished=finished,
         )
         workspace.save_edit(now)
         return now
@@ -299,6 +317,7 @@ def with_editor(
         own.text if text_guidance is None else text_guidance,
         own.image if image_guidance is None else image_guidance,
         own.relevance if keep else 0.0,
+        own.tethered,
     )
     steps = own.steps or settings.diffusion_steps
     return msgspec.structs.replace(settings, guidance=guidance, diffusion_steps=steps)

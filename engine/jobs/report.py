@@ -152,6 +152,8 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
                 "seconds": record.seconds,
                 "edits": float(settings.image_updates + settings.updates_first(len(record.chosen))),
             }
+            if record.peak_bytes:
+                measures["peak_megabytes"] = record.peak_bytes / 2**20
         elif made is not None:
             measures |= {"seconds": made.seconds, "edits": float(made.edits), "peak_megabytes": made.peak_bytes / 2**20}
         methods.append(

@@ -15,7 +15,6 @@ from PIL import Image
 from engine.devices import choose_device
 from engine.edit.settings import EditSettings
 from engine.editors.catalogue import default_editor
-from engine.editors.guidance import Guidance
 from engine.errors import BadInput
 from engine.jobs.edit import (
     checked_instruction,
@@ -83,7 +82,8 @@ def try_photo(settings: Try, job: Job) -> Path:
 
 
 def _with(settings: EditSettings, text: float, image: float) -> EditSettings:
-    return msgspec.structs.replace(settings, guidance=Guidance(text, image, settings.guidance.relevance))
+    guidance = msgspec.structs.replace(settings.guidance, text=text, image=image)
+    return msgspec.structs.replace(settings, guidance=guidance)
 
 
 def _photo(path: Path, long_side: int) -> torch.Tensor:

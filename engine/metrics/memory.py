@@ -10,10 +10,10 @@ import torch
 
 
 class PeakMemory:
-    """The most that this process (or the GPU) held while inside, in ``peak`` bytes."""
+    """The most that this process (or the GPU) has held while inside: ``peak`` bytes, so far or in all."""
 
     def __enter__(self) -> PeakMemory:
-        self.peak, self._stop = 0, threading.Event()
+        self._most, self._stop = 0, threading.Event()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -23,7 +23,7 @@ class PeakMemory:
     def _watch(self) -> None:
         process = psutil.Process()
         while True:
-            self.peak = max(self.peak, process.memory_info().rss)
+            self._most = max(self._most, process.memory_info().rss)
             if self._stop.wait(0.1):
                 return
 
@@ -31,4 +31,9 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
         if torch.cuda.is_available():
-            self.peak = torch.cuda.max_memory_allocated()
+            self._most = torch.cuda.max_memory_allocated()
+
+    @property
+    def peak(self) -> int:
+        of_gpu = torch.cuda.is_available() and not self._stop.is_set()
+        return torch.cuda.max_memory_allocated() if of_gpu else self._most

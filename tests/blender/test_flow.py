@@ -229,6 +229,22 @@ def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
     assert "keep_background" not in first and second["keep_background"] is False
 
 
+def test_guidance_starts_where_the_editor_recommends(opened: bpy.types.Scene) -> None:
+    settings = opened.instruct_nerf
+
+    def scales() -> tuple[float, float]:
+        return settings.text_guidance, settings.image_guidance
+
+    settings.use_guidance = True
+    assert scales() == (3.0, 1.5)  # as the stand-in's first editor says
+    settings.text_guidance = 4.0
+    settings.use_guidance = False
+    settings.use_guidance = True
+    assert scales() == (4.0, 1.5)  # what the artist set is not lost
+    settings.editor_choice = "hub/big"
+    assert scales() == (7.5, 1.5)
+
+
 def test_disabling_ends_the_engine(addon, capture: Path) -> None:
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
     settle()

@@ -169,6 +169,28 @@ def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
     torch.testing.assert_close(kept[:12, :12], free[:12, :12])
 
 
+def test_a_tethered_edit_goes_as_far_as_its_noise_lets_it(tiny_pipeline):
+    """With a UNet that jumps whatever the noise is: at little noise its latents stay within the noise's ratio to the
+    signal of the picture's, at much noise they are what they were."""
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+    editor.unet = lambda inputs, timestep, encoder_hidden_states: SimpleNamespace(sample=inputs[:, :4] * 0 - 30.0)
+    decode, decoded = editor.vae.decode, []
+    editor.vae.decode = lambda latents: decoded.append(latents) or decode(latents)
+    picture = torch.rand(32, 32, 3)
+    words = editor.embed("x")
+
+    def change(t, tethered):
+        guidance = Guidance(1.0, 1.0, tethered=tethered)
+        condition = editor.condition(picture, words, guidance)
+        editor.edit(picture, condition, words, t, guidance, torch.Generator().manual_seed(0), 2)
+        return decoded.pop() * editor.vae.config.scaling_factor - editor.latents(picture)
+
+    alpha = float(editor.schedule.alphas_cumprod[50])
+    assert change(0.05, False).abs().max() > 2 * (1 - alpha) / alpha
+    torch.testing.assert_close(change(0.05, True).abs().max(), torch.tensor((1 - alpha) / alpha), rtol=1e-4, atol=1e-5)
+    assert torch.equal(change(0.98, True), change(0.98, False))
+
+
 @pytest.mark.parametrize(
     ("instruction", "subject"),
     [

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report card's page and the path that methods are compared along."""
 
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
 from engine.capture import Capture, Intrinsics, View
 from engine.jobs.report import path_of
+from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 
 from .conftest import ring
@@ -34,6 +38,18 @@ def test_a_page_stands_alone_and_escapes_what_it_is_told(tmp_path):
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http" not in text.replace("http-equiv", "")
     assert "<td>1.24</td>" in text and "<td>–</td>" in text and "Never" not in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there it is the GPU's memory")
+def test_peak_memory_is_of_what_was_held_and_let_go():
+    with PeakMemory() as nothing:
+        time.sleep(0.3)
+    with PeakMemory() as memory:
+        held = np.ones(300_000_000, np.uint8)
+        time.sleep(0.3)
+        del held
+        assert memory.peak - nothing.peak > 250_000_000  # while inside
+    assert memory.peak - nothing.peak > 250_000_000
 
 
 def test_the_path_goes_from_neighbour_to_neighbour():

@@ -161,6 +161,8 @@ def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path
     two.do("initialize", protocol=1)
     done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
     assert done["finished"] and done["steps"] == 25 and len(done["views"]) == 20 and len(done["images"]) >= 2
+    record = json.loads((Path(workspace) / "edits" / begun["id"] / "edit.json").read_text())
+    assert 2e8 < record["peak_bytes"] < 2e10
     mesh = two.do("output/mesh", workspace=workspace, edit=begun["id"], resolution=40)
     assert mesh["vertices"] > 100
     view = two.do("workspace/read", workspace=workspace)["capture"]["views"][3]

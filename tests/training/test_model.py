@@ -97,6 +97,17 @@ def test_a_small_part_of_the_evaluation(editor):
     assert figures["nearest_right"] >= 0.85
 
 
+def test_near_no_noise_almost_nothing_changes(editor):
+    """The change there is hardly more than that of encoding and decoding alone; at half the noise it is an edit's."""
+    picture = held_out.read(("night",))[0].picture
+
+    def change(level):
+        scales = editor.guidance("make it night", relevance=0.0)
+        return np.abs(editor.edit(picture, "make it night", scales, level=level) - picture).mean()
+
+    assert change(0.02) < 0.15 * change(0.98) < 0.5 * change(0.5)
+
+
 def test_unknown_words_leave_the_picture_nearly_unchanged(editor):
     coarse = np.random.default_rng(4).random((8, 8, 3)).astype(np.float32)
     photo = cv2.resize(coarse, (128, 128), interpolation=cv2.INTER_CUBIC).clip(0, 1)
