@@ -67,20 +67,27 @@ def about_subject(editor: str, instruction: str) -> bool:
         wordings = (re.escape(text).replace(r"\{noun\}", r"[\w ]+") for text in entry.wordings)
         if any(re.fullmatch(wording, instruction.lower().strip()) for wording in wordings):
             return entry.subject
+    of_subject, of_whole = _marks(known)
+    said = _words(instruction)
+    return bool(said & of_subject) and not said & of_whole
+
+
+def _marks(known: list[_Entry]) -> tuple[set[str], set[str]]:
+    """Words that mark an instruction about the subject, and one about the whole picture: golden, marble; night,
+    sketch; not the, make, old."""
     entries = [(entry, Counter(w for text in entry.wordings for w in _words(text))) for entry in known]
     uses: Counter[tuple[str, bool]] = Counter()  # wordings with a word, by whether they are about the subject
     owners: Counter[str] = Counter()  # instructions with a word
     for entry, words in entries:
         uses.update({(word, entry.subject): count for word, count in words.items()})
         owners.update(words.keys())
-    marks: dict[bool, set[str]] = {True: set(), False: set()}  # golden, marble; night, sketch; not the, make, old
+    marks: dict[bool, set[str]] = {True: set(), False: set()}
     for entry, words in entries:
         for word, count in words.items():
             often = entry.subject or count >= len(entry.wordings) / 2
             if often and owners[word] <= 2 and uses[word, entry.subject] > uses[word, not entry.subject]:
                 marks[entry.subject].add(word)
-    said = _words(instruction)
-    return bool(said & marks[True]) and not said & marks[False]
+    return marks[True], marks[False]
 
 
 def _words(text: str) -> set[str]:
