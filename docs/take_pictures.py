@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--editor", default="", help="a model folder or hub name (the engine's default)")
     parser.add_argument("--steps", type=int, default=0, help="steps of the edit (0: what the preset says)")
     parser.add_argument("--dozen", type=int, default=12, help="how many cameras to choose")
-    parser.add_argument("--frames", type=int, default=24, help="frames of the strips")
+    parser.add_argument("--frames", type=int, default=24, help="frames of the strips (at least one a chosen camera)")
     parser.add_argument("--pictures", default=str(ROOT / "docs" / "pictures"))
     parser.add_argument("--folder", help="where the project goes (a temporary folder)")
     parser.add_argument("--wheel", type=Path, help="an engine wheel that is built already")
@@ -294,7 +294,9 @@ def inside() -> None:
 
     def film() -> hand.Program:
         scene = bpy.context.scene
-        scene.frame_start, scene.frame_end = 1, settings["frames"]
+        chosen = addon("scene.cameras").chosen_views(addon("project").root_of(scene))
+        frames = max(settings["frames"], len(chosen))  # a path has a frame for each view at least
+        scene.frame_start, scene.frame_end = 1, frames
         yield from hand.press("instruct_nerf.camera_path")
         assert scene.camera.name.startswith("Camera Path")
         scene.instruct_nerf.film = "WIPE"
@@ -303,7 +305,7 @@ def inside() -> None:
         yield from hand.wait(quiet, 1200)
         fine("results")
         strips = {s.name: s for s in addon("scene.strips").strips_of(scene)}
-        assert len(strips) == 3 and {s.frame_final_duration for s in strips.values()} == {settings["frames"]}
+        assert len(strips) == 3 and {s.frame_final_duration for s in strips.values()} == {frames}
         result["strips"] = sorted(strips)
         yield from into_viewport(0.15)
         hand.look(pictures / "12-results.png")
@@ -313,7 +315,7 @@ def inside() -> None:
         area.spaces.active.timeline_overlay.show_strip_source = False
         if hasattr(bpy.context.workspace, "sequencer_scene"):
             bpy.context.workspace.sequencer_scene = scene
-        scene.frame_set(settings["frames"] // 2)
+        scene.frame_set(frames // 2)
         yield 1.5
         for part in area.regions:
             if part.type in {"WINDOW", "PREVIEW"}:

@@ -214,7 +214,9 @@ def test_what_is_about_the_subject_is_known_by_its_wording(instruction, subject)
 def test_what_an_editor_recommends_is_checked(tmp_path):
     assert recommended(str(tmp_path)) == Recommendation(7.5, 1.5)
     for text, expected in (
-        ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', Recommendation(2.0, 1.0, 0.7, 3)),
+        ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', Recommendation(2.0, 1.0, 0.7, steps=3)),
+        ('{"tethered": true}', Recommendation(tethered=True)),
+        ('{"tethered": "yes"}', Recommendation()),
         ('{"text": -2}', Recommendation()),
         ('{"steps": 0}', Recommendation()),
         ('{"relevance": "much"}', Recommendation()),
