@@ -141,7 +141,8 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Instruction", description="What the scene shall become, such as “turn him into Albert Einstein”"
     )
     use_guidance: BoolProperty(
-        name="Guidance", description="Set how closely the edit follows the text and keeps to the photo",
+        name="Guidance",
+        description="Set how closely the edit follows the text and keeps to the photo",
         update=_guidance_ticked,
     )
     text_guidance: FloatProperty(

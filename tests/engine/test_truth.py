@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from benchmarks.truth import tables
-from benchmarks.truth.__main__ import keep
+from benchmarks.truth import worker as worker_module
+from benchmarks.truth.__main__ import keep, known_of
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
-from benchmarks.truth.run import Harness, recovery
+from benchmarks.truth.run import Harness, Outcome, recovery
+from benchmarks.truth.worker import Worker
 from engine.capture import Intrinsics
 from engine.edit.settings import EditSettings
 from engine.nerf.config import LossConfig, OptimiserConfig
@@ -178,9 +180,35 @@ def test_rows_and_scenes_are_whole():
     assert all(set(edits) <= set(SCENES[name][1]) for name, edits in SMALLEST.items())
 
 
+def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch):
+    ran = []
+
+    class Stand:
+        def run(self, row, scene, key, seed):
+            ran.append(row.name)
+            return Outcome([torch.zeros(20, 24, 3)] * HELD_OUT, 1.0, 0, 0)
+
+        def measure(self, outcome, unedited, scene, key):
+            return {"psnr": 20.0, "perceptual": 0.25}
+
+    monkeypatch.setattr(worker_module, "load", lambda name, pixels: scene)
+    worker = Worker.__new__(Worker)
+    worker.methods, worker.size, worker.unedited, worker.harness = ["unedited", "oracle", "SDS"], SIZE, {}, Stand()
+    first, _ = worker.run("sphere", EDIT, 0, {})
+    assert ran == ["unedited", "oracle", "SDS"] and [r["method"] for r in first] == ran
+    worker.methods.append("Iterative DU")
+    ran.clear()
+    job = ("sphere", EDIT, 0)
+    elsewhere = [r | {"seed": 1} for r in first]
+    more, shown = worker.run(*job, known_of(job, first + elsewhere))
+    assert ran == ["Iterative DU"] and [r["method"] for r in more] == ran and "Iterative DU" in shown
+    assert more[0]["oracle"] == first[1]["measures"]
+    assert known_of(("sphere", EDIT, 2), first + elsewhere) == {}
+
+
 def test_a_sheet_has_a_picture_for_each_method_and_edit(tmp_path):
     for edit, shade in (("a, red", 10), ("b, gold", 200)):
-        keep(tmp_path / "pictures", edit, {name: np.full((16, 16, 3), shade, np.uint8) for name in ("truth", "ours")})
+        keep(tmp_path / "pictures", edit, {name: np.full((16, 16, 3), shade, np.uint8) for name in ("truth", "oracle")})
     tables.sheet(tmp_path / "pictures", tmp_path / "sheet.png")
     from PIL import Image
 
