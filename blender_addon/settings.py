@@ -105,11 +105,14 @@ def _guidance_ticked(self: Any, _context: object) -> None:
                 setattr(self, name, getattr(editor, name))
 
 
-def _editor_changed(self: Any, context: object) -> None:
+def _choose_editor(self: Any, index: int) -> None:
     """Another editor has scales of its own: what was set for the last one means nothing to it."""
-    for name in SCALES:
-        self.property_unset(name)
-    _guidance_ticked(self, context)
+    before = _editor_name(self.id_data)
+    _setter("editor", _editors)(self, index)
+    if _editor_name(self.id_data) != before:
+        for name in SCALES:
+            self.property_unset(name)
+        _guidance_ticked(self, None)
 
 
 class InstructNerfSettings(bpy.types.PropertyGroup):
@@ -176,10 +179,10 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Device", description="What computes", items=_devices,
         get=_getter("device", _devices), set=_setter("device", _devices),
     )  # fmt: skip
-    editor: StringProperty(options={"HIDDEN"}, update=_editor_changed)
+    editor: StringProperty(options={"HIDDEN"})
     editor_choice: EnumProperty(
         name="Editor", description="The model that edits pictures", items=_editors,
-        get=_getter("editor", _editors), set=_setter("editor", _editors),
+        get=_getter("editor", _editors), set=_choose_editor,
     )  # fmt: skip
     editor_model: StringProperty(
         name="Model",

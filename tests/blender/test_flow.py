@@ -241,6 +241,8 @@ def test_guidance_starts_where_the_editor_recommends(opened: bpy.types.Scene) ->
     settings.use_guidance = False
     settings.use_guidance = True
     assert scales() == (4.0, 1.5)  # what the artist set is not lost
+    settings.editor_choice = settings.editor_choice
+    assert scales() == (4.0, 1.5)  # it is the same editor
     settings.editor_choice = "hub/big"
     assert scales() == (7.5, 1.5)
 
