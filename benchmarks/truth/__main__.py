@@ -33,6 +33,8 @@ from engine.devices import choose_device
 from engine.editors.catalogue import default_editor
 from engine.metrics.perceptual import load_perceptual
 
+PLACES = ("truth", *ROWS)  # the order in which pictures and records are shown
+
 
 @dataclass
 class Options:
@@ -119,16 +121,15 @@ def known_of(job: tuple[str, str, int], records: list[dict]) -> dict[str, dict[s
 
 def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
     """Pictures (H, W, 3) uint8 by row's name, in a folder named for the column, so that a run that goes on has them."""
-    places = ["truth", *ROWS]
     for row, picture in shown.items():
-        path = folder / heading / f"{places.index(row):02d} {row}.png"
+        path = folder / heading / f"{PLACES.index(row):02d} {row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
 
 
 def write(path: Path, about: dict, records: list[dict], seconds: float) -> None:
     """The results, whole or not at all; ``about`` says what was run, and on what."""
-    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], list(ROWS).index(r["method"])))
+    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], PLACES.index(r["method"])))
     data = about | {"seconds": round(seconds), "summary": tables.summary(records), "records": records}
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1))

@@ -42,9 +42,8 @@ class Worker:
         if (scene_name, seed) not in self.unedited:
             self.unedited[scene_name, seed] = self.harness.run(ROWS["unedited"], scene, key, seed)
         outcomes = {"unedited": self.unedited[scene_name, seed]}
-        for method in self.methods:
-            if method in known:
-                continue
+        missing = [method for method in self.methods if method not in known]
+        for method in missing:
             if method not in outcomes:
                 outcomes[method] = self.harness.run(ROWS[method], scene, key, seed)
             measures[method] = self.harness.measure(outcomes[method], outcomes["unedited"], scene, key)
@@ -58,10 +57,9 @@ class Worker:
                 flush=True,
             )
         records = [
-            {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": own,
+            {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
              "unedited": measures["unedited"], "oracle": measures["oracle"]}
-            for method, own in measures.items()
-            if method not in known
+            for method in missing
         ]  # fmt: skip
         middle = scene.training + len(scene.poses[scene.held_out]) // 2
         shown = {"truth": scene.after[key][middle]}
