@@ -43,12 +43,15 @@ def figures_text(figures: dict) -> str:
         repeats = ", ".join(
             f"{key} {ratio['mean']:.2f} ({ratio['last']:.2f})" for key, ratio in figures["error_of_ten_repeats"].items()
         )
-        times = ", ".join(f"{seconds:.2f} s at {size} pixels" for size, seconds in figures["seconds_per_edit"].items())
+        times, throughout = (
+            ", ".join(f"{seconds:.2f} s at {size} pixels" for size, seconds in figures[name].items())
+            for name in ("seconds_per_edit", "seconds_guided_throughout")
+        )
         lines += [
             "",
             f"Error of ten repeated edits over the single edit's, the mean and (the last): {repeats}.",
             f"Texts that mean nothing change a photograph by {figures['unknown_text_change']:.0%} of its contrast.",
-            f"One edit of 20 steps with both guidance scales on two cores: {times}.",
+            f"One edit of 20 steps with both guidance scales on two cores: {times} (guided in every step: {throughout}).",
         ]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ from .vocabulary import INSTRUCTIONS, unknown_text, wording
 SUBJECT_KEYS = [i.key for i in INSTRUCTIONS if i.of_subject]
 WHOLE_KEYS = [i.key for i in INSTRUCTIONS if not i.of_subject]
 # How often an instruction is drawn against the others of its kind: more where fine structure has to be learned.
-EMPHASIS = {"oil": 2.5, "comic": 2.5, "mosaic": 2.5, "watercolour": 1.5, "snow": 1.5, "silver": 1.5, "marble": 1.25}
+EMPHASIS = {"oil": 2.5, "comic": 2.5, "mosaic": 2.5, "watercolour": 1.5, "snow": 1.5, "silver": 1.5, "marble": 2.5}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Recipe:
     noisy_share: float = 0.35  # of the time steps are drawn from the noisier part alone
     quiet_share: float = 0.3  # of them from below `whole_from` alone
     own_share: float = 0.35  # of the examples noise the network's own edit
+    again_share: float = 0.5  # of these are edits of such an edit, from a noise level at random
     part_share: float = 0.4  # noise a picture that is edited in part, a third of these not at all
     whole_from: int = 200  # the time step from which an edit is whole; below it, so much of one as is noised
 
@@ -168,30 +169,37 @@ class Trainer:
         given = torch.cat([noised, condition], 1).contiguous(memory_format=torch.channels_last)
         return self.unet(given, levels, words, return_dict=False)[0]
 
+    def noised(self, clean: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        """Latents (B, 4, h, w) with the noise of their time steps (B,)."""
+        alpha = self.alphas[levels].view(-1, 1, 1, 1)
+        return alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+
     @torch.no_grad()
     def render(self, batch: Batch) -> torch.Tensor:
         """What stands for the loop's render (B, 4, h, w): the true edit, one in part, or the network's own.
 
-        Own edits are one step from pure noise: soft, and wrong in the network's way, as a NeRF's renders of them.
+        Own edits are one step from pure noise: soft, and wrong in the network's way, as a NeRF's renders of them. Some
+        are edited once more, as the loop does, so that the network learns to mend what it did and not to add to it.
         """
         render = batch.target.clone()
         kind = torch.rand(len(render))
         own = (kind < self.recipe.own_share) & batch.complete
-        if own.any():
-            noise, pure = torch.randn_like(render[own]), torch.full((int(own.sum()),), 999)
-            words = self.text(batch.tokens[own]).last_hidden_state
-            render[own] = self.edit(noise, batch.condition[own], pure, words)
+        again = kind < self.recipe.own_share * self.recipe.again_share
+        last = len(self.alphas) - 1
+        for chosen, lowest in ((own, last), (own & again, self.recipe.whole_from)):
+            if chosen.any():
+                levels = torch.randint(lowest, last + 1, (int(chosen.sum()),))
+                words = self.text(batch.tokens[chosen]).last_hidden_state
+                render[chosen] = self.edit(self.noised(render[chosen], levels), batch.condition[chosen], levels, words)
         part = (kind > 1 - self.recipe.part_share) & batch.complete
         missing = ((1.5 * torch.rand(len(render))).clamp(max=1) * part).view(-1, 1, 1, 1)
         return render + missing * (batch.base - render)
 
     def learn(self, batch: Batch, levels: torch.Tensor, rate: float) -> float:
         """One optimisation step at a learning rate; returns the loss."""
-        alpha = self.alphas[levels].view(-1, 1, 1, 1)
         render = self.render(batch)
-        noised = alpha.sqrt() * render + (1 - alpha).sqrt() * torch.randn_like(render)
         words = self.text(batch.tokens).last_hidden_state
-        predicted = self.edit(noised, batch.condition, levels, words)
+        predicted = self.edit(self.noised(render, levels), batch.condition, levels, words)
         share = (levels / self.recipe.whole_from).clamp(max=1).view(-1, 1, 1, 1)
         loss = (batch.weight * (predicted - render - share * (batch.target - render)) ** 2).mean()
         self.optimiser.zero_grad(set_to_none=True)

@@ -27,6 +27,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     image: float = 1.5
     relevance: float = 0.5  # the threshold where the background is to be kept
     tethered: bool = False  # as in Guidance: for a network that heeds the instruction more than little noise
+    guided_above: float = 0.0  # as in Guidance
     steps: int | None = None  # of the sampler; None: as the preset says
 
 
@@ -100,7 +101,7 @@ def recommended(editor: str) -> Recommendation:
         given = msgspec.json.decode((Path(editor) / "guidance.json").read_bytes(), type=Recommendation)
     except (OSError, msgspec.MsgspecError):
         return Recommendation()
-    good = Guidance(given.text, given.image, given.relevance).sensible and (
+    good = Guidance(given.text, given.image, given.relevance, guided_above=given.guided_above).sensible and (
         given.steps is None or 1 <= given.steps <= 1000
     )
     return given if good else Recommendation()

@@ -18,8 +18,15 @@ class Guidance(msgspec.Struct, frozen=True):
     image: float = 1.5
     relevance: float = 0.0  # 0–1: where the instruction matters less than this, the original stays; 0: nowhere
     tethered: bool = False  # an edit goes no further from its picture than the drawn noise lets it: its ratio to signal
+    guided_above: float = 0.0  # 0–1: at noise levels below this the prediction is taken unguided, in a third of the time
 
     @property
     def sensible(self) -> bool:
-        """Whether both scales are numbers from 0 to 100 and relevance is one from 0 to 1."""
-        return 0 <= self.text <= 100 and 0 <= self.image <= 100 and 0 <= self.relevance <= 1
+        """Whether both scales are numbers from 0 to 100, relevance and the level above which they act from 0 to 1."""
+        scales, shares = (self.text, self.image), (self.relevance, self.guided_above)
+        return all(0 <= scale <= 100 for scale in scales) and all(0 <= share <= 1 for share in shares)
+
+    def at(self, level: float) -> Guidance:
+        """The guidance at a noise level (0–1). Low ones do without: by then the edit is made, and more of it only burns
+        in (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval")."""
+        return self if level >= self.guided_above else msgspec.structs.replace(self, text=1.0, image=1.0)

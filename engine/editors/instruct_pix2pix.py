@@ -184,7 +184,8 @@ class InstructPix2Pix:
         step = self._dpm_step(timesteps) if sampler == "dpm++" else self.schedule.ddim_step
         for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
             check()
-            prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, guidance)
+            scales = guidance.at(timestep / len(self.schedule.alphas_cumprod))
+            prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, scales)
             latents = step(prediction, latents, timestep, following)
         if guidance.tethered:
             reach = self.schedule.noise_to_signal(timesteps[0]).to(latents)

@@ -318,6 +318,7 @@ def with_editor(
         own.image if image_guidance is None else image_guidance,
         own.relevance if keep else 0.0,
         own.tethered,
+        own.guided_above,
     )
     steps = own.steps or settings.diffusion_steps
     return msgspec.structs.replace(settings, guidance=guidance, diffusion_steps=steps)

@@ -72,6 +72,29 @@ def test_guidance_of_one_takes_one_pass_and_is_the_limit_of_three(tiny_pipeline)
     torch.testing.assert_close(one, near, rtol=1e-4, atol=1e-4)
 
 
+def test_guidance_acts_above_its_noise_level_alone(tiny_pipeline):
+    """Three passes a step above the level, one below; with the level at 0 and at 1 as with the scales throughout and
+    with none."""
+    editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
+    torch.manual_seed(4)
+    picture, words = torch.rand(32, 32, 3), editor.embed("make it night")
+    passes: list[int] = []
+    editor.unet.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+
+    def edit(*guidance: float, above: float = 0.0):
+        passes.clear()
+        scales = Guidance(*guidance, guided_above=above)
+        condition = editor.condition(picture, words, scales)
+        return editor.edit(picture, condition, words, 0.8, scales, torch.Generator().manual_seed(0), 4)
+
+    throughout, unguided = edit(5.0, 1.5), edit(1.0, 1.0)
+    part = edit(5.0, 1.5, above=0.5)
+    assert passes == [3, 3, 1, 1]  # at 0.8, 0.6, 0.4, 0.2
+    assert all((part - other).abs().max() > 1e-3 for other in (throughout, unguided))
+    assert torch.equal(edit(5.0, 1.5, above=0.0), throughout)
+    assert torch.equal(edit(5.0, 1.5, above=1.0), unguided)
+
+
 def test_noise_levels_go_from_the_drawn_one_down():
     schedule = NoiseSchedule(torch.linspace(1, 0, 1000), 1.0, "epsilon")
     assert schedule.levels(0.98, 20)[0] == 980 and len(schedule.levels(0.98, 20)) == 20
@@ -217,6 +240,8 @@ def test_what_an_editor_recommends_is_checked(tmp_path):
         ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', Recommendation(2.0, 1.0, 0.7, steps=3)),
         ('{"tethered": true}', Recommendation(tethered=True)),
         ('{"tethered": "yes"}', Recommendation()),
+        ('{"guided_above": 0.6}', Recommendation(guided_above=0.6)),
+        ('{"guided_above": 600}', Recommendation()),
         ('{"text": -2}', Recommendation()),
         ('{"steps": 0}', Recommendation()),
         ('{"relevance": "much"}', Recommendation()),
