@@ -51,7 +51,8 @@ def figures_text(figures: dict) -> str:
             "",
             f"Error of ten repeated edits over the single edit's, the mean and (the last): {repeats}.",
             f"Texts that mean nothing change a photograph by {figures['unknown_text_change']:.0%} of its contrast.",
-            f"One edit of 20 steps with both guidance scales on two cores: {times} (guided in every step: {throughout}).",
+            f"One edit of 20 steps with both guidance scales on two cores: {times} "
+            f"(guided in every step: {throughout}).",
         ]
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ class Guidance(msgspec.Struct, frozen=True):
     image: float = 1.5
     relevance: float = 0.0  # 0–1: where the instruction matters less than this, the original stays; 0: nowhere
     tethered: bool = False  # an edit goes no further from its picture than the drawn noise lets it: its ratio to signal
-    guided_above: float = 0.0  # 0–1: at noise levels below this the prediction is taken unguided, in a third of the time
+    guided_above: float = 0.0  # 0–1: the noise level below which both scales are 1, in a third of the time
 
     @property
     def sensible(self) -> bool:

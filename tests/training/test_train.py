@@ -39,6 +39,25 @@ def test_the_networks_own_edit_is_noised_where_text_and_picture_are_given(traine
     assert torch.equal(render[0], examples.base[0] + 10.0) and torch.equal(render[1], examples.target[1])
 
 
+def test_some_of_the_networks_own_edits_are_edited_again(trainer, monkeypatch):
+    """Of a network that adds one to what it is given noised: edits of pure noise, and edits of those."""
+    trainer.recipe = train.Recipe(own_share=1.0, again_share=0.5, part_share=0.0, whole_from=200)
+    levels_seen = []
+
+    def edit(noised, condition, levels, words):
+        levels_seen.append(levels)
+        return noised + 1.0
+
+    monkeypatch.setattr(trainer, "noised", lambda clean, levels: clean)  # so that edits can be counted
+    monkeypatch.setattr(trainer, "edit", edit)
+    examples = batch([True] * 600 + [False] * 20)
+    edits = (trainer.render(examples) - examples.target).mean((1, 2, 3)).round()
+    assert set(edits[:600].tolist()) == {1.0, 2.0} and (edits[600:] == 0).all()
+    assert 0.4 < (edits[:600] == 2.0).float().mean() < 0.6
+    first, second = levels_seen
+    assert (first == 999).all() and second.min() >= 200 and second.max() <= 999 and len(second.unique()) > 100
+
+
 def test_a_third_of_the_pictures_edited_in_part_are_not_edited_at_all(trainer):
     examples = batch([True] * 600)
     untouched = (trainer.render(examples) - examples.base).abs().amax((1, 2, 3)) < 1e-5
