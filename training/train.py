@@ -127,7 +127,7 @@ class Trainer:
             self.unet, self.text = models.build_unet(), models.build_text_encoder(self.tokenizer)
             scalars = {"step": 0, "examples": 0, "seconds": 0.0}
         self.unet.to(memory_format=torch.channels_last)
-        self.alphas = models.build_scheduler().alphas_cumprod
+        self.scheduler = models.build_scheduler()
         self.optimiser = torch.optim.AdamW(
             self.parameters().values(), recipe.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
@@ -171,8 +171,7 @@ class Trainer:
 
     def noised(self, clean: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Latents (B, 4, h, w) with the noise of their time steps (B,)."""
-        alpha = self.alphas[levels].view(-1, 1, 1, 1)
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+        return self.scheduler.add_noise(clean, torch.randn_like(clean), levels)
 
     @torch.no_grad()
     def render(self, batch: Batch) -> torch.Tensor:
@@ -185,7 +184,7 @@ class Trainer:
         kind = torch.rand(len(render))
         own = (kind < self.recipe.own_share) & batch.complete
         again = kind < self.recipe.own_share * self.recipe.again_share
-        last = len(self.alphas) - 1
+        last = self.scheduler.config.num_train_timesteps - 1
         for chosen, lowest in ((own, last), (own & again, self.recipe.whole_from)):
             if chosen.any():
                 levels = torch.randint(lowest, last + 1, (int(chosen.sum()),))

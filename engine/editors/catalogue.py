@@ -20,14 +20,10 @@ BUNDLED = Path(__file__).parent / "weights" / "instruct-pix2pix-small"
 VARIABLE = "INSTRUCT_NERF_EDITOR"
 
 
-class Recommendation(msgspec.Struct, frozen=True):
+class Recommendation(Guidance, frozen=True):
     """How an editor is best used."""
 
-    text: float = 7.5
-    image: float = 1.5
     relevance: float = 0.5  # the threshold where the background is to be kept
-    tethered: bool = False  # as in Guidance: for a network that heeds the instruction more than little noise
-    guided_above: float = 0.0  # as in Guidance
     steps: int | None = None  # of the sampler; None: as the preset says
 
 
@@ -101,9 +97,7 @@ def recommended(editor: str) -> Recommendation:
         given = msgspec.json.decode((Path(editor) / "guidance.json").read_bytes(), type=Recommendation)
     except (OSError, msgspec.MsgspecError):
         return Recommendation()
-    good = Guidance(given.text, given.image, given.relevance, guided_above=given.guided_above).sensible and (
-        given.steps is None or 1 <= given.steps <= 1000
-    )
+    good = given.sensible and (given.steps is None or 1 <= given.steps <= 1000)
     return given if good else Recommendation()
 
 
