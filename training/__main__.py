@@ -1,13 +1,13 @@
 """`python -m training COMMAND`: every step of the training, each one resumable command."""
 
 import argparse
-import os
 from pathlib import Path
 
-# Before torch is loaded: threads that spin only some microseconds, or a shared machine crawls.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+from engine.process import set_up_process
 
 from .paths import EXPORT
+
+set_up_process(spins=2000)  # some microseconds: with more a shared machine crawls
 
 
 def main() -> None:

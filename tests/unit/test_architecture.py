@@ -20,7 +20,7 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"nerf", "editors"},
     {"capture"},
-    {"workspace", "progress", "devices"},
+    {"workspace", "progress", "devices", "process"},
     {"protocol"},
     {"errors"},
 ]
