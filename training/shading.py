@@ -259,9 +259,10 @@ class Shader:
         level = diffuse.mean(-1, keepdims=True)
         typical = max(float(np.median(level)), 0.05)
 
-        def metal(colour, polish: float, dark: float) -> np.ndarray:
-            """polish: the share of reflected studio light against scattered light."""
-            light = polish * reflection * typical * 1.15 + (1 - polish) * level + dark
+        def metal(colour, polish: float, dark: float, contrast: float = 1.0) -> np.ndarray:
+            """polish: the share of reflected studio light against scattered light, whose contrast is raised."""
+            scattered = typical * (level / typical) ** contrast
+            light = polish * reflection * typical * 1.15 + (1 - polish) * scattered + dark
             return np.float32(colour) * (light + 1.6 * highlight**30 * direct)
 
         for key in keys:
@@ -269,8 +270,8 @@ class Shader:
                 yield key, np.float32(PAINTS[key]) * detail * diffuse + 0.25 * shine
             elif key == "gold":
                 yield key, metal((1.30, 0.72, 0.10), 0.65, 0.03) * faint
-            elif key == "silver":
-                yield key, metal((0.86, 0.90, 0.96), 0.85, 0.0) * faint
+            elif key == "silver":  # brushed, its brightness by the light more than by what it reflects
+                yield key, metal((0.86, 0.90, 0.96), 0.5, 0.0, contrast=1.7) * faint
             elif key == "bronze":
                 crevice = 0.6 * (1 - smoothstep(0.35, 0.8, ambient_open))
                 patina = np.float32([0.10, 0.28, 0.22]) * diffuse

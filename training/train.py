@@ -22,7 +22,7 @@ from .vocabulary import INSTRUCTIONS, unknown_text, wording
 SUBJECT_KEYS = [i.key for i in INSTRUCTIONS if i.of_subject]
 WHOLE_KEYS = [i.key for i in INSTRUCTIONS if not i.of_subject]
 # How often an instruction is drawn against the others of its kind: more where fine structure has to be learned.
-EMPHASIS = {"oil": 2.5, "comic": 2.5, "mosaic": 2.5, "watercolour": 1.5, "snow": 1.5, "silver": 1.5, "marble": 2.5}
+EMPHASIS = {"oil": 2.5, "comic": 2.5, "watercolour": 3.0, "pencil": 1.5, "snow": 1.5, "silver": 2.0, "marble": 2.0}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Recipe:
     """How examples are drawn and weighted."""
 
     rate: float = 8e-4  # learning rate after the warm-up
-    warm_up: int = 300  # steps
+    warm_up: int = 100  # steps of a fresh optimiser
     decay_steps: int = 12000  # the rate falls with 1 / sqrt(1 + step / decay_steps)
     cool_down: int = 0  # over the last so many steps the rate falls to nothing besides
     average_decay: float = 0.998
@@ -42,7 +42,8 @@ class Recipe:
     quiet_share: float = 0.3  # of them from below `whole_from` alone
     own_share: float = 0.35  # of the examples noise the network's own edit
     again_share: float = 0.5  # of these are edits of such an edit, from a noise level at random
-    part_share: float = 0.4  # noise a picture that is edited in part, a third of these not at all
+    part_share: float = 0.4  # noise a picture that is edited in part: a quarter of these not at all, a quarter too much
+    excess: float = 0.5  # of the edit, at most, by which too much is too much
     whole_from: int = 200  # the time step from which an edit is whole; below it, so much of one as is noised
 
 
@@ -103,9 +104,9 @@ def noise_levels(count: int, recipe: Recipe, rng: np.random.Generator) -> torch.
     return torch.from_numpy(np.where(quiet, rng.integers(0, recipe.whole_from, count), levels))
 
 
-def learning_rate(step: int, last: int, recipe: Recipe) -> float:
-    """The rate of a step of a training that ends at step `last`."""
-    rate = recipe.rate * min(1.0, (step + 1) / recipe.warm_up) / (1 + step / recipe.decay_steps) ** 0.5
+def learning_rate(step: int, last: int, recipe: Recipe, age: int) -> float:
+    """The rate of a step of a training that ends at step `last`, by an optimiser that has made `age` steps."""
+    rate = recipe.rate * min(1.0, (age + 1) / recipe.warm_up) / (1 + step / recipe.decay_steps) ** 0.5
     return rate * min(1.0, (last - step) / recipe.cool_down) if recipe.cool_down else rate
 
 
@@ -152,6 +153,10 @@ class Trainer:
         }
         checkpoint.save(self.folder, "state", groups, self.scalars())
 
+    def age(self) -> int:
+        """Steps that the optimiser has made: fewer than `step` where training goes on from an exported model."""
+        return max((int(state["step"]) for state in self.optimiser.state.values()), default=0)
+
     def scalars(self) -> dict:
         return {"step": self.step, "examples": self.examples, "seconds": round(self.seconds)}
 
@@ -175,10 +180,12 @@ class Trainer:
 
     @torch.no_grad()
     def render(self, batch: Batch) -> torch.Tensor:
-        """What stands for the loop's render (B, 4, h, w): the true edit, one in part, or the network's own.
+        """What stands for the loop's render (B, 4, h, w): the true edit, one in part or too much, or the network's own.
 
-        Own edits are one step from pure noise: soft, and wrong in the network's way, as a NeRF's renders of them. Some
-        are edited once more, as the loop does, so that the network learns to mend what it did and not to add to it.
+        Were it never too much, a render brighter than expected would say that the truth is brighter still, and edits of
+        edits would drift. Own edits are one step from pure noise: soft, and wrong in the network's way, as a NeRF's
+        renders of them. Some are edited once more, as the loop does, so that the network learns to mend what it did and
+        not to add to it.
         """
         render = batch.target.clone()
         kind = torch.rand(len(render))
@@ -191,7 +198,8 @@ class Trainer:
                 words = self.text(batch.tokens[chosen]).last_hidden_state
                 render[chosen] = self.edit(self.noised(render[chosen], levels), batch.condition[chosen], levels, words)
         part = (kind > 1 - self.recipe.part_share) & batch.complete
-        missing = ((1.5 * torch.rand(len(render))).clamp(max=1) * part).view(-1, 1, 1, 1)
+        excess = self.recipe.excess
+        missing = (((1.5 + excess) * torch.rand(len(render)) - excess).clamp(max=1) * part).view(-1, 1, 1, 1)
         return render + missing * (batch.base - render)
 
     def learn(self, batch: Batch, levels: torch.Tensor, rate: float) -> float:
@@ -255,7 +263,7 @@ def train(steps: int, size: int, batch: int, cool_down: int = 0, save_every: flo
         torch.manual_seed(trainer.step)
         cooling = trainer.step >= steps - cool_down
         example = draw_batch(cache, trainer.tokenizer, batch, recipe, rng, even=cooling)
-        rate = learning_rate(trainer.step, steps, recipe)
+        rate = learning_rate(trainer.step, steps, recipe, trainer.age())
         losses.append(trainer.learn(example, noise_levels(batch, recipe, rng), rate))
         trainer.step += 1
         trainer.examples += batch
