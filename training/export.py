@@ -15,7 +15,7 @@ from .vocabulary import INSTRUCTIONS
 # How the editor is best used, and how it is evaluated: guidance scales, steps of the sampler (in more of them a colour
 # that has spilled spreads), the relevance below which an instruction about the subject leaves the picture alone, and
 # the noise level below which guidance is left off (docs/model-card.md has the measure).
-RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.5, "tethered": True, "guided_above": 0.4}
+RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.4, "tethered": True, "guided_above": 0.4}
 
 
 def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:

@@ -72,10 +72,12 @@ def test_some_of_the_networks_own_edits_are_edited_again(trainer, monkeypatch):
     assert (first == 999).all() and second.min() >= 200 and second.max() <= 999 and len(second.unique()) > 100
 
 
-def test_a_third_of_the_pictures_edited_in_part_are_not_edited_at_all(trainer):
+@pytest.mark.parametrize(("excess", "share"), [(0.0, 1 / 3), (0.5, 1 / 4)])
+def test_some_of_the_pictures_edited_in_part_are_not_edited_at_all(trainer, excess, share):
+    trainer.recipe = train.Recipe(own_share=0.0, part_share=1.0, excess=excess)
     examples = batch([True] * 600)
     untouched = (trainer.render(examples) - examples.base).abs().amax((1, 2, 3)) < 1e-5
-    assert 0.25 < untouched.float().mean() < 0.42
+    assert untouched.float().mean() == pytest.approx(share, abs=0.08)
 
 
 def test_levels_are_drawn_more_often_at_both_ends():
