@@ -7,15 +7,10 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from . import vae
-from .models import build_scheduler
+from .models import RECOMMENDED, build_scheduler
 from .paths import EXPORT, read_json, write_json
 from .train import Recipe, Trainer
 from .vocabulary import INSTRUCTIONS
-
-# How the editor is best used, and how it is evaluated: guidance scales, steps of the sampler (in more of them a colour
-# that has spilled spreads), the relevance below which an instruction about the subject leaves the picture alone, and
-# the noise level below which guidance is left off (docs/model-card.md has the measure).
-RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.4, "tethered": True, "guided_above": 0.4}
 
 
 def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:

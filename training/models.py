@@ -1,4 +1,5 @@
-"""The networks: tokenizer, text encoder, denoiser and noise schedule, as diffusers' pipeline takes them apart."""
+"""The networks: tokenizer, text encoder, denoiser and noise schedule, as diffusers' pipeline takes them apart; and how
+they are best used."""
 
 import json
 import tempfile
@@ -15,6 +16,10 @@ from .vocabulary import corpus
 
 TEXT_LENGTH = 24  # tokens
 TEXT_WIDTH = 128
+# How the editor is best used, and how it is evaluated: guidance scales, steps of the sampler (in more of them a colour
+# that has spilled spreads), the relevance below which an instruction about the subject leaves the picture alone, and
+# the noise level below which guidance is left off (docs/model-card.md has the measure).
+RECOMMENDED = {"text": 1.0, "image": 1.0, "steps": 2, "relevance": 0.4, "tethered": True, "guided_above": 0.4}
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
+from engine.editors.instruct_pix2pix import may_change, relevance_of
+
 from . import checkpoint, models
 from .latents import Cache
 from .paths import EXPORT, RUNS, read_json
@@ -22,7 +24,7 @@ from .vocabulary import INSTRUCTIONS, unknown_text, wording
 SUBJECT_KEYS = [i.key for i in INSTRUCTIONS if i.of_subject]
 WHOLE_KEYS = [i.key for i in INSTRUCTIONS if not i.of_subject]
 # How often an instruction is drawn against the others of its kind: more where fine structure has to be learned.
-EMPHASIS = {"oil": 2.5, "comic": 2.5, "watercolour": 3.0, "pencil": 1.5, "snow": 1.5, "silver": 2.0, "marble": 2.0}
+EMPHASIS = {"oil": 2.5, "comic": 2.5, "watercolour": 3.0, "pencil": 1.5, "snow": 1.5, "silver": 2.5, "marble": 4.0}
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Recipe:
     change_weight: float = 5.0  # the loss counts up to this much more where the target differs, till the cool-down
     noisy_share: float = 0.35  # of the time steps are drawn from the noisier part alone
     quiet_share: float = 0.3  # of them from below `whole_from` alone
-    own_share: float = 0.35  # of the examples noise the network's own edit
+    own_share: float = 0.5  # of the examples noise the network's own edit
     again_share: float = 0.5  # of these are edits of such an edit, from a noise level at random
-    part_share: float = 0.4  # noise a picture that is edited in part: a quarter of these not at all, a quarter too much
+    part_share: float = 0.3  # noise a picture that is edited in part: a quarter of these not at all, a quarter too much
     excess: float = 0.5  # of the edit, at most, by which too much is too much
     whole_from: int = 200  # the time step from which an edit is whole; below it, so much of one as is noised
 
@@ -51,7 +53,7 @@ class Recipe:
 class Batch:
     """base, target (B, 4, h, w); condition (B, 4, h, w), zero where dropped; tokens (B, L); weight (B, 1, h, w).
 
-    complete (B,): neither text nor picture is dropped.
+    complete (B,): neither text nor picture is dropped; of_subject (B,): the instruction changes the subject alone.
     """
 
     base: torch.Tensor
@@ -60,13 +62,14 @@ class Batch:
     tokens: torch.Tensor
     weight: torch.Tensor
     complete: torch.Tensor
+    of_subject: torch.Tensor
 
 
 def draw_batch(
     cache: Cache, tokenizer: CLIPTokenizer, count: int, recipe: Recipe, rng: np.random.Generator, even: bool = False
 ) -> Batch:
     """even: every pixel counts alike. Else, in doubt whether a pixel belongs to the subject, it pays to change it."""
-    bases, targets, conditions, texts, complete = [], [], [], [], []
+    bases, targets, conditions, texts, complete, of_subject = [], [], [], [], [], []
     for _ in range(count):
         kind = rng.random()
         if kind < recipe.unknown_share:
@@ -85,6 +88,7 @@ def draw_batch(
                 target = base
         conditions.append(torch.zeros_like(base) if recipe.drop <= dropped < 3 * recipe.drop else base)
         complete.append(bool(dropped >= 3 * recipe.drop))
+        of_subject.append(key in SUBJECT_KEYS)
         bases.append(base)
         targets.append(target)
         texts.append(text)
@@ -93,7 +97,8 @@ def draw_batch(
     weight = 1 + (0.0 if even else recipe.change_weight) * (change / 0.6).clamp(0, 1)
     weight = weight / weight.mean((1, 2, 3), keepdim=True)
     tokens = models.tokens(tokenizer, texts)
-    return Batch(base, target, torch.stack(conditions), tokens, weight, torch.tensor(complete))
+    flags = torch.tensor(complete), torch.tensor(of_subject)
+    return Batch(base, target, torch.stack(conditions), tokens, weight, *flags)
 
 
 def noise_levels(count: int, recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
@@ -197,6 +202,10 @@ class Trainer:
                 levels = torch.randint(lowest, last + 1, (int(chosen.sum()),))
                 words = self.text(batch.tokens[chosen]).last_hidden_state
                 render[chosen] = self.edit(self.noised(render[chosen], levels), batch.condition[chosen], levels, words)
+        kept = own & batch.of_subject
+        if kept.any():
+            change = render[kept] - batch.base[kept]
+            render[kept] = batch.base[kept] + may_change(relevance_of(change), models.RECOMMENDED["relevance"]) * change
         part = (kind > 1 - self.recipe.part_share) & batch.complete
         excess = self.recipe.excess
         missing = (((1.5 + excess) * torch.rand(len(render)) - excess).clamp(max=1) * part).view(-1, 1, 1, 1)

@@ -77,9 +77,21 @@ class Condition:
     def mask(self, height: int, width: int) -> Tensor:
         """How much the instruction may change, 0–1, of a picture: (height, width, 1)."""
         assert self.relevance is not None
-        low, high = self.threshold - RELEVANCE_EDGE, self.threshold + RELEVANCE_EDGE
-        allowed = ((self.relevance - low) / (high - low)).clamp(0, 1)
+        allowed = may_change(self.relevance, self.threshold)
         return F.interpolate(allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
+
+
+def relevance_of(difference: Tensor) -> Tensor:
+    """How much an instruction matters, 0–1, (B, 1, h, w), by what it changes of a prediction, (B, C, h, w)."""
+    strength = F.pad(difference.norm(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    strength = F.avg_pool2d(strength, 3, 1)
+    most = strength.flatten(1).quantile(RELEVANCE_TOP, dim=1).clamp_min(1e-6)
+    return (strength / most.view(-1, 1, 1, 1)).clamp(max=1)
+
+
+def may_change(relevance: Tensor, threshold: float) -> Tensor:
+    """How much may change where an instruction matters so much, 0–1: nothing below the threshold, all above."""
+    return ((relevance - threshold + RELEVANCE_EDGE) / (2 * RELEVANCE_EDGE)).clamp(0, 1)
 
 
 class InstructPix2Pix:
@@ -151,9 +163,7 @@ class InstructPix2Pix:
             self.unet(inputs, timestep, encoder_hidden_states=words.expand(RELEVANCE_DRAWS, -1, -1)).sample.float()
             for words in instruction[:2].split(1)
         )
-        difference = (told - untold).mean(0, keepdim=True).norm(dim=1, keepdim=True)
-        difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        return (difference / difference.flatten().quantile(RELEVANCE_TOP).clamp_min(1e-6)).clamp(max=1)
+        return relevance_of((told - untold).mean(0, keepdim=True))
 
     def latents(self, picture: Tensor) -> Tensor:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""

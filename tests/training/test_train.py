@@ -18,7 +18,8 @@ def trainer(tmp_path, monkeypatch):
 def batch(complete: list[bool]) -> train.Batch:
     base, target = torch.randn(2, len(complete), 4, 4, 4)
     tokens = torch.zeros(len(complete), 24, dtype=torch.long)
-    return train.Batch(base, target, base, tokens, torch.ones(len(complete), 1, 4, 4), torch.tensor(complete))
+    weight, of_subject = torch.ones(len(complete), 1, 4, 4), torch.zeros(len(complete), dtype=torch.bool)
+    return train.Batch(base, target, base, tokens, weight, torch.tensor(complete), of_subject)
 
 
 def test_a_picture_edited_in_part_or_too_much_lies_in_line_with_the_original_and_the_edit(trainer):
@@ -51,6 +52,21 @@ def test_the_networks_own_edit_is_noised_where_text_and_picture_are_given(traine
     examples = batch([True, False])
     render = trainer.render(examples)
     assert torch.equal(render[0], examples.base[0] + 10.0) and torch.equal(render[1], examples.target[1])
+
+
+def test_the_networks_own_edits_of_the_subject_keep_the_background_as_the_engine_does(trainer, monkeypatch):
+    """A column changes by 1, the one beside it by a little: 3 × 3 means by hand, over the largest."""
+    trainer.recipe = train.Recipe(own_share=1.0, part_share=0.0)
+    change = torch.zeros(4, 8, 8)
+    change[0, :, 2], change[0, :, 6] = 1.0, 0.2
+    monkeypatch.setattr(trainer, "edit", lambda noised, condition, levels, words: condition + change)
+    base, target = torch.randn(2, 2, 4, 8, 8)
+    tokens, both = torch.zeros(2, 24, dtype=torch.long), torch.tensor([True, True])
+    examples = train.Batch(base, target, base, tokens, torch.ones(2, 1, 8, 8), both, torch.tensor([True, False]))
+    kept, whole = trainer.render(examples) - base
+    assert torch.allclose(whole, change, atol=1e-6)
+    assert torch.allclose(kept[0, :, 2], torch.ones(8), atol=1e-6)
+    assert not kept[0, :, 6].any(), "a relevance of 0.2 is below the threshold of 0.4"
 
 
 def test_some_of_the_networks_own_edits_are_edited_again(trainer, monkeypatch):
