@@ -32,6 +32,7 @@ def main() -> None:
     command.add_argument("--steps", type=int, default=600, help="more steps")
     command = commands.add_parser("export", help="write the newest model where the engine takes it")
     command.add_argument("--folder", type=Path, default=EXPORT)
+    command.add_argument("--average-with", type=Path, help="an earlier export, the mean with which is written")
     command = commands.add_parser("evaluate", help="measure the exported model on held-out scenes and photographs")
     command.add_argument("--weights", type=Path, default=EXPORT)
     command.add_argument("--pairs", type=int, default=16, help="held-out pairs for each instruction")
@@ -73,7 +74,7 @@ def main() -> None:
     elif arguments.command == "export":
         from . import export
 
-        export.export(arguments.folder)
+        export.export(arguments.folder, arguments.average_with)
     elif arguments.command == "evaluate":
         from . import evaluate
 

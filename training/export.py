@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from . import vae
-from .models import RECOMMENDED, build_scheduler
+from .models import RECOMMENDED, build_scheduler, load_networks
 from .paths import EXPORT, read_json, write_json
 from .train import Recipe, Trainer
 from .vocabulary import INSTRUCTIONS
@@ -30,6 +30,14 @@ def pipeline(trainer: Trainer) -> StableDiffusionInstructPix2PixPipeline:
     return made
 
 
+def average_with(made: StableDiffusionInstructPix2PixPipeline, earlier: Path) -> None:
+    """Give the pipeline the means of its denoiser's and text encoder's weights and those of an earlier export: what is
+    wrong in either alone, as the last thousand steps happened to leave it, halves (Izmailov et al. 2018, UAI)."""
+    for own, other in zip((made.unet, made.text_encoder), load_networks(earlier), strict=True):
+        theirs = other.state_dict()
+        own.load_state_dict({k: v.lerp(theirs[k], 0.5) for k, v in own.state_dict().items()})
+
+
 def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
     """What the engine lists: the canonical instruction, its family, whether it changes the subject alone, all wordings
     ({noun} stands for the subject), whether it passed the measure."""
@@ -46,10 +54,15 @@ def vocabulary_entries(passed: dict[str, bool]) -> list[dict]:
     ]
 
 
-def export(folder: Path = EXPORT) -> None:
-    """Write the half-precision model, its vocabulary and what it recommends to `folder`, replacing it whole."""
+def export(folder: Path = EXPORT, earlier: Path | None = None) -> None:
+    """Write the half-precision model, its vocabulary and what it recommends to `folder`, replacing it whole; of the
+    weights the mean with those of an `earlier` export, where there is one."""
     trainer = Trainer(Recipe())
     made = pipeline(trainer)
+    record = {"denoiser": trainer.scalars(), "codec": vae.figures()}
+    if earlier:
+        average_with(made, earlier)
+        record["averaged_with"] = read_json(earlier / "training.json")["denoiser"]
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     made.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
@@ -60,7 +73,7 @@ def export(folder: Path = EXPORT) -> None:
     passed = {k: v["passed"] for k, v in read_json(figures)["instructions"].items()} if figures.exists() else {}
     write_json(fresh / "vocabulary.json", vocabulary_entries(passed))
     write_json(fresh / "guidance.json", RECOMMENDED)
-    write_json(fresh / "training.json", {"denoiser": trainer.scalars(), "codec": vae.figures()})
+    write_json(fresh / "training.json", record)
     if folder.exists():
         shutil.rmtree(folder)
     fresh.rename(folder)

@@ -201,11 +201,12 @@ class InstructPix2Pix:
             reach = self.schedule.noise_to_signal(timesteps[0]).to(latents)
             latents = latents.clamp(clean - reach, clean + reach)
         check()
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
-        decoded = (decoded / 2 + 0.5).clamp(0, 1)
         height, width = picture.shape[:2]
-        resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
-        edited = resized[0].permute(1, 2, 0).clamp(0, 1)
+        edited = self._decoded(latents, height, width)
+        if guidance.tethered:  # what the codec loses of the picture comes back as far as the noise left the picture
+            left = self.schedule.alphas_cumprod[timesteps[0]].to(edited)
+            lost = picture.to(edited) - self._decoded(clean, height, width)
+            edited = (edited + left * lost).clamp(0, 1)
         if condition.picture is None:
             return edited
         original = condition.picture.to(edited) / 255
@@ -244,6 +245,13 @@ class InstructPix2Pix:
         image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
         image = F.interpolate(image, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
         return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
+
+    def _decoded(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """The picture, (height, width, 3), 0–1, of what ``latents`` gives: (1, C, h, w)."""
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        decoded = (decoded / 2 + 0.5).clamp(0, 1)
+        resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
+        return resized[0].permute(1, 2, 0).clamp(0, 1)
 
     def _encode(self, image: Tensor) -> Tensor:
         encoded = self.vae.encode(image)
