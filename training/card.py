@@ -11,15 +11,18 @@ BEGIN, END = "<!-- figures: python -m training card -->\n", "<!-- end of figures
 
 def figures_text(figures: dict) -> str:
     """The table of instructions, and what else was measured, in Markdown."""
+    repeats = figures.get("error_of_ten_repeats", {})
     lines = [
-        "| instruction | family | error left | added outside | nearest truth right | passed |",
-        "|---|---|---:|---:|---:|---|",
+        "| instruction | family | error left | added outside | nearest truth right "
+        "| ten repeats (last, largest) | passed |",
+        "|---|---|---:|---:|---:|---|---|",
     ]
     for key, row in figures["instructions"].items():
         outside = f"{row['outside']:.3f}" if "outside" in row else "–"
+        again = "{mean:.2f} ({last:.2f}, {largest:.2f})".format(**repeats[key]) if key in repeats else "–"
         lines.append(
             f"| {BY_KEY[key].wordings[0]} | {row['family']} | {row['relative_error']:.2f} | {outside} "
-            f"| {row['nearest_right']}/{row['pairs']} | {'yes' if row['passed'] else '**no**'} |"
+            f"| {row['nearest_right']}/{row['pairs']} | {again} | {'yes' if row['passed'] else '**no**'} |"
         )
     right = (
         f"nearest of all truths of that view, by mean CIELAB distance, is the right one in "
@@ -40,17 +43,12 @@ def figures_text(figures: dict) -> str:
             lines += ["", f"| {label} | " + " | ".join(map(str, curve)) + " |", "|---|" + "---:|" * len(curve)]
             for measure in ("change", "error"):
                 lines.append(f"| {measure} | " + " | ".join(f"{p[measure]:.3f}" for p in curve.values()) + " |")
-        repeats = ", ".join(
-            f"{key} {ratio['mean']:.2f} ({ratio['last']:.2f}, {ratio['largest']:.2f})"
-            for key, ratio in figures["error_of_ten_repeats"].items()
-        )
         times, throughout = (
             ", ".join(f"{seconds:.2f} s at {size} pixels" for size, seconds in figures[name].items())
             for name in ("seconds_per_edit", "seconds_guided_throughout")
         )
         lines += [
             "",
-            f"Error of ten repeated edits over the single edit's, the mean and (the last, the largest): {repeats}.",
             f"Texts that mean nothing change a photograph by {figures['unknown_text_change']:.0%} of its contrast.",
             f"One edit of 20 steps with both guidance scales on two cores: {times} "
             f"(guided in every step: {throughout}).",

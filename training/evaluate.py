@@ -210,7 +210,7 @@ def measure_repeats(editor: Editor, count: int, steps: int | None, times: int = 
     views, _ = cases(count)
     levels = np.random.default_rng(9).uniform(0.02, 0.98, times)
     out = {}
-    for key in ("gold", "red", "night", "pencil", "snow", "marble"):
+    for key in KEYS:
         text = BY_KEY[key].wordings[0]
         single, repeated = np.zeros(times), np.zeros(times)
         for number, case in enumerate(views):

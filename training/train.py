@@ -40,8 +40,8 @@ class Recipe:
     unknown_share: float = 0.12  # have a text that means nothing
     drop: float = 0.05  # each: text, picture, both
     change_weight: float = 5.0  # the loss counts up to this much more where the target differs, till the cool-down
-    noisy_share: float = 0.35  # of the time steps are drawn from the noisier part alone
-    quiet_share: float = 0.3  # of them from below `whole_from` alone
+    noisy_share: float = 0.2  # of the time steps are drawn from the noisier part alone
+    quiet_share: float = 0.2  # of them from below `whole_from` alone
     own_share: float = 0.5  # of the examples noise the network's own edit
     again_share: float = 0.5  # of these are edits of such an edit, from a noise level at random
     part_share: float = 0.3  # noise a picture that is edited in part: a quarter of these not at all, a quarter too much

@@ -17,7 +17,7 @@ class Guidance(msgspec.Struct, frozen=True):
     text: float = 7.5
     image: float = 1.5
     relevance: float = 0.0  # 0–1: where the instruction matters less than this, the original stays; 0: nowhere
-    tethered: bool = False  # an edit departs from its picture, by instruction or codec, no more than the noise lets it
+    tethered: bool = False  # of its picture an edit keeps what the drawn noise leaves certain
     guided_above: float = 0.0  # 0–1: the noise level below which both scales are 1, in a third of the time
 
     @property

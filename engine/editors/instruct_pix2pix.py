@@ -43,8 +43,7 @@ class NoiseSchedule:
         return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
 
     def noise_to_signal(self, timestep: int) -> Tensor:
-        """The noise's variance over the signal's, (1 − ᾱ)/ᾱ: about how far from latents, in their standard deviations,
-        what is to be expected behind their noise can lie (a normal prior of variance 1)."""
+        """The noise's variance over the signal's: (1 − ᾱ)/ᾱ."""
         alpha = self.alphas_cumprod[timestep].float()
         return (1 - alpha) / alpha
 
@@ -63,6 +62,7 @@ RELEVANCE_NOISE = 0.8  # the level at which relevance is measured
 RELEVANCE_DRAWS = 2  # of noise, over which it is averaged
 RELEVANCE_TOP = 0.98  # the quantile that counts as the largest, so that a few pixels do not set the scale
 RELEVANCE_EDGE = 0.1  # on both sides of the threshold the original is blended in
+EDIT_VARIANCE = 0.25  # of what is wrong in an edit, the latents' own being 1: what a tether weighs the noise against
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,9 @@ class InstructPix2Pix:
         ``sampler``, given the unedited picture's ``condition`` and the embedding ``instruction``; then put back what
         of the unedited picture has to stay. ``generator`` (CPU) draws the noise; ``check`` is called before every step
         and may raise Cancelled. Returns (H, W, 3), 0–1.
+
+        Tethered, it is the mean of two that say what the edit is, weighted by their certainty: the editor, wrong by
+        `EDIT_VARIANCE`, and the picture, an edit already as far as one can see through the noise.
         """
         clean = self.latents(picture)
         timesteps = self.schedule.levels(t, steps)
@@ -197,16 +200,15 @@ class InstructPix2Pix:
             scales = guidance.at(timestep / len(self.schedule.alphas_cumprod))
             prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, scales)
             latents = step(prediction, latents, timestep, following)
-        if guidance.tethered:
-            reach = self.schedule.noise_to_signal(timesteps[0]).to(latents)
-            latents = latents.clamp(clean - reach, clean + reach)
         check()
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        decoded = (decoded / 2 + 0.5).clamp(0, 1)
         height, width = picture.shape[:2]
-        edited = self._decoded(latents, height, width)
-        if guidance.tethered:  # what the codec loses of the picture comes back as far as the noise left the picture
-            left = self.schedule.alphas_cumprod[timesteps[0]].to(edited)
-            lost = picture.to(edited) - self._decoded(clean, height, width)
-            edited = (edited + left * lost).clamp(0, 1)
+        resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
+        edited = resized[0].permute(1, 2, 0).clamp(0, 1)
+        if guidance.tethered:
+            noise_variance = self.schedule.noise_to_signal(timesteps[0]).to(edited)
+            edited = edited + EDIT_VARIANCE / (EDIT_VARIANCE + noise_variance) * (picture.to(edited) - edited)
         if condition.picture is None:
             return edited
         original = condition.picture.to(edited) / 255
@@ -245,13 +247,6 @@ class InstructPix2Pix:
         image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
         image = F.interpolate(image, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
         return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
-
-    def _decoded(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """The picture, (height, width, 3), 0–1, of what ``latents`` gives: (1, C, h, w)."""
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
-        decoded = (decoded / 2 + 0.5).clamp(0, 1)
-        resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
-        return resized[0].permute(1, 2, 0).clamp(0, 1)
 
     def _encode(self, image: Tensor) -> Tensor:
         encoded = self.vae.encode(image)

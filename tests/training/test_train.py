@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from training import train  # noqa: E402
+from training import finish, train, vae  # noqa: E402
 
 
 @pytest.fixture
@@ -116,3 +116,17 @@ def test_little_noise_asks_for_little_of_the_edit(trainer, monkeypatch, level, s
     wanted = render + share * (examples.target - render)
     loss = trainer.learn(examples, torch.full((2,), level), 0.0)
     assert loss == pytest.approx(float((guess - wanted).square().mean()), rel=1e-5)
+
+
+def test_the_decoder_learns_from_edits_of_pure_noise_and_of_noised_truths(trainer, monkeypatch):
+    """Of a network that gives back what it is given noised: at the last time step nothing of the truth, at the first
+    next to nothing but it."""
+    given = []
+    monkeypatch.setattr(trainer, "edit", lambda noised, condition, levels, words: given.append(condition) or noised)
+    before, truth = torch.rand(2, 3, 32, 32), torch.full((2, 4, 8, 8), 30.0)
+    codec = vae.build()
+    texts, levels = ["make it night", "make it red"], torch.tensor([999, 0])
+    noise, kept = finish.predicted_latents(trainer, codec, before, truth, texts, levels)
+    assert noise.abs().max() < 6 and 0.7 < noise.std() < 1.3
+    assert torch.allclose(kept, truth[1], atol=1.0)
+    assert torch.equal(given[0], vae.encode(codec, before))
