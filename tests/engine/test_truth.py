@@ -113,7 +113,7 @@ def run(scene, folder):
 @pytest.fixture(scope="module")
 def ends(run):
     """(unedited, oracle): the two ends of the scale."""
-    return run(None, ROWS["unedited"]), run(None, ROWS["oracle"])
+    return run(Oracle(), ROWS["unedited"]), run(Oracle(), ROWS["oracle"])
 
 
 @pytest.mark.slow
