@@ -215,10 +215,10 @@ def measure_repeats(editor: Editor, count: int, steps: int | None, times: int = 
         single, repeated = np.zeros(times), np.zeros(times)
         for number, case in enumerate(views):
             first = 2 * times * number  # seed
-            result = editor.edit(case.picture, text, steps=steps, seed=first)
+            once = [editor.edit(case.picture, text, steps=steps, seed=first + k) for k in range(times)]
+            single += [np.abs(edit - case.truths[key]).mean() for edit in once]
+            result = once[0]
             for k, level in enumerate(levels):
-                once = editor.edit(case.picture, text, steps=steps, seed=first + k)
-                single[k] += np.abs(once - case.truths[key]).mean()
                 result = editor.edit(case.picture, text, None, steps, level, result, seed=first + times + k)
                 repeated[k] += np.abs(result - case.truths[key]).mean()
         ratios = repeated / single.mean()

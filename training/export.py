@@ -59,9 +59,7 @@ def export(folder: Path = EXPORT, earlier: Path | None = None) -> None:
     weights the mean with those of an `earlier` export, where there is one."""
     trainer = Trainer(Recipe())
     made = pipeline(trainer)
-    written = folder / "training.json"
-    record = read_json(written) if written.exists() else {}
-    record |= {"denoiser": trainer.scalars(), "codec": vae.figures()}
+    record = {"denoiser": trainer.scalars(), "codec": vae.figures()}
     if earlier:
         average_with(made, earlier)
         record["averaged_with"] = read_json(earlier / "training.json")["denoiser"]

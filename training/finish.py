@@ -49,16 +49,6 @@ def as_tensor(pictures) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def predicted_latents(
-    trainer: Trainer, codec, before: torch.Tensor, truth: torch.Tensor, texts: list[str], levels: torch.Tensor
-) -> torch.Tensor:
-    """The denoiser's edits of pictures (B, 3, S, S), in one step each, from true latents (B, 4, S/4, S/4) that are
-    noised to time steps (B,)."""
-    words = trainer.text(models.tokens(trainer.tokenizer, texts)).last_hidden_state
-    return trainer.edit(trainer.noised(truth, levels), vae.encode(codec, before), levels, words)
-
-
 def finish(steps: int, log=print) -> None:
     """Train the decoder for `steps` more, from the newest codec and the averaged denoiser, and save the codec."""
     torch.manual_seed(0)
@@ -81,7 +71,9 @@ def finish(steps: int, log=print) -> None:
         z = vae.encode(codec, truth).detach()
         kind = torch.rand(BATCH)
         levels = torch.where(kind < FROM_NOISE, 999, torch.randint(0, 1000, (BATCH,)))
-        edits = predicted_latents(trainer, codec, as_tensor(before), z, list(texts), levels)
+        tokens = models.tokens(trainer.tokenizer, list(texts))
+        with torch.no_grad():
+            edits = trainer.edit_noised(z, vae.encode(codec, as_tensor(before)), levels, tokens)
         z = torch.where((kind < FROM_NOISE + FROM_RENDERS).view(-1, 1, 1, 1), edits, z)
         terms = vae.picture_terms(vae.decode(codec, z), truth, distance)
         vae.descend(terms, named, optimiser)

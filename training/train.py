@@ -183,6 +183,13 @@ class Trainer:
         """Latents (B, 4, h, w) with the noise of their time steps (B,)."""
         return self.scheduler.add_noise(clean, torch.randn_like(clean), levels)
 
+    def edit_noised(
+        self, clean: torch.Tensor, condition: torch.Tensor, levels: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """The network's edit, in one step, of latents (B, 4, h, w) noised to time steps (B,), told tokens (B, L)."""
+        words = self.text(tokens).last_hidden_state
+        return self.edit(self.noised(clean, levels), condition, levels, words)
+
     @torch.no_grad()
     def render(self, batch: Batch) -> torch.Tensor:
         """What stands for the loop's render (B, 4, h, w): the true edit, one in part or too much, or the network's own.
@@ -200,8 +207,8 @@ class Trainer:
         for chosen, lowest in ((own, last), (own & again, self.recipe.whole_from)):
             if chosen.any():
                 levels = torch.randint(lowest, last + 1, (int(chosen.sum()),))
-                words = self.text(batch.tokens[chosen]).last_hidden_state
-                render[chosen] = self.edit(self.noised(render[chosen], levels), batch.condition[chosen], levels, words)
+                given = batch.condition[chosen], levels, batch.tokens[chosen]
+                render[chosen] = self.edit_noised(render[chosen], *given)
         kept = own & batch.of_subject
         if kept.any():
             change = render[kept] - batch.base[kept]
@@ -214,8 +221,7 @@ class Trainer:
     def learn(self, batch: Batch, levels: torch.Tensor, rate: float) -> float:
         """One optimisation step at a learning rate; returns the loss."""
         render = self.render(batch)
-        words = self.text(batch.tokens).last_hidden_state
-        predicted = self.edit(self.noised(render, levels), batch.condition, levels, words)
+        predicted = self.edit_noised(render, batch.condition, levels, batch.tokens)
         share = (levels / self.recipe.whole_from).clamp(max=1).view(-1, 1, 1, 1)
         loss = (batch.weight * (predicted - render - share * (batch.target - render)) ** 2).mean()
         self.optimiser.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from training import finish, train, vae  # noqa: E402
+from training import models, train, vae  # noqa: E402
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_the_decoder_learns_from_edits_of_pure_noise_and_of_noised_truths(traine
     monkeypatch.setattr(trainer, "edit", lambda noised, condition, levels, words: given.append(condition) or noised)
     before, truth = torch.rand(2, 3, 32, 32), torch.full((2, 4, 8, 8), 30.0)
     codec = vae.build()
-    texts, levels = ["make it night", "make it red"], torch.tensor([999, 0])
-    noise, kept = finish.predicted_latents(trainer, codec, before, truth, texts, levels)
+    tokens = models.tokens(trainer.tokenizer, ["make it night", "make it red"])
+    noise, kept = trainer.edit_noised(truth, vae.encode(codec, before), torch.tensor([999, 0]), tokens)
     assert noise.abs().max() < 6 and 0.7 < noise.std() < 1.3
     assert torch.allclose(kept, truth[1], atol=1.0)
     assert torch.equal(given[0], vae.encode(codec, before))
