@@ -7,8 +7,8 @@ import msgspec
 
 from engine.edit.settings import EditSettings
 from engine.errors import BadInput
-from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
 from engine.protocol import Device, PresetInfo
+from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
 
 
 class TrainSettings(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from engine.edit.settings import EditSettings
-from engine.nerf.config import LossConfig, NerfactoConfig, OptimiserConfig
 from engine.presets import PREVIEW, TrainSettings
+from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from engine.metrics.consistency import warping_error
 from engine.metrics.image import psnr, ssim
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import Perceptual
-from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.rays import ImageSet, cameras_from
-from engine.nerf.rendering import render_view
-from engine.nerf.training import Trainer, random_seed
+from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rays import ImageSet, cameras_from
+from engine.scenes.nerfacto.rendering import render_view
+from engine.scenes.nerfacto.training import Trainer, random_seed
 
 
 @dataclass

@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from engine.editors.instruct_pix2pix import RELEVANCE_TOP
-from engine.nerf.nerfacto import Nerfacto
+from engine.scenes.nerfacto.nerfacto import Nerfacto
 
 SAME_SURFACE = 0.05  # how far, relative to the distance, two cameras may disagree about where a point lies
 # This share of the views that see a surface may say less. By the mean, what is next to the subject comes with it: each

@@ -13,10 +13,10 @@ from torch import Tensor
 from engine.edit.agreement import agreed_relevance
 from engine.edit.settings import EditSettings, Order
 from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
-from engine.nerf.frame import NerfFrame
-from engine.nerf.rays import ImageSet, RayBatch
-from engine.nerf.rendering import corrected_cameras, render_view, to_uint8
-from engine.nerf.training import Trainer, random_seed
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.rays import ImageSet, RayBatch
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view, to_uint8
+from engine.scenes.nerfacto.training import Trainer, random_seed
 
 
 @dataclass(frozen=True)

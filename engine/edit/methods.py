@@ -9,9 +9,9 @@ from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, NerfUpdated, ViewUnderstood, iterative_dataset_update
 from engine.edit.settings import EditSettings
 from engine.editors.instruct_pix2pix import InstructPix2Pix
-from engine.nerf.checkpoint import Checkpoint
-from engine.nerf.rays import ImageSet
-from engine.nerf.training import Trainer
+from engine.scenes.nerfacto.checkpoint import Checkpoint
+from engine.scenes.nerfacto.rays import ImageSet
+from engine.scenes.nerfacto.training import Trainer
 
 METHODS = {
     "iterative": iterative_dataset_update,

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.editors.guidance import Guidance, Sampler
 from engine.errors import BadInput
-from engine.nerf.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 
 Method = Literal["iterative", "one-time", "sds"]
 """Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""

@@ -34,10 +34,10 @@ from engine.jobs.scene import (
 )
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
-from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.training import random_seed
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
+from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.training import random_seed
 from engine.workspace import EditRecord, Workspace
 
 SECONDS_AN_IMAGE_UPDATE = 3.0

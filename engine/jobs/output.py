@@ -14,12 +14,12 @@ from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import SECONDS_A_RENDER, save_picture
-from engine.nerf.checkpoint import Checkpoint
-from engine.nerf.rays import cameras_from
-from engine.nerf.rendering import render_view
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Plan, Stage
+from engine.scenes.nerfacto.checkpoint import Checkpoint
+from engine.scenes.nerfacto.rays import cameras_from
+from engine.scenes.nerfacto.rendering import render_view
 from engine.workspace import Workspace, checked_name
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new

@@ -29,12 +29,12 @@ from engine.metrics.clip import Clip, direction_consistency, direction_similarit
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
-from engine.nerf.checkpoint import Checkpoint
-from engine.nerf.config import LossConfig
-from engine.nerf.rays import cameras_from
-from engine.nerf.rendering import RenderedView, render_view
 from engine.output.report_page import Column, Method, page
 from engine.progress import Job, Plan, Stage
+from engine.scenes.nerfacto.checkpoint import Checkpoint
+from engine.scenes.nerfacto.config import LossConfig
+from engine.scenes.nerfacto.rays import cameras_from
+from engine.scenes.nerfacto.rendering import RenderedView, render_view
 from engine.workspace import EditRecord, Workspace, read_record, replacing, write_record
 
 FRAMES = 12  # on the path that methods are compared along

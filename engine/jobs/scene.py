@@ -20,15 +20,15 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
-from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.rays import ImageSet, cameras_from
-from engine.nerf.rendering import RenderedView, render_view, to_uint8
-from engine.nerf.training import Trainer, random_seed
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
+from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rays import ImageSet, cameras_from
+from engine.scenes.nerfacto.rendering import RenderedView, render_view, to_uint8
+from engine.scenes.nerfacto.training import Trainer, random_seed
 from engine.workspace import SceneRecord, Workspace, replacing
 
 CHECKPOINT_EVERY = 60.0  # seconds

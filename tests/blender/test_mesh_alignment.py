@@ -123,9 +123,9 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
     from engine.jobs import output
     from engine.jobs.capture import load_opened, open_into_workspace, write_images
     from engine.jobs.scene import train_scene
-    from engine.nerf.checkpoint import Checkpoint
-    from engine.nerf.rays import cameras_from
     from engine.progress import Job
+    from engine.scenes.nerfacto.checkpoint import Checkpoint
+    from engine.scenes.nerfacto.rays import cameras_from
     from engine.workspace import Workspace
 
     folder, job = tmp_path_factory.mktemp("fox") / "workspace", Job(log=print)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from engine.capture import Intrinsics
-from engine.nerf.config import NerfactoConfig, ProposalConfig
-from engine.nerf.frame import NerfFrame
-from engine.nerf.rays import ImageSet, cameras_from
+from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.rays import ImageSet, cameras_from
 
 VIEWS = 36  # fewer do not tie the sphere down
 

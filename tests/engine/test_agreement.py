@@ -10,8 +10,8 @@ import torch
 
 from engine.capture import Intrinsics
 from engine.edit.agreement import agreed_relevance
-from engine.nerf.frame import NerfFrame
-from engine.nerf.rays import cameras_from
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.rays import cameras_from
 
 from .conftest import ring
 

@@ -10,10 +10,10 @@ from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.errors import BadInput
-from engine.nerf.config import LossConfig, OptimiserConfig
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.rendering import render_view
-from engine.nerf.training import Trainer
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rendering import render_view
+from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF
 from .test_iterative import Darken

@@ -5,7 +5,7 @@ import pytest
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
 
-from engine.nerf.hash_encoding import FusedHashEncoding, use_fused_hash_encoding
+from engine.scenes.nerfacto.hash_encoding import FusedHashEncoding, use_fused_hash_encoding
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from engine.edit.iterative import ImageUpdated, NerfUpdated, iterative_dataset_u
 from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
 from engine.errors import BadInput, Cancelled
-from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.config import LossConfig, OptimiserConfig
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.rendering import corrected_cameras, render_view
-from engine.nerf.training import Trainer
+from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
+from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF, VIEWS
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine.capture import Intrinsics
-from engine.nerf.frame import NerfFrame
-from engine.nerf.rays import ImageSet, cameras_from
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.rays import ImageSet, cameras_from
 
 from .conftest import TINY_NERF
 
@@ -49,9 +49,9 @@ def test_without_masks_the_draw_is_the_same_as_with_all_white_ones() -> None:
 
 def test_what_a_mask_hides_pulls_at_nothing(sphere_set, sphere) -> None:
     """Patches over masked pixels: their colours do not change the step, those of seen pixels do."""
-    from engine.nerf.config import LossConfig, OptimiserConfig
-    from engine.nerf.nerfacto import Nerfacto
-    from engine.nerf.training import Trainer
+    from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+    from engine.scenes.nerfacto.nerfacto import Nerfacto
+    from engine.scenes.nerfacto.training import Trainer
 
     _, data = sphere_set
     images = sphere[3]

@@ -10,13 +10,13 @@ from nerfstudio.field_components.spatial_distortions import SceneContraction
 
 from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
-from engine.nerf.checkpoint import Checkpoint, save_checkpoint
-from engine.nerf.config import LossConfig, OptimiserConfig
-from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import CubeContraction, Nerfacto
-from engine.nerf.rays import cameras_from
-from engine.nerf.rendering import corrected_cameras, render_view
-from engine.nerf.training import Trainer
+from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
+from engine.scenes.nerfacto.rays import cameras_from
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
+from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF, VIEWS, ring
 
@@ -229,7 +229,7 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
 
 
 def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
-    from engine.nerf import rendering
+    from engine.scenes.nerfacto import rendering
 
     frame, data = sphere_set
     monkeypatch.setitem(rendering.CHUNK, "cpu", 100)

@@ -19,8 +19,8 @@ from benchmarks.truth.run import Harness, Outcome, recovery
 from benchmarks.truth.worker import Worker
 from engine.capture import Intrinsics
 from engine.edit.settings import EditSettings
-from engine.nerf.config import LossConfig, OptimiserConfig
 from engine.presets import TrainSettings
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 
 from .conftest import TINY_NERF, ring, sphere_picture
 from .test_consistency import sphere_depth

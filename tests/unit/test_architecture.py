@@ -18,7 +18,7 @@ LAYERS = [
     {"jobs"},
     {"presets"},
     {"edit", "output", "metrics"},
-    {"nerf", "editors"},
+    {"scenes", "editors"},
     {"capture"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},

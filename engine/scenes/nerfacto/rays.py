@@ -13,7 +13,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from engine.capture import Intrinsics
-from engine.nerf.frame import NerfFrame
+from engine.scenes.nerfacto.frame import NerfFrame
 
 
 def cameras_from(poses: np.ndarray, intrinsics: Sequence[Intrinsics], frame: NerfFrame, device) -> Cameras:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.nerf.config import LossConfig, OptimiserConfig
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.rays import RayBatch
+from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rays import RayBatch
 
 
 class Trainer:

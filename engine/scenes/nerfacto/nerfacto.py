@@ -27,8 +27,8 @@ from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRen
 from nerfstudio.model_components.scene_colliders import NearFarCollider
 from torch import Tensor, nn
 
-from engine.nerf.config import NerfactoConfig
-from engine.nerf.hash_encoding import use_fused_hash_encoding
+from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
 
 
 @dataclass

@@ -10,8 +10,8 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import Nerfacto
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.nerfacto import Nerfacto
 
 # Rays rendered at once: what fits the caches of a CPU, and keeps a GPU busy within a few hundred megabytes.
 CHUNK = {"cpu": 2048, "cuda": 16384}

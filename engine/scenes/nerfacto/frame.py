@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The NeRF frame: the capture recentred and rescaled to suit nerfacto. Nothing outside engine/nerf sees it."""
+"""The NeRF frame: the capture recentred and rescaled to suit nerfacto. Nothing outside this package sees it."""
 
 from __future__ import annotations
 

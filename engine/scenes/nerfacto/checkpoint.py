@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
-from engine.nerf.config import NerfactoConfig
-from engine.nerf.frame import NerfFrame
-from engine.nerf.nerfacto import Nerfacto
-from engine.nerf.training import Trainer
+from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.training import Trainer
 
 FORMAT = 1
 # What a scene learns of each view, a row a view.
