@@ -17,6 +17,7 @@ from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
+from engine.files import replacing
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
@@ -29,7 +30,7 @@ from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view, to_uint8
 from engine.scenes.nerfacto.training import Trainer, random_seed
-from engine.workspace import SceneRecord, Workspace, replacing
+from engine.workspace import SceneRecord, Workspace
 
 CHECKPOINT_EVERY = 60.0  # seconds
 # First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
@@ -145,7 +146,6 @@ def _train(
     began = saved = time.monotonic()
 
     def save() -> SceneRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, trainer, frame, [view.name for view in views])
         seconds = earlier + time.monotonic() - began
         record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)

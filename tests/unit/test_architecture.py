@@ -22,6 +22,7 @@ LAYERS = [
     {"capture"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
+    {"files"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
