@@ -25,15 +25,14 @@ from engine.jobs.scene import (
     SECONDS_A_STEP,
     ensure_scene,
     load_dataset,
-    load_picture,
     render_views,
-    save_picture,
     scene_preset,
     scene_stages,
     training_views,
 )
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
+from engine.pictures import load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint

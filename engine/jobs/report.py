@@ -25,12 +25,13 @@ from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, settings_of
-from engine.jobs.scene import load_dataset, load_picture, save_picture
+from engine.jobs.scene import load_dataset
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
 from engine.output.report_page import Column, Method, page
+from engine.pictures import load_picture, save_picture
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.config import LossConfig

@@ -20,6 +20,7 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"capture"},
+    {"pictures"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
     {"files"},
