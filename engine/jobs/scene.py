@@ -14,7 +14,6 @@ from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
-from engine.files import replacing
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
