@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Modules that our libraries load and we never call, answered by empty ones where they are not installed.
 
-nerfstudio and stlpips-pytorch import, at the top of files that we need, a web viewer, TensorBoard and IPython. With what
-those bring along that would be a third of all packages, and one of them needs a compiler. An installed one is always
+nerfstudio and stlpips-pytorch import, at the top of files that we need, a web viewer, TensorBoard and IPython. With
+what those bring along, some of it without wheels, that would be a third of all packages. An installed one is always
 taken before ours; whatever is called in ours says so.
 """
 

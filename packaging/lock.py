@@ -4,10 +4,10 @@
     python packaging/lock.py            # take newer versions where the bounds allow it
     python packaging/lock.py --keep     # change only what pyproject.toml makes necessary
 
-``packaging/development.txt`` is for a checkout, on any system, with Python 3.11 or 3.12. ``blender_addon/locks/`` has two
-files for each system that artists have, at the same versions, for Python 3.12: PyTorch and what it alone needs (which
-depends on the graphics card, so that the installer may take another build), and everything else. Each package is
-followed by the wheel that it comes as, its size and its hash. Needs ``uv`` and the network.
+``packaging/development.txt`` is for a checkout, on any system, with Python 3.11 or 3.12. ``blender_addon/locks/`` has
+two files for each system that artists have, at the same versions, for Python 3.12: PyTorch and what it alone needs
+(which depends on the graphics card, so that the installer may take another build), and everything else. Each package
+is followed by the wheels that it comes as, their sizes and hashes. Needs ``uv`` and the network.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def lines_of(packages: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Write all locks, or none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="keep the versions that the locks name where they still fit")
+    parser.add_argument("--keep", action="store_true", help="keep versions that still fit")
     keep = parser.parse_args().keep
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -87,7 +87,8 @@ def main() -> None:
         files = {DEVELOPMENT: header + development.read_text(encoding="utf-8")}
         for platform, triple in PLATFORMS.items():
             lock = folder / f"pylock.{platform}.toml"
-            compile_lock(lock, "--python-platform", triple, "--python-version", PYTHON, "--constraint", str(development))
+            same = ("--constraint", str(development))
+            compile_lock(lock, "--python-platform", triple, "--python-version", PYTHON, *same)
             packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
             header = f"# Written by packaging/lock.py from pyproject.toml, for Python {PYTHON} on {platform}.\n"
             for name, taken in (
