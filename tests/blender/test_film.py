@@ -6,8 +6,8 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import bpy
-import cv2
 import numpy as np
 import pytest
 from fake_engine import png
@@ -24,13 +24,8 @@ def frames(folder: Path, count: int, width: int, height: int, colour: tuple[int,
 
 
 def decode(path: Path) -> list[np.ndarray]:
-    """The frames (height, width, 3) of a film, RGB."""
-    film, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        more, frame = film.read()
-        if not more:
-            return frames
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
 
 
 def colour_at(frame: np.ndarray, share: float) -> str:

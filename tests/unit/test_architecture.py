@@ -22,7 +22,7 @@ LAYERS = [
     {"capture"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
-    {"errors"},
+    {"errors", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
