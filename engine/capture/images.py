@@ -22,7 +22,8 @@ from engine.capture.masks import Hidden, what_is_hidden
 from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
 from engine.capture.pinhole import rays_of, sees
 from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, View
-from engine.errors import BadInput, Cancelled
+from engine.errors import Cancelled, cannot_write
+from engine.files import make_folder, open_file, replacing
 
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # asked for when OpenCV first meets such a picture
 
@@ -52,9 +53,9 @@ def write_images(
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as problem:
-        raise BadInput(f"{folder} cannot be written: {problem.strerror}.", file=folder) from None
+        raise cannot_write(folder, problem) from None
     hidden = capture.hidden or find_hidden(capture, should_stop)
     missing: list[tuple[View, SourceView]] = []
     for view, source in zip(capture.views, capture.sources, strict=True):
@@ -122,23 +123,21 @@ def recipe(capture: Capture, view: View, source: SourceView, hidden: Hidden) -> 
 def beside(image: Path) -> list[Path]:
     """The mask and the alpha that belong to a view's picture, as many as there are. Raises OSError where the picture
     cannot be read."""
-    with Image.open(image, formats=("PNG",)) as picture:
-        names = str(picture.info.get("beside", "")).split("/")
+    names = str(_info_of(image).get("beside", "")).split("/")
     return [file for file in (mask_of(image), alpha_of(image)) if file.name in names]
 
 
 def _is_made(image: Path, made_by: str) -> bool:
     """Whether a picture was made by this recipe and all that belongs to it is there."""
     try:
-        with Image.open(image, formats=("PNG",)) as picture:
-            info = picture.info
-        for file in beside(image):
-            with Image.open(file, formats=("PNG",)) as picture:
-                if picture.info.get("recipe") != made_by:
-                    return False
-        return info.get("recipe") == made_by
+        return {_info_of(file).get("recipe") for file in (image, *beside(image))} == {made_by}
     except UNREADABLE:
         return False
+
+
+def _info_of(image: Path) -> dict:
+    with open_file(image) as file, Image.open(file, formats=("PNG",)) as picture:
+        return picture.info
 
 
 def _write_one(
@@ -188,14 +187,8 @@ def _write_png(picture: Image.Image, path: Path, made_by: str, layers: Iterable[
     info = PngImagePlugin.PngInfo()
     info.add_text("recipe", made_by)
     info.add_text("beside", "/".join(file.name for file in layers))
-    part = path.with_name(f".{path.name}.part")
-    try:
-        picture.save(part, format="PNG", pnginfo=info, compress_level=2)
-        os.replace(part, path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    with replacing(path, durable=False) as temporary:  # its recipe says, when it is next looked at, whether it is whole
+        picture.save(temporary, format="PNG", pnginfo=info, compress_level=2)
 
 
 def decode(path: Path, background: tuple[int, int, int]) -> Image.Image:

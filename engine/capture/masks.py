@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
+from engine.files import open_file
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
 """What the artist says of a capture's masks: see what they are; they cut an object out; what they hide is unknown; use
@@ -111,7 +112,7 @@ def _all_the_same(masks: list[np.ndarray]) -> bool:
 
 def _small_mask(root: Path, file: str) -> np.ndarray | None:
     try:
-        with Image.open(inside(root, file), formats=FORMATS) as picture:
+        with open_file(inside(root, file)) as stream, Image.open(stream, formats=FORMATS) as picture:
             values = np.asarray(picture if picture.mode.startswith(("I", "F")) else picture.convert("L"), np.float32)
     except (SkipView, *UNREADABLE):
         return None
@@ -125,10 +126,11 @@ def _small_alpha(root: Path, file: str) -> np.ndarray | None:
         path = inside(root, file)
         if path.suffix.lower() in (".jpg", ".jpeg"):
             return None
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             if stream.read(4) == EXR:
                 return None
-        with Image.open(path, formats=FORMATS) as picture:
+            stream.seek(0)
+            picture = Image.open(stream, formats=FORMATS)
             if not picture.has_transparency_data:
                 return None
             alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
