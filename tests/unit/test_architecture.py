@@ -20,8 +20,10 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"capture"},
+    {"pictures"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
+    {"files"},
     {"errors", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
