@@ -131,7 +131,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         )
         if mode in ("L", "RGB"):
             steps = np.linspace(0, 255, 18).astype(np.uint8)
-            grid = steps[:, None] if mode == "L" else np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(18, -1, 3)
+            colors = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(18, -1, 3)
+            grid = steps[:, None] if mode == "L" else colors
             probe = Image.fromarray(grid)
             before, after = np.asarray(probe.convert("RGB")), np.asarray(ImageCms.applyTransform(probe, transform))
             if np.abs(after.astype(int) - before).max() <= 1:

@@ -37,11 +37,20 @@ _TOO_BRIGHT = 4.0  # times white: where most pixels are, the values are no light
 _STRIP = 2_000_000  # pixels turned into floating point at once
 
 
+Layers = tuple[Image.Image, Image.Image | None]
+"""A picture, RGB, and its alpha, L; None where no pixel is transparent."""
+
+
 def decode(path: Path, background: tuple[int, int, int], turn: int = 1) -> Image.Image:
     """A photo as stored (no EXIF rotation), RGB, 8 bit, sRGB, over `background` where it is transparent.
 
     `turn` is an EXIF orientation by which it is turned afterwards. Raises SkipView.
     """
+    return decode_layers(path, background, turn)[0]
+
+
+def decode_layers(path: Path, background: tuple[int, int, int], turn: int = 1) -> Layers:
+    """A photo as `decode` has it, and its alpha, gray, 8 bit: None where no pixel is transparent. Raises SkipView."""
     header = read_header(path)  # bounds its size before anything is decoded
     try:
         with open_file(path, LARGEST_FILE) as stream, warnings.catch_warnings():
@@ -49,36 +58,39 @@ def decode(path: Path, background: tuple[int, int, int], turn: int = 1) -> Image
             head = stream.read(8)
             stream.seek(0)
             if head[:4] == EXR:
-                picture = _decode_exr(stream, background)
+                picture, alpha = _decode_exr(stream, background)
             else:
                 with open_picture(stream, path) as opened:
                     floating = opened.format == "TIFF" and _FLOATING in _tag(opened, _SAMPLE_FORMAT)
-                    picture = None if floating else _decode(opened, background)
-                if picture is None:
+                    if not floating:
+                        picture, alpha = _decode(opened, background)
+                if floating:
                     stream.seek(0)
-                    picture = turned_back(_decode_floating(stream, background, path), header.orientation)
+                    picture, alpha = _decode_floating(stream, background, path)
     except UNREADABLE as problem:
         if is_out_of_memory(problem):
             raise MemoryError from None
         raise SkipView(why_unreadable(path, problem)) from None
     if picture.size != (header.width, header.height):
         raise SkipView(why_unreadable(path, ValueError()))
-    return turned(picture, turn)
+    return turned(picture, turn), None if alpha is None else turned(alpha, turn)
 
 
-def _decode(opened: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _decode(opened: Image.Image, background: tuple[int, int, int]) -> Layers:
     orientation = orientation_of(opened)
     by_pillow = opened.format == "TIFF"  # which turns those, when it decodes them
     inverted = by_pillow and _MIN_IS_WHITE in _tag(opened, _PHOTOMETRIC)
     bits = max(_tag(opened, _BITS_PER_SAMPLE), default=16) if by_pillow else 16
     opened.load()
+    alpha = None
     if opened.mode.startswith(("I", "F")):  # more than 8 bits, gray; Pillow reads more in color as 8
         picture = to_srgb(_eight_bits(opened, min(bits, 16), inverted), opened)
     elif opened.has_transparency_data:
         rgba = opened.convert("RGBA")
         plain = opened.getchannel("L") if opened.mode == "LA" else rgba.convert("RGB")
         shown = to_srgb(plain, opened)
-        shown.putalpha(rgba.getchannel("A"))
+        alpha = rgba.getchannel("A")
+        shown.putalpha(alpha)
         del rgba, plain
         under = Image.new("RGBA", shown.size, (*background, 255))
         under.alpha_composite(shown)
@@ -86,7 +98,13 @@ def _decode(opened: Image.Image, background: tuple[int, int, int]) -> Image.Imag
     else:
         plain = opened if opened.mode in ("L", "RGB", "CMYK", "LAB") else opened.convert("RGB")
         picture = to_srgb(plain, opened)
-    return turned_back(picture, orientation) if by_pillow else picture
+    if by_pillow:
+        picture, alpha = turned_back(picture, orientation), None if alpha is None else turned_back(alpha, orientation)
+    return picture, _transparency(alpha)
+
+
+def _transparency(alpha: Image.Image | None) -> Image.Image | None:
+    return None if alpha is None or alpha.getextrema()[0] == 255 else alpha
 
 
 def _tag(picture: Image.Image, tag: int) -> tuple[int, ...]:
@@ -109,7 +127,7 @@ def _eight_bits(picture: Image.Image, bits: int, inverted: bool) -> Image.Image:
     return Image.fromarray(255 - gray if inverted else gray)
 
 
-def _decode_exr(stream: BinaryIO, background: tuple[int, int, int]) -> Image.Image:
+def _decode_exr(stream: BinaryIO, background: tuple[int, int, int]) -> Layers:
     """An OpenEXR picture: linear, with premultiplied alpha, as such files are; what is brighter than white is white."""
     data = stream.read()
     chromaticities = REC_709
@@ -125,9 +143,8 @@ def _decode_exr(stream: BinaryIO, background: tuple[int, int, int]) -> Image.Ima
     return _from_light(pixels, background, None if chromaticities == REC_709 else to_rec_709(chromaticities))
 
 
-def _decode_floating(stream: BinaryIO, background: tuple[int, int, int], path: Path) -> Image.Image:
-    """A TIFF of floating-point values: linear light, as programs write it; turned by its own orientation, as OpenCV and
-    Pillow do."""
+def _decode_floating(stream: BinaryIO, background: tuple[int, int, int], path: Path) -> Layers:
+    """A TIFF of floating-point values: linear light, as programs write it."""
     data = stream.read()
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -141,14 +158,13 @@ def _decode_floating(stream: BinaryIO, background: tuple[int, int, int], path: P
     return _from_light(pixels, background, None)
 
 
-def _from_light(
-    pixels: np.ndarray | None, background: tuple[int, int, int], matrix: np.ndarray | None
-) -> Image.Image:
+def _from_light(pixels: np.ndarray | None, background: tuple[int, int, int], matrix: np.ndarray | None) -> Layers:
     """(H, W), or (H, W, 1, 3 or 4) in OpenCV's order, linear light with premultiplied alpha -> RGB."""
     if pixels is None or pixels.ndim not in (2, 3):
         raise ValueError("its pixels are damaged or of a kind that is not known")
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     out = np.empty((*pixels.shape[:2], 3), np.uint8)
+    opacity = np.empty(pixels.shape[:2], np.uint8) if pixels.shape[2] == 4 else None
     under = linearized(np.asarray(background, np.float32) / 255)
     rows = max(1, _STRIP // max(1, pixels.shape[1]))
     for top in range(0, len(pixels), rows):
@@ -156,10 +172,12 @@ def _from_light(
         color = strip[..., 2::-1] if strip.shape[2] >= 3 else strip[..., :1].repeat(3, axis=2)  # from OpenCV's BGR
         if matrix is not None:
             color = color @ matrix.T.astype(np.float32)
-        if strip.shape[2] == 4:
-            color = color + (1 - np.clip(strip[..., 3:], 0, 1)) * under
+        if opacity is not None:
+            alpha = np.clip(strip[..., 3:], 0, 1)
+            color = color + (1 - alpha) * under
+            opacity[top : top + rows] = alpha[..., 0] * 255 + 0.5
         out[top : top + rows] = encoded(np.clip(color, 0, 1)) * 255 + 0.5
-    return Image.fromarray(out)
+    return Image.fromarray(out), None if opacity is None else _transparency(Image.fromarray(opacity))
 
 
 def decode_mask(path: Path, size: tuple[int, int], turn: int = 1) -> Image.Image:

@@ -27,9 +27,9 @@ EXR = b"v/1\x01"  # how such a file begins
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".heic", ".heif", ".hif", ".avif")
 EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS), *(f".{ending[1:].title()}" for ending in _ENDINGS))
 RAW = frozenset(
-    ".dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .rw2 .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr "
-    ".gpr .raw .rwl .mrw".split()
-)
+    (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw",
+     ".x3f", ".3fr", ".fff", ".iiq", ".erf", ".kdc", ".dcr", ".gpr", ".raw", ".rwl", ".mrw")
+)  # fmt: skip
 LONGEST = 30_000  # pixels a side; OpenCV's remap ends at 32,767
 LARGEST = 178_956_970  # pixels; where Pillow suspects a decompression bomb
 LARGEST_FILE = 4 * 2**30  # bytes
@@ -177,9 +177,7 @@ def read_header(path: Path) -> Header:
     if min(found.width, found.height) < 8:
         raise SkipView(f"The picture {path.name} is only {found.width} × {found.height} pixels.")
     if max(found.width, found.height) > LONGEST or found.width * found.height > LARGEST:
-        raise SkipView(
-            f"The picture {path.name} is too large, {found.width} × {found.height} pixels; make it smaller."
-        )
+        raise SkipView(f"The picture {path.name} is too large, {found.width} × {found.height} pixels; make it smaller.")
     return found
 
 

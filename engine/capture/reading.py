@@ -169,16 +169,14 @@ def make_capture(
 
 
 def _turned(shot: Shot) -> Shot:
-    """The shot of the photo turned as its EXIF says; a size that is the stored one (the reader's, where the format states
-    none) with it."""
+    """The shot of the photo turned as its EXIF says; a size that is the stored one (the reader's, where the format
+    states none) with it."""
     photo = shot.photo
     if photo.orientation < 5:
         return shot
     size = (shot.width, shot.height)
     size = size[::-1] if size == (photo.width, photo.height) else size
-    return replace(
-        shot, photo=replace(photo, width=photo.height, height=photo.width), width=size[0], height=size[1]
-    )
+    return replace(shot, photo=replace(photo, width=photo.height, height=photo.width), width=size[0], height=size[1])
 
 
 def _up_as_held(views: list[View], orientations: list[int]) -> np.ndarray | None:
