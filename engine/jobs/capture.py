@@ -20,7 +20,7 @@ from engine.workspace import EditRecord, SceneRecord, Workspace
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
-def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
+def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -> protocol.Capture:
     """Open a capture at the preset's working size and remember it in the workspace; no pixel is decoded.
 
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
@@ -30,6 +30,8 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     capture = open_capture(
         Path(request.source), long_side, all_pixels=request.all_pixels, background=request.background
     )
+    if job is not None:
+        job.check()
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():

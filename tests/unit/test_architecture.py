@@ -20,7 +20,8 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"capture"},
-    {"workspace", "progress", "devices", "process"},
+    {"workspace", "progress", "devices"},
+    {"runtime", "wire", "process"},
     {"protocol"},
     {"errors"},
 ]
