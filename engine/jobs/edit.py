@@ -25,15 +25,14 @@ from engine.jobs.scene import (
     SECONDS_A_STEP,
     ensure_scene,
     load_dataset,
-    load_picture,
     render_views,
-    save_picture,
     scene_preset,
     scene_stages,
     training_views,
 )
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
+from engine.pictures import load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
@@ -210,7 +209,6 @@ def _edit_within(
     began = saved = time.monotonic()
 
     def save(finished: bool = False) -> EditRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         images = {record.chosen[index]: dataset.image(index) for index in edited}
         save_checkpoint(path, trainer, frame, record.chosen, images)
         now = msgspec.structs.replace(

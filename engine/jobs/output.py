@@ -13,8 +13,9 @@ from engine.capture import Capture, Intrinsics, View
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER, save_picture
+from engine.jobs.scene import SECONDS_A_RENDER
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint

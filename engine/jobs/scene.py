@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
@@ -20,6 +17,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
+from engine.pictures import load_mask, load_picture, read_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
@@ -27,9 +25,9 @@ from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, cameras_from
-from engine.scenes.nerfacto.rendering import RenderedView, render_view, to_uint8
+from engine.scenes.nerfacto.rendering import RenderedView, render_view
 from engine.scenes.nerfacto.training import Trainer, random_seed
-from engine.workspace import SceneRecord, Workspace, replacing
+from engine.workspace import SceneRecord, Workspace
 
 CHECKPOINT_EVERY = 60.0  # seconds
 # First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
@@ -145,7 +143,6 @@ def _train(
     began = saved = time.monotonic()
 
     def save() -> SceneRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, trainer, frame, [view.name for view in views])
         seconds = earlier + time.monotonic() - began
         record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
@@ -184,7 +181,7 @@ def _measure_and_render(
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
             shown = render.rgb
-            mask = load_mask(workspace, view)
+            mask = view_mask(workspace, view)
             if mask is not None:  # nothing is known of what it hides
                 shown = torch.where(torch.from_numpy(mask).to(device)[..., None], shown, truth)
             distance = perceptual(shown[None], truth[None])
@@ -212,9 +209,9 @@ def training_views(capture: Capture) -> list[View]:
 def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
     """The views' captured pictures and cameras."""
     cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
-    images = [load_picture(workspace.images / view.image).numpy() for view in views]
+    images = [read_picture(workspace.images / view.image) for view in views]
     try:
-        return ImageSet(cameras, images, device, [load_mask(workspace, view) for view in views])
+        return ImageSet(cameras, images, device, [view_mask(workspace, view) for view in views])
     except ValueError as error:
         raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
 
@@ -231,27 +228,8 @@ def render_views(
         job.report(plan, current)
 
 
-def load_picture(path: Path) -> Tensor:
-    """(H, W, 3) uint8. Raises BadInput."""
-    try:
-        with Image.open(path) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB")))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
-
-
-def load_mask(workspace: Workspace, view: View) -> np.ndarray | None:
+def view_mask(workspace: Workspace, view: View) -> np.ndarray | None:
     """(H, W) bool: where the view's picture shows the scene; None where all of it does. Raises BadInput."""
     if view.mask is None:
         return None
-    mask = load_picture(workspace.images / view.mask).numpy()[..., 0] > 127
-    if mask.shape != (view.intrinsics.height, view.intrinsics.width):
-        raise BadInput(f"The mask {view.mask} is not of its picture's size; open the capture again.", field="views")
-    return mask
-
-
-def save_picture(path: Path, rgb: Tensor) -> None:
-    """Write (H, W, 3), floats 0–1 or uint8, as PNG, atomically."""
-    pixels = rgb if rgb.dtype == torch.uint8 else to_uint8(rgb)
-    with replacing(path) as temporary:
-        Image.fromarray(pixels.cpu().numpy()).save(temporary, compress_level=3)
+    return load_mask(workspace.images / view.mask, view.intrinsics.width, view.intrinsics.height)

@@ -20,9 +20,11 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"capture"},
+    {"pictures"},
     {"workspace", "progress", "devices"},
     {"runtime", "wire", "process"},
     {"protocol"},
+    {"files"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
