@@ -8,6 +8,7 @@ then.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -174,6 +175,8 @@ class Server:
                 def run() -> None:
                     try:
                         self._warm_up()
+                        gc.collect()
+                        gc.freeze()  # half a million objects of the libraries need not be looked at after each job
                     except BaseException as error:
                         self._warm_error = error
 

@@ -122,6 +122,8 @@ def ident_of(head: bytes, tail: bytes = b"") -> int | str | None:
         elif depth == 1 and token not in b",:":
             key = token
         before = token
+    if not tail and len(head) <= _HEAD:  # all was looked at
+        return None
     found = _ID_AT_END.search(tail or head[-_TAIL:])
     return _plain(found.group(1)) if found else None
 
