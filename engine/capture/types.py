@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.capture.lens import Lens
+from engine.capture.masks import Hidden, Masks
 from engine.capture.upright import up_from_cameras
 from engine.errors import BadInput
 
@@ -101,10 +102,11 @@ class SparsePoints:
 class SourceView:
     """The picture as the artist has it, from which a view's pinhole picture is made.
 
-    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are as stored (no EXIF
-    rotation), in pixels, and `lens` belongs to that size. `file_bytes` and `modified_ns` tell whether the file has
-    changed since the capture was opened. `mask`, relative to `root` too, is a picture of the same shape, dark where the
-    photo shows nothing of the scene: less than half as bright as the mask's brightest.
+    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are in pixels, as stored, and
+    `lens` belongs to that size; where the poses were made for the photo turned as its EXIF says, `turned` is true and
+    both belong to the turned photo. `file_bytes` and `modified_ns` tell whether the file has changed since the capture
+    was opened. `mask`, relative to `root` too, is a picture of the same shape (turned or not), dark where the photo
+    shows nothing of the scene: less than half as bright as the mask's brightest.
     """
 
     file: str
@@ -114,6 +116,7 @@ class SourceView:
     file_bytes: int
     modified_ns: int
     mask: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class Capture:
     `source` is what the artist chose (a folder or a file), `root` the folder that picture paths are relative to,
     `format` the name of the reader. `views` are in natural order of their pictures' paths, and `sources[i]` is what
     `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels. `points` are those
-    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame.
+    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame. `masks` is
+    what the artist says of masks and transparency, `hidden` what they were found to be (None: not looked at yet).
     """
 
     source: Path
@@ -144,6 +148,8 @@ class Capture:
     background: tuple[int, int, int] = (255, 255, 255)
     points: Points | None = None
     gravity_up: np.ndarray | None = None
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
 
     def view(self, name: str) -> View:
         """The view of that name; CaptureError where there is none."""

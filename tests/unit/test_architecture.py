@@ -25,7 +25,7 @@ LAYERS = [
     {"runtime", "wire", "process"},
     {"protocol"},
     {"files"},
-    {"errors"},
+    {"errors", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
