@@ -151,6 +151,11 @@ class Server:
             running = self._running = _Running(request.id, request.method, params, threading.Event())
         self._jobs.put(lambda: self._run_job(running))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs, or is about to."""
+        return self._running is not None
+
     def cancel(self, job: protocol.Ident | None = None) -> bool:
         """Ask the job of that id (or whichever runs) to stop. False where there is none."""
         with self._state:

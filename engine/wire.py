@@ -118,7 +118,7 @@ def ident_of(head: bytes, tail: bytes = b"") -> int | str | None:
         elif token in b"}]":
             depth -= 1
         elif depth == 1 and before == b":" and key == b'"id"':
-            return _plain(token)
+            return _plain(token) if match.end() < len(head) else None  # else some of it may be missing
         elif depth == 1 and token not in b",:":
             key = token
         before = token

@@ -12,6 +12,7 @@ from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
+from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
 from engine.errors import BadInput
@@ -27,17 +28,18 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
 
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
+    job = job or Job()
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
-    capture = open_capture(
-        Path(request.source),
-        long_side,
-        all_pixels=request.all_pixels,
-        background=request.background,
-        masks=request.masks,
-    )
-    if job is not None:
-        job.check()
+    with checking(job.check):
+        capture = open_capture(
+            Path(request.source),
+            long_side,
+            all_pixels=request.all_pixels,
+            background=request.background,
+            masks=request.masks,
+        )
+    job.check()
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     if workspace.scene_record() is not None and workspace.capture_file.exists():

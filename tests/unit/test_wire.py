@@ -44,6 +44,7 @@ def test_the_next_line_is_found_whatever_the_length(extra):
         (b'{"params": [[["id", 5]', None),
         (b'{"id": {"id": 5}', None),
         (b'{"id": 5.5}', None),
+        (b'{"id": 55', None),
         (b'{"id": 100000000000000000000}', None),
         (b"[" * 100_000, None),
         (b'"id": 5', None),
