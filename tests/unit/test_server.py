@@ -214,7 +214,7 @@ def test_whatever_a_job_does_it_is_answered_and_the_next_one_runs(wire, monkeypa
         assert code is None or answer["error"]["message"]
 
 
-def test_a_request_that_cannot_be_read_is_answered_under_its_id(wire):
+def test_a_request_that_cannot_be_read_is_answered_under_its_id(wire, tmp_path):
     for line, code in (
         (b'{"id": 5, "method": 3}', protocol.INVALID_REQUEST),
         (b'{"id": 5, "method": "shutdown", "params": {', protocol.PARSE_ERROR),
@@ -225,7 +225,7 @@ def test_a_request_that_cannot_be_read_is_answered_under_its_id(wire):
         wire.server.receive(line)
         assert (message := wire.next())["id"] == 5 and message["error"]["code"] == code, line
     assert "954 MiB" in message["error"]["message"]
-    wire.server.receive(b'{"id": 6, "method": "workspace/read", "params": {"workspace": "caf\\udce9"}}')
+    wire.ask("workspace/read", 6, workspace=str(tmp_path / "caf\udce9"))
     assert wire.answer(6)["result"]["capture"] is None
 
 
