@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import struct
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from PIL import Image
 
@@ -39,20 +41,25 @@ class Photo:
 
 
 def inside(root: Path, listed: str) -> Path:
-    """The path that `listed` names inside `root`, symbolic links followed. Raises SkipView where it leads outside."""
+    """The path that `listed` names below `root`. Raises SkipView where its text leads outside.
+
+    Links in the folder are followed wherever they lead: whoever keeps the folder made them.
+    """
     text = listed.replace("\\", "/")  # written on Windows
     try:
-        if text.startswith("//"):  # on Windows, merely looking would ask another machine
-            raise ValueError
-        path = (root / text).resolve()
-    except (ValueError, OSError, RuntimeError):  # a null byte, a name too long, links in a circle
-        raise SkipView(f"{_short(listed)} is not a path that a picture can have.") from None
-    if not path.is_relative_to(root.resolve()):
+        usable = "\0" not in text and all(len(os.fsencode(part)) <= 255 for part in text.split("/"))
+    except ValueError:  # half of a character
+        usable = False
+    if not usable:
+        raise SkipView(f"{_short(listed)} is not a path that a picture can have.")
+    plain = posixpath.normpath(text)
+    # On Windows, merely looking at //host/… would ask another machine.
+    if plain.startswith("/") or plain.split("/")[0] == ".." or PureWindowsPath(plain).drive:
         raise SkipView(
             f"{_short(listed)} lies outside the capture's folder; copy the pictures into the folder and list them "
             "relative to it."
         )
-    return path
+    return root / plain
 
 
 def find_photo(root: Path, listed: str) -> Photo:
@@ -60,16 +67,15 @@ def find_photo(root: Path, listed: str) -> Photo:
     path = inside(root, listed)
     try:
         if not path.is_file():
-            named = [path.with_name(path.name + extension) for extension in EXTENSIONS] if path.name else []
-            # A link with the extension added may lead elsewhere than the name without it.
-            path = next((inside(root, str(p)) for p in named if p.is_file()), None)
+            named = [path.with_name(path.name + extension) for extension in EXTENSIONS] if path != root else []
+            path = next((p for p in named if p.is_file()), None)
             if path is None:
                 raise SkipView(f"The picture {_short(listed)} does not exist.")
         status = path.stat()
     except (OSError, ValueError):
         raise SkipView(f"The picture {_short(listed)} cannot be read.") from None
     width, height = stored_size(path)
-    relative = path.relative_to(root.resolve()).as_posix()
+    relative = path.relative_to(root).as_posix()
     return Photo(relative, width, height, status.st_size, status.st_mtime_ns)
 
 
@@ -91,7 +97,7 @@ def find_mask(root: Path, names: Iterable[str], photo: Photo) -> str | None:
                 f"The mask {_short(name)} has {width} × {height} pixels and its picture {photo.width} × "
                 f"{photo.height}; make them the same shape."
             )
-        return path.relative_to(root.resolve()).as_posix()
+        return path.relative_to(root).as_posix()
     return None
 
 
