@@ -154,7 +154,7 @@ class Photos:
         return fit or files
 
 
-class Masks:
+class MaskFinder:
     """The masks of a capture: pictures called like the photos, in folders `masks` beside or above theirs."""
 
     def __init__(self, root: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from engine.capture.exif import top_of
 from engine.capture.fields import BadField
 from engine.capture.lens import Lens
-from engine.capture.lookup import Masks, agreement, is_picture, key_of
+from engine.capture.lookup import MaskFinder, agreement, is_picture, key_of
 from engine.capture.photos import Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.texts import shown
@@ -84,7 +84,7 @@ def make_capture(
     """The Capture of what a reader found; arguments as of `open_capture`. Raises CaptureError where no view is left."""
     left_out = list(reading.left_out)
     notes = list(reading.notes)
-    masks = Masks(reading.root)
+    masks = MaskFinder(reading.root)
     made: list[tuple[Shot, SourceView]] = []
     for shot in sorted(_once_each(reading.shots, left_out), key=lambda shot: natural(shot.photo.file)):
         try:
@@ -164,7 +164,7 @@ def _once_each(shots: list[Shot], left_out: list[LeftOut]) -> list[Shot]:
     return kept
 
 
-def _as_stored(root: Path, shot: Shot, masks: Masks) -> SourceView:
+def _as_stored(root: Path, shot: Shot, masks: MaskFinder) -> SourceView:
     """A shot's picture with the lens for its pixels. Raises SkipView."""
     photo, turned = shot.photo, False
     if not _fits(photo, shot):

@@ -6,9 +6,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +16,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from engine.capture.types import CaptureError
+from engine.files import NotAFile, open_file
 
 LARGEST_FILE = 64 * 2**20  # bytes
 _MOST_BRACKETS = 2_000_000  # an empty list takes two bytes of text and thirty times that of memory
@@ -70,28 +69,22 @@ def shown(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """A file opened for reading. Raises CaptureError for what is none, a pipe or a device, without waiting for it."""
+def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+    """A file opened for reading. Raises CaptureError for what is none, a pipe or a device, or larger than `limit`."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise CaptureError(f"{path.name} is no file that can be read (a folder, a pipe or a device).", file=path)
-        return os.fdopen(handle, "rb")
+        return open_file(path, limit)
     except OSError as problem:
-        raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
+        why = problem.strerror if isinstance(problem, NotAFile) else f"it cannot be read ({problem.strerror})"
+        raise CaptureError(f"{path.name} is no file of a capture's: {why}.", file=path) from None
 
 
 def read_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:
     """The content of a regular file of reasonable size. Raises CaptureError."""
-    with open_regular(path) as stream:
+    with open_regular(path, limit) as stream:
         try:
-            data = stream.read(limit + 1)
+            return stream.read(limit)
         except OSError as problem:
             raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
-    if len(data) > limit:
-        raise CaptureError(f"{path.name} is larger than {limit >> 20} MB; it is not a capture's.", file=path)
-    return data
 
 
 def read_start(path: Path, length: int = 4096) -> str:

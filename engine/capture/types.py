@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.capture.lens import Lens
+from engine.capture.masks import Hidden, Masks
 from engine.capture.upright import up_from_cameras
 from engine.errors import BadInput
 
@@ -105,8 +106,8 @@ class SourceView:
     `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are in pixels, as stored, and
     `lens` belongs to that size; where the poses were made for the photo turned as its EXIF says, `turned` is true and
     both belong to the turned photo. `file_bytes` and `modified_ns` tell whether the file has changed since the capture
-    was opened. `mask`, relative to `root` too, is a picture of the same shape (not turned), dark where the photo shows
-    nothing of the scene: less than half as bright as the mask's brightest.
+    was opened. `mask`, relative to `root` too, is a picture of the same shape (turned or not), dark where the photo
+    shows nothing of the scene: less than half as bright as the mask's brightest.
     """
 
     file: str
@@ -116,7 +117,7 @@ class SourceView:
     file_bytes: int
     modified_ns: int
     mask: str | None = None
-    turned: bool = field(default=False, repr=False)  # not told apart in a picture's recipe: its size tells
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ class Capture:
     `format` the name of the reader. `views` are in natural order of their pictures' paths, and `sources[i]` is what
     `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels. `points` are those
     that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame. `origin` is
-    where the capture frame's origin lies in the source's own coordinates: (0, 0, 0) but for those of a map.
+    where the capture frame's origin lies in the source's own coordinates: (0, 0, 0) but for those of a map. `masks` is
+    what the artist says of masks and transparency, `hidden` what they were found to be (None: not looked at yet).
     """
 
     source: Path
@@ -149,6 +151,8 @@ class Capture:
     points: Points | None = None
     gravity_up: np.ndarray | None = None
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
 
     @cached_property
     def _by_name(self) -> dict[str, View]:

@@ -209,7 +209,6 @@ def _edit_within(
     began = saved = time.monotonic()
 
     def save(finished: bool = False) -> EditRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         images = {record.chosen[index]: dataset.image(index) for index in edited}
         save_checkpoint(path, trainer, frame, record.chosen, images)
         now = msgspec.structs.replace(

@@ -22,6 +22,7 @@ from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.errors import BadInput
+from engine.files import read_record, write_bytes, write_record
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, settings_of
 from engine.jobs.scene import load_dataset
@@ -36,7 +37,7 @@ from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.config import LossConfig
 from engine.scenes.nerfacto.rays import cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view
-from engine.workspace import EditRecord, Workspace, read_record, replacing, write_record
+from engine.workspace import EditRecord, Workspace
 
 FRAMES = 12  # on the path that methods are compared along
 SHOWN = 5  # of them, on the page
@@ -292,9 +293,7 @@ def _write(
     if not has_clip:
         notes.append("CLIP's weights could not be had, so its measures are missing.")
     measures = {method.name: method.measures for method in methods}
-    with replacing(folder / "report.json") as part:
-        data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=1))
-    with replacing(folder / "report.html") as part:
-        part.write_text(page(f"“{record.instruction}”", about, COLUMNS, methods, notes), encoding="utf-8")
+    data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
+    write_bytes(folder / "report.json", msgspec.json.format(msgspec.json.encode(data), indent=1))
+    write_bytes(folder / "report.html", page(f"“{record.instruction}”", about, COLUMNS, methods, notes).encode())
     return Report(str(folder / "report.html"), str(folder / "report.json"), measures)

@@ -143,7 +143,6 @@ def _train(
     began = saved = time.monotonic()
 
     def save() -> SceneRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, trainer, frame, [view.name for view in views])
         seconds = earlier + time.monotonic() - began
         record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)

@@ -19,11 +19,17 @@ from engine.capture.lookup import Photos
 from engine.capture.photos import Photo, SkipView
 from engine.capture.ply import read_points
 from engine.capture.reading import Reading, Shot, check_count
-from engine.capture.texts import read_json
+from engine.capture.texts import read_json, read_start
 from engine.capture.types import CaptureError
 
 NAME = "cameras.json"
 POINTS = "input.ply"  # those that training began with, beside it
+
+
+def find(folder: Path) -> Path | None:
+    """`cameras.json`, where it is a list: OpenDroneMap calls something else so."""
+    path = folder / NAME
+    return path if read_start(path).lstrip().startswith("[") else None
 
 
 def read(path: Path) -> Reading:

@@ -5,7 +5,6 @@ they mean. One file, so that a rename replaces it whole."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
+from engine.files import replacing
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
@@ -50,16 +50,12 @@ def save_checkpoint(
     for name, image in (images or {}).items():
         tensors[f"image.{name}"] = image
     header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index, trainer.age)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
             metadata={"header": msgspec.json.encode(header).decode()},
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
