@@ -79,9 +79,7 @@ def checked_lens(lens: Lens, size: tuple[float, float], names: tuple[str, ...] =
     fx, fy, cx, cy = names
     for name, focal, side in ((fx, lens.fx, size[0]), (fy, lens.fy, size[1])):
         if not 1e-2 * side < focal < 1e4 * side:
-            raise BadField(
-                name, f"is a focal length of {focal:g} pixels, which no lens has for a picture of {side:g}"
-            )
+            raise BadField(name, f"is a focal length of {focal:g} pixels, which no lens has for a picture of {side:g}")
     for name, centre, side in ((cx, lens.cx, size[0]), (cy, lens.cy, size[1])):
         if not -10 * side < centre < 11 * side:  # it may lie outside
             raise BadField(name, f"puts the centre at {centre:g} pixels, far outside a picture of {side:g}")

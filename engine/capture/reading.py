@@ -146,16 +146,17 @@ def _once_each(shots: list[Shot], left_out: list[LeftOut]) -> list[Shot]:
     kept = []
     for file, group in by_file.items():
         if len(group) > 1:
-            rank = [agreement(shot.listed, file) for shot in group]
-            best = [shot for shot, own in zip(group, rank, strict=True) if own == max(rank)]
+            ranks = [agreement(shot.listed, file) for shot in group]
+            best = [shot for shot, rank in zip(group, ranks, strict=True) if rank == max(ranks)]
             unclear = len({key_of(shot.listed) for shot in best}) > 1
-            for shot in group:
+            for shot, rank in zip(group, ranks, strict=True):
                 if shot is best[0] and not unclear:
                     continue
-                if shot not in best:
-                    why = f"The picture does not exist; {file} is another camera's."
+                if rank < max(ranks):
+                    why = f"Its picture does not exist; {file} is that of {shown(best[0].listed)[-120:]}."
                 elif unclear:
-                    why = f"{file} may be the picture of this camera or of {shown(best[shot is best[0]].listed)[:120]}."
+                    other = best[1] if shot is best[0] else best[0]
+                    why = f"{file} may be the picture of this camera or of {shown(other.listed)[-120:]}."
                 else:
                     why = f"The picture {file} is listed more than once; its first camera is used."
                 left_out.append(LeftOut(shown(shot.listed)[:300], why))

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.capture.fields import BadField, checked_lens, checked_side, rigid_pose
 from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
-from engine.capture.fields import BadField, checked_lens, checked_side, rigid_pose
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
 

@@ -56,7 +56,9 @@ def _rows(path: Path) -> np.ndarray:
                 np.lib.format.read_array_header_2_0
             )  # fmt: skip
             shape, fortran, kind = read_header(stream)
-        if len(shape) != 2 or shape[1] != 17 or kind.kind not in "fiu":
+        if kind.kind not in "fiu":
+            raise ValueError
+        if len(shape) != 2 or shape[1] != 17:
             raise CaptureError(
                 f"{path.name} holds an array of {str(shape)[:80]}, not rows of 17 numbers; it is not LLFF's.",
                 file=path,

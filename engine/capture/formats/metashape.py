@@ -61,9 +61,7 @@ def read(path: Path) -> Reading:
     reading = Reading(path.parent, NAME)
     if len(chunks) > 1:
         others = ", ".join(
-            f"{chunk.get('label') or index} ({counts[index]})"
-            for index, chunk in enumerate(chunks)
-            if index != main
+            f"{chunk.get('label') or index} ({counts[index]})" for index, chunk in enumerate(chunks) if index != main
         )
         reading.notes.append(
             f"Of the {len(chunks)} chunks in {path.name} the one with most aligned cameras was opened, "
@@ -161,6 +159,8 @@ def _matrix(element: Element | None, side: int, what: str) -> np.ndarray:
         values = np.array([float(text) for text in ((element.text if element is not None else "") or "").split()[:99]])
     except ValueError:
         raise SkipView(f"{what} is not a matrix of numbers.") from None
+    if not np.isfinite(values).all():
+        raise SkipView(f"{what} holds values that are not numbers (NaN or infinity).")
     if values.size != side * side:
         raise SkipView(f"{what} is not {side} × {side} numbers.")
     return values.reshape(side, side)
