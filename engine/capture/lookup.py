@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from engine.capture.photos import EXTENSIONS, Photo, SkipView, find_mask, find_photo
+from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo
 from engine.capture.texts import readings_of, shown
 
 _MOST_FILES = 200_000  # looked at in a capture's folder
@@ -133,13 +133,15 @@ class Photos:
                     self._by_end.setdefault((*own[-end:-1], "", _stem(own[-1])), []).append(file)
         # A photo that is missing from its own folder is no other folder's.
         least = 2 if len(parts) > 1 and parts[-2] in self._folders else 1
+        raw: list[str] = []  # found only to be said that they are
         for last in ((parts[-1],), ("", _stem(parts[-1]))):
             for end in range(len(parts), least - 1, -1):
                 files = self._by_end.get((*parts[len(parts) - end : -1], *last), ())
                 files = [file for file in files if not _is_other(file, {*parts[:-1]})]
-                if files:
-                    return files
-        return []
+                if any(is_picture(file) for file in files):
+                    return [file for file in files if is_picture(file)]
+                raw = raw or files[:1]
+        return raw
 
     def _of_size(self, files: list[str], size: tuple[float, float] | None) -> list[str]:
         """Those whose pixels are as many as said, where there are such."""
@@ -209,7 +211,11 @@ def _parts(path: PurePosixPath) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return PurePosixPath(name).stem if is_picture(name) else name
+    return PurePosixPath(name).stem if is_picture(name) or _is_raw(name) else name
+
+
+def _is_raw(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in RAW
 
 
 def _place(file: str) -> tuple[int, int]:
@@ -230,7 +236,7 @@ def _is_other(file: str, wanted: set[str]) -> bool:
 
 
 def walk(root: Path) -> list[str]:
-    """Relative paths of the pictures below `root`. Links are followed, hidden folders and projects of this program
+    """Relative paths of the pictures and raw photos below `root`. Links are followed, hidden folders and projects of this program
     left alone, and names that are no Unicode passed over."""
     found: list[str] = []
     count = 0
@@ -248,7 +254,9 @@ def walk(root: Path) -> list[str]:
             folders[:] = []
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _DEEPEST)
         for name in files:
-            if not name.startswith(".") and is_picture(name) and _is_text(name) and _is_text(relative):
+            if name.startswith(".") or not (is_picture(name) or _is_raw(name)):
+                continue
+            if _is_text(name) and _is_text(relative):
                 found.append(name if relative == "." else f"{relative}/{name}")
         count += len(files) + len(folders)
         if count > _MOST_FILES:

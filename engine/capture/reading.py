@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from engine.capture.exif import top_of
+from engine.capture.exif import TOPS, turns
 from engine.capture.fields import BadField
 from engine.capture.lens import Lens
 from engine.capture.lookup import MaskFinder, agreement, is_picture, key_of
@@ -23,7 +23,6 @@ from engine.capture.texts import shown
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
 from engine.capture.upright import up_from_cameras
 
-_ASKED = 100  # photos, of how they were held: a file is opened for each
 _FAR = 150.0  # times the cameras' spread: there, single precision is a hundred-thousandth of the spread
 MOST_VIEWS = 20_000  # of one capture
 
@@ -86,15 +85,18 @@ def make_capture(
     notes = list(reading.notes)
     masks = MaskFinder(reading.root)
     made: list[tuple[Shot, SourceView]] = []
-    for shot in sorted(_once_each(reading.shots, left_out), key=lambda shot: natural(shot.photo.file)):
+    shots = sorted(_once_each(reading.shots, left_out), key=lambda shot: natural(shot.photo.file))
+    for shot, turned in zip(shots, turns(shots), strict=True):
         try:
-            made.append((shot, _as_stored(reading.root, shot, masks)))
+            shot = _turned(shot) if turned else shot
+            made.append((shot, _as_stored(shot, turned, masks)))
         except SkipView as problem:
             left_out.append(LeftOut(shown(shot.listed)[:300], str(problem)))
 
     names = unique_names([view.file for _, view in made])
     views: list[View] = []
     sources: list[SourceView] = []
+    held: list[int] = []  # EXIF orientations
     cropped = 0
     said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
     origin = _origin_near([shot.pose[:3, 3] for shot, _ in made], notes)
@@ -116,6 +118,7 @@ def make_capture(
         pose[:3, 3] -= origin
         views.append(View(name, pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
         sources.append(stored)
+        held.append(1 if stored.turned else shot.photo.orientation)
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
         raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
@@ -133,7 +136,7 @@ def make_capture(
         left_out,
         notes,
         points=points,
-        gravity_up=_up_as_held(reading.root, views, sources) if reading.up is None else reading.up,
+        gravity_up=_up_as_held(views, held) if reading.up is None else reading.up,
         origin=tuple(origin.tolist()),
     )
 
@@ -165,23 +168,28 @@ def _once_each(shots: list[Shot], left_out: list[LeftOut]) -> list[Shot]:
     return kept
 
 
-def _as_stored(root: Path, shot: Shot, masks: MaskFinder) -> SourceView:
-    """A shot's picture with the lens for its pixels. Raises SkipView."""
-    photo, turned = shot.photo, False
+def _turned(shot: Shot) -> Shot:
+    """The shot of the photo turned as its EXIF says; a size that is the stored one (the reader's, where the format
+    states none) with it."""
+    photo = shot.photo
+    if photo.orientation < 5:
+        return shot
+    size = (shot.width, shot.height)
+    size = size[::-1] if size == (photo.width, photo.height) else size
+    return replace(shot, photo=replace(photo, width=photo.height, height=photo.width), width=size[0], height=size[1])
+
+
+def _as_stored(shot: Shot, turned: bool, masks: MaskFinder) -> SourceView:
+    """A shot's picture, turned as is said, with the lens for its pixels. Raises SkipView."""
+    photo = shot.photo
     if not _fits(photo, shot):
-        other = replace(photo, width=photo.height, height=photo.width)
-        # Whoever wrote the poses had turned the photo by a quarter, as its EXIF says that it was held.
-        if not _fits(other, shot) or top_of(root / photo.file)[0] == 0:
-            said = f"{shot.width:g} × {shot.height:g}"
-            stored, stated = (photo.width, photo.height), (shot.width, shot.height)
-            hint = "was turned" if max(stored) / min(stored) == max(stated) / min(stated) else (
-                "was cropped or belongs to another camera"
-            )  # fmt: skip
-            raise SkipView(
-                f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
-                f"{said}: it {hint} since; put back the original."
-            )
-        photo, turned = other, True
+        stored, stated = (photo.width, photo.height), (shot.width, shot.height)
+        same = max(stored) / min(stored) == max(stated) / min(stated)
+        hint = "was turned" if same else "was cropped or belongs to another camera"
+        raise SkipView(
+            f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
+            f"{shot.width:g} × {shot.height:g}: it {hint} since; put back the original."
+        )
     lens = shot.lens.scaled(photo.width / shot.width, photo.height / shot.height)
     mask = masks.of(photo) if shot.mask is None else shot.mask
     return SourceView(photo.file, photo.width, photo.height, lens, photo.file_bytes, photo.modified_ns, mask, turned)
@@ -220,14 +228,13 @@ def _origin_near(positions: list[np.ndarray], notes: list[str]) -> np.ndarray:
     return moved
 
 
-def _up_as_held(root: Path, views: list[View], sources: list[SourceView]) -> np.ndarray | None:
-    """Up by the cameras and by how the photos say that they were held; None where none says that it was turned."""
-    some = range(0, len(views), max(1, len(views) // _ASKED))
-    held = [(0, 1) if sources[index].turned else top_of(root / sources[index].file) for index in some]
-    tops = np.array(held, dtype=np.float64)
+def _up_as_held(views: list[View], orientations: list[int]) -> np.ndarray | None:
+    """Up by the cameras and by how the photos, as they are used, say that they were held; None where none says that it
+    was turned."""
+    tops = np.array([TOPS[orientation] for orientation in orientations], dtype=np.float64)
     if (tops == (0, 1)).all():
         return None
-    return up_from_cameras(np.array([views[index].pose[:3, :3] for index in some]), tops)
+    return up_from_cameras(np.array([view.pose[:3, :3] for view in views]), tops)
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:

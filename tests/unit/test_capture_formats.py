@@ -332,8 +332,13 @@ def test_metashape_fisheye(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("calibration", "said"),
-    [({"f": 0.0}, "focal"), ({}, "f is missing"), ({"f": -5.0}, "focal"), ({"f": math.nan}, "f is not a usable number")],
-)  # fmt: skip
+    [
+        ({"f": 0.0}, "focal"),
+        ({}, "f is missing"),
+        ({"f": -5.0}, "focal"),
+        ({"f": math.nan}, "f is not a usable number"),
+    ],
+)
 def test_metashape_values_that_cannot_be_kept(tmp_path: Path, calibration: dict[str, float], said: str) -> None:
     (tmp_path / "cameras.xml").write_text(metashape_xml(ring(2), calibration))
     photos(tmp_path, ["000.png", "001.png"])

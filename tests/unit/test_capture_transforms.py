@@ -245,7 +245,8 @@ def test_paths_that_leave_the_folder(tmp_path: Path) -> None:
     photo(tmp_path / "secret.png")
     folder = tmp_path / "capture"
     meta = transforms(6)
-    outside = ["../secret.png", str(tmp_path / "secret.png"), "images/../../secret", "//host/share/secret.png", "C:a.png"]
+    secret = str(tmp_path / "secret.png")
+    outside = ["../secret.png", secret, "images/../../secret", "//host/share/secret.png", "C:secret.png"]
     for frame, file in zip(meta["frames"][1:], outside, strict=True):
         frame["file_path"] = file
     photo(folder / "images/0.png")
