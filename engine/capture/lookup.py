@@ -236,8 +236,8 @@ def _is_other(file: str, wanted: set[str]) -> bool:
 
 
 def walk(root: Path) -> list[str]:
-    """Relative paths of the pictures and raw photos below `root`. Links are followed, hidden folders and projects of this program
-    left alone, and names that are no Unicode passed over."""
+    """Relative paths of the pictures and raw photos below `root`. Links are followed, hidden folders and projects of
+    this program left alone, and names that are no Unicode passed over."""
     found: list[str] = []
     count = 0
     seen: set[str] = set()

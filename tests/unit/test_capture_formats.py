@@ -44,7 +44,9 @@ def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
 def converter(name: str) -> ModuleType:
     """nerfstudio's own reader of a format. What its file imports for raw photos and points is not installed."""
     for other in ("rawpy", "open3d"):
-        if importlib.util.find_spec(other) is None:
+        try:
+            importlib.import_module(other)
+        except ImportError:  # not installed, or without a library of the system's that it needs
             sys.modules[other] = ModuleType(other)
     try:
         return importlib.import_module(f"nerfstudio.process_data.{name}")
