@@ -144,5 +144,5 @@ sys.meta_path.insert(0, Finder())
     command = [sys.executable, "-m", "engine", "show", str(tmp_path / "project")]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) ["capture"] is None
+    assert json.loads(done.stdout)["capture"] is None
     assert "Downloading: weights" in done.stderr
