@@ -17,12 +17,14 @@ import json
 import os
 import platform as machine
 import re
+import shlex
 import shutil
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -110,6 +112,11 @@ class Locks:
         return self.folder / f"{self.platform}{part}.txt"
 
     @property
+    def download(self) -> int:
+        """Bytes of all packages as they are downloaded."""
+        return sum(p.download for p in (*self.packages, *self.torch, *self.tool))
+
+    @property
     def name(self) -> str:
         """Names the environment: the same packages, the same name."""
         words = " ".join(f"{p.name}=={p.version}" for p in sorted((*self.packages, *self.torch), key=lambda p: p.name))
@@ -145,6 +152,7 @@ def read_lock(path: Path) -> tuple[Package, ...]:
     )
 
 
+@lru_cache(maxsize=4)
 def read_locks(folder: Path, platform: str = "") -> Locks:
     """A platform's locks, this machine's where none is named. Raises :class:`InstallError` where there are none."""
     platform = platform or lock_platform()
@@ -163,6 +171,12 @@ def wheel_in(folder: Path) -> Path | None:
 
 def digest(wheel: Path) -> str:
     """What tells one engine from another."""
+    state = wheel.stat()
+    return _digest(wheel, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)  # panels ask at each drawing
+def _digest(wheel: Path, _written: int, _size: int) -> str:
     return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
@@ -222,3 +236,28 @@ def remove_leftovers(base: Path) -> None:
     """Delete what an earlier :func:`throw_away` did not get to."""
     for path in (base / "e").glob(".gone-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_everything(base: Path) -> None:
+    """Take all environments, downloads and tools away. Projects lie elsewhere and stay."""
+    for environment in (base / "e").glob("[!.]*"):
+        throw_away(environment, base)
+    for name in ("cache", "uv", "python"):
+        throw_away(base / name, base)
+
+
+# -- an engine elsewhere -----------------------------------------------------------------------------------------------
+
+
+def elsewhere(named: str, arguments: Sequence[str]) -> list[str]:
+    """What starts an engine that the artist names: a Python, an environment's folder, or a command.
+
+    ``arguments`` are what a Python is given; of them a command gets the last alone, for it names the engine itself.
+    """
+    path = Path(named)
+    if path.is_dir():
+        return [str(python_of(path)), *arguments]
+    if path.exists():
+        return [named, *arguments]
+    words = shlex.split(named, posix=os.name == "posix")
+    return [named, *arguments] if len(words) < 2 else [*(word.strip('"') for word in words), arguments[-1]]

@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .running import Command, find_python, python_that_has_pip
 
 LINES = 200
 SPARE = 500 * 2**20  # bytes that stay free
+CUDA_BYTES = 6 * 10**9  # what PyTorch with CUDA takes, as measured on Linux
 PIP = """
 import glob, os, runpy, sys
 if not os.environ.get("INSTRUCT_NERF_OWN_PIP"):
@@ -135,7 +136,7 @@ class Installer:
             broken = []
         if not marker:
             needed = sum(p.installed for p in (*locks.packages, *locks.torch)) + SPARE
-            check_space(order.root, needed)
+            check_space(order.root, needed + self._more_for_the_card(locks))
             home.throw_away(environment, order.root)
         uv = self._tool(locks)
         try:
@@ -261,6 +262,11 @@ class Installer:
         if stale:
             self._call([*uv, "cache", "clean", *sorted(stale)])
 
+    def _more_for_the_card(self, locks: Locks) -> int:
+        """Bytes that another build of PyTorch takes beyond the locked one; only Windows' locked one knows no card."""
+        chosen = backend_for(locks.platform, find_card(), locks.version("nvidia-cuda-runtime"))
+        return CUDA_BYTES if chosen == "auto" and not locks.version("nvidia-cuda-runtime") else 0
+
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _source(self) -> list[str]:
@@ -374,14 +380,6 @@ for each in distributions():
             break
 print(json.dumps(sorted(bad)))
 """
-
-
-def remove_everything(root: Path) -> Iterator[str]:
-    """Delete all environments, downloads and tools under ``root``, saying each. Projects lie elsewhere and stay."""
-    for name in ("e", "cache", "uv", "python"):
-        if (root / name).exists():
-            yield name
-            shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _uv_in(folder: Path) -> Path | None:

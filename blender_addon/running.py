@@ -50,8 +50,8 @@ MEANINGS = (
      r"|timed out|ConnectTimeout",
      "The packages could not be downloaded, since the package index is not reached: check the connection and press "
      "Install again (what has come is kept), or choose a folder of wheels in the add-on's preferences."),
-    (r"Network connectivity is disabled|not found in the (package registry|provided package locations)"
-     r"|No matching distribution found|no wheels? with a matching|No solution found",
+    (r"Because .*", "A package that the lock names is not there"),
+    (r"No matching distribution found.*|Network connectivity is disabled.*|No solution found.*",
      "A package that the lock names is not there"),
     (r"WinError 126|vcruntime140|msvcp140|c10\.dll",
      "Windows lacks Microsoft's Visual C++ Redistributable, which PyTorch needs: install it from Microsoft's site "
@@ -85,10 +85,8 @@ def meaning(output: str) -> str:
     """A sentence for what a command said when it failed; empty where it is nothing known."""
     for pattern, sentence in MEANINGS:
         if found := re.search(pattern, output, re.I):
-            if not sentence.endswith((".", "!")):
-                line = next((line for line in output.splitlines() if found[0] in line), found[0])
-                sentence = f"{sentence}: {line.strip(' ╰─▶│×')[:300]}"
-            return sentence
+            # One that is not finished is finished by the command's own words.
+            return sentence if sentence.endswith(".") else f"{sentence}: {' '.join(found[0].split())[:300]}"
     return ""
 
 
