@@ -28,6 +28,7 @@ from .running import Command, find_python, python_that_has_pip
 LINES = 200
 SPARE = 500 * 2**20  # bytes that stay free
 CUDA_BYTES = 6 * 10**9  # what PyTorch with CUDA takes, as measured on Linux
+PAIR = ("torch", "torchvision")  # what PyTorch's own index is asked for; what they need of CUDA comes with them
 PIP = """
 import glob, os, runpy, sys
 if not os.environ.get("INSTRUCT_NERF_OWN_PIP"):
@@ -214,7 +215,7 @@ class Installer:
         if not backend or self._order.wheels:
             self._call(locked)
             return
-        named = [f"{name}=={locks.version(name)}" for name in ("torch", "torchvision")]
+        named = [f"{name}=={locks.version(name)}" for name in PAIR]
         bounds = ["--constraint", str(locks.file(""))]
         for choice in dict.fromkeys([backend, "cpu"]):
             try:
