@@ -33,6 +33,9 @@ class SceneRecord(msgspec.Struct, frozen=True):
     of: int
     seconds: float = 0.0
     measures: dict[str, Any] | None = None
+    rendered: int | None = None  # steps that the scene had when its views were rendered, all of them; None: not yet
+    attempt: int = 0  # how often its training was begun again from other values, since it had collapsed
+    collapsed: bool = False  # it shows nothing of its pictures all the same
 
     @property
     def finished(self) -> bool:

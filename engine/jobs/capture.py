@@ -19,6 +19,10 @@ from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
 from engine.workspace import EditRecord, SceneRecord, Workspace
 
+COLLAPSED = (
+    "The scene shows nothing of its photos: the training collapsed from each of its beginnings. Photos of an object "
+    "before one plain color train well with masks, or with that color transparent; else more views may help."
+)
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
@@ -207,6 +211,7 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
         measures=protocol.Measures(**record.measures) if record.measures else None,
         seconds=record.seconds,
         views=_pictures(workspace.views(None)),
+        notes=[COLLAPSED] if record.collapsed else [],
     )
 
 
