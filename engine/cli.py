@@ -56,10 +56,12 @@ def open(
         long_side = capture.working_size(preset, long_side)
         opened = open_capture(source, long_side, all_pixels=all_pixels, background=background, masks=masks)
     else:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background, masks)
+        request = protocol.OpenCapture(
+            _full(workspace), _full(source), preset, long_side, all_pixels, background, masks
+        )
         capture.open_into_workspace(request)
-        _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-        opened = capture.load_opened(Folder(workspace))  # without photos that turned out to be unreadable
+        _run(lambda job: capture.write_images(protocol.WriteImages(_full(workspace)), job))
+        opened = capture.load_opened(Folder(_full(workspace)))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
         print(json.dumps(found, indent=1))
@@ -105,7 +107,7 @@ def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace
     """
     from engine.jobs import registration
 
-    request = protocol.RegisterPhotos(str(workspace), str(source))
+    request = protocol.RegisterPhotos(_full(workspace), _full(source))
     _print(_run(lambda job: registration.register_photos(request, job)))
 
 
@@ -130,7 +132,7 @@ def train(
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed, steps), job)))
+    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
 
 
 def try_(
@@ -202,7 +204,7 @@ def edit(
 
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        str(workspace),
+        _full(workspace),
         instruction,
         views,
         preset,
@@ -227,7 +229,7 @@ def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], dev
     """
     from engine.jobs import edit as jobs
 
-    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(str(workspace), edit, device), job)))
+    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(_full(workspace), edit, device), job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -238,7 +240,7 @@ def show(workspace: Workspace) -> None:
     """
     from engine.jobs import capture
 
-    _print(capture.read_workspace(protocol.ReadWorkspace(str(workspace))))
+    _print(capture.read_workspace(protocol.ReadWorkspace(_full(workspace))))
 
 
 def mesh(
@@ -254,7 +256,7 @@ def mesh(
     """
     from engine.jobs import output
 
-    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(str(workspace), edit, resolution, device), job)))
+    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(_full(workspace), edit, resolution, device), job)))
 
 
 def render(
@@ -279,7 +281,7 @@ def render(
         path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(str(workspace), edit, name, path, device=device)
+    request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
@@ -294,10 +296,10 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
 
-    finished = [record.id for record in Folder(workspace).edits() if record.finished]
+    finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(str(workspace), edit or finished[-1], device)
+    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device)
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
@@ -362,7 +364,7 @@ def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> No
     if capture is not None:
         from engine.jobs.capture import open_into_workspace
 
-        opened = open_into_workspace(protocol.OpenCapture(str(workspace), str(capture), preset))
+        opened = open_into_workspace(protocol.OpenCapture(_full(workspace), _full(capture), preset))
         console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
 
 
@@ -385,6 +387,11 @@ def _run(work):
             return work(Job(on_progress=on_progress, log=console.print, cancelled=stop.is_set))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _full(path: Path) -> str:
+    """As requests have paths: from the root on; `~` is left to those who check them."""
+    return str(path if str(path).startswith("~") else path.absolute())
 
 
 def _clock(seconds: float) -> str:

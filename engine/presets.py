@@ -10,8 +10,6 @@ from engine.errors import BadInput
 from engine.protocol import Device, PresetInfo
 from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
 
-MOST_STEPS = 1_000_000  # of a training; what asks for more is a mistake
-
 
 class TrainSettings(msgspec.Struct, frozen=True):
     """How the unedited scene is trained: on single rays over all pixels of all training views."""

@@ -21,7 +21,7 @@ from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.rays import cameras_from
 from engine.scenes.nerfacto.rendering import render_view
-from engine.workspace import Workspace, checked_name
+from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
 LARGEST_FRAME = 8192  # pixels, either side
@@ -42,6 +42,7 @@ class Frames(msgspec.Struct, frozen=True):
     after: list[str]
 
 
+@writes("making a mesh")
 def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     """Fuse depth and colour, rendered from the views that the scene was trained on, into a mesh."""
     workspace = Workspace(request.workspace)
@@ -89,6 +90,7 @@ def _spread(capture: Capture, names: list[str]) -> list[View]:
     return [views[index] for index in dict.fromkeys(picked.tolist())]
 
 
+@writes("rendering frames")
 def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     """Render each camera from the unedited scene and from the edit, to `frames/<name>/before` and `…/after`."""
     workspace = Workspace(request.workspace)

@@ -20,7 +20,7 @@ from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
 from engine.pictures import load_alpha, load_mask, load_picture, read_picture, save_picture
-from engine.presets import MOST_STEPS, Preset, choose_preset
+from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
@@ -30,7 +30,7 @@ from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view
 from engine.scenes.nerfacto.training import Trainer, random_seed
-from engine.workspace import SceneRecord, Workspace
+from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
 # First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
@@ -38,6 +38,7 @@ SECONDS_A_STEP = 0.2
 SECONDS_A_RENDER = 0.8
 
 
+@writes("training the scene")
 def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     """Train the unedited NeRF of the workspace's capture, or go on with it, and render every view."""
     workspace = Workspace(request.workspace)
@@ -234,7 +235,7 @@ def _measure_and_render(
             f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB{inside}, SSIM {means[1]:.3f}, "
             f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
         )
-    workspace.save_scene(msgspec.structs.replace(record, measures=msgspec.to_builtins(measures), rendered=record.steps))
+    workspace.save_scene(msgspec.structs.replace(record, measures=measures, rendered=record.steps))
 
 
 def _figures(

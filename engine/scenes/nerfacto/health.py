@@ -32,7 +32,7 @@ def begun_again(
     """A scene's configuration, its optimiser's and its seed at the ``attempt``-th beginning; the 0th is as given."""
     if attempt == 0:
         return nerf, optimiser, seed
-    density, rate = BEGINNINGS[attempt]
+    density, rate = BEGINNINGS[min(attempt, ATTEMPTS - 1)]
     return (
         replace(nerf, initial_density=nerf.initial_density * density),
         replace(optimiser, learning_rate=optimiser.learning_rate * rate),
