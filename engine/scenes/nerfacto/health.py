@@ -21,21 +21,27 @@ FLAT = 1e-4  # squared error of that picture below which there is nothing more t
 SOLID = 0.2  # by how much an object is less transparent than the empty space around it, at least
 
 
-# What a training is begun again with, attempt by attempt: times the initial density and the learning rate.
-BEGINNINGS = ((1.0, 1.0), (10.0, 0.5), (50.0, 0.3))
+# What a training is begun again with, attempt by attempt: times the learning rate, times the initial density.
+BEGINNINGS = ((1.0, 1.0), (1.0, 1.0), (0.3, 10.0))
 ATTEMPTS = len(BEGINNINGS)
 
 
 def begun_again(
     nerf: NerfactoConfig, optimiser: OptimiserConfig, seed: int, attempt: int
 ) -> tuple[NerfactoConfig, OptimiserConfig, int]:
-    """A scene's configuration, its optimiser's and its seed at the ``attempt``-th beginning; the 0th is as given."""
+    """A scene's configuration, its optimiser's and its seed at the ``attempt``-th beginning; the 0th is as given.
+
+    What collapses most are pictures whose larger part is one color: if nothing is there and that color is behind it,
+    little is wrong. Later attempts put random colors there, before which a scene must be opaque.
+    """
     if attempt == 0:
         return nerf, optimiser, seed
-    density, rate = BEGINNINGS[min(attempt, ATTEMPTS - 1)]
+    rate, density = BEGINNINGS[min(attempt, ATTEMPTS - 1)]
     return (
-        replace(nerf, initial_density=nerf.initial_density * density),
-        replace(optimiser, learning_rate=optimiser.learning_rate * rate),
+        replace(
+            nerf, background=nerf.background or (0.5, 0.5, 0.5), initial_density=min(nerf.initial_density * density, 10)
+        ),
+        replace(optimiser, learning_rate=max(optimiser.learning_rate * rate, optimiser.final_learning_rate)),
         random_seed(seed, "attempt", attempt),
     )
 

@@ -48,7 +48,8 @@ class RayBatch:
 
     def over(self, own: Tensor, other: Tensor) -> Tensor:
         """The colours (R, 3) over the background ``other`` (R, 3) in the place of their ``own`` (3,)."""
-        assert self.alpha is not None
+        if self.alpha is None:
+            return self.colours
         alpha = self.alpha[:, None]
         # An edited picture may have changed what is behind the object: of that, nothing is kept.
         premultiplied = torch.minimum((self.colours - (1 - alpha) * own).clamp(min=0), alpha)

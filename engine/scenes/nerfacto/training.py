@@ -65,8 +65,8 @@ class Trainer:
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
             terms["perceptual"] = self.losses.perceptual_weight * distance.mean()
-        if background is not None and batch.alpha is not None and self.losses.opacity_weight:
-            error = (rendered.opacity[:, 0] - batch.alpha).square()
+        if background is not None and self.losses.opacity_weight:
+            error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
             error = error if batch.seen is None else torch.where(batch.seen, error, 0)
             terms["opacity"] = self.losses.opacity_weight * error.mean()
         self.optimiser.zero_grad(set_to_none=True)
@@ -85,9 +85,9 @@ class Trainer:
         return dict(zip(terms, values, strict=True))
 
     def _background(self, batch: RayBatch) -> tuple[Tensor | None, Tensor]:
-        """A background for each ray, and the batch's colours over it: where a scene stands in empty space, a random one
-        for each ray, or patch, that nothing but empty space can look like. Else none, and the colours as they are."""
-        if batch.alpha is None or self.nerf.background is None:
+        """A background for each ray, and the batch's colours over it: where a scene has one, a random one for each ray,
+        or patch, that nothing but empty space can look like. Else none, and the colours as they are."""
+        if self.nerf.background is None:
             return None, batch.colours
         random = torch.Generator().manual_seed(random_seed(self.seed, "background", self.step_index))
         patches = len(batch.colours) // batch.patch**2
