@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
 import tyro
@@ -15,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from engine import protocol
+from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
 from engine.progress import Job
 
@@ -59,14 +62,14 @@ def open(
         request = protocol.OpenCapture(
             _full(workspace), _full(source), preset, long_side, all_pixels, background, masks
         )
-        capture.open_into_workspace(request)
+        _run(lambda job: capture.open_into_workspace(request, job))
         _run(lambda job: capture.write_images(protocol.WriteImages(_full(workspace)), job))
         opened = capture.load_opened(Folder(_full(workspace)))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
-        print(json.dumps(found, indent=1))
+        _say(json.dumps(found, indent=1))
     else:
-        Console().print(_capture_table(found))
+        _say(_capture_table(found))
 
 
 def _capture_table(found: dict) -> Table:
@@ -310,7 +313,7 @@ def editors() -> None:
     table = Table("editor", "label", "size", "available", "instructions")
     for e in find_editors():
         table.add_row(e.name, e.label, str(e.size), e.reason or "yes", ", ".join(e.vocabulary) or "any")
-    Console().print(table)
+    _say(table)
 
 
 def devices() -> None:
@@ -327,6 +330,30 @@ def serve() -> None:
     from engine.server import serve as run
 
     run()
+
+
+_out: TextIO | None = None  # standard output, once a command has claimed it for its result alone
+
+
+def _claiming(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with standard output for its result alone: what libraries print on the way goes to standard error.
+    Not before it is called, for tyro prints its help there."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> None:
+        global _out
+        _out = io.TextIOWrapper(io.BufferedWriter(wire.claim_stdout()), encoding="utf-8", errors="backslashreplace")
+        command(*arguments, **named)
+
+    return run
+
+
+def _say(result: Any) -> None:
+    """Print a command's result, text or a table, on standard output."""
+    if isinstance(result, str):
+        print(result, file=_out, flush=True)
+    else:
+        Console(file=_out).print(result)
 
 
 COMMANDS = {
@@ -349,7 +376,8 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; exit status 2 for bad input, 130 when interrupted."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m engine", description=__doc__)
+        commands = {name: c if c is serve else _claiming(c) for name, c in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m engine", description=__doc__)
     except (Cancelled, KeyboardInterrupt):
         console.print("Stopped; what was made is saved.")
         sys.exit(130)
@@ -364,7 +392,8 @@ def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> No
     if capture is not None:
         from engine.jobs.capture import open_into_workspace
 
-        opened = open_into_workspace(protocol.OpenCapture(_full(workspace), _full(capture), preset))
+        request = protocol.OpenCapture(_full(workspace), _full(capture), preset)
+        opened = _run(lambda job: open_into_workspace(request, job))
         console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
 
 
@@ -400,4 +429,4 @@ def _clock(seconds: float) -> str:
 
 
 def _print(result) -> None:
-    print(json.dumps(msgspec.to_builtins(result), indent=2))
+    _say(json.dumps(msgspec.to_builtins(result), indent=2))

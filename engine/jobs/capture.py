@@ -16,6 +16,7 @@ from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
+from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
 from engine.edit.settings import settings_from
@@ -29,20 +30,23 @@ T = TypeVar("T")
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
-def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
+def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -> protocol.Capture:
     """Open a capture at the preset's working size and remember it in the workspace; no pixel is decoded.
 
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
+    job = job or Job()
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
-    capture = open_capture(
-        checked_path(request.source, "source"),
-        long_side,
-        all_pixels=request.all_pixels,
-        background=request.background,
-        masks=request.masks,
-    )
+    with checking(job.check):
+        capture = open_capture(
+            checked_path(request.source, "source"),
+            long_side,
+            all_pixels=request.all_pixels,
+            background=request.background,
+            masks=request.masks,
+        )
+    job.check()
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     with workspace.writing("opening a capture"):
@@ -161,6 +165,7 @@ _MASKS_SAY = {
 def read_workspace(request: protocol.ReadWorkspace) -> dict:
     """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
+    workspace.tidy()
     damaged: list[Damaged] = []
 
     def readable(name: str, read: Callable[[], T | None]) -> T | None:

@@ -172,7 +172,7 @@ def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int)
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         return _edit_within(memory, workspace, capture, record, device, plan, job)
 
 

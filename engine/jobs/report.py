@@ -206,7 +206,7 @@ def _run_baseline(
 ) -> Made:
     stage = plan.begin(_slug(name))
     edits = 0
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         began = time.monotonic()
         if name == PER_FRAME:
             words = editor.embed(record.instruction)
