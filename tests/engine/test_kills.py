@@ -2,26 +2,19 @@
 """Killed at any moment, at any write, in any job, and gone on with: nothing is lost, nothing is left over, and the
 result is bit for bit the unbroken one's."""
 
-import json
 import os
 import random
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from engine.capture import Intrinsics
 from engine.files import LOCK
 
-from .conftest import ring, sphere_picture
+from .fork_client import Server, small_capture
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs run in forks")]
 
-ROOT = Path(__file__).parents[2]
 JOBS = ("open", "images", "train", "edit", "frames", "mesh", "report")
 KILLS = int(os.environ.get("INSTRUCT_NERF_KILLS", "200"))
 SEED = int(os.environ.get("INSTRUCT_NERF_KILLS_SEED", "0"))
@@ -29,36 +22,13 @@ SEED = int(os.environ.get("INSTRUCT_NERF_KILLS_SEED", "0"))
 TIMES = re.compile(rb'"(seconds|peak_bytes|peak_megabytes)": [0-9.e+-]+')
 
 
-class Server:
-    """Runs jobs that may be killed (kill_server.py)."""
-
-    def __init__(self, capture, log):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.kill_server", str(capture)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-
-    def run(self, job, project, **kill):
-        self.process.stdin.write(json.dumps({"job": job, "project": str(project), **kill}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("capture")
-    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
-    frames = []
-    for number, pose in enumerate(ring(9)):
-        Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
-        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
-    numbers = {"w": i.width, "h": i.height, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
-    (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
+    folder = small_capture(tmp_path_factory.mktemp("capture") / "capture")
     with open(folder.parent / "log", "w") as log:
         server = Server(folder, log)
         yield server
-        server.process.kill()
-        server.process.wait()
+        server.end()
 
 
 def content(project):
