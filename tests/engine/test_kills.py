@@ -2,10 +2,14 @@
 """Killed at any moment, at any write, in any job, and gone on with: nothing is lost, nothing is left over, and the
 result is bit for bit the unbroken one's."""
 
+import contextlib
+import ctypes
 import os
 import random
 import re
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -96,3 +100,70 @@ def test_killed_and_gone_on_with(server, unbroken, tmp_path):
         assert not different, (job, story, different)
         shutil.rmtree(project.parent)
     print(f"{kills} kills in {trials} trials of {len(JOBS)} jobs")
+
+
+def test_the_second_engine_is_told_and_no_edit_is_lost(server, unbroken, tmp_path):
+    """Two engines are asked for an edit of the same project at the same moment."""
+    stages, _ = unbroken
+    project = tmp_path / "project"
+    shutil.copytree(stages[JOBS.index("edit")], project)
+    with open(tmp_path / "log", "w") as log:
+        servers = [server, Server(server.capture, log)]
+        try:
+            servers[1].run("read", project)  # all is imported
+            done = []
+            for _ in range(3):
+                with ThreadPoolExecutor(2) as pool:
+                    done += pool.map(lambda engine: engine.run("edit", project, anew=True), servers)
+        finally:
+            servers[1].end()
+    told = [ended["error"] for ended in done if "error" in ended]
+    assert all("is in use: another engine (process" in text and "has been editing there since" in text for text in told)
+    assert len(told) >= 1 and not any(ended.get("defect") for ended in done)
+    edits = sorted(path.name for path in (project / "edits").iterdir())
+    assert [name[:4] for name in edits] == [f"{n:04d}" for n in range(1, len(done) - len(told) + 1)]
+    for name in edits:
+        assert '"finished": true' in (project / "edits" / name / "edit.json").read_text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tmpfs is Linux's")
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_goes_on_after_a_full_disk_has_room_again(server, unbroken, tmp_path, job):
+    libc = ctypes.CDLL(None, use_errno=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if libc.mount(b"none", os.fsencode(disk), b"tmpfs", 0, b"size=16m"):
+        pytest.skip("this user may not mount a disk")
+    try:
+        stages, _ = unbroken
+        number = JOBS.index(job)
+        project = disk / "project"
+        if stages[number].exists():
+            shutil.copytree(stages[number], project)
+        earlier = content(project) if project.exists() else {}
+        draw = random.Random(SEED)
+        said = set()
+        for room in (0, 1, draw.randint(2, 20), draw.randint(20, 100), draw.randint(100, 400)):  # kilobytes
+            ballast = disk / "ballast"
+            with open(ballast, "wb", buffering=0) as file:
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(1024))
+                file.truncate(max(0, file.tell() - room * 1024))
+            ended = server.run(job, project)
+            assert not ended["killed"] and not ended.get("defect"), (room, ended)
+            if "error" in ended:
+                said.add(ended["error"])
+                assert ended["error"].startswith("The disk with ") and "is full; make room" in ended["error"], ended
+            ballast.unlink()
+            assert not [name for name in earlier if earlier[name] is not None and not (project / name).is_file()]
+            left = [name for name in (content(project) if project.exists() else ()) if ".part" in name]
+            assert not left, (room, left)
+        assert said
+        ended = server.run(job, project)
+        assert not ended["killed"] and "error" not in ended, ended
+        wanted, found = content(stages[number + 1]), content(project)
+        assert sorted(found) == sorted(wanted)
+        assert not [name for name in wanted if found[name] != wanted[name]]
+    finally:
+        libc.umount2(os.fsencode(disk), 2)
