@@ -24,7 +24,7 @@ LAYERS = [
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
     {"files"},
-    {"errors"},
+    {"errors", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

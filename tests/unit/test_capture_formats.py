@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -35,6 +39,19 @@ def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
     """Where a view's photo sees world points (N, 3): (N, 2), by the capture's pose and lens."""
     pose = capture.views[index].pose
     return capture.sources[index].lens.project((points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1))
+
+
+def converter(name: str) -> ModuleType:
+    """nerfstudio's own reader of a format. What its file imports for raw photos and points is not installed."""
+    for other in ("rawpy", "open3d"):
+        if importlib.util.find_spec(other) is None:
+            sys.modules[other] = ModuleType(other)
+    try:
+        return importlib.import_module(f"nerfstudio.process_data.{name}")
+    finally:
+        for other in ("rawpy", "open3d"):
+            if getattr(sys.modules.get(other), "__spec__", None) is None:
+                sys.modules.pop(other, None)
 
 
 def reasons(capture: Capture) -> str:
@@ -193,7 +210,7 @@ def test_splatting_points_that_training_began_with(tmp_path: Path) -> None:
 
 
 def test_record3d_as_nerfstudio_reads_it(tmp_path: Path) -> None:
-    utils = pytest.importorskip("nerfstudio.process_data.record3d_utils")
+    utils = converter("record3d_utils")
     folder = shared("fixtures/record3d")
     capture = open_capture(folder, 512)
     assert len(capture.views) == 21 and capture.notes == ["324 of 345 poses have no picture."]
@@ -254,7 +271,7 @@ WORLD = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])  # 
 
 
 def test_polycam_as_nerfstudio_reads_it(tmp_path: Path) -> None:
-    utils = pytest.importorskip("nerfstudio.process_data.polycam_utils")
+    utils = converter("polycam_utils")
     polycam(tmp_path, ring(5))
     images = sorted((tmp_path / "keyframes/corrected_images").iterdir())
     utils.polycam_to_json(images, [], None, tmp_path / "keyframes/corrected_cameras", tmp_path)
@@ -279,7 +296,7 @@ def test_polycam_without_corrected_cameras_and_from_within(tmp_path: Path) -> No
 
 
 def test_metashape_as_nerfstudio_reads_it(tmp_path: Path) -> None:
-    utils = pytest.importorskip("nerfstudio.process_data.metashape_utils")
+    utils = converter("metashape_utils")
     poses = ring(4)
     calibration = {"f": 70.0, "cx": 1.0, "cy": -0.5, "k1": 0.05, "k2": -0.02, "k3": 0.01}
     (tmp_path / "cameras.xml").write_text(metashape_xml(poses, calibration))
@@ -370,7 +387,7 @@ def test_metashape_parts_are_joined_by_way_of_the_world(tmp_path: Path) -> None:
 
 
 def test_reality_capture_as_nerfstudio_reads_it(tmp_path: Path) -> None:
-    utils = pytest.importorskip("nerfstudio.process_data.realitycapture_utils")
+    utils = converter("realitycapture_utils")
     reality_capture(tmp_path, ring(4))
     files = {f"{i:03d}": Path(f"images/{i:03d}.png") for i in range(4)}
     utils.realitycapture_to_json(files, tmp_path / "registration.csv", None, tmp_path)
