@@ -18,25 +18,25 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mt
 _MOST_FILES = 200_000  # looked at
 _DEEPEST = 4  # folders below the one chosen
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
+_METASHAPE = ("a Metashape project", "in Metashape, File → Export → Export Cameras, as XML, beside the photos")
+_ROUND = "export flat (perspective) photos, or a flat video, from the camera's program"
 _PROJECTS = {  # another program's own file: what it is, and what to do
-    ".r3d": ("a Record3D recording", "rename it to .zip, unpack it and choose the folder that comes out"),
-    ".psx": ("a Metashape project", "export the cameras there (File, Export, Export Cameras, Agisoft XML) and choose that"
-             " file"),
-    ".psz": ("a Metashape project", "export the cameras there (File, Export, Export Cameras, Agisoft XML) and choose that"
-             " file"),
-    ".rcproj": ("a RealityCapture project", "export the registration there (Internal/External camera parameters, .csv)"),
-    ".rsproj": ("a RealityScan project", "export the registration there (Internal/External camera parameters, .csv)"),
-    ".mg": ("a Meshroom graph", "choose the file cameras.sfm or sfm.abc's folder, StructureFromMotion, in MeshroomCache"),
-    ".abc": ("an Alembic file", "choose the cameras.sfm that Meshroom wrote, or export COLMAP"),
+    ".psx": _METASHAPE,
+    ".psz": _METASHAPE,
+    ".rcproj": ("a RealityCapture project", "export “Internal/External camera parameters” as CSV, beside the photos"),
+    ".rsproj": ("a RealityScan project", "export “Internal/External camera parameters” as CSV, beside the photos"),
+    ".mg": ("a Meshroom graph whose cache is not beside it", "choose the folder StructureFromMotion in MeshroomCache"),
+    ".abc": ("an Alembic file", "in Meshroom, let the node ConvertSfMFormat write a .sfm file"),
+    ".r3d": ("a packed Record3D capture", "rename it to .zip, unpack it and choose the unpacked folder"),
+    ".db": ("COLMAP's database, which holds features and no cameras", "choose the folder of the model (sparse/0)"),
     ".p4d": ("a Pix4D project", "export its cameras to COLMAP or as transforms.json"),
     ".nvm": ("a VisualSFM model", "convert it to COLMAP (colmap model_converter)"),
     ".out": ("perhaps a Bundler model", "convert it to COLMAP (colmap model_converter)"),
-    ".db": ("a database, COLMAP's perhaps, without cameras yet", "run COLMAP's mapper and choose the folder of the model"),
-    ".insv": ("a 360° recording", "export flat (perspective) photos or a flat video from the camera's program"),
-    ".insp": ("a 360° photo", "export flat (perspective) photos from the camera's program"),
-    ".360": ("a 360° recording", "export flat (perspective) photos or a flat video from the camera's program"),
+    ".insv": ("a 360° recording", _ROUND),
+    ".insp": ("a 360° photo", _ROUND),
+    ".360": ("a 360° recording", _ROUND),
     ".blend": ("a Blender file", "open it in Blender and use Photograph Scene"),
-}  # fmt: skip
+}
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat", ".las",
            ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin", ".svg",
@@ -79,23 +79,6 @@ def look(folder: Path, check: Callable[[], None] = lambda: None) -> Contents:
             return contents
     contents.photos = [path for paths in levels.values() for path in paths]
     return contents
-
-
-def only_capture_below(folder: Path, is_capture: Callable[[Path], bool]) -> Path | None:
-    """The folder of the one capture that lies below a folder with none, as an archive's own folder does; None where
-    there is none. Raises CaptureError where there are several."""
-    nearest: list[Path] = [folder]
-    for _ in range(2):
-        nearest = [path for place in nearest for path in _subfolders(place)][:200]
-        found = [path for path in nearest if is_capture(path)]
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(folder)) for path in found[:4]) + (", …" if len(found) > 4 else "")
-            raise CaptureError(
-                f"The folder {folder.name} holds {len(found)} captures ({names}); choose the folder of one.", file=folder
-            )
-        if found:
-            return found[0]
-    return None
 
 
 def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> CaptureError:
@@ -194,22 +177,15 @@ def _walk(folder: Path, contents: Contents, check: Callable[[], None]) -> Iterat
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(
-            name for name in folders if depth < _DEEPEST and not name.startswith(".") and not _NOT_PHOTOS.fullmatch(name)
+            name
+            for name in folders
+            if depth < _DEEPEST and not name.startswith(".") and not _NOT_PHOTOS.fullmatch(name)
         )
         contents.folders += len(folders)
         count += len(files) + len(folders)
         yield path, [name for name in files if not _JUNK.fullmatch(name)]
         if count > _MOST_FILES:
             return
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            found = [Path(entry.path) for entry, _ in zip(entries, range(_MOST_FILES), strict=False) if entry.is_dir()]
-    except OSError:
-        return []
-    return sorted(path for path in found if not _JUNK.fullmatch(path.name) and not _is_project(path))
 
 
 def _is_project(folder: Path) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from engine.capture.photos import SkipView, open_picture
 from engine.files import open_file
 from engine.pictures import UNREADABLE
 
-GOES_ON = 0.5  # of the likeness of two columns side by side, the first and the last have in panoramas; flat photos: none
+GOES_ON = (
+    0.5  # of the likeness of two columns side by side, the first and the last have in panoramas; flat photos: none
+)
 _ALIKE = 0.25  # correlation, at least
 _ASKED = 15  # photos, spread over all
 _LOOKED_AT = 1024  # pixels, the longer side of what is compared

@@ -37,7 +37,7 @@ from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.config import LossConfig
 from engine.scenes.nerfacto.rays import cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view
-from engine.workspace import EditRecord, Workspace
+from engine.workspace import EditRecord, Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
 SHOWN = 5  # of them, on the page
@@ -90,6 +90,7 @@ class Report(msgspec.Struct, frozen=True):
     measures: dict[str, dict[str, float]]
 
 
+@writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
 
@@ -205,7 +206,7 @@ def _run_baseline(
 ) -> Made:
     stage = plan.begin(_slug(name))
     edits = 0
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         began = time.monotonic()
         if name == PER_FRAME:
             words = editor.embed(record.instruction)
