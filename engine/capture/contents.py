@@ -37,10 +37,10 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
     ".360": ("a 360° recording", _ROUND),
     ".blend": ("a Blender file", "open it in Blender and use Photograph Scene"),
 }
-_MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat", ".las",
-           ".laz", ".e57", ".sog")  # fmt: skip
-_OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin", ".svg",
-                   ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
+_MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
+           ".las", ".laz", ".e57", ".sog")  # fmt: skip
+_OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
+                   ".svg", ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
 _NOT_PHOTOS = re.compile(
     r"(?i)masks?(_[0-9]{1,2})?|depths?(_?maps?)?|confidence|normals?|thumb(nail)?s?|thmbnl|segmentations?|semantics?"
     r"|alphas?|mattes?|__macosx|misc"
@@ -100,8 +100,8 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
             )
         return CaptureError(f"{name} holds {len(videos)} videos and no photos; choose one of the videos.", file=source)
     for endings, sentence in (
-        (tuple(RAW), "{count} raw photos{kinds} and none that are developed: export JPEG or TIFF from your raw developer "
-                     "and choose their folder"),
+        (tuple(RAW), "{count} raw photos{kinds} and none that are developed: export JPEG or TIFF from your raw "
+                     "developer and choose their folder"),
         (tuple(_PROJECTS), "{first}, which is {what}: {do}"),
         (_ARCHIVES, "{first}, which is an archive: unpack it and choose the folder that comes out"),
         (_OTHER_PICTURES, "{count} pictures of a kind that is not read{kinds}: export them as JPEG or PNG"),

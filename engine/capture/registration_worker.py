@@ -137,8 +137,8 @@ def _find_cameras(request: Request, say) -> Found:
     kept = [name for name in kept if name not in round_ones]
     if round_ones and len(kept) < 3:
         raise _NoCameras(
-            f"{len(round_ones)} of {len(kept) + len(round_ones)} pictures are 360° panoramas, for which no cameras can be "
-            "found; cut flat (perspective) views from them first, in the camera's program or with ns-process-data "
+            f"{len(round_ones)} of {len(kept) + len(round_ones)} pictures are 360° panoramas, for which no cameras can "
+            "be found; cut flat (perspective) views from them first, in the camera's program or with ns-process-data "
             "--camera-type equirectangular."
         )
     # Under names of our own: COLMAP's lists of pairs are parted by spaces and take # for a comment.
@@ -174,12 +174,12 @@ def _find_cameras(request: Request, say) -> Found:
     matching.num_threads = request.threads
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = folder / "pairs.txt"
-    compared = 0
+    matched = 0
     for block in blocks:
         pairing.match_list_path.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in block), encoding="utf-8")
         pycolmap.match_image_pairs(database, matching, pairing, device=device)
-        compared += len(block)
-        say(Step("matches", compared))
+        matched += len(block)
+        say(Step("matches", matched))
     _check_matches(database, len(names))
 
     options = pycolmap.IncrementalPipelineOptions()
