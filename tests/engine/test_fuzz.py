@@ -40,9 +40,9 @@ class Spoiler:
         """Change a file or a folder below ``folder``; what was done, in words."""
         paths = sorted(p for p in folder.rglob("*") if not p.is_symlink())
         for _ in range(self.random.choice([1, 1, 1, 2, 3])):
-            path = self.random.choice([p for p in paths if os.path.lexists(p)])
-            if self.random.random() < 0.5:  # what records and headers say is worth most tries
-                path = self.random.choice([p for p in paths if p.suffix in (".json", ".safetensors") and p.is_file()])
+            there = [p for p in paths if os.path.lexists(p)]
+            telling = [p for p in there if p.suffix in (".json", ".safetensors") and p.is_file()]
+            path = self.random.choice(telling if telling and self.random.random() < 0.6 else there)
             done = self._spoil_one(path)
         return f"{path.relative_to(folder)}: {done}"
 
