@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import protocol
-from engine.errors import BadInput, Cancelled
+from engine.errors import BadInput, Cancelled, explained
 from engine.progress import Job
 
 console = Console(stderr=True)
@@ -345,12 +345,14 @@ def main() -> None:
     """Run the command line; exit status 2 for bad input, 130 when interrupted."""
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m engine", description=__doc__)
-    except BadInput as error:
-        console.print(f"[red]{error.message}", highlight=False)
-        sys.exit(2)
     except (Cancelled, KeyboardInterrupt):
         console.print("Stopped; what was made is saved.")
         sys.exit(130)
+    except Exception as error:
+        if (known := explained(error)) is None:
+            raise
+        console.print(Text(str(known), style="red"))  # paths may look like markup
+        sys.exit(2)
 
 
 def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,19 +11,25 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import BadInput
-from engine.workspace import replacing
+from engine.files import open_file, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LARGEST_FILE = 2**30  # bytes
+# What Pillow raises on files that are not what they seem.
+UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, IndexError, EOFError, OverflowError, struct.error,
+              Image.DecompressionBombError)  # fmt: skip
 
 
 def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, sRGB. Raises BadInput."""
     try:
-        with Image.open(path) as picture:
+        with open_file(path, LARGEST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
             return np.array(picture.convert("RGB"))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
+    except UNREADABLE as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BadInput(f"{path} cannot be read ({why}); open the capture again.", file=path) from None
 
 
 def load_picture(path: Path) -> Tensor:

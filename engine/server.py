@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from engine import __version__, protocol
-from engine.errors import BadInput, Cancelled, OutOfMemory
+from engine.errors import BadInput, Busy, Cancelled, OutOfMemory, explained
 from engine.progress import Job
 
 log = logging.getLogger(__name__)
@@ -243,16 +243,15 @@ class Server:
 def _as_rpc_error(error: BaseException) -> RpcError:
     if isinstance(error, RpcError):
         return error
-    if isinstance(error, Cancelled):
-        return RpcError(protocol.CANCELLED, str(error))
-    if isinstance(error, BadInput):
-        at_fault = {"field": error.field, "file": error.file}
-        return RpcError(protocol.BAD_INPUT, error.message, {k: v for k, v in at_fault.items() if v})
-    if isinstance(error, (OutOfMemory, MemoryError)) or type(error).__name__ == "OutOfMemoryError":
-        return RpcError(
-            protocol.OUT_OF_MEMORY,
-            "The device has too little memory; choose a smaller preset, or free memory that other programs use.",
-        )
+    known = explained(error)
+    if isinstance(known, Cancelled):
+        return RpcError(protocol.CANCELLED, str(known))
+    if isinstance(known, BadInput):
+        code = protocol.BUSY if isinstance(known, Busy) else protocol.BAD_INPUT
+        at_fault = {"field": known.field, "file": known.file}
+        return RpcError(code, known.message, {k: v for k, v in at_fault.items() if v})
+    if isinstance(known, OutOfMemory):
+        return RpcError(protocol.OUT_OF_MEMORY, str(known))
     return RpcError(
         protocol.INTERNAL, f"The engine met a defect of its own ({type(error).__name__}: {error}); its log says where."
     )

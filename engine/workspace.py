@@ -11,18 +11,15 @@ Every file is written under a temporary name and renamed, so what is there is wh
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from engine.errors import BadInput
+from engine.files import read_record, write_record
 
-T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -149,31 +146,3 @@ def checked_name(name: str, field: str) -> str:
             f"{name!r} cannot be the name of a {field}: letters, digits, '.', '_' and '-' only.", field=field
         )
     return name
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, with the same ending, that takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_record(path: Path, record: msgspec.Struct) -> None:
-    """Write a record as readable JSON, atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-
-
-def read_record(path: Path, kind: type[T]) -> T | None:
-    """Read a record; None where there is none. Raises BadInput where it is damaged."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, OSError) as error:
-        raise BadInput(f"{path} is damaged ({error}); delete it to begin anew.", file=path) from None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
@@ -21,7 +20,8 @@ from engine.capture.lens import Lens
 from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
 from engine.capture.pinhole import rays_of, sees
 from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, View
-from engine.errors import BadInput, Cancelled
+from engine.errors import Cancelled, cannot_write
+from engine.files import make_folder, open_file, replacing
 
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # asked for when OpenCV first meets such a picture
 
@@ -50,9 +50,9 @@ def write_images(
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as problem:
-        raise BadInput(f"{folder} cannot be written: {problem.strerror}.", file=folder) from None
+        raise cannot_write(folder, problem) from None
     missing: list[tuple[View, SourceView]] = []
     for view, source in zip(capture.views, capture.sources, strict=True):
         if should_stop():
@@ -104,7 +104,7 @@ def recipe(capture: Capture, view: View, source: SourceView) -> str:
 def _recipe_of(path: Path) -> str | None:
     """The recipe that a picture was made by, None where there is no such picture."""
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
+        with open_file(path) as file, Image.open(file, formats=("PNG",)) as picture:
             return picture.info.get("recipe")
     except UNREADABLE:
         return None
@@ -134,14 +134,8 @@ def _write_one(capture: Capture, view: View, source: SourceView, folder: Path, s
 def _write_png(picture: Image.Image, path: Path, made_by: str) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("recipe", made_by)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        picture.save(part, format="PNG", pnginfo=info, compress_level=2)
-        os.replace(part, path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    with replacing(path, durable=False) as temporary:  # its recipe says, when it is next looked at, whether it is whole
+        picture.save(temporary, format="PNG", pnginfo=info, compress_level=2)
 
 
 def decode(path: Path, background: tuple[int, int, int]) -> Image.Image:

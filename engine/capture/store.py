@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
 from engine.capture.reading import rigid_pose
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
-from engine.errors import BadInput
+from engine.files import read_bounded, remove_file, write_record
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
@@ -95,26 +93,16 @@ def save_capture(capture: Capture, path: Path) -> None:
         0 if points is None else len(points),
         None if capture.gravity_up is None else tuple(capture.gravity_up.tolist()),
     )
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        os.replace(part, path)
-        if points is None:
-            stored.unlink(missing_ok=True)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    write_record(path, saved)
+    if points is None:
+        remove_file(stored)
 
 
 def load_capture(path: Path) -> Capture:
     """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
     path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise _broken(path, "it is far too large")
-        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        saved = msgspec.json.decode(read_bounded(path, _LARGEST_FILE), type=_Saved)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:

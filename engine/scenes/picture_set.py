@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from engine.capture import View
+from engine.errors import BadInput
+from engine.pictures import load_mask, read_picture
 
 
 class PictureSet:
@@ -38,6 +43,26 @@ class PictureSet:
             self.drawn = self.seen.nonzero()[:, 0]
             if not len(self.drawn):
                 raise ValueError("the masks leave no pixel to train on")
+
+    @classmethod
+    def read(
+        cls, folder: Path, views: Sequence[View], device: str, others: Mapping[str, Path] | None = None
+    ) -> PictureSet:
+        """The captured pictures of ``views``, from the ``folder`` of pinhole pictures or, by the view's name, those at
+        ``others``. Raises BadInput where one cannot be read or has another size than its camera."""
+        paths = [(others or {}).get(view.name, folder / view.image) for view in views]
+        images = [read_picture(path) for path in paths]
+        for path, image, view in zip(paths, images, views, strict=True):
+            if image.shape[:2] != (view.intrinsics.height, view.intrinsics.width):
+                raise BadInput(f"{path} is not of its camera's size; open the capture again.", file=path)
+        masks = [
+            None if view.mask is None else load_mask(folder / view.mask, view.intrinsics.width, view.intrinsics.height)
+            for view in views
+        ]
+        try:
+            return cls(images, device, masks)
+        except ValueError as error:
+            raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
 
     def __len__(self) -> int:
         return len(self._shapes)

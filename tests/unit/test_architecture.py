@@ -23,6 +23,7 @@ LAYERS = [
     {"pictures"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
+    {"files"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from engine.errors import BadInput
-from engine.workspace import EditRecord, SceneRecord, Workspace, replacing
+from engine.files import replacing
+from engine.workspace import EditRecord, SceneRecord, Workspace
 
 
 def record(ident: str) -> EditRecord:

@@ -5,7 +5,6 @@ they mean. One file, so that a rename replaces it whole."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
+from engine.files import replacing
 from engine.geometry import Camera
 from engine.scenes.base import Perceptual
 from engine.scenes.nerfacto.config import NerfactoConfig
@@ -54,16 +54,12 @@ def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] |
     views = [view.name for view in trainer.views]
     config = trainer.nerf.config
     header = CheckpointHeader(FORMAT, config, trainer.scene.frame, views, trainer.step_index, trainer.age)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
             metadata={"representation": config.representation, "header": msgspec.json.encode(header).decode()},
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
