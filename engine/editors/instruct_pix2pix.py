@@ -280,9 +280,7 @@ class ViewEdit:
         noised = editor.schedule.add_noise(latents.detach(), noise, timestep)
         scales = (options.text_guidance, options.image_guidance)
         with torch.no_grad():
-            prediction = editor.guided_prediction(
-                noised, timestep, self.condition, self.prepared.instruction, scales
-            )
+            prediction = editor.guided_prediction(noised, timestep, self.condition, self.prepared.instruction, scales)
             _, predicted = editor.schedule.parts(prediction, noised, timestep)
         weight = 1 - editor.schedule.alphas_cumprod[timestep]
         (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))

@@ -17,7 +17,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
-from engine.pictures import load_mask, load_picture, read_picture, save_picture
+from engine.pictures import load_mask, load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
