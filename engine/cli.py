@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import tyro
@@ -21,6 +21,7 @@ from engine.progress import Job
 
 console = Console(stderr=True)
 
+Masks = Literal["auto", "object", "unknown", "ignore"]
 Workspace = Annotated[Path, tyro.conf.Positional]
 
 
@@ -31,6 +32,7 @@ def open(
     long_side: int | None = None,
     all_pixels: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
+    masks: Masks = "auto",
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
@@ -42,6 +44,7 @@ def open(
         long_side: Longer side of the working pictures, pixels.
         all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
         background: Red, green and blue, 0 to 255, behind transparent pixels.
+        masks: What masks hide: empty space around an object, or something unknown (a passer-by); or ignore them.
         as_json: Print JSON for programs instead of a table.
     """
     from engine.capture import open_capture
@@ -51,9 +54,9 @@ def open(
 
     if workspace is None:
         long_side = capture.working_size(preset, long_side)
-        opened = open_capture(source, long_side, all_pixels=all_pixels, background=background)
+        opened = open_capture(source, long_side, all_pixels=all_pixels, background=background, masks=masks)
     else:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background)
+        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background, masks)
         capture.open_into_workspace(request)
         _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
         opened = capture.load_opened(Folder(workspace))  # without photos that turned out to be unreadable

@@ -74,6 +74,7 @@ class OpenCapture(Message, frozen=True):
     long_side: int | None = None
     all_pixels: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
+    masks: Literal["auto", "object", "unknown", "ignore"] = "auto"
 
 
 class RegisterPhotos(Message, frozen=True):
@@ -200,6 +201,9 @@ class View(Camera, frozen=True, kw_only=True):
 
 
 class Capture(msgspec.Struct, frozen=True):
+    """``masked``: how many views have a mask. ``masks``: as asked when opened; ``masks_hide``: what that came to,
+    "empty", "unknown" or "ignored", once the pictures are made."""
+
     workspace: str
     source: str
     format: str
@@ -211,6 +215,9 @@ class Capture(msgspec.Struct, frozen=True):
     notes: list[str]
     points: str | None = None
     point_count: int = 0
+    masked: int = 0
+    masks: str = "auto"
+    masks_hide: str | None = None
 
 
 class Registered(msgspec.Struct, frozen=True):

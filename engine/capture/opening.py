@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from engine.capture.formats import (
     blender_synthetic,
@@ -20,6 +21,7 @@ from engine.capture.formats import (
     record3d,
     transforms_json,
 )
+from engine.capture.masks import Masks
 from engine.capture.reading import Reading, make_capture
 from engine.capture.registration import find_photos, is_video
 from engine.capture.types import Capture, CaptureError
@@ -31,6 +33,7 @@ def open_capture(
     held_out_every: int = 8,
     all_pixels: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
+    masks: Masks = "auto",
 ) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
@@ -38,10 +41,13 @@ def open_capture(
     every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
     A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
     to the angle where flat pictures end) and gets a mask of those that are empty. `background` (sRGB, 0-255) is put
-    behind transparent pixels. Raises CaptureError.
+    behind transparent pixels. `masks` says what masks and transparency hide (`engine.capture.masks`). Raises
+    CaptureError.
     """
     if not all(0 <= channel <= 255 for channel in background):
         raise CaptureError("The background is not a colour of three numbers from 0 to 255.", field="background")
+    if masks not in get_args(Masks):
+        raise CaptureError(f"masks is {masks!r}; say one of {', '.join(get_args(Masks))}.", field="masks")
     if long_side < 16:
         raise CaptureError(f"A working size of {long_side} pixels is too small; choose 16 or more.", field="long_side")
     try:
@@ -52,7 +58,8 @@ def open_capture(
         reading = _read(source)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    return replace(make_capture(source, reading, long_side, held_out_every, all_pixels), background=background)
+    capture = make_capture(source, reading, long_side, held_out_every, all_pixels)
+    return replace(capture, background=background, masks=masks)
 
 
 @dataclass(frozen=True)

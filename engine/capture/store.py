@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
 from engine.capture.reading import rigid_pose
@@ -42,6 +43,8 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True):
     background: tuple[int, int, int]
     points: int = 0  # in POINTS
     gravity_up: tuple[float, float, float] | None = None
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
 
 
 class StoredPoints:
@@ -92,6 +95,8 @@ def save_capture(capture: Capture, path: Path) -> None:
         capture.background,
         0 if points is None else len(points),
         None if capture.gravity_up is None else tuple(capture.gravity_up.tolist()),
+        capture.masks,
+        capture.hidden,
     )
     write_record(path, saved)
     if points is None:
@@ -132,6 +137,8 @@ def load_capture(path: Path) -> Capture:
         saved.background,
         StoredPoints(path.with_name(POINTS), saved.points) if saved.points else None,
         up,
+        saved.masks,
+        saved.hidden,
     )
 
 

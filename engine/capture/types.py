@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.capture.lens import Lens
+from engine.capture.masks import Hidden, Masks
 from engine.capture.upright import up_from_cameras
 from engine.errors import BadInput
 
@@ -131,7 +132,8 @@ class Capture:
     `source` is what the artist chose (a folder or a file), `root` the folder that picture paths are relative to,
     `format` the name of the reader. `views` are in natural order of their pictures' paths, and `sources[i]` is what
     `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels. `points` are those
-    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame.
+    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame. `masks` is
+    what the artist says of masks and transparency, `hidden` what they were found to be (None: not looked at yet).
     """
 
     source: Path
@@ -144,6 +146,8 @@ class Capture:
     background: tuple[int, int, int] = (255, 255, 255)
     points: Points | None = None
     gravity_up: np.ndarray | None = None
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
 
     def view(self, name: str) -> View:
         """The view of that name; CaptureError where there is none."""

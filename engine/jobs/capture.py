@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
+from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
@@ -28,7 +30,11 @@ def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
     capture = open_capture(
-        Path(request.source), long_side, all_pixels=request.all_pixels, background=request.background
+        Path(request.source),
+        long_side,
+        all_pixels=request.all_pixels,
+        background=request.background,
+        masks=request.masks,
     )
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
@@ -108,6 +114,9 @@ def ensure_images(workspace: Workspace, capture: Capture, plan: Plan, job: Job) 
         unreadable[view.name] = reason
         job.log(f"{view.name} is left out: {reason}")
 
+    if capture.hidden is None:
+        capture = _looked_at(capture, job)
+        save_capture(capture, workspace.capture_file)
     write_pinhole_images(capture, workspace.images, on_image, job.cancelled, on_bad)
     job.check()
     if unreadable:
@@ -118,6 +127,26 @@ def ensure_images(workspace: Workspace, capture: Capture, plan: Plan, job: Job) 
     plan.advance(stage.units)
     job.report(plan, stage)
     return capture
+
+
+def _looked_at(capture: Capture, job: Job) -> Capture:
+    """The capture with what its masks hide, and a note for the artist that says so."""
+    hidden = find_hidden(capture, job.cancelled)
+    job.check()
+    notes = list(capture.notes)
+    if any(source.mask for source in capture.sources):
+        notes.append(_MASKS_SAY[hidden.masks])
+        job.log(notes[-1])
+    return replace(capture, hidden=hidden, notes=notes)
+
+
+_MASKS_SAY = {
+    "empty": "Its masks cut an object out: what they hide is taken as empty space. If it is merely unknown, open the "
+    "capture with masks set to unknown.",
+    "unknown": "What its masks hide is taken as unknown. If they cut an object out, open the capture with masks set to "
+    "object.",
+    "ignored": "Its masks and transparency are ignored.",
+}
 
 
 def read_workspace(request: protocol.ReadWorkspace) -> dict:
@@ -162,6 +191,9 @@ def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
         notes=capture.notes,
         points=str(workspace.points) if capture.points is not None else None,
         point_count=0 if capture.points is None else len(capture.points),
+        masked=sum(source.mask is not None for source in capture.sources),
+        masks=capture.masks,
+        masks_hide=None if capture.hidden is None else capture.hidden.masks,
     )
 
 
