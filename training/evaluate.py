@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-
 from engine.editors.guidance import Guidance
+
 from engine.jobs.edit import TRY_NOISE
 
 from . import filters, latents, pairs, vae

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from engine.editors.guidance import Guidance
 
 from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import load_editor
 from engine.jobs.edit import TRY_NOISE, with_editor
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from engine.scenes.nerfacto.rendering import render_view
 from torch import Tensor
 
 from benchmarks.truth.data import TruthScene
@@ -31,7 +32,6 @@ from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, cameras_from
-from engine.scenes.nerfacto.rendering import render_view
 from engine.scenes.nerfacto.training import Trainer, random_seed
 
 

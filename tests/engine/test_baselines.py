@@ -3,16 +3,16 @@
 
 import pytest
 import torch
+from engine.editors.guidance import Guidance
+from engine.scenes.nerfacto.rendering import render_view
 
 from engine.edit.baselines import edit_frame, one_time_dataset_update, score_distillation, sds_gradient
 from engine.edit.iterative import ImageUpdated, NerfUpdated, iterative_dataset_update
 from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.errors import BadInput
 from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rendering import render_view
 from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF

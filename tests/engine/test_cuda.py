@@ -5,18 +5,18 @@ compute nothing."""
 import numpy as np
 import pytest
 import torch
+from engine.editors.guidance import Guidance
+from engine.scenes.nerfacto.rendering import corrected_cameras
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.metrics.perceptual import Perceptual
 from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, RayBatch, cameras_from
-from engine.scenes.nerfacto.rendering import corrected_cameras
 from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF, Intrinsics, ring

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from engine.editors.guidance import Guidance
 
 from engine.editors.catalogue import BUNDLED, Recommendation, about_subject, recommended
-from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, edit_size, load_editor
 from engine.errors import BadInput, Cancelled
 

@@ -4,15 +4,15 @@
 import msgspec
 import pytest
 import torch
+from engine.editors.guidance import Guidance
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
 
 from engine.edit.iterative import ImageUpdated, NerfUpdated, iterative_dataset_update, view_of_update
 from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
 from engine.errors import BadInput, Cancelled
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
 from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
 from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF, VIEWS

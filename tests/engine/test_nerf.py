@@ -6,6 +6,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 
 from engine.capture import Intrinsics
@@ -15,7 +16,6 @@ from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
 from engine.scenes.nerfacto.rays import cameras_from
-from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
 from engine.scenes.nerfacto.training import Trainer
 
 from .conftest import TINY_NERF, VIEWS, ring
