@@ -19,12 +19,13 @@ LAYERS = [
     {"presets"},
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
+    {"geometry"},
     {"capture"},
     {"pictures"},
     {"workspace", "progress", "devices", "process"},
     {"protocol"},
     {"files"},
-    {"errors"},
+    {"errors", "randomness"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
