@@ -108,6 +108,18 @@ class EditSettings(msgspec.Struct, frozen=True):
         return self.t_min, self.t_max + (end - self.t_max) * min(done, 1.0)
 
 
+def checked_instruction(instruction: str) -> str:
+    """The instruction without surrounding space. Raises BadInput where nothing is left."""
+    instruction = " ".join(instruction.split())
+    if not instruction:
+        raise BadInput("The instruction is empty; say what should change.", field="instruction")
+    if len(instruction) > 500:
+        raise BadInput(
+            "The instruction is longer than 500 characters; the editor reads one sentence.", field="instruction"
+        )
+    return instruction
+
+
 def with_options(
     settings: EditSettings, editor: str, instruction: str, given: dict[str, OptionValue] | None = None
 ) -> EditSettings:

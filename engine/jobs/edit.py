@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
-from engine.edit.settings import EditSettings, settings_from, with_options
+from engine.edit.settings import EditSettings, checked_instruction, settings_from, with_options
 from engine.editors.base import Editor
 from engine.editors.catalogue import default_editor, editor_id, load_editor
 from engine.errors import BadInput, Cancelled
@@ -196,18 +196,6 @@ def opened_editor(name: str, device: str, job: Job) -> Editor:
 def chosen_editor(request: protocol.Instruct, device: str) -> str:
     """The id of the editor that a request names, or of the device's default."""
     return editor_id(request.editor) if request.editor else default_editor(device)
-
-
-def checked_instruction(instruction: str) -> str:
-    """The instruction without surrounding space. Raises BadInput where nothing is left."""
-    instruction = " ".join(instruction.split())
-    if not instruction:
-        raise BadInput("The instruction is empty; say what should change.", field="instruction")
-    if len(instruction) > 500:
-        raise BadInput(
-            "The instruction is longer than 500 characters; the editor reads one sentence.", field="instruction"
-        )
-    return instruction
 
 
 def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:

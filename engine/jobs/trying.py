@@ -17,13 +17,13 @@ from torch import Tensor
 from engine import protocol
 from engine.devices import choose_device
 from engine.edit.prompt import Prompts
-from engine.edit.settings import EditSettings
+from engine.edit.settings import EditSettings, checked_instruction
 from engine.editors.base import Check, Editor
 from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.jobs.capture import ensure_images, load_opened
-from engine.jobs.edit import checked_instruction, chosen_editor, edit_settings, opened_editor
+from engine.jobs.edit import chosen_editor, edit_settings, opened_editor
 from engine.jobs.scene import scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
