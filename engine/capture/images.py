@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageChops, PngImagePlugin
 
+from engine.capture.decoding import decode_layers, decode_mask
 from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, what_is_hidden
-from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
+from engine.capture.photos import SkipView, inside, read_header
 from engine.capture.pinhole import rays_of, sees
 from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, View
 from engine.errors import Cancelled, cannot_write
 from engine.files import make_folder, open_file, replacing
-
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # asked for when OpenCV first meets such a picture
+from engine.pictures import UNREADABLE
 
 _VERSION = 2  # of what this module makes of a photo; counted up, pictures are made again
 _REMEMBERED = 25_000_000  # samples of a map kept in memory, 6 bytes each
@@ -144,10 +144,11 @@ def _write_one(
     capture: Capture, view: View, source: SourceView, hidden: Hidden, folder: Path, stop: threading.Event
 ) -> Path:
     try:
-        photo, alpha = decode_layers(inside(capture.root, source.file), capture.background)
+        orientation = read_header(inside(capture.root, source.file)).orientation if source.turned else 1
+        photo, alpha = decode_layers(inside(capture.root, source.file), capture.background, orientation)
         if photo.size != (source.width, source.height):
             raise SkipView(f"The picture {source.file} has changed since the capture was opened; open it again.")
-        mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size)
+        mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size, orientation)
     except SkipView as problem:
         raise CaptureError(str(problem), file=capture.root / source.file) from None
     layers = [(mask and mask.getchannel(0), hidden.masks), (alpha, hidden.alpha)]
@@ -189,82 +190,6 @@ def _write_png(picture: Image.Image, path: Path, made_by: str, layers: Iterable[
     info.add_text("beside", "/".join(file.name for file in layers))
     with replacing(path, durable=False) as temporary:  # its recipe says, when it is next looked at, whether it is whole
         picture.save(temporary, format="PNG", pnginfo=info, compress_level=2)
-
-
-def decode(path: Path, background: tuple[int, int, int]) -> Image.Image:
-    """A photo as stored (no EXIF rotation), RGB, 8 bit, over `background` where it is transparent. Raises SkipView."""
-    return decode_layers(path, background)[0]
-
-
-def decode_layers(path: Path, background: tuple[int, int, int]) -> tuple[Image.Image, Image.Image | None]:
-    """A photo as `decode` has it, and its alpha, grey, 8 bit: None where no pixel is transparent. Raises SkipView."""
-    try:
-        with path.open("rb") as stream:
-            exr = stream.read(4) == EXR
-        if exr:
-            return _decode_exr(path, background)
-        with Image.open(path, formats=FORMATS) as picture:
-            picture.load()
-            if picture.mode == "F":
-                raise ValueError("floating point")
-            if picture.mode.startswith("I"):  # 16 bit, grey; Pillow reads 16 bit in colour as 8
-                grey = np.asarray(picture).astype(np.float32) / 257
-                return Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8)).convert("RGB"), None
-            if picture.has_transparency_data:
-                under, over = Image.new("RGBA", picture.size, (*background, 255)), picture.convert("RGBA")
-                return Image.alpha_composite(under, over).convert("RGB"), _transparency(over.getchannel("A"))
-            return picture.convert("RGB"), None
-    except FileNotFoundError:
-        raise SkipView(f"The picture {path.name} does not exist any more.") from None
-    except UNREADABLE as problem:
-        raise SkipView(f"The picture {path.name} cannot be read ({problem}); save it again.") from None
-
-
-def _transparency(alpha: Image.Image) -> Image.Image | None:
-    lowest, _ = alpha.getextrema()
-    return None if lowest == 255 else alpha
-
-
-def _decode_exr(path: Path, background: tuple[int, int, int]) -> tuple[Image.Image, Image.Image | None]:
-    """An OpenEXR picture: linear, with premultiplied alpha, as such files are; what is brighter than white is white."""
-    try:
-        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as problem:
-        raise ValueError(problem.err or "damaged") from None
-    if pixels is None:
-        raise ValueError("its pixels are damaged or of a kind that is not known")
-    pixels = np.nan_to_num(pixels.astype(np.float32), posinf=1.0, neginf=0.0)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    colour = pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)  # from OpenCV's BGR
-    transparency = None
-    if pixels.shape[2] == 4:
-        under = np.asarray(background, np.float32) / 255
-        linear = np.where(under <= 0.04045, under / 12.92, ((under + 0.055) / 1.055) ** 2.4)
-        alpha = np.clip(pixels[..., 3:], 0, 1)
-        colour = colour + (1 - alpha) * linear
-        transparency = _transparency(Image.fromarray((alpha[..., 0] * 255 + 0.5).astype(np.uint8)))
-    colour = np.clip(colour, 0, 1)
-    encoded = np.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour ** (1 / 2.4) - 0.055)
-    return Image.fromarray((encoded * 255 + 0.5).astype(np.uint8)), transparency
-
-
-def decode_mask(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A mask at the size of its photo, RGB: white where it is at least half as bright as at its brightest, else black.
-
-    Raises SkipView.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            picture.load()
-            values = np.asarray(picture if picture.mode.startswith(("I", "F")) else picture.convert("L"))
-    except FileNotFoundError:
-        raise SkipView(f"The mask {path.name} does not exist any more.") from None
-    except UNREADABLE as problem:
-        raise SkipView(f"The mask {path.name} cannot be read ({problem}); save it again.") from None
-    top = float(values.max())
-    white = (values >= top / 2).astype(np.uint8) * (255 if top > 0 else 0)
-    mask = Image.fromarray(white)
-    return (mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)).convert("RGB")
 
 
 def seen_pixels(source: SourceView, intrinsics: Intrinsics) -> np.ndarray:

@@ -11,10 +11,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
+from engine.capture.photos import EXR, SkipView, inside, open_picture
 from engine.files import open_file
+from engine.pictures import UNREADABLE
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
 """What the artist says of a capture's masks: see what they are; they cut an object out; what they hide is unknown; use
@@ -112,7 +112,8 @@ def _all_the_same(masks: list[np.ndarray]) -> bool:
 
 def _small_mask(root: Path, file: str) -> np.ndarray | None:
     try:
-        with open_file(inside(root, file)) as stream, Image.open(stream, formats=FORMATS) as picture:
+        path = inside(root, file)
+        with open_file(path) as stream, open_picture(stream, path) as picture:
             values = np.asarray(picture if picture.mode.startswith(("I", "F")) else picture.convert("L"), np.float32)
     except (SkipView, *UNREADABLE):
         return None
@@ -130,10 +131,10 @@ def _small_alpha(root: Path, file: str) -> np.ndarray | None:
             if stream.read(4) == EXR:
                 return None
             stream.seek(0)
-            picture = Image.open(stream, formats=FORMATS)
-            if not picture.has_transparency_data:
-                return None
-            alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+            with open_picture(stream, path) as picture:
+                if not picture.has_transparency_data:
+                    return None
+                alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
     except (SkipView, *UNREADABLE):
         return None
     return None if alpha.min() == 255 else _small(alpha >= 128)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from engine.capture.exif import top_of
+from engine.capture.exif import TOPS, turns
 from engine.capture.lens import Lens, is_centre, is_focal_length
 from engine.capture.photos import EXTENSIONS, Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
@@ -19,7 +19,6 @@ from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, Spa
 from engine.capture.upright import up_from_cameras
 
 ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
-_ASKED = 100  # photos, of how they were held: a file is opened for each
 MOST_VIEWS = 20_000  # of one capture
 FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
@@ -116,21 +115,24 @@ def make_capture(
     notes = list(reading.notes)
     made: list[tuple[Shot, SourceView]] = []
     seen: set[str] = set()
-    for shot in sorted(reading.shots, key=lambda shot: natural(shot.photo.file)):
+    shots = sorted(reading.shots, key=lambda shot: natural(shot.photo.file))
+    for shot, turned in zip(shots, turns(shots), strict=True):
         try:
             if shot.photo.file in seen:
                 raise SkipView(f"The picture {shot.photo.file} is listed more than once; its first camera is used.")
+            shot = _turned(shot) if turned else shot
             lens = lens_as_stored(shot)
         except SkipView as problem:
             left_out.append(LeftOut(shot.listed, str(problem)))
             continue
         seen.add(shot.photo.file)
         p = shot.photo
-        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns, shot.mask)))
+        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns, shot.mask, turned)))
 
     names = unique_names([view.file for _, view in made])
     views: list[View] = []
     sources: list[SourceView] = []
+    held: list[int] = []  # EXIF orientations
     cropped = 0
     said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
     for (shot, stored), name in zip(made, names, strict=True):
@@ -147,6 +149,7 @@ def make_capture(
             held_out = bool(shot.held_out)
         views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
         sources.append(stored)
+        held.append(1 if stored.turned else shot.photo.orientation)
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
         raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
@@ -161,17 +164,28 @@ def make_capture(
         left_out,
         notes,
         points=reading.points,
-        gravity_up=_up_as_held(reading.root, views, sources) if reading.up is None else reading.up,
+        gravity_up=_up_as_held(views, held) if reading.up is None else reading.up,
     )
 
 
-def _up_as_held(root: Path, views: list[View], sources: list[SourceView]) -> np.ndarray | None:
-    """Up by the cameras and by how the photos say that they were held; None where none says that it was turned."""
-    some = range(0, len(views), max(1, len(views) // _ASKED))
-    tops = np.array([top_of(root / sources[index].file) for index in some], dtype=np.float64)
+def _turned(shot: Shot) -> Shot:
+    """The shot of the photo turned as its EXIF says; a size that is the stored one (the reader's, where the format
+    states none) with it."""
+    photo = shot.photo
+    if photo.orientation < 5:
+        return shot
+    size = (shot.width, shot.height)
+    size = size[::-1] if size == (photo.width, photo.height) else size
+    return replace(shot, photo=replace(photo, width=photo.height, height=photo.width), width=size[0], height=size[1])
+
+
+def _up_as_held(views: list[View], orientations: list[int]) -> np.ndarray | None:
+    """Up by the cameras and by how the photos, as they are used, say that they were held; None where none says that it
+    was turned."""
+    tops = np.array([TOPS[orientation] for orientation in orientations], dtype=np.float64)
     if (tops == (0, 1)).all():
         return None
-    return up_from_cameras(np.array([views[index].pose[:3, :3] for index in some]), tops)
+    return up_from_cameras(np.array([view.pose[:3, :3] for view in views]), tops)
 
 
 def lens_as_stored(shot: Shot) -> Lens:
@@ -216,7 +230,7 @@ def unique_names(files: list[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        short = path.with_suffix("") if path.suffix in EXTENSIONS else path
+        short = path.with_suffix("") if path.suffix.lower() in EXTENSIONS else path
         stem = _safe("-".join(short.relative_to(common).parts))
         name, count = stem, 1
         while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS

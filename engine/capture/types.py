@@ -102,10 +102,11 @@ class SparsePoints:
 class SourceView:
     """The picture as the artist has it, from which a view's pinhole picture is made.
 
-    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are as stored (no EXIF
-    rotation), in pixels, and `lens` belongs to that size. `file_bytes` and `modified_ns` tell whether the file has
-    changed since the capture was opened. `mask`, relative to `root` too, is a picture of the same shape, dark where the
-    photo shows nothing of the scene: less than half as bright as the mask's brightest.
+    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are in pixels, as stored, and
+    `lens` belongs to that size; where the poses were made for the photo turned as its EXIF says, `turned` is true and
+    both belong to the turned photo. `file_bytes` and `modified_ns` tell whether the file has changed since the capture
+    was opened. `mask`, relative to `root` too, is a picture of the same shape (turned or not), dark where the photo
+    shows nothing of the scene: less than half as bright as the mask's brightest.
     """
 
     file: str
@@ -115,6 +116,7 @@ class SourceView:
     file_bytes: int
     modified_ns: int
     mask: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from capture_on_disk import photo, transforms, write
 from PIL import Image
 
 from engine.capture import Capture, CaptureError, Lens, load_capture, open_capture, save_capture, write_images
-from engine.capture.images import decode_mask, seen_pixels
+from engine.capture.decoding import decode_mask
+from engine.capture.images import seen_pixels
 from engine.capture.pinhole import WIDEST, is_cropped, pinhole_for, rays_of, sees, whole_rectangle
 
 
