@@ -74,13 +74,14 @@ def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     return place, local.norm(dim=-1) * ahead.sign()
 
 
-def seen_from(points: Tensor, camera: Camera, depth: Tensor) -> tuple[Tensor, Tensor]:
+def seen_from(points: Tensor, camera: Camera, depth: Tensor, tolerance: float = SAME_SURFACE) -> tuple[Tensor, Tensor]:
     """Where ``camera`` sees points (…, 3), (x, y) from −1 to 1 across its picture (…, 2), and whether it does (…) bool:
-    inside its picture, and on the surface that its ``depth`` (h, w) shows there, whatever that map's size."""
+    inside its picture, and on the surface that its ``depth`` (h, w) shows there, whatever that map's size, but for a
+    share of ``tolerance`` of the distance."""
     place, distance = project(points, camera)
     shown = sample(depth[..., None], place, "nearest")[..., 0]
     inside = (place.abs() < 1).all(dim=-1) & (distance > 0)
-    return place, inside & ((shown - distance).abs() < SAME_SURFACE * distance)
+    return place, inside & ((shown - distance).abs() < tolerance * distance)
 
 
 def sample(picture: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:

@@ -16,6 +16,7 @@ from engine.scenes.base import Check, Scene
 # This share of the views that see a surface may say less. By the mean, what is next to the subject comes with it: each
 # view takes another part of it for the subject. With a smaller share a few errors of depth speak for all.
 DISSENT = 0.15
+SAME_SURFACE = 0.05  # as geometry's, but a map has few cells, and surfaces slope within one
 
 
 @torch.no_grad()
@@ -49,5 +50,5 @@ def agreed_relevance(
 def _said(points: Tensor, relevance: Tensor, camera: Camera, depth: Tensor) -> Tensor:
     """What the map (1, 1, h, w) of ``camera``, whose cells lie at ``depth`` (h, w), says of points (…, 3): (…), NaN
     where it does not see them."""
-    place, known = seen_from(points, camera, depth)
+    place, known = seen_from(points, camera, depth, SAME_SURFACE)
     return torch.where(known, sample(relevance[0, 0][..., None], place)[..., 0], torch.nan)

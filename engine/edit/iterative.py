@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.edit.agreement import agreed_relevance
 from engine.edit.keep import KeptView
 from engine.edit.originals import Originals
-from engine.edit.prompt import Prompt, Prompts
+from engine.edit.prompt import Prompt, Prompts, relevance_of
 from engine.edit.settings import EditSettings, Order
 from engine.editors.base import ViewEdit
 from engine.pictures import to_uint8
@@ -119,7 +119,7 @@ def _agreed_views(
     for view in range(len(originals)):
         check()
         edits.append(prompt.prepared.view(originals[view]))
-        maps.append(edits[-1].relevance)
+        maps.append(relevance_of(edits[-1]))
         yield RelevanceComputed(view)
     unedited = originals.scene
     cameras = [unedited.camera(view) for view in range(len(originals))]

@@ -25,11 +25,14 @@ class Prompt:
         """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1, its background kept where that was
         told."""
         view = self.prepared.view(original)
-        if not self.told.keep:
-            return view
-        if view.relevance is None:
-            raise BadInput("This editor cannot keep the background; switch that off.", field=KEEP_BACKGROUND.name)
-        return KeptView(view, original, view.relevance, self.told.keep)
+        return KeptView(view, original, relevance_of(view), self.told.keep) if self.told.keep else view
+
+
+def relevance_of(view: ViewEdit) -> Tensor:
+    """Where the instruction matters to the view, (1, 1, h, w), 0–1. Raises BadInput where the editor cannot say."""
+    if view.relevance is None:
+        raise BadInput("This editor cannot keep the background; switch that off.", field=KEEP_BACKGROUND.name)
+    return view.relevance
 
 
 class Prompts:
