@@ -121,7 +121,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower())) - {"noun"}  # which stands for the subject in a wording
 
 
-# What a folder's guidance.json calls the knobs that it sets.
+# What a folder's guidance.json calls some of the knobs that it sets; the others by their own names.
 _RECOMMENDED = {
     "text": "text_guidance",
     "image": "image_guidance",
@@ -136,8 +136,9 @@ def recommended(editor: str) -> dict[str, OptionValue]:
     """What an editor's folder recommends in its ``guidance.json``, by knob; nothing where it says nothing sensible."""
     try:
         given = msgspec.json.decode((Path(source_of(editor)) / "guidance.json").read_bytes(), type=dict[str, Any])
-        named = {_RECOMMENDED[key]: value for key, value in given.items() if key in _RECOMMENDED and value is not None}
-        return checked_options(registry.kind_of(source_of(editor)).knobs, named)
+        knobs = registry.kind_of(source_of(editor)).knobs
+        named = {_RECOMMENDED.get(key, key): value for key, value in given.items() if value is not None}
+        return checked_options(knobs, {knob.name: named[knob.name] for knob in knobs if knob.name in named})
     except (OSError, msgspec.MsgspecError, BadInput):
         return {}
 

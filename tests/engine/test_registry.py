@@ -57,14 +57,16 @@ def test_without_its_row_it_is_said_to_be_unknown(tmp_path):
 
 
 def test_what_its_folder_recommends_stands_between_the_knobs_own_and_what_is_given(toy, tmp_path):
-    (tmp_path / "my-toy" / "guidance.json").write_text('{"relevance": 0.25, "text": 3}')
-    assert resolved_options(toy, {}) == OWN  # it has no such knob as text: nothing there can be trusted
-    (tmp_path / "my-toy" / "guidance.json").write_text('{"relevance": 0.25}')
-    assert resolved_options(toy, {}) == OWN | {"relevance": 0.25}
-    assert {k.name: k.default for k in find_editors(toy)[0].knobs} == OWN | {"relevance": 0.25}
+    guidance = tmp_path / "my-toy" / "guidance.json"
+    guidance.write_text('{"relevance": 0.25, "brightness": 20}')
+    assert resolved_options(toy, {}) == OWN  # a value that makes no sense: nothing there can be trusted
+    guidance.write_text('{"relevance": 0.25, "tint": "red", "text": 3, "size": 64}')  # of those it has no knob for
+    recommended = {"relevance": 0.25, "tint": "red"}
+    assert resolved_options(toy, {}) == OWN | recommended
+    assert {k.name: k.default for k in find_editors(toy)[0].knobs} == OWN | recommended
     given = {"relevance": 0.75, "checks": 3}
     preset = {"brightness": 0.1, "diffusion_steps": 4}  # which it has no knob for
-    assert resolved_options(toy, given, preset) == OWN | {"brightness": 0.1} | given
+    assert resolved_options(toy, given, preset) == OWN | {"brightness": 0.1} | recommended | given
 
 
 @pytest.mark.parametrize(
