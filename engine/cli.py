@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import io
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
 import tyro
@@ -17,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from engine import protocol
+from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
 from engine.progress import Job
 
@@ -58,15 +61,17 @@ def open(
         long_side = capture.working_size(preset, long_side)
         opened = open_capture(source, long_side, all_pixels=all_pixels, background=background, masks=masks)
     else:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background, masks)
-        capture.open_into_workspace(request)
-        _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-        opened = capture.load_opened(Folder(workspace))  # without photos that turned out to be unreadable
+        request = protocol.OpenCapture(
+            _full(workspace), _full(source), preset, long_side, all_pixels, background, masks
+        )
+        _run(lambda job: capture.open_into_workspace(request, job))
+        _run(lambda job: capture.write_images(protocol.WriteImages(_full(workspace)), job))
+        opened = capture.load_opened(Folder(_full(workspace)))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
-        print(json.dumps(found, indent=1))
+        _say(json.dumps(found, indent=1))
     else:
-        Console().print(_capture_table(found))
+        _say(_capture_table(found))
 
 
 def _capture_table(found: dict) -> Table:
@@ -107,7 +112,7 @@ def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace
     """
     from engine.jobs import registration
 
-    request = protocol.RegisterPhotos(str(workspace), str(source))
+    request = protocol.RegisterPhotos(_full(workspace), _full(source))
     _print(_run(lambda job: registration.register_photos(request, job)))
 
 
@@ -132,7 +137,7 @@ def train(
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed, steps), job)))
+    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
 
 
 @dataclass
@@ -216,7 +221,7 @@ def edit(
 
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=str(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
+        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
     )
     _print(_run(lambda job: jobs.run_edit(request, job)))
 
@@ -231,7 +236,7 @@ def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], dev
     """
     from engine.jobs import edit as jobs
 
-    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(str(workspace), edit, device), job)))
+    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(_full(workspace), edit, device), job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -242,7 +247,7 @@ def show(workspace: Workspace) -> None:
     """
     from engine.jobs import capture
 
-    _print(capture.read_workspace(protocol.ReadWorkspace(str(workspace))))
+    _print(capture.read_workspace(protocol.ReadWorkspace(_full(workspace))))
 
 
 def mesh(
@@ -258,7 +263,7 @@ def mesh(
     """
     from engine.jobs import output
 
-    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(str(workspace), edit, resolution, device), job)))
+    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(_full(workspace), edit, resolution, device), job)))
 
 
 def render(
@@ -283,7 +288,7 @@ def render(
         path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(str(workspace), edit, name, path, device=device)
+    request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
@@ -298,10 +303,10 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
 
-    finished = [record.id for record in Folder(workspace).edits() if record.finished]
+    finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(str(workspace), edit or finished[-1], device)
+    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device)
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
@@ -316,7 +321,7 @@ def editors() -> None:
         table.add_row("available", Text(e.reason or "yes"))
         table.add_row("instructions", Text(", ".join(e.vocabulary) or "any"))
         table.add_row("knobs", Text("  ".join(f"{knob.name}={knob.default}" for knob in e.knobs)))
-        Console().print(table)
+        _say(table)
 
 
 def devices() -> None:
@@ -333,6 +338,30 @@ def serve() -> None:
     from engine.server import serve as run
 
     run()
+
+
+_out: TextIO | None = None  # standard output, once a command has claimed it for its result alone
+
+
+def _claiming(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with standard output for its result alone: what libraries print on the way goes to standard error.
+    Not before it is called, for tyro prints its help there."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> None:
+        global _out
+        _out = io.TextIOWrapper(io.BufferedWriter(wire.claim_stdout()), encoding="utf-8", errors="backslashreplace")
+        command(*arguments, **named)
+
+    return run
+
+
+def _say(result: Any) -> None:
+    """Print a command's result, text or a table, on standard output."""
+    if isinstance(result, str):
+        print(result, file=_out, flush=True)
+    else:
+        Console(file=_out).print(result)
 
 
 COMMANDS = {
@@ -355,7 +384,8 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; exit status 2 for bad input, 130 when interrupted."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m engine", description=__doc__)
+        commands = {name: c if c is serve else _claiming(c) for name, c in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m engine", description=__doc__)
     except (Cancelled, KeyboardInterrupt):
         console.print("Stopped; what was made is saved.")
         sys.exit(130)
@@ -370,7 +400,8 @@ def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> No
     if capture is not None:
         from engine.jobs.capture import open_into_workspace
 
-        opened = open_into_workspace(protocol.OpenCapture(str(workspace), str(capture), preset))
+        request = protocol.OpenCapture(_full(workspace), _full(capture), preset)
+        opened = _run(lambda job: open_into_workspace(request, job))
         console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
 
 
@@ -395,10 +426,15 @@ def _run(work):
         signal.signal(signal.SIGINT, before)
 
 
+def _full(path: Path) -> str:
+    """As requests have paths: from the root on; `~` is left to those who check them."""
+    return str(path if str(path).startswith("~") else path.absolute())
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}"
 
 
 def _print(result) -> None:
-    print(json.dumps(msgspec.to_builtins(result), indent=2))
+    _say(json.dumps(msgspec.to_builtins(result), indent=2))

@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import sys
@@ -35,6 +36,7 @@ _TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}(\..*)?")
 _TEMPORARY_BEFORE = re.compile(
     r"\..+\.part(\.(png|json|html|ply|safetensors))?|(checkpoint\.safetensors|mesh\.ply|capture\.json)\.part"
 )
+_FOLDER_LEFT = re.compile(r"\.part-[0-9a-f]{16}|\.registered\.(part|before)")
 _LOCKED_BYTE = 2**30  # far behind the text, which others may then read while the byte is locked (Windows)
 
 
@@ -251,6 +253,45 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+ASIDE = ".{}.before"  # what a folder is called between the two renames of its exchange
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """The path of a folder, not made yet, that takes the place of ``folder`` when the block ends well.
+
+    A kill between the renames leaves the old one under the name `ASIDE`, from which a sweep brings it back. Raises
+    BadInput, with one sentence, for every OSError of the block.
+    """
+    fresh = folder.with_name(f".part-{secrets.token_hex(8)}")
+    aside = folder.with_name(ASIDE.format(folder.name))
+    try:
+        make_folder(folder.parent)
+        yield fresh
+        remove_tree(aside)
+        if os.path.lexists(folder):
+            _rename(folder, aside)
+        _rename(fresh, folder)
+        _flush_folder(folder.parent)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        if os.path.lexists(aside) and not os.path.lexists(folder):
+            with contextlib.suppress(OSError):
+                os.replace(aside, folder)
+        for left in (fresh, aside):
+            with contextlib.suppress(OSError):
+                remove_tree(left)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; a link itself, never what it leads to. Raises OSError."""
+    if is_link(folder):
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
 def remove_file(path: Path) -> None:
     """Remove a file where there is one; a link itself, never what it leads to. Raises BadInput."""
     try:
@@ -315,6 +356,13 @@ def is_leftover(name: str) -> bool:
     return bool(_TEMPORARY.fullmatch(name) or _TEMPORARY_BEFORE.fullmatch(name))
 
 
+def folders_left(folder: Path) -> list[str]:
+    """Names in ``folder`` of folders that an engine, killed, had not finished, or had put aside."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [e.name for e in entries if _FOLDER_LEFT.fullmatch(e.name) and not e.is_file(follow_symlinks=False)]
+    return []
+
+
 def sweep(folder: Path, deepest: int = 5) -> list[Path]:
     """Remove files that a killed engine had not finished from ``folder`` and those below it, links not followed.
 
@@ -332,10 +380,8 @@ def _leftovers(folder: Path, deepest: int) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_link(Path(entry.path)):
-                    continue
                 if entry.is_dir(follow_symlinks=False):
-                    if deepest:
+                    if deepest and not is_link(Path(entry.path)):  # a junction is a folder and yet a link
                         yield from _leftovers(Path(entry.path), deepest - 1)
                 elif is_leftover(entry.name):
                     yield Path(entry.path)
@@ -364,11 +410,26 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class _Lock:
-    def __init__(self, folder: Path, descriptor: int) -> None:
+    def __init__(self, folder: Path, descriptor: int, made: list[Path]) -> None:
         self.folder = folder
+        self.made = made  # folders that were not there before
         self.descriptor = descriptor
         self.owner = threading.get_ident()
         self.depth = 1
+
+    def release(self) -> None:
+        """Let others in; a project that was made for a job that then made nothing goes again."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.descriptor, 0)  # nobody is named who is not here any more
+            if self.made and os.listdir(self.folder) == [LOCK]:
+                if os.name == "nt":  # which removes no open file
+                    os.close(self.descriptor)
+                    self.descriptor = -1
+                (self.folder / LOCK).unlink()
+                for folder in self.made:
+                    folder.rmdir()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     def check_unmoved(self) -> None:
         """Raises BadInput where the folder is no longer where it was when it was locked."""
@@ -392,8 +453,9 @@ def _held_above(path: Path) -> list[_Lock]:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Be the only one to write in ``folder`` (resolved, made where it is not there) until the block ends.
+def locked(folder: Path, what: str) -> Iterator[bool]:
+    """Be the only one to write in ``folder`` (resolved, made where it is not there) until the block ends; whether the
+    lock was not yet this thread's.
 
     ``what`` completes “another engine has been …”. The lock is the system's own on an open file: it ends with the
     process, however that ends. Within one thread it may be taken again. Raises Busy, who says who has it; BadInput
@@ -408,15 +470,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         else:
             mine.depth += 1
     try:
-        yield
+        yield mine.depth == 1
     finally:
         with _held_guard:
             mine.depth -= 1
             if mine.depth == 0:
                 del _held[folder]
-                with contextlib.suppress(OSError):
-                    os.ftruncate(mine.descriptor, 0)  # nobody is named who is not here any more
-                os.close(mine.descriptor)
+                mine.release()
 
 
 def holder(folder: Path) -> Holder | None:
@@ -437,6 +497,18 @@ def _busy(folder: Path, who: Holder | None) -> Busy:
 
 
 def _acquired(folder: Path, what: str) -> _Lock:
+    made = [missing for missing in (folder, *folder.parents) if not missing.exists()]
+    for _ in range(100):
+        lock = _Lock(folder, _locked_file(folder, what), made)
+        try:
+            lock.check_unmoved()  # whoever had it before may have removed the file between the opening and the locking
+            return lock
+        except BadInput:
+            os.close(lock.descriptor)
+    raise _busy(folder, None)
+
+
+def _locked_file(folder: Path, what: str) -> int:
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -456,7 +528,7 @@ def _acquired(folder: Path, what: str) -> _Lock:
         os.lseek(descriptor, 0, os.SEEK_SET)
         if os.write(descriptor, said) < len(said):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return _Lock(folder, descriptor)
+        return descriptor
     except OSError as error:
         os.close(descriptor)
         raise cannot_write(folder, error) from error

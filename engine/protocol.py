@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 VERSION = 1
+
+Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
+"""The id of a request; a job's is that of the request that began it."""
 
 # Names of notifications that the engine sends.
 PROGRESS = "job/progress"
@@ -160,7 +163,7 @@ class MakeReport(Message, frozen=True):
 
 
 class CancelJob(Message, frozen=True):
-    job: int | str
+    job: Ident
 
 
 class Shutdown(Message, frozen=True):

@@ -79,7 +79,7 @@ class Harness:
         settings = row.settings(base, seed)
         prompts = Prompts(self.editor, settings.told(instruction))
         saved = open_scene(self.unedited(scene, seed))
-        with PeakMemory() as memory:
+        with PeakMemory(self.device) as memory:
             began, edits = time.monotonic(), 0
             if row.kind in {"unedited", "per-frame"}:
                 pictures = self._held_out(saved.scene(self.device), scene)

@@ -24,6 +24,7 @@ from engine.capture.formats import (
 from engine.capture.masks import Masks
 from engine.capture.reading import Reading, make_capture
 from engine.capture.registration import find_photos, is_video
+from engine.capture.texts import read_json
 from engine.capture.types import Capture, CaptureError
 
 
@@ -86,12 +87,27 @@ FORMATS: tuple[Format, ...] = (
     Format("Metashape", metashape.find, metashape.read, (".xml",)),
     Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
     Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),
-    Format("OpenSfM", _named(opensfm.NAME), opensfm.read),
+    Format("OpenSfM", opensfm.find, opensfm.read),
     Format("Polycam", polycam.find, polycam.read),
     Format("Record3D", record3d.find, record3d.read),
-    Format("3D Gaussian Splatting", _named(gaussian_splatting.NAME), gaussian_splatting.read),
+    Format("3D Gaussian Splatting", gaussian_splatting.find, gaussian_splatting.read),
     Format("LLFF", _named(llff.NAME), llff.read, (".npy",)),
 )
+
+
+# Files that belong to a capture and hold no cameras that can be read: what to do with each.
+_INSTEAD = {
+    ".psx": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
+    ".psz": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
+    ".rcproj": "a RealityCapture project: export “Internal/External camera parameters” as CSV, beside the photos",
+    ".rsproj": "a RealityScan project: export “Internal/External camera parameters” as CSV, beside the photos",
+    ".abc": "an Alembic file: in Meshroom, let the node ConvertSfMFormat write a .sfm file",
+    ".r3d": "a packed Record3D capture: rename it to .zip, unpack it and choose the unpacked folder",
+    ".zip": "a packed folder: unpack it and choose the unpacked folder",
+    ".db": "COLMAP's database, which holds features and no cameras: choose the folder of the model (sparse/0)",
+}
+_MOST_FOLDERS = 1000  # looked into below the chosen one
+_DEEPEST = 4
 
 
 def _read(source: Path) -> Reading:
@@ -100,6 +116,9 @@ def _read(source: Path) -> Reading:
             found = kind.find(source)
             if found is not None:
                 return kind.read(found)
+        reading = _read_below(source)
+        if reading is not None:
+            return reading
         photos = len(find_photos(source))
         if photos:
             raise CaptureError(
@@ -122,8 +141,62 @@ def _read(source: Path) -> Reading:
         for kind in FORMATS:  # by its name first: many formats are JSON
             if kind.find(source.parent) == source:
                 return kind.read(source)
+        if source.suffix.lower() == ".mg" and (found := meshroom.find(source.parent)) is not None:
+            return meshroom.read(found)
+        if source.suffix.lower() == ".json":
+            return _reader_of_json(source)(source)
         for kind in FORMATS:
             if source.suffix.lower() in kind.suffixes:
                 return kind.read(source)
+        if source.suffix.lower() in _INSTEAD:
+            raise CaptureError(f"{source.name} is {_INSTEAD[source.suffix.lower()]}.", file=source)
     known = ", ".join(kind.name for kind in FORMATS)
     raise CaptureError(f"{source.name} is not a capture ({known}); choose its folder.", file=source)
+
+
+def _read_below(source: Path) -> Reading | None:
+    """The capture in the nearest folders below `source`; None where there is none. Raises CaptureError for several."""
+    level, seen = [source], 0
+    for _ in range(_DEEPEST):
+        level = [folder for above in level for folder in _folders_of(above)]
+        level = level[: max(0, _MOST_FOLDERS - seen)]
+        seen += len(level)
+        found = []
+        for folder in level:
+            first = next(((kind, path) for kind in FORMATS if (path := kind.find(folder)) is not None), None)
+            if first is not None:
+                found.append(first)
+        if len(found) == 1:
+            kind, path = found[0]
+            return colmap.read_models(colmap.models_in(path), source) if kind.name == colmap.FORMAT else kind.read(path)
+        if found and all(kind.name == colmap.FORMAT for kind, _ in found):
+            return colmap.read_models([model for _, path in found for model in colmap.models_in(path)], source)
+        if found:
+            names = ", ".join(path.relative_to(source).as_posix() for _, path in found[:5])
+            raise CaptureError(
+                f"The folder {source.name} holds several captures ({names}{', …' if len(found) > 5 else ''}); choose "
+                "one of them.",
+                file=source,
+            )
+    return None
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    """The folders in a folder that may hold a capture: none of hidden ones, and of projects of this program."""
+    try:
+        inner = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError:
+        return []
+    return [path for path in inner if not (path / "capture" / "capture.json").is_file()][:_MOST_FOLDERS]
+
+
+def _reader_of_json(path: Path) -> Callable[[Path], Reading]:
+    """The reader of a JSON file of another name than its program gives it, by what it holds."""
+    content = read_json(path)
+    first = content[0] if isinstance(content, list) and content else content
+    keys = first.keys() if isinstance(first, dict) else ()
+    if isinstance(content, list):
+        return opensfm.read if "shots" in keys else gaussian_splatting.read
+    if "views" in keys and "frames" not in keys:
+        return meshroom.read
+    return record3d.read if "poses" in keys and "frames" not in keys else transforms_json.read

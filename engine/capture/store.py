@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.capture.fields import BadField, checked_lens, checked_side, rigid_pose
+from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
-from engine.capture.reading import rigid_pose
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
 
@@ -43,6 +44,7 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True):
     background: tuple[int, int, int]
     points: int = 0  # in POINTS
     gravity_up: tuple[float, float, float] | None = None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     masks: Masks = "auto"
     hidden: Hidden | None = None
 
@@ -95,6 +97,7 @@ def save_capture(capture: Capture, path: Path) -> None:
         capture.background,
         0 if points is None else len(points),
         None if capture.gravity_up is None else tuple(capture.gravity_up.tolist()),
+        capture.origin,
         capture.masks,
         capture.hidden,
     )
@@ -124,6 +127,8 @@ def load_capture(path: Path) -> Capture:
     up = None if saved.gravity_up is None else np.array(saved.gravity_up)
     if up is not None and not abs(float(np.linalg.norm(up)) - 1) < 1e-6:  # NaN is not
         raise _broken(path, "its up is no direction")
+    if not all(map(math.isfinite, saved.origin)):
+        raise _broken(path, "its origin is no place")
     if len({view.name.casefold() for view in views}) < len(views):
         raise _broken(path, "two of its views have the same name")
     return Capture(
@@ -137,6 +142,7 @@ def load_capture(path: Path) -> Capture:
         saved.background,
         StoredPoints(path.with_name(POINTS), saved.points) if saved.points else None,
         up,
+        saved.origin,
         saved.masks,
         saved.hidden,
     )
@@ -154,13 +160,12 @@ def _checked_view(saved: _View, path: Path) -> View:
         pose = rigid_pose([saved.pose[row : row + 4] for row in range(0, 16, 4)], f"the pose of view {name}")
     except SkipView as problem:
         raise _broken(path, str(problem).rstrip(".")) from None
-    for camera in (saved.intrinsics, source):
-        if not (0 < camera.width <= 100_000 and 0 < camera.height <= 100_000):
-            raise _broken(path, f"view {name} has no usable size")
-    for values in (saved.intrinsics, source.lens):
-        numbers = (values.fx, values.fy, values.cx, values.cy)
-        if not (all(map(math.isfinite, numbers)) and values.fx > 0 and values.fy > 0):
-            raise _broken(path, f"view {name} has no usable intrinsics")
+    try:
+        for camera, lens in ((saved.intrinsics, saved.intrinsics), (source, source.lens)):
+            size = checked_side(camera.width, "width"), checked_side(camera.height, "height")
+            checked_lens(Lens("PINHOLE", lens.fx, lens.fy, lens.cx, lens.cy), size)
+    except BadField as problem:
+        raise _broken(path, f"the camera of view {name}: {problem}") from None
     return View(name, pose, saved.intrinsics, saved.image, saved.held_out, saved.mask)
 
 

@@ -49,6 +49,7 @@ def begin(
     else:
         trainer = saved.trainer(views, settings.training, settings.seed, device, loss, resume=True)
         number = {view.name: index for index, view in enumerate(views)}
-        for name, image in saved.images().items():
+        sizes = {view.name: (view.intrinsics.height, view.intrinsics.width) for view in views}
+        for name, image in saved.images(sizes).items():
             pictures.replace(number[name], image)
     return trainer, METHODS[settings.method](trainer, pictures, originals, prompts, settings, check)

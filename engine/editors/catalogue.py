@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.editors import registry
 from engine.editors.base import Editor, checked_options
+from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, read_json
 from engine.errors import BadInput
 from engine.protocol import Editor as EditorInfo
 from engine.protocol import OptionValue
@@ -26,13 +26,19 @@ WEIGHTS = Path(__file__).parent / "weights"
 VARIABLE = "INSTRUCT_NERF_EDITOR"
 
 
+_Wording = Annotated[str, msgspec.Meta(max_length=LONGEST_WORDING)]
+
+
 class _Entry(msgspec.Struct, frozen=True):
     """An instruction of an editor's ``vocabulary.json``."""
 
-    instruction: str
+    instruction: _Wording
     passed: bool = True
     subject: bool = False
-    wordings: list[str] = []
+    wordings: Annotated[list[_Wording], msgspec.Meta(max_length=100)] = []
+
+
+_Entries = Annotated[list[_Entry], msgspec.Meta(max_length=MOST_ENTRIES)]
 
 
 def editor_id(name: str) -> str:
@@ -91,8 +97,7 @@ def about_subject(editor: str, instruction: str) -> bool:
     does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""
     known = _vocabulary(editor)
     for entry in known:
-        wordings = (re.escape(text).replace(r"\{noun\}", r"[\w ]+") for text in entry.wordings)
-        if any(re.fullmatch(wording, instruction.lower().strip()) for wording in wordings):
+        if any(fits_wording(wording, instruction.lower().strip()) for wording in entry.wordings):
             return entry.subject
     of_subject, of_whole = _marks(known)
     said = _words(instruction)
@@ -135,18 +140,18 @@ _RECOMMENDED = {
 def recommended(editor: str) -> dict[str, OptionValue]:
     """What an editor's folder recommends in its ``guidance.json``, by knob; nothing where it says nothing sensible."""
     try:
-        given = msgspec.json.decode((Path(source_of(editor)) / "guidance.json").read_bytes(), type=dict[str, Any])
+        given = read_json(Path(source_of(editor)) / "guidance.json", dict[str, Any])
         knobs = registry.kind_of(source_of(editor)).knobs
         named = {_RECOMMENDED.get(key, key): value for key, value in given.items() if value is not None}
         return checked_options(knobs, {knob.name: named[knob.name] for knob in knobs if knob.name in named})
-    except (OSError, msgspec.MsgspecError, BadInput):
+    except BadInput:
         return {}
 
 
 def _vocabulary(editor: str) -> list[_Entry]:
     try:
-        return msgspec.json.decode((Path(source_of(editor)) / "vocabulary.json").read_bytes(), type=list[_Entry])
-    except (OSError, msgspec.MsgspecError):
+        return read_json(Path(source_of(editor)) / "vocabulary.json", _Entries)
+    except BadInput:
         return []
 
 
@@ -154,10 +159,10 @@ def _describe(name: str) -> EditorInfo:
     source = source_of(name)
     folder = Path(source)
 
-    def info(label: str, size: int, reason: str = "", available: bool = True) -> EditorInfo:
+    def info(label: str, size: int, reason: str = "") -> EditorInfo:
         own = resolved_options(name, {})
         knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in registry.kind_of(source).knobs]
-        return EditorInfo(name, label, size, available, reason, vocabulary(name), knobs)
+        return EditorInfo(name, label, size, True, reason, vocabulary(name), knobs)
 
     if name == HUB_NAME:
         cached = _hub_cache() / f"models--{name.replace('/', '--')}"
@@ -168,14 +173,14 @@ def _describe(name: str) -> EditorInfo:
         return info(label, registry.kind_of(source).size or _working_size(folder))
     except BadInput as error:
         return EditorInfo(name, label, 0, False, error.message, [])
-    except (OSError, ValueError, KeyError, TypeError):
-        return info(label, 0, f"There is no editor model in {source}.", available=False)
+    except (ValueError, KeyError, TypeError):
+        return EditorInfo(name, label, 0, False, f"There is no editor model in {source}.", [])
 
 
 def _working_size(folder: Path) -> int:
     """Pixels along the edge of what a folder's networks see."""
-    unet = json.loads((folder / "unet" / "config.json").read_text())
-    vae = json.loads((folder / "vae" / "config.json").read_text())
+    unet = read_json(folder / "unet" / "config.json", dict[str, Any])
+    vae = read_json(folder / "vae" / "config.json", dict[str, Any])
     return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 

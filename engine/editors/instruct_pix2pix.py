@@ -4,7 +4,6 @@ StableDiffusionInstructPix2PixPipeline."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.editors.base import RELEVANCE_TOP, Check
+from engine.editors.model_folder import check_diffusion_folder
 from engine.errors import BadInput
 from engine.protocol import OptionValue
 
@@ -309,11 +309,8 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    folder = Path(source)
-    if folder.is_dir():
-        _check_folder(folder)
-    elif folder.is_absolute():
-        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
+    if Path(source).is_dir():
+        check_diffusion_folder(Path(source))
     try:
         pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
             source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
@@ -322,23 +319,3 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
     return InstructPix2Pix(pipeline, name, device)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder whose index asks for classes outside diffusers and transformers, before anything is imported."""
-    index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text())
-        libraries = {part[0] for part in parts.values() if isinstance(part, list)}
-    except (OSError, ValueError, AttributeError, IndexError):
-        raise BadInput(
-            f"{folder} is no diffusers model: its model_index.json is missing or damaged.",
-            file=str(index),
-            field="editor",
-        ) from None
-    if not libraries <= {"diffusers", "transformers", None}:
-        raise BadInput(
-            f"{index} asks for code outside diffusers and transformers; such a model is not loaded.",
-            file=str(index),
-            field="editor",
-        )

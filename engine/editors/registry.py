@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.editors.base import KEEP_BACKGROUND, RELEVANCE, Editor
+from engine.editors.model_folder import check_model_folder, read_json
 from engine.errors import BadInput
 from engine.protocol import Knob
 
@@ -77,13 +78,12 @@ KINDS = [
 
 
 def kind_of(source: str) -> EditorKind:
-    """The kind of the editor in a folder, by its model_index.json; what has none there is taken for the first kind,
-    whose loader says what is wrong. Raises BadInput where it is of a kind that the engine does not know."""
-    try:
-        index = json.loads((Path(source) / "model_index.json").read_text(encoding="utf-8"))
-        name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The kind of the editor in a folder, by its model_index.json; a hub name is taken for the
+    first kind. Raises BadInput where it is damaged, or of a kind that the engine does not know."""
+    index = Path(source) / "model_index.json"
+    if not index.exists():
         return KINDS[0]
+    name = read_json(index, dict[str, Any]).get("_class_name")
     for kind in KINDS:
         if kind.pipeline == name:
             return kind
@@ -98,5 +98,9 @@ def kind_of(source: str) -> EditorKind:
 def load(source: str, name: str, device: str) -> Editor:
     """Load the editor in the folder, or of the hub's name, ``source``; it is called ``name``. Raises BadInput where it
     cannot be had, with the reason."""
+    if (folder := Path(source)).is_dir():
+        check_model_folder(folder)
+    elif folder.is_absolute():
+        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
     module, _, function = kind_of(source).loader.partition(":")
     return getattr(importlib.import_module(module), function)(source, name, device)

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,42 +16,50 @@ from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
+from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
+from engine.edit.settings import settings_from
 from engine.errors import BadInput
+from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
-from engine.workspace import EditRecord, SceneRecord, Workspace
+from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
+T = TypeVar("T")
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
-def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
+def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -> protocol.Capture:
     """Open a capture at the preset's working size and remember it in the workspace; no pixel is decoded.
 
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
+    job = job or Job()
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
-    capture = open_capture(
-        Path(request.source),
-        long_side,
-        all_pixels=request.all_pixels,
-        background=request.background,
-        masks=request.masks,
-    )
+    with checking(job.check):
+        capture = open_capture(
+            checked_path(request.source, "source"),
+            long_side,
+            all_pixels=request.all_pixels,
+            background=request.background,
+            masks=request.masks,
+        )
+    job.check()
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
-    if workspace.scene_record() is not None and workspace.capture_file.exists():
-        before = load_capture(workspace.capture_file)
-        if not _same(before, capture):
-            raise BadInput(
-                f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
-                "choose another project folder for this one.",
-                field="workspace",
-                file=workspace.folder,
-            )
-    save_capture(capture, workspace.capture_file)
+    with workspace.writing("opening a capture"):
+        if workspace.scene_record() is not None and workspace.capture_file.exists():
+            before = load_capture(workspace.capture_file)
+            if not _same(before, capture):
+                raise BadInput(
+                    f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
+                    "choose another project folder for this one.",
+                    field="workspace",
+                    file=workspace.folder,
+                )
+        save_capture(capture, workspace.capture_file)
     return capture_message(workspace, capture)
 
 
@@ -89,6 +101,7 @@ def load_opened(workspace: Workspace) -> Capture:
     return load_capture(workspace.capture_file)
 
 
+@writes("preparing pictures")
 def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
     """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
     workspace = Workspace(request.workspace)
@@ -150,25 +163,42 @@ _MASKS_SAY = {
 
 
 def read_workspace(request: protocol.ReadWorkspace) -> dict:
-    """What the workspace holds: ``capture``, ``scene`` (either may be null) and ``edits``."""
+    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
-    capture = load_capture(workspace.capture_file) if workspace.capture_file.exists() else None
-    scene = workspace.scene_record()
+    damaged: list[Damaged] = []
+
+    def readable(name: str, read: Callable[[], T | None]) -> T | None:
+        try:
+            return read()
+        except BadInput as error:
+            damaged.append(Damaged(name, error.message))
+            return None
+
+    capture = scene = None
+    if readable("capture", lambda: workspace.capture_file.exists()):
+        capture = readable("capture", lambda: capture_message(workspace, load_capture(workspace.capture_file)))
+    if (record := readable("scene", workspace.scene_record)) is not None:
+        scene = readable("scene", lambda: scene_message(workspace, record))
+    records, bad = workspace.read_edits()
+    damaged += bad
+    edits = [readable(record.id, lambda record=record: edit_message(workspace, record)) for record in records]
     return {
-        "capture": capture_message(workspace, capture) if capture else None,
-        "scene": scene_message(workspace, scene) if scene else None,
-        "edits": [edit_message(workspace, record) for record in workspace.edits()],
+        "capture": capture,
+        "scene": scene,
+        "edits": [edit for edit in edits if edit is not None],
+        "damaged": damaged,
     }
 
 
 def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
     views = []
+    images = workspace.images
     for view in capture.views:
         i = view.intrinsics
         views.append(
             protocol.View(
                 name=view.name,
-                image=str(workspace.images / view.image),
+                image=str(images / view.image),
                 held_out=view.held_out,
                 pose=tuple(view.pose.ravel().tolist()),
                 width=i.width,
@@ -204,7 +234,7 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
         finished=record.finished,
         preset=record.preset,
         device=record.device,
-        measures=protocol.Measures(**record.measures) if record.measures else None,
+        measures=record.measures,
         seconds=record.seconds,
         views=_pictures(workspace.views(None)),
     )
@@ -222,7 +252,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         settings=record.settings,
         chosen=record.chosen,
         steps=record.steps,
-        of=int(record.settings.get("steps", 0)),
+        of=settings_from(record.settings).steps,
         finished=record.finished,
         images=_pictures(folder / "images"),
         views=_pictures(workspace.views(record.id)),
@@ -232,4 +262,8 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
 
 
 def _pictures(folder: Path) -> dict[str, str]:
-    return {path.stem: str(path) for path in sorted(folder.glob("[!.]*.png"))}
+    """The pictures in a folder of ours, by view: files, no pipe and no link to elsewhere."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.name.endswith(".png") and e.is_file(follow_symlinks=False))
+        return {name.removesuffix(".png"): str(folder / name) for name in names if not name.startswith(".")}
+    return {}

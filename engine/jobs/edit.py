@@ -28,9 +28,10 @@ from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
-from engine.workspace import EditRecord, Workspace
+from engine.workspace import EditRecord, Workspace, writes
 
 
+@writes("editing")
 def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     """Train the unedited scene where it is not, edit it by Iterative Dataset Update, and render every view."""
     workspace = Workspace(request.workspace)
@@ -48,7 +49,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
     readable = {view.name for view in capture.views}
     record = EditRecord(
-        id=workspace.new_edit_id(instruction),
+        id="",
         instruction=instruction,
         parent=parent,
         preset=preset.name,
@@ -58,9 +59,15 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         settings=msgspec.to_builtins(settings),
         steps=0,
     )
-    return _edit(workspace, capture, record, device, plan, job)
+    record = workspace.create_edit(record)
+    try:
+        return _edit(workspace, capture, record, device, plan, job)
+    except BaseException:
+        workspace.forget_unbegun(record.id)
+        raise
 
 
+@writes("editing")
 def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     """Go on with a cancelled or killed edit where its checkpoint is."""
     workspace = Workspace(request.workspace)
@@ -80,7 +87,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         run = _Run(workspace, capture, record, device, memory, job)
         run.edit(EditWatch(plan, job))
         for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
@@ -152,7 +159,6 @@ class _Run:
 
     def save(self, finished: bool = False) -> EditRecord:
         """Write the checkpoint, and the record that tells of it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         images = {
             name: self.pictures.image(index) for index, name in enumerate(self.record.chosen) if name in self.edited
         }

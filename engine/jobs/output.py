@@ -4,26 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, Intrinsics, View
+from engine.capture.lens import is_centre, is_focal_length
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.geometry import Viewpoint
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import SECONDS_A_RENDER
+from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Plan, Stage
 from engine.scenes.registry import open_scene
-from engine.workspace import Workspace, checked_name
+from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
+LAST_FRAME = 1_048_574  # Blender's, and its negative
 LARGEST_FRAME = 8192  # pixels, either side
 
 
@@ -42,6 +44,7 @@ class Frames(msgspec.Struct, frozen=True):
     after: list[str]
 
 
+@writes("making a mesh")
 def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     """Fuse depth and colour, rendered from the views that the scene was trained on, into a mesh."""
     workspace = Workspace(request.workspace)
@@ -88,12 +91,15 @@ def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
     return [views[index] for index in dict.fromkeys(picked.tolist())]
 
 
+@writes("rendering frames")
 def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     """Render each camera from what the edit stands on and from the edit, to `frames/<name>/before` and `…/after`."""
     workspace = Workspace(request.workspace)
     device = choose_device(request.device)
     folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
     cameras = _checked(request.cameras)
+    if abs(request.first_frame) > LAST_FRAME:
+        raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
     parent = workspace.edit_record(request.edit).parent
     scenes = {
         "before": open_scene(workspace.checkpoint(parent)),
@@ -101,19 +107,19 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     }
     plan = Plan(Stage("frames", "Rendering frames", 2 * len(cameras), SECONDS_A_RENDER))
     stage = plan.begin("frames")
+    frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
     for side, saved in scenes.items():
         scene = saved.scene(device)
         written[side] = []
         for index, camera in enumerate(cameras):
-            path = folder / side / f"{request.first_frame + index:04d}.png"
+            path = frames.path(side, index)
             save_picture(path, scene.render(camera, job.check).rgb)
             written[side].append(str(path))
             job.on_view(f"{request.first_frame + index:04d}", side, str(path))
             plan.advance(stage.done + 1)
             job.report(plan, stage)
-        for stale in set(map(str, (folder / side).glob("*.png"))) - set(written[side]):
-            Path(stale).unlink()
+    frames.finish()
     return Frames(**written)
 
 
@@ -132,9 +138,18 @@ def _checked(cameras: list[protocol.Camera]) -> list[Viewpoint]:
                 f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
             )
         sides = (camera.width, camera.height)
-        if not all(1 <= side <= LARGEST_FRAME for side in sides) or min(camera.fx, camera.fy) <= 0:
+        if np.abs(pose).max() > 1e9:
+            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field="cameras")
+        if not all(1 <= side <= LARGEST_FRAME for side in sides):
             raise BadInput(
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
+                field="cameras",
+            )
+        lens = zip((camera.fx, camera.fy), (camera.cx, camera.cy), sides, strict=True)
+        if not all(is_focal_length(focal, side) and is_centre(centre, side) for focal, centre, side in lens):
+            raise BadInput(
+                f"Camera {number}: its focal length or shift is none that a picture of {sides[0]}×{sides[1]} pixels "
+                "can have.",
                 field="cameras",
             )
         intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)

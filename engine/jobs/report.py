@@ -37,7 +37,7 @@ from engine.scenes.base import RenderedView
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.scenes.settings import LossConfig
-from engine.workspace import EditRecord, Workspace
+from engine.workspace import EditRecord, Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
 SHOWN = 5  # of them, on the page
@@ -90,6 +90,7 @@ class Report(msgspec.Struct, frozen=True):
     measures: dict[str, dict[str, float]]
 
 
+@writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
 
@@ -203,7 +204,7 @@ def _run_baseline(
     stage = plan.begin(_slug(name))
     prompts = Prompts(editor, settings.told(record.instruction))
     edits = 0
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         began = time.monotonic()
         if name == PER_FRAME:
             prompt = prompts.at(0)

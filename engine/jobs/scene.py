@@ -24,7 +24,7 @@ from engine.protocol import Measures
 from engine.scenes.base import RenderedView, Scene
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
-from engine.workspace import SceneRecord, Workspace
+from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
 # First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
@@ -32,14 +32,15 @@ SECONDS_A_STEP = 0.2
 SECONDS_A_RENDER = 0.8
 
 
+@writes("training the scene")
 def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     """Train the unedited NeRF of the workspace's capture, or go on with it, and render every view."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     device = choose_device(request.device)
     preset = scene_preset(workspace, request.preset, device)
-    if request.steps is not None and request.steps < 1:
-        raise BadInput("The setting steps must be at least 1.", field="steps")
+    if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
+        raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
     plan = Plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
@@ -185,7 +186,7 @@ def _measure_and_render(
             f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB, SSIM {means[1]:.3f}, "
             f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
         )
-        workspace.save_scene(msgspec.structs.replace(record, measures=msgspec.to_builtins(measures)))
+        workspace.save_scene(msgspec.structs.replace(record, measures=measures))
 
 
 def training_views(capture: Capture) -> list[View]:

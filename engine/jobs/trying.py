@@ -30,7 +30,7 @@ from engine.presets import choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Knob
 from engine.randomness import random_seed
-from engine.workspace import Workspace
+from engine.workspace import Workspace, writes
 
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 # What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
@@ -44,6 +44,7 @@ class Tried(msgspec.Struct, frozen=True):
     after: str
 
 
+@writes("trying an instruction")
 def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     """Edit one captured view, the NeRF untouched. The picture goes to the workspace's folder `tries`."""
     workspace = Workspace(request.workspace)
@@ -60,7 +61,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     editor = opened_editor(chosen_editor(request, device), device, job)
     picture = load_picture(path).to(device).float() / 255
     after = edit_picture(editor, picture, instruction, settings, check)
-    target = workspace.folder / "tries" / f"{view.name}.png"
+    target = workspace.below("tries", f"{view.name}.png")
     save_picture(target, after)
     job.on_view(view.name, "edited", str(target))
     return Tried(before=str(path), after=str(target))

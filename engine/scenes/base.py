@@ -71,8 +71,9 @@ class SavedScene(Protocol):
 
     views: Sequence[str]  # names of those that it was trained on
 
-    def images(self) -> dict[str, Tensor]:
-        """Edited training pictures, (H, W, 3) uint8, by the view's name."""
+    def images(self, sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        """Edited training pictures, (H, W, 3) uint8, by the view's name. Raises BadInput where one is of no view of
+        ``sizes`` (height, width), or of another size."""
         ...
 
     def scene(self, device: str) -> Scene: ...

@@ -7,6 +7,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``crash-edit``   dies with exit code 7 in the middle of an edit, after a last word on the log
 ``deaf``         never answers, never leaves, ignores SIGTERM
 ``flood``        sends a line of 3 MB without an end before it answers anything
+``chatter``      talks without end, of its progress (``chatter-views``: of one view; ``chatter-logs``;
+                 ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
 ``tick=SECONDS`` time of one step (0.02)
 """
@@ -104,6 +106,20 @@ def open_capture(params: dict) -> dict:
     }  # fmt: skip
 
 
+def chatter() -> None:
+    """As fast as it is read."""
+    text = "x" * 14_000
+    said = {
+        "chatter": {"method": "job/progress", "params": {"job": 1, "label": text}},
+        "chatter-views": {"method": "job/view", "params": {"job": 1, "view": "a", "kind": "edited", "image": text}},
+        "chatter-logs": {"method": "job/log", "params": {"job": 1, "text": text}},
+        "chatter-answers": {"id": 10**6, "result": text},
+    }
+    for mode, message in said.items():
+        while mode in MODES:
+            send(message)
+
+
 class Engine:
     def __init__(self) -> None:
         self.capture: dict | None = None
@@ -129,6 +145,10 @@ class Engine:
         }})  # fmt: skip
 
     # -- jobs ---
+
+    def open(self, params: dict) -> dict:
+        self.capture = open_capture(params)
+        return {"views": 3} if "liar" in MODES else self.capture
 
     def images(self, _params: dict) -> dict:
         for index, view in enumerate(self.capture["views"]):
@@ -234,6 +254,9 @@ class Engine:
                 answer = {"result": work(params)}
             except Cancelled:
                 answer = {"error": {"code": -32800, "message": "Cancelled."}}
+            except ValueError as error:
+                sentence, field = [*error.args, "source"][:2]
+                answer = {"error": {"code": -32000, "message": sentence, "data": {"field": field}}}
             except Exception as error:
                 answer = {"error": {"code": -32603, "message": f"{type(error).__name__}: {error}"}}
             self.job = None
@@ -245,7 +268,7 @@ class Engine:
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
         jobs = {
-            "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
+            "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
             "output/frames": self.frames, "output/report": self.report,
         }  # fmt: skip
@@ -253,13 +276,6 @@ class Engine:
             self.start_job(number, jobs[method], params)
         elif method == "initialize":
             send({"id": number, "result": INITIALIZED})
-        elif method == "capture/open":
-            try:
-                self.capture = open_capture(params)
-                send({"id": number, "result": {"views": 3} if "liar" in MODES else self.capture})
-            except ValueError as error:
-                sentence, field = [*error.args, "source"][:2]
-                send({"id": number, "error": {"code": -32000, "message": sentence, "data": {"field": field}}})
         elif method == "workspace/read":
             result = {"capture": self.capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})
@@ -315,6 +331,7 @@ def main() -> None:
     if "flood" in MODES:
         OUT.write(b"x" * 3_000_000)
         OUT.flush()
+    threading.Thread(target=chatter, daemon=True).start()
     engine = Engine()
     for line in sys.stdin.buffer:
         if not engine.answer(json.loads(line)):

@@ -20,12 +20,12 @@ LAYERS = [
     {"project", "previews"},
     {"session", "scene"},
     {"client", "install", "trajectories"},
-    {"wire"},
+    {"wire", "inbox"},
     {"messages"},
     {"conversion"},
 ]
 INSIDE = {("results", "jobs"), ("settings", "project"), ("install", "client")}
-FREE_OF_BPY = {"client", "install", "wire", "messages", "conversion", "trajectories"}
+FREE_OF_BPY = {"client", "inbox", "install", "wire", "messages", "conversion", "trajectories"}
 SCENE_KNOWS_NOT = {"session", "client", "jobs", "project", "wire", "install"}
 
 

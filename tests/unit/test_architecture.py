@@ -22,10 +22,11 @@ LAYERS = [
     {"geometry"},
     {"capture"},
     {"pictures"},
-    {"workspace", "progress", "devices", "process"},
+    {"workspace", "progress", "devices"},
+    {"runtime", "wire", "process"},
     {"protocol"},
     {"files"},
-    {"errors", "randomness"},
+    {"errors", "randomness", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
