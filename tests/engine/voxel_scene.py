@@ -136,6 +136,7 @@ class SavedVoxels:
     """A grid on disk."""
 
     def __init__(self, path: Path):
+        self.path = path
         with safe_open(path, framework="pt") as file:
             self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.header = msgspec.json.decode(file.metadata()["header"], type=Header)
@@ -147,8 +148,11 @@ class SavedVoxels:
     def _of(self, prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t.clone() for n, t in self._tensors.items() if n.startswith(prefix)}
 
-    def images(self) -> dict[str, Tensor]:
-        return self._of("image.")
+    def images(self, sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        images = self._of("image.")
+        if sizes is not None and any(image.shape != (*sizes[name], 3) for name, image in images.items()):
+            raise BadInput("A picture in it is of another size than its view.", file=self.path)
+        return images
 
     def scene(self, device: str) -> VoxelScene:
         return VoxelScene(self.header.config, self.header.centre, **self._of("weights."))
