@@ -21,6 +21,7 @@ from engine.files import replacing
 from engine.geometry import Camera, pixel_directions
 from engine.randomness import random_seed
 from engine.scenes.base import Check, Perceptual, RenderedView
+from engine.scenes.health import Health
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
@@ -120,6 +121,15 @@ class VoxelTrainer:
         self.step_index += 1
         return {"colour": loss.item()}
 
+    @torch.no_grad()
+    def health(self, pictures: PictureSet) -> Health:
+        random = torch.Generator().manual_seed(random_seed(self.seed, "health", self.step_index))
+        flat = torch.randint(len(pictures.pixels), (500,), generator=random)
+        colors = pictures.pixels[flat].float() / 255
+        rendered = self.scene.march(self._origins[flat], self._directions[flat])[0]
+        constant = (colors - colors.mean(dim=0)).square().mean()
+        return Health(float((rendered - colors).square().mean()), float(constant), None)
+
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         tensors = {f"weights.{name}": tensor.detach().clone() for name, tensor in self.weights.items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
@@ -165,6 +175,7 @@ class SavedVoxels:
         device: str,
         perceptual: Perceptual | None = None,
         resume: bool = False,
+        attempt: int = 0,
     ) -> VoxelTrainer:
         trainer = VoxelTrainer(self.scene(device), views, training, seed)
         if resume:
@@ -179,11 +190,18 @@ class SavedVoxels:
 
 
 def begin(
-    config: VoxelConfig, views: Sequence[Camera], centre: np.ndarray, training: TrainingConfig, seed: int, device: str
+    config: VoxelConfig,
+    views: Sequence[Camera],
+    centre: np.ndarray,
+    training: TrainingConfig,
+    seed: int,
+    device: str,
+    background: tuple[float, float, float] | None = None,
+    attempt: int = 0,
 ) -> VoxelTrainer:
-    """What registry.py calls."""
+    """What registry.py calls. Voxels know no empty space, and begin again with other numbers alone."""
     if training.losses.perceptual_weight:
         raise BadInput("Voxels learn without a perceptual loss.", field="losses")
-    random = torch.Generator().manual_seed(random_seed(seed, "weights", 0))
+    random = torch.Generator().manual_seed(random_seed(seed, "weights", attempt))
     grid = 0.1 * torch.randn(1, 4, config.edge, config.edge, config.edge, generator=random)
     return VoxelTrainer(VoxelScene(config, centre, grid, torch.zeros(3)), views, training, seed)
