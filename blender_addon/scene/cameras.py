@@ -189,11 +189,23 @@ def intrinsics_of(scene: bpy.types.Scene, data: bpy.types.Camera) -> conversion.
     if data.type != "PERSP":
         raise ValueError(f"The camera “{data.name}” is not a perspective camera; set its type to Perspective.")
     render = scene.render
-    share = render.resolution_percentage / 100.0
+    width, height = size_of(scene)
     return conversion.intrinsics_from_blender(
         BlenderCamera(
             data.lens, data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y,
-            max(1, int(render.resolution_x * share)), max(1, int(render.resolution_y * share)),
-            render.pixel_aspect_x, render.pixel_aspect_y,
+            width, height, render.pixel_aspect_x, render.pixel_aspect_y,
         )
     )  # fmt: skip
+
+
+def size_of(scene: bpy.types.Scene) -> tuple[int, int]:
+    """Width and height in pixels that Blender renders a scene at: its own whole-number arithmetic, where 29 % of 100
+    are 29 (by floats 28)."""
+    render = scene.render
+    share = render.resolution_percentage
+    return max(1, render.resolution_x * share // 100), max(1, render.resolution_y * share // 100)
+
+
+def depsgraph_of(scene: bpy.types.Scene) -> bpy.types.Depsgraph:
+    """The evaluated state of a scene, which need not be the one shown."""
+    return bpy.context.evaluated_depsgraph_get() if bpy.context.scene == scene else scene.view_layers[0].depsgraph

@@ -10,7 +10,7 @@ from mathutils import Matrix
 
 from .. import conversion, trajectories
 from ..conversion import Camera
-from .cameras import ASPECT, SIZE, intrinsics_of, pose_of, root_of
+from .cameras import ASPECT, SIZE, depsgraph_of, intrinsics_of, pose_of, root_of
 
 PATH = "instruct_nerf_path"
 
@@ -51,7 +51,7 @@ def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
         raise ValueError("The capture is not in this scene; open it again.")
     if scene.camera is None or scene.camera.type != "CAMERA":
         raise ValueError("The scene has no camera; set one, or make a Camera Path.")
-    graph = bpy.context.evaluated_depsgraph_get() if bpy.context.scene == scene else scene.view_layers[0].depsgraph
+    graph = depsgraph_of(scene)
     camera, base = scene.camera.evaluated_get(graph), root.evaluated_get(graph)
     pose = conversion.capture_pose_from_world(
         conversion.matrix_from_rows(base.matrix_world), conversion.matrix_from_rows(camera.matrix_world)
