@@ -16,7 +16,7 @@ from mathutils import Matrix, Vector
 
 from .. import conversion, trajectories
 from .borrowed import Change, borrowed, literal, plain_output
-from .cameras import VIEW, depsgraph_of, intrinsics_of
+from .cameras import VIEW, depsgraph_of, intrinsics_of, scene_by_uid
 
 TRANSFORMS = "transforms.json"
 
@@ -142,27 +142,28 @@ def photograph(scene_name: str, standpoints: Sequence[Standpoint], film: Film | 
     for old in images.glob("*.png"):
         old.unlink()
     frames = []
-    start = _scene(scene_name)
+    start = bpy.data.scenes[scene_name]
+    uid = start.session_uid  # it may be renamed meanwhile
     frame_then, camera_then = (start.frame_current, start.frame_subframe), start.camera.name if start.camera else ""
     try:
         for index, standpoint in enumerate(standpoints):
             name = f"{index + 1:04d}.png"
-            pose, intrinsics = _take(_scene(scene_name), standpoint, film, images / name)
+            pose, intrinsics = _take(_scene(uid), standpoint, film, images / name)
             frames.append((f"images/{name}", pose, intrinsics))
             yield (index + 1) / len(standpoints)
         _write(folder, frames)
     finally:
-        scene = bpy.data.scenes.get(scene_name)
+        scene = scene_by_uid(uid)
         if scene is not None and (scene.frame_current, scene.frame_subframe) != frame_then:
             scene.frame_set(frame_then[0], subframe=frame_then[1])
             if camera_then in scene.objects:  # markers may have made another one active on the way
                 scene.camera = scene.objects[camera_then]
 
 
-def _scene(name: str) -> bpy.types.Scene:
-    scene = bpy.data.scenes.get(name)
+def _scene(uid: int) -> bpy.types.Scene:
+    scene = scene_by_uid(uid)
     if scene is None:
-        raise ValueError(f"The scene “{name}” is gone.")
+        raise ValueError("The scene that was photographed is gone.")
     return scene
 
 

@@ -131,11 +131,15 @@ def curves(scene: bpy.types.Scene, _folder: Path) -> None:
 
 def exposure(scene: bpy.types.Scene, _folder: Path) -> None:
     scene.view_settings.view_transform, scene.view_settings.exposure, scene.view_settings.gamma = "Filmic", 3.0, 2.0
-    scene.view_settings.look = next(
-        e.identifier
-        for e in type(scene.view_settings).bl_rna.properties["look"].enum_items
-        if e.identifier != "None"
-    ) if len(type(scene.view_settings).bl_rna.properties["look"].enum_items) > 1 else "None"
+    scene.view_settings.look = (
+        next(
+            e.identifier
+            for e in type(scene.view_settings).bl_rna.properties["look"].enum_items
+            if e.identifier != "None"
+        )
+        if len(type(scene.view_settings).bl_rna.properties["look"].enum_items) > 1
+        else "None"
+    )
 
 
 def white_balance(scene: bpy.types.Scene, _folder: Path) -> None:

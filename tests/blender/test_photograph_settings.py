@@ -50,7 +50,9 @@ def settings_of(scene: bpy.types.Scene) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_what_a_scene_has_on_does_not_reach_its_photographs(
-    ball: bpy.types.Scene, tmp_path: Path, name: str  # noqa: F811
+    ball: bpy.types.Scene,
+    tmp_path: Path,
+    name: str,  # noqa: F811
 ) -> None:
     plain = pictures(ball, width=48, height=36)
     assert 20 < np.mean([p.max() for p in plain])
@@ -64,7 +66,8 @@ def test_what_a_scene_has_on_does_not_reach_its_photographs(
 
 
 def test_every_camera_of_the_scene_takes_its_own_picture_though_a_marker_names_one(
-    ball: bpy.types.Scene, tmp_path: Path  # noqa: F811
+    ball: bpy.types.Scene,
+    tmp_path: Path,  # noqa: F811
 ) -> None:
     ball.render.resolution_x, ball.render.resolution_y = 100, 60
     ball.render.resolution_percentage = 29  # of 100 are 29; by floats 28
