@@ -28,7 +28,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     if not settings.instruction.strip():
         raise ValueError("Type what the scene shall become, such as “make it night”.")
     model = settings.editor_model.strip()
-    model = bpy.path.abspath(model) if model.startswith("//") else model
+    model = cameras.absolute(model) if model.startswith("//") else model
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
         "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
@@ -56,7 +56,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
 def try_edit(scene: bpy.types.Scene, view: str) -> None:
     """Edit one view's photo alone, so that guidance can be tuned before the scene is touched."""
     params = edit_params(scene, ready(scene), view=view)
-    workspace = str(cameras.absolute(scene.instruct_nerf.workspace))
+    workspace = cameras.absolute(scene.instruct_nerf.workspace)
 
     def tried(result: object) -> None:
         session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))

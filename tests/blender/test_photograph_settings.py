@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from in_blender import settle
 from scenes_with_everything_on import PHOTOGRAPHS
-from test_photograph import ball  # noqa: F401 (a fixture)
 
 from blender_addon import project, session
 
@@ -35,7 +34,8 @@ def settings_of(scene: bpy.types.Scene) -> dict[str, Any]:
     """Every plain setting of a scene that a render could depend on."""
     owners = {
         "scene": scene, "render": scene.render, "image": scene.render.image_settings, "film": scene.render.ffmpeg,
-        "view": scene.view_settings, "display": scene.display_settings, "override": scene.render.image_settings.view_settings,
+        "view": scene.view_settings, "display": scene.display_settings,
+        "override": scene.render.image_settings.view_settings,
     }  # fmt: skip
     found = {}
     for name, owner in owners.items():
@@ -52,10 +52,10 @@ def settings_of(scene: bpy.types.Scene) -> dict[str, Any]:
 def test_what_a_scene_has_on_does_not_reach_its_photographs(
     ball: bpy.types.Scene,
     tmp_path: Path,
-    name: str,  # noqa: F811
+    name: str,
 ) -> None:
     plain = pictures(ball, width=48, height=36)
-    assert 20 < np.mean([p.max() for p in plain])
+    assert np.mean([p.max() for p in plain]) > 20
     PHOTOGRAPHS[name](ball, tmp_path)
     before = settings_of(ball)
     again = pictures(ball, width=48, height=36)
@@ -67,7 +67,7 @@ def test_what_a_scene_has_on_does_not_reach_its_photographs(
 
 def test_every_camera_of_the_scene_takes_its_own_picture_though_a_marker_names_one(
     ball: bpy.types.Scene,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     ball.render.resolution_x, ball.render.resolution_y = 100, 60
     ball.render.resolution_percentage = 29  # of 100 are 29; by floats 28
@@ -89,7 +89,7 @@ def test_every_camera_of_the_scene_takes_its_own_picture_though_a_marker_names_o
         assert np.abs(one - other).max() <= 2
 
 
-def test_between_two_photographs_the_scene_is_as_it_was(ball: bpy.types.Scene, tmp_path: Path) -> None:  # noqa: F811
+def test_between_two_photographs_the_scene_is_as_it_was(ball: bpy.types.Scene, tmp_path: Path) -> None:
     """So that a file saved meanwhile, or an undo, holds nothing of the photographer's."""
     for change in PHOTOGRAPHS.values():
         change(ball, tmp_path)
@@ -101,6 +101,6 @@ def test_between_two_photographs_the_scene_is_as_it_was(ball: bpy.types.Scene, t
     settle()
 
 
-def test_folders_with_braces_and_marks_get_the_photographs(ball: bpy.types.Scene, tmp_path: Path) -> None:  # noqa: F811
+def test_folders_with_braces_and_marks_get_the_photographs(ball: bpy.types.Scene, tmp_path: Path) -> None:
     project.preferences().workspaces = str(tmp_path / "take {camera_name} #3 100% größe 夜")
     assert len(pictures(ball, width=32, height=32)) == 8
