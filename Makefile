@@ -2,16 +2,19 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 PY = $(VENV)/bin/python
+PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 CAPTURE ?=
 INSTRUCTION ?=
 OUT ?=
 
-.PHONY: demo test test-all extension docs clean
+.PHONY: demo test test-all extension docs lock clean
 
-$(VENV)/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check "torch>=2.6,<2.15" "torchvision<0.30"
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[blender,test]" build
+# Exactly what the lock names, and wheels only: nothing is resolved, and nothing is compiled.
+$(VENV)/.ready: pyproject.toml packaging/development.txt
+	bash packaging/system_packages.sh
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) --only-binary :all: --requirement packaging/development.txt
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 demo: $(VENV)/.ready  ## photograph a scene (or take CAPTURE), edit it (INSTRUCTION), make a film; no questions
@@ -28,6 +31,9 @@ extension: $(VENV)/.ready  ## dist/instruct_nerf-<version>.zip, built and valida
 
 docs: $(VENV)/.ready  ## take the guide's pictures again; needs BLENDER_GUI and a CAPTURE
 	$(PY) docs/take_pictures.py --capture "$(CAPTURE)" --engine-python "$(PY)"
+
+lock: $(VENV)/.ready  ## write the locks after a change in pyproject.toml; needs the network
+	$(PY) packaging/lock.py --keep
 
 clean:
 	rm -rf build dist demo

@@ -2,8 +2,8 @@
 """The engine's process and the line to it. Free of bpy, so that it runs and is tested without Blender.
 
 Three threads serve one process: one writes requests, one reads answers, one reads the log. What they find goes into
-one queue, which the owner empties with :meth:`Client.poll` from whichever thread it likes (Blender's main one); all
-callbacks run there. When the process dies, every request still waiting fails with its exit code and the end of its
+one bounded queue, which the owner empties with :meth:`Client.poll` from whichever thread it likes (Blender's main one);
+all callbacks run there. When the process dies, every request still waiting fails with its exit code and the end of its
 log. The other side is not trusted: lines are limited in length, anything malformed is logged and dropped, and
 answers to questions never asked are ignored.
 """
@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import wire
+from .inbox import Inbox
 from .messages import Failure
 
 LINE_LIMIT = 64 * 1024 * 1024  # bytes of one line; a thousand cameras take about half a megabyte
 LOG_LINE_LIMIT = 2000  # characters kept of one line of the log
 LOG_LINES = 400  # lines of the log that are kept
-QUEUE_LIMIT = 20_000  # messages not yet polled; when full, the reader waits and the engine with it
 
 Done = Callable[[Any], None]
 Failed = Callable[[Failure], None]
@@ -83,10 +83,10 @@ class Client:
         self._line_limit = line_limit
         self._pending: dict[int, _Pending] = {}
         self._next_id = 1
-        self._inbox: queue.Queue[_Answer | _Notice | _Death] = queue.Queue(QUEUE_LIMIT)
+        self._unanswered: set[int] = set()  # of the pending ones; the reader's thread looks at it, too
+        self._inbox = Inbox()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._closing = threading.Event()
         self._dead: Failure | None = None
         self.log_count = 0  # lines ever logged, so that a reader sees that something came
         self._process = subprocess.Popen(
@@ -133,22 +133,22 @@ class Client:
 
     def request(self, method: str, params: Mapping[str, Any], done: Done, failed: Failed) -> int:
         """Send a request and return its id at once. Exactly one of the callbacks is called later, from :meth:`poll`
-        or :meth:`close`; of a dead engine ``failed`` is called by the next :meth:`poll`."""
+        or :meth:`close`; of a dead engine ``failed`` is called by the next :meth:`poll`.
+
+        Raises ``ValueError``, and asks nothing, where ``params`` cannot be sent.
+        """
+        data = wire.request_line(self._next_id, method, params)
         number = self._next_id
         self._next_id += 1
         self._pending[number] = _Pending(method, done, failed)
-        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
-        self._outbox.put(json.dumps(message, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+        self._unanswered.add(number)
+        self._outbox.put(data)
         return number
 
     def poll(self, limit: int = 500) -> int:
         """Handle at most ``limit`` messages and return how many there were; never waits."""
         count = 0
-        while count < limit:
-            try:
-                message = self._inbox.get_nowait()
-            except queue.Empty:
-                break
+        while count < limit and (message := self._inbox.get()) is not None:
             count += 1
             self._handle(message)
         if self._dead is not None:
@@ -176,8 +176,7 @@ class Client:
         Blocks that long at most. Requests still waiting fail. May be called again.
         """
         if self._dead is None and self._process.poll() is None:
-            message = {"jsonrpc": "2.0", "id": 0, "method": wire.SHUTDOWN, "params": {}}
-            self._outbox.put(json.dumps(message).encode() + b"\n")
+            self._outbox.put(wire.request_line(0, wire.SHUTDOWN, {}))
         self.end_input()
         deadline = time.monotonic() + patience
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -185,10 +184,10 @@ class Client:
             time.sleep(0.02)
         self.kill()
         code = self._process.wait()
-        self._closing.set()
+        self._inbox.close()
         for thread in (self._writer_thread, self._reader_thread, self._stderr_thread):
             thread.join(2.0)
-        self.poll(QUEUE_LIMIT + 2)
+        self.poll(sys.maxsize)
         if self._dead is None:
             self._dead = Failure(wire.ENGINE_DIED, f"The engine was stopped (exit code {code}).")
         self._fail_all(self._dead or Failure(wire.ENGINE_DIED, "The engine was stopped."))
@@ -200,14 +199,6 @@ class Client:
         thread = threading.Thread(target=target, args=(stream,), daemon=True, name=f"engine {target.__name__}")
         thread.start()
         return thread
-
-    def _put(self, message: _Answer | _Notice | _Death) -> None:
-        while not self._closing.is_set():
-            try:
-                self._inbox.put(message, timeout=0.2)
-                return
-            except queue.Full:
-                continue
 
     def _write_messages(self, stream: BinaryIO) -> None:
         try:
@@ -239,8 +230,11 @@ class Client:
                 reason = f"The engine sent a line of more than {self._line_limit} bytes and was stopped."
                 break
             message = self._decode(line)
-            if message is not None:
-                self._put(message)
+            if isinstance(message, _Notice):
+                self._inbox.put(message, len(line), wire.replaced_key(message.method, message.params))
+            elif message is not None and message.id in self._unanswered:
+                self._unanswered.discard(message.id)
+                self._inbox.put(message, len(line), patient=False)  # asked for, so it is not one of many
         stream.close()
         if reason:
             self.kill()
@@ -250,7 +244,7 @@ class Client:
             self.kill()
             code = self._process.wait()
         self._stderr_thread.join(2.0)
-        self._put(_Death(reason or f"The engine ended unexpectedly ({_describe(code)})."))
+        self._inbox.put(_Death(reason or f"The engine ended unexpectedly ({_describe(code)})."), 0, patient=False)
 
     def _decode(self, line: bytes) -> _Answer | _Notice | None:
         """A message out of a line; None, and a note in the log, for what is none."""

@@ -6,13 +6,13 @@ Lookups only; nothing here changes anything but the pictures shown behind the ca
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import choices, install, messages, session, trajectories, wire
+from . import choices, engine_home, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -23,7 +23,7 @@ def preferences() -> Any:
 
 
 def user_folder() -> Path:
-    """The folder for the engine's environment and for projects of unsaved files."""
+    """The folder for projects of unsaved files."""
     try:
         return Path(bpy.utils.extension_path_user(__package__, create=True))
     except ValueError:  # not installed as an extension
@@ -32,26 +32,39 @@ def user_folder() -> Path:
 
 def bundled_wheel() -> Path | None:
     """The engine's wheel inside the extension, or None."""
-    return install.wheel_in(Path(__file__).parent / "engine")
+    return engine_home.wheel_in(addon_folder() / "engine")
 
 
-def engine_python() -> Path | None:
-    """The engine's interpreter: the one named in the preferences, else the installed one, else None."""
-    chosen = getattr(preferences(), "engine_python", "")
-    if chosen:
-        return Path(bpy.path.abspath(chosen))
-    wheel = bundled_wheel()
-    if wheel is None:
+def addon_folder() -> Path:
+    """Where this copy of the add-on lies; who uses which environment is remembered by it."""
+    return Path(__file__).parent
+
+
+def locks() -> engine_home.Locks | None:
+    """What the extension's locks name for this machine, or None where there are none."""
+    try:
+        return engine_home.read_locks(addon_folder() / "locks")
+    except engine_home.InstallError:
         return None
-    stamp = wheel.stat()
-    environment = _environment(user_folder(), wheel, stamp.st_mtime_ns, stamp.st_size)
-    python = install.python_of(environment)
-    return python if (environment / install.MARKER).is_file() and python.exists() else None
 
 
-@lru_cache(maxsize=4)  # panels ask at every redraw, and the name of the environment takes reading the whole wheel
-def _environment(base: Path, wheel: Path, _modified: int, _size: int) -> Path:
-    return install.environment_of(base, wheel)
+def engine_command(arguments: Sequence[str]) -> list[str] | None:
+    """What starts the engine: the one named in the preferences, else the installed one, else None.
+
+    ``arguments`` are what its Python is given, the last of them the engine's own command.
+    """
+    chosen = getattr(preferences(), "engine_python", "").strip()
+    if chosen:
+        return engine_home.elsewhere(bpy.path.abspath(chosen), arguments)
+    python = engine_home.installed_python(engine_home.root(), locks(), bundled_wheel())
+    return [str(python), *arguments] if python else None
+
+
+def installation() -> str:
+    """A sentence on the installed engine: what it computes on; empty where none is installed."""
+    here = locks()
+    marker = engine_home.read_marker(engine_home.root() / "e" / here.name) if here else None
+    return str(marker.get("outcome", "") or "The engine is installed.") if marker else ""
 
 
 def workspace_of(scene: bpy.types.Scene) -> str:

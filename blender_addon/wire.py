@@ -7,8 +7,9 @@ function takes a decoded JSON value and returns a frozen dataclass, or raises :c
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, TypeVar
 
 from .conversion import Camera, Intrinsics, matrix_from_row_major
@@ -67,6 +68,47 @@ LIST_LIMIT: Final = 200_000  # entries of any one list
 T = TypeVar("T")
 
 
+# -- lines -------------------------------------------------------------------------------------------------------
+
+
+def request_line(number: int, method: str, params: Mapping[str, Any]) -> bytes:
+    """A request as it is sent. Text that UTF-8 cannot hold (file names in other encodings) is cleaned.
+
+    Raises ``ValueError`` where ``params`` hold what JSON cannot.
+    """
+    message = {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
+    try:
+        try:
+            line = json.dumps(message, allow_nan=False, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            line = json.dumps(_cleaned_all(message), allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"The request {method} cannot be sent: {error}.") from None
+    return line + b"\n"
+
+
+def replaced_key(method: str, params: object) -> Hashable:
+    """What a notification tells anew, so that an earlier one of the same key need not be handled any more; None for one
+    that is no news of something known."""
+    if method not in (JOB_PROGRESS, JOB_VIEW) or not isinstance(params, dict):
+        return None
+    said = (method, *(params.get(key) for key in ("job", "view", "kind")))
+    return said if all(entry is None or isinstance(entry, str | int) for entry in said) else None
+
+
+def cleaned(text: str) -> str:
+    """Text with every lone surrogate written out, so that UTF-8 can hold it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _cleaned_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return cleaned(value)
+    if isinstance(value, Mapping):
+        return {_cleaned_all(key): _cleaned_all(entry) for key, entry in value.items()}
+    return [_cleaned_all(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
 # -- checks ------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +130,7 @@ def _text(data: Mapping[str, Any], key: str, default: str | None = None) -> str:
         return default
     if not isinstance(value, str) or len(value) > TEXT_LIMIT:
         raise WireError(f"The engine's “{key}” is not a text.")
-    return value
+    return cleaned(value)
 
 
 def _number(data: Mapping[str, Any], key: str, default: float | None = None) -> float:
@@ -220,6 +262,7 @@ def parse_project(value: object) -> Project:
         None if capture is None else parse_capture(capture),
         None if scene is None else parse_scene(scene),
         _many(data, "edits", parse_edit),
+        _many(data, "damaged", _left_out) if "damaged" in data else (),
     )
 
 
@@ -301,11 +344,12 @@ def parse_failure(value: object) -> Failure:
     code, message, data = value.get("code"), value.get("message"), value.get("data")
     data = data if isinstance(data, dict) else {}
     field, file = data.get("field"), data.get("file")
+    sentence = message[:TEXT_LIMIT] if isinstance(message, str) and message else "The engine failed without saying why."
     return Failure(
         code if isinstance(code, int) else INTERNAL,
-        message[:TEXT_LIMIT] if isinstance(message, str) and message else "The engine failed without saying why.",
-        field if isinstance(field, str) else "",
-        file if isinstance(file, str) else "",
+        cleaned(sentence),
+        cleaned(field) if isinstance(field, str) else "",
+        cleaned(file) if isinstance(file, str) else "",
     )
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
 import tyro
@@ -15,12 +18,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from engine import protocol
-from engine.errors import BadInput, Cancelled
+from engine import protocol, wire
+from engine.errors import BadInput, Cancelled, explained
 from engine.progress import Job
 
 console = Console(stderr=True)
 
+Masks = Literal["auto", "object", "unknown", "ignore"]
 Workspace = Annotated[Path, tyro.conf.Positional]
 
 
@@ -31,6 +35,7 @@ def open(
     long_side: int | None = None,
     all_pixels: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
+    masks: Masks = "auto",
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Open a capture and print what is in it; no pixel is decoded, unless its pictures are to be made.
@@ -42,6 +47,7 @@ def open(
         long_side: Longer side of the working pictures, pixels.
         all_pixels: Keep every pixel of a distorted photo, with a mask, not the largest picture without empty ones.
         background: Red, green and blue, 0 to 255, behind transparent pixels.
+        masks: What masks hide: empty space around an object, or something unknown (a passer-by); or ignore them.
         as_json: Print JSON for programs instead of a table.
     """
     from engine.capture import open_capture
@@ -51,17 +57,19 @@ def open(
 
     if workspace is None:
         long_side = capture.working_size(preset, long_side)
-        opened = open_capture(source, long_side, all_pixels=all_pixels, background=background)
+        opened = open_capture(source, long_side, all_pixels=all_pixels, background=background, masks=masks)
     else:
-        request = protocol.OpenCapture(str(workspace), str(source), preset, long_side, all_pixels, background)
-        capture.open_into_workspace(request)
-        _run(lambda job: capture.write_images(protocol.WriteImages(str(workspace)), job))
-        opened = capture.load_opened(Folder(workspace))  # without photos that turned out to be unreadable
+        request = protocol.OpenCapture(
+            _full(workspace), _full(source), preset, long_side, all_pixels, background, masks
+        )
+        _run(lambda job: capture.open_into_workspace(request, job))
+        _run(lambda job: capture.write_images(protocol.WriteImages(_full(workspace)), job))
+        opened = capture.load_opened(Folder(_full(workspace)))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
-        print(json.dumps(found, indent=1))
+        _say(json.dumps(found, indent=1))
     else:
-        Console().print(_capture_table(found))
+        _say(_capture_table(found))
 
 
 def _capture_table(found: dict) -> Table:
@@ -102,7 +110,7 @@ def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace
     """
     from engine.jobs import registration
 
-    request = protocol.RegisterPhotos(str(workspace), str(source))
+    request = protocol.RegisterPhotos(_full(workspace), _full(source))
     _print(_run(lambda job: registration.register_photos(request, job)))
 
 
@@ -127,7 +135,7 @@ def train(
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(str(workspace), preset, device, seed, steps), job)))
+    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
 
 
 def try_(
@@ -199,7 +207,7 @@ def edit(
 
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        str(workspace),
+        _full(workspace),
         instruction,
         views,
         preset,
@@ -224,7 +232,7 @@ def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], dev
     """
     from engine.jobs import edit as jobs
 
-    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(str(workspace), edit, device), job)))
+    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(_full(workspace), edit, device), job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -235,7 +243,7 @@ def show(workspace: Workspace) -> None:
     """
     from engine.jobs import capture
 
-    _print(capture.read_workspace(protocol.ReadWorkspace(str(workspace))))
+    _print(capture.read_workspace(protocol.ReadWorkspace(_full(workspace))))
 
 
 def mesh(
@@ -251,7 +259,7 @@ def mesh(
     """
     from engine.jobs import output
 
-    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(str(workspace), edit, resolution, device), job)))
+    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(_full(workspace), edit, resolution, device), job)))
 
 
 def render(
@@ -276,7 +284,7 @@ def render(
         path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(str(workspace), edit, name, path, device=device)
+    request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
@@ -291,10 +299,10 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
 
-    finished = [record.id for record in Folder(workspace).edits() if record.finished]
+    finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(str(workspace), edit or finished[-1], device)
+    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device)
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
@@ -305,7 +313,7 @@ def editors() -> None:
     table = Table("editor", "label", "size", "available", "instructions")
     for e in find_editors():
         table.add_row(e.name, e.label, str(e.size), e.reason or "yes", ", ".join(e.vocabulary) or "any")
-    Console().print(table)
+    _say(table)
 
 
 def devices() -> None:
@@ -322,6 +330,30 @@ def serve() -> None:
     from engine.server import serve as run
 
     run()
+
+
+_out: TextIO | None = None  # standard output, once a command has claimed it for its result alone
+
+
+def _claiming(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with standard output for its result alone: what libraries print on the way goes to standard error.
+    Not before it is called, for tyro prints its help there."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> None:
+        global _out
+        _out = io.TextIOWrapper(io.BufferedWriter(wire.claim_stdout()), encoding="utf-8", errors="backslashreplace")
+        command(*arguments, **named)
+
+    return run
+
+
+def _say(result: Any) -> None:
+    """Print a command's result, text or a table, on standard output."""
+    if isinstance(result, str):
+        print(result, file=_out, flush=True)
+    else:
+        Console(file=_out).print(result)
 
 
 COMMANDS = {
@@ -344,20 +376,24 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; exit status 2 for bad input, 130 when interrupted."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m engine", description=__doc__)
-    except BadInput as error:
-        console.print(f"[red]{error.message}", highlight=False)
-        sys.exit(2)
+        commands = {name: c if c is serve else _claiming(c) for name, c in COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m engine", description=__doc__)
     except (Cancelled, KeyboardInterrupt):
         console.print("Stopped; what was made is saved.")
         sys.exit(130)
+    except Exception as error:
+        if (known := explained(error)) is None:
+            raise
+        console.print(Text(str(known), style="red"))  # paths may look like markup
+        sys.exit(2)
 
 
 def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> None:
     if capture is not None:
         from engine.jobs.capture import open_into_workspace
 
-        opened = open_into_workspace(protocol.OpenCapture(str(workspace), str(capture), preset))
+        request = protocol.OpenCapture(_full(workspace), _full(capture), preset)
+        opened = _run(lambda job: open_into_workspace(request, job))
         console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
 
 
@@ -382,10 +418,15 @@ def _run(work):
         signal.signal(signal.SIGINT, before)
 
 
+def _full(path: Path) -> str:
+    """As requests have paths: from the root on; `~` is left to those who check them."""
+    return str(path if str(path).startswith("~") else path.absolute())
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}"
 
 
 def _print(result) -> None:
-    print(json.dumps(msgspec.to_builtins(result), indent=2))
+    _say(json.dumps(msgspec.to_builtins(result), indent=2))

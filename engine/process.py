@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -29,12 +30,25 @@ def keep_freed_memory() -> None:
     Every step of a network frees and takes the same megabytes again. Given back to the system each time, they come back
     as empty pages, which the system must clear one by one.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_libc("mallopt")
     if mallopt is None:  # another C library
         return
     mallopt(_MMAP_THRESHOLD, 32 * _MIB)  # the most that glibc takes: larger pieces still go back at once
     mallopt(_TRIM_THRESHOLD, 1024 * _MIB)
     mallopt(_TOP_PAD, 64 * _MIB)
     mallopt(_ARENA_MAX, 1)  # the jobs' thread allocates where this holds
+
+
+def give_memory_back() -> None:
+    """Give what nobody holds any more back to the system: after a job, not within one."""
+    gc.collect()
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # of a torch that is still being imported, perhaps
+    if getattr(cuda, "is_initialized", bool)():
+        cuda.empty_cache()
+    if (trim := _of_libc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _of_libc(name: str):
+    """A function of the C library; None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

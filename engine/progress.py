@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.errors import Cancelled
 from engine.protocol import Progress
+from engine.runtime import Runtime, load_alone
 
 T = TypeVar("T")
 
@@ -91,6 +90,7 @@ class Job:
     on_view: Callable[[str, str, str], None] = lambda view, kind, image: None
     log: Callable[[str], None] = lambda text: None
     cancelled: Callable[[], bool] = lambda: False
+    runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     every: float = 0.25  # seconds between two progress messages of a stage
     _last: float = field(default=0.0, repr=False)
 
@@ -101,23 +101,12 @@ class Job:
 
     def wait_for(self, work: Callable[[], T]) -> T:
         """The result of work that cannot be interrupted, such as loading a model, while still answering a cancel: the
-        work is then left to end by itself, its result dropped."""
-        result: Future[T] = Future()
+        work is then left to end by itself, its result dropped. One such work at a time in the whole process."""
+        return load_alone(work, self.check)
 
-        def run() -> None:
-            try:
-                result.set_result(work())
-            except BaseException as error:
-                result.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        while True:
-            self.check()
-            try:
-                return result.result(timeout=0.1)
-            except TimeoutError:
-                if result.done():
-                    raise
+    def keep(self, kind: str, key: Hashable, work: Callable[[], T]) -> T:
+        """As `wait_for`, but what is loaded stays loaded for later jobs that ask for the same key (`Runtime.keep`)."""
+        return self.runtime.keep(kind, key, work, self.check)
 
     def report(self, plan: Plan, stage: Stage, losses: dict[str, float] | None = None) -> None:
         """Tell how far the job is, not more often than ``every``, but always at a stage's end."""

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 VERSION = 1
+
+Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
+"""The id of a request; a job's is that of the request that began it."""
 
 # Names of notifications that the engine sends.
 PROGRESS = "job/progress"
@@ -56,6 +59,7 @@ class OpenCapture(Message, frozen=True):
     long_side: int | None = None
     all_pixels: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
+    masks: Literal["auto", "object", "unknown", "ignore"] = "auto"
 
 
 class RegisterPhotos(Message, frozen=True):
@@ -136,7 +140,7 @@ class MakeReport(Message, frozen=True):
 
 
 class CancelJob(Message, frozen=True):
-    job: int | str
+    job: Ident
 
 
 class Shutdown(Message, frozen=True):
@@ -177,6 +181,9 @@ class View(Camera, frozen=True, kw_only=True):
 
 
 class Capture(msgspec.Struct, frozen=True):
+    """``masked``: how many views have a mask. ``masks``: as asked when opened; ``masks_hide``: what that came to,
+    "empty", "unknown" or "ignored", once the pictures are made."""
+
     workspace: str
     source: str
     format: str
@@ -188,6 +195,9 @@ class Capture(msgspec.Struct, frozen=True):
     notes: list[str]
     points: str | None = None
     point_count: int = 0
+    masked: int = 0
+    masks: str = "auto"
+    masks_hide: str | None = None
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -200,16 +210,21 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Measures(msgspec.Struct, frozen=True):
-    """Means over the held-out views. ``perceptual`` names what measured ``lpips``."""
+    """Means over the held-out views, over the pixels that their masks do not hide. ``perceptual`` names what measured
+    ``lpips``. ``psnr_object``: over the pixels of what was cut out of its pictures alone, whose ``psnr`` counts the
+    empty space around it too; null where there is none."""
 
     psnr: float
     ssim: float
     lpips: float
     perceptual: str
     views: int
+    psnr_object: float | None = None
 
 
 class Scene(msgspec.Struct, frozen=True):
+    """``notes``: sentences for the artist about how the training went."""
+
     steps: int
     of: int
     finished: bool
@@ -218,6 +233,7 @@ class Scene(msgspec.Struct, frozen=True):
     measures: Measures | None
     seconds: float
     views: dict[str, str]
+    notes: list[str] = []
 
 
 class Edit(msgspec.Struct, frozen=True):

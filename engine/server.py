@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine as a server: lines in, lines out, one job at a time (docs/protocol.md).
 
-The reader thread answers what is quick; one worker thread runs jobs. Torch is imported by a thread of its own that
-starts after `initialize`, so that a cancel is answered even then.
+The reader thread takes requests, cancels and what else concerns the running job; one thread answers what is quick, one
+runs jobs. Torch is imported by a thread of its own that starts after `initialize`, so that a cancel is answered even
+then.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -15,19 +17,24 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import msgspec
 
-from engine import __version__, protocol
-from engine.errors import BadInput, Cancelled, OutOfMemory
+from engine import __version__, protocol, wire
+from engine.errors import BadInput, Busy, Cancelled, OutOfMemory, explained
+from engine.process import give_memory_back
 from engine.progress import Job
+from engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
-LONGEST_LINE = 16 * 2**20  # bytes; 10,000 cameras take 3 MB
+LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
 
 # Request → module of engine.jobs and function. Modules that import torch are named, not imported.
 JOBS: dict[str, tuple[str, str]] = {
+    "capture/open": ("capture", "open_into_workspace"),
     "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
     "scene/train": ("scene", "train_scene"),
@@ -51,9 +58,19 @@ class RpcError(Exception):
 
 class _Request(msgspec.Struct):
     method: str
-    id: int | str | None = None
+    id: protocol.Ident | None = None
     params: msgspec.Raw = msgspec.Raw(b"{}")
     jsonrpc: str = "2.0"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The job that runs, or is about to."""
+
+    id: protocol.Ident
+    method: str
+    params: protocol.Message
+    stop: threading.Event
 
 
 class Server:
@@ -62,60 +79,46 @@ class Server:
     def __init__(self, send: Callable[[bytes], None], warm_up: Callable[[], None] | None = None):
         self._send_line = send
         self._sending = threading.Lock()
-        self._work: queue.Queue[tuple[_Request, protocol.Message, threading.Event] | None] = queue.Queue()
-        self._job: tuple[int | str, threading.Event] | None = None
         self._state = threading.Lock()
+        self._running: _Running | None = None
+        self._runtime = Runtime()
         self._warm_up = warm_up or _import_torch
         self._warm: threading.Thread | None = None
         self._warm_error: BaseException | None = None
         self.finished = False
-        self._worker = threading.Thread(target=self._run_jobs, name="jobs", daemon=True)
-        self._worker.start()
+        self._jobs = _Worker("jobs")
+        self._quick = _Worker("answers")
 
     # reading ---------------------------------------------------------------------------------------------------------
 
-    def receive(self, line: bytes) -> None:
-        """Handle one line; answers quick requests before it returns, never raises."""
-        ident: int | str | None = None
+    def receive(self, line: bytes | wire.TooLong) -> None:
+        """Handle one line; never raises. A cancel takes effect before it returns."""
+        ident: protocol.Ident | None = None
         try:
-            try:
-                request = msgspec.json.decode(line, type=_Request)
-            except msgspec.ValidationError as error:
-                raise RpcError(protocol.INVALID_REQUEST, f"Not a request: {error}.") from None
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise RpcError(protocol.PARSE_ERROR, f"Not JSON: {error}.") from None
+            request = _request(line)
             ident = request.id
-            params = self._params(request)
+            params = _params(request)
             if request.method in JOBS:
                 self._enqueue(request, params)
+            elif request.method == "job/cancel":
+                self._answer(ident, {"cancelling": self.cancel(params.job)})  # type: ignore[attr-defined]
+            elif request.method == "shutdown":
+                self.close()
+                self.finished = True
+                self._answer(ident, {})
             else:
-                self._answer(ident, self._quick(request.method, params))
+                self._quick.put(partial(self._answer_with, ident, partial(self._ask, request.method, params)))
+        except _Unreadable as error:
+            self._fail(error.ident, error)
         except BaseException as error:
             self._fail(ident, error)
 
-    def _params(self, request: _Request) -> protocol.Message:
-        kind = protocol.REQUESTS.get(request.method)
-        if kind is None:
-            raise RpcError(protocol.UNKNOWN_METHOD, f"The engine knows no request {request.method!r}.")
-        try:
-            return msgspec.json.decode(request.params, type=kind)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise RpcError(protocol.INVALID_PARAMS, f"{request.method}: {error}.") from None
-
-    def _quick(self, method: str, params: Any) -> Any:
-        from engine.jobs import capture
-
+    def _ask(self, method: str, params: Any) -> Any:
         if method == "initialize":
             return self._initialize(params)
-        if method == "capture/open":
-            return capture.open_into_workspace(params)
-        if method == "workspace/read":
-            return capture.read_workspace(params)
-        if method == "job/cancel":
-            return {"cancelling": self.cancel(params.job)}
-        self.close()
-        self.finished = True
-        return {}
+        from engine.jobs import capture
+
+        return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine.devices import find_devices
@@ -143,116 +146,213 @@ class Server:
         if request.id is None:
             raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers at its end.")
         with self._state:
-            if self._job is not None:
+            if self._running is not None:
                 raise RpcError(protocol.BUSY, "The engine is busy with another job; wait for it, or cancel it.")
-            stop = threading.Event()
-            self._job = (request.id, stop)
-        self._work.put((request, params, stop))
+            running = self._running = _Running(request.id, request.method, params, threading.Event())
+        self._jobs.put(lambda: self._run_job(running))
 
-    def cancel(self, job: int | str | None = None) -> bool:
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs, or is about to."""
+        return self._running is not None
+
+    def cancel(self, job: protocol.Ident | None = None) -> bool:
         """Ask the job of that id (or whichever runs) to stop. False where there is none."""
         with self._state:
-            if self._job is None or (job is not None and self._job[0] != job):
+            if self._running is None or (job is not None and self._running.id != job):
                 return False
-            self._job[1].set()
+            self._running.stop.set()
             return True
 
     def close(self) -> None:
-        """Cancel the job, let it save, and end the worker."""
+        """Cancel the job, let it save, and end both threads; one that does not end in time is left behind."""
         self.cancel()
-        self._work.put(None)
-        self._worker.join()
+        for worker in (self._jobs, self._quick):
+            if not worker.end(LONGEST_SAVE):
+                log.error("The %s did not end within %.0f seconds of being asked to.", worker.name, LONGEST_SAVE)
 
     # working ---------------------------------------------------------------------------------------------------------
 
     def _begin_warm_up(self) -> None:
-        if self._warm is None:
+        with self._state:
+            if self._warm is None:
 
-            def run() -> None:
-                try:
-                    self._warm_up()
-                except BaseException as error:
-                    self._warm_error = error
+                def run() -> None:
+                    try:
+                        self._warm_up()
+                        gc.collect()
+                        gc.freeze()  # half a million objects of the libraries need not be looked at after each job
+                    except BaseException as error:
+                        self._warm_error = error
 
-            self._warm = threading.Thread(target=run, name="imports", daemon=True)
-            self._warm.start()
+                self._warm = threading.Thread(target=run, name="imports", daemon=True)
+                self._warm.start()
 
-    def _run_jobs(self) -> None:
-        while (item := self._work.get()) is not None:
-            request, params, stop = item
-            ident = request.id
-            job = Job(
-                on_progress=lambda p, i=ident: self._notify(protocol.PROGRESS, {"job": i, **msgspec.to_builtins(p)}),
-                on_view=lambda v, kind, image, i=ident: self._notify(
-                    protocol.VIEW, {"job": i, "view": v, "kind": kind, "image": image}
-                ),
-                log=lambda text, i=ident: self._log(text, i),
-                cancelled=stop.is_set,
-            )
-            answer: Any = None
-            failure: BaseException | None = None
-            try:
-                answer = self._run(request.method, params, job)
-            except BaseException as error:
-                failure = error
-            with self._state:
-                self._job = None  # before the answer: whoever reads it may start the next job
-            if failure is None:
-                self._answer(ident, answer)
-            else:
-                self._fail(ident, failure)
+    def _run_job(self, running: _Running) -> None:
+        job = Job(
+            on_progress=lambda p: self._notify(protocol.PROGRESS, {"job": running.id, **msgspec.to_builtins(p)}),
+            on_view=lambda view, kind, image: self._notify(
+                protocol.VIEW, {"job": running.id, "view": view, "kind": kind, "image": image}
+            ),
+            log=lambda text: self._log(text, running.id),
+            cancelled=running.stop.is_set,
+            runtime=self._runtime,
+        )
+        answer = self._encoded(running.id, partial(self._run, running.method, running.params, job))
+        del job
+        give_memory_back()
+        with self._state:
+            self._running = None  # before the answer: whoever reads it may start the next job
+        self._send(answer)
 
     def _run(self, method: str, params: protocol.Message, job: Job) -> Any:
         module, function = JOBS[method]
         if module in NEEDS_TORCH:
-            self._begin_warm_up()
-            assert self._warm is not None
-            while self._warm.is_alive():
-                job.check()
-                self._warm.join(0.05)
-            if self._warm_error is not None:
-                raise self._warm_error
-        return getattr(importlib.import_module(f"engine.jobs.{module}"), function)(params, job)
+            self._wait_for_imports(job)
+            self._runtime.settle(job.check)  # nothing builds a module while an abandoned load goes on
+            self._runtime.make_room()
+        run = getattr(importlib.import_module(f"engine.jobs.{module}"), function)
+        try:
+            return run(params, job)
+        except (Cancelled, BadInput):
+            raise
+        except BaseException:
+            self._runtime.release()  # what failed may be what is kept, or what took the memory
+            raise
+
+    def _wait_for_imports(self, job: Job) -> None:
+        self._begin_warm_up()
+        assert self._warm is not None
+        while self._warm.is_alive():
+            job.check()
+            self._warm.join(0.05)
+        if self._warm_error is not None:
+            raise self._warm_error
 
     # sending ---------------------------------------------------------------------------------------------------------
 
-    def _log(self, text: str, job: int | str | None) -> None:
+    def _log(self, text: str, job: protocol.Ident | None) -> None:
         log.info("%s", text)
         self._notify(protocol.LOG, {"job": job, "text": text})
 
     def _notify(self, method: str, params: dict) -> None:
-        self._send({"jsonrpc": "2.0", "method": method, "params": params})
+        try:
+            self._send(wire.encode({"jsonrpc": "2.0", "method": method, "params": params}))
+        except Exception:  # a job does not fail because of what it wanted to tell
+            log.exception("a notification was not sent")
 
-    def _answer(self, ident: int | str | None, result: Any) -> None:
-        if ident is not None:
-            self._send({"jsonrpc": "2.0", "id": ident, "result": result})
+    def _answer_with(self, ident: protocol.Ident | None, work: Callable[[], Any]) -> None:
+        self._send(self._encoded(ident, work))
 
-    def _fail(self, ident: int | str | None, error: BaseException) -> None:
+    def _answer(self, ident: protocol.Ident | None, result: Any) -> None:
+        self._answer_with(ident, lambda: result)
+
+    def _fail(self, ident: protocol.Ident | None, error: BaseException) -> None:
+        self._send(_failed(ident, error))
+
+    def _encoded(self, ident: protocol.Ident | None, work: Callable[[], Any]) -> bytes:
+        """The line that answers with what ``work`` returns or raises; empty where no answer is wanted."""
+        try:
+            result = work()
+            return b"" if ident is None else wire.encode({"jsonrpc": "2.0", "id": ident, "result": result})
+        except BaseException as error:
+            return _failed(ident, error)
+
+    def _send(self, line: bytes) -> None:
+        if line:
+            with self._sending:
+                self._send_line(line)
+
+
+class _Worker:
+    """A thread that does one thing after the other, whatever becomes of each."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+
+    def end(self, patience: float) -> bool:
+        """End after what is queued; whether it did within ``patience`` seconds."""
+        self._work.put(None)
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except BaseException:
+                log.exception("the thread for %s goes on", self.name)
+            del work  # nothing of a job outlives it
+
+
+class _Unreadable(RpcError):
+    """A line that is no request, and its id where it can be told."""
+
+    def __init__(self, code: int, message: str, ident: protocol.Ident | None):
+        super().__init__(code, message)
+        self.ident = ident
+
+
+def _request(line: bytes | wire.TooLong) -> _Request:
+    """Raises _Unreadable."""
+    if isinstance(line, wire.TooLong):
+        raise _Unreadable(
+            protocol.INVALID_REQUEST,
+            f"The request has {line.size / 2**20:.0f} MiB; the engine reads up to {wire.LONGEST_LINE / 2**20:.0f}. "
+            "Render fewer frames at a time.",
+            wire.ident_of(line.head, line.tail),
+        )
+    try:
+        return wire.decode(line, _Request)
+    except msgspec.ValidationError as error:
+        raise _Unreadable(protocol.INVALID_REQUEST, f"Not a request: {error}.", wire.ident_of(line)) from None
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(protocol.PARSE_ERROR, f"Not JSON: {error}.", wire.ident_of(line)) from None
+
+
+def _params(request: _Request) -> protocol.Message:
+    """Raises RpcError."""
+    kind = protocol.REQUESTS.get(request.method)
+    if kind is None:
+        raise RpcError(protocol.UNKNOWN_METHOD, f"The engine knows no request {request.method!r}.")
+    try:
+        return wire.decode(bytes(request.params), kind)
+    except (ValueError, RecursionError) as error:
+        raise RpcError(protocol.INVALID_PARAMS, f"{request.method}: {error}.") from None
+
+
+def _failed(ident: protocol.Ident | None, error: BaseException) -> bytes:
+    """The line of an error answer; never raises."""
+    try:
         rpc = _as_rpc_error(error)
         if rpc.code == protocol.INTERNAL:
             log.error("%s", "".join(traceback.format_exception(error)))
         body = {"code": rpc.code, "message": rpc.message, "data": rpc.data}
-        self._send({"jsonrpc": "2.0", "id": ident, "error": body})
-
-    def _send(self, message: dict) -> None:
-        line = msgspec.json.encode(message) + b"\n"
-        with self._sending:
-            self._send_line(line)
+        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
+    except BaseException as another:  # an error that cannot even be told
+        log.error("an error could not be told: %s", type(another).__name__)
+        body = {"code": protocol.INTERNAL, "message": "The engine met a defect of its own.", "data": {}}
+        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
 
 
 def _as_rpc_error(error: BaseException) -> RpcError:
     if isinstance(error, RpcError):
         return error
-    if isinstance(error, Cancelled):
-        return RpcError(protocol.CANCELLED, str(error))
-    if isinstance(error, BadInput):
-        at_fault = {"field": error.field, "file": error.file}
-        return RpcError(protocol.BAD_INPUT, error.message, {k: v for k, v in at_fault.items() if v})
-    if isinstance(error, (OutOfMemory, MemoryError)) or type(error).__name__ == "OutOfMemoryError":
-        return RpcError(
-            protocol.OUT_OF_MEMORY,
-            "The device has too little memory; choose a smaller preset, or free memory that other programs use.",
-        )
+    known = explained(error)
+    if isinstance(known, Cancelled):
+        return RpcError(protocol.CANCELLED, str(known))
+    if isinstance(known, BadInput):
+        code = protocol.BUSY if isinstance(known, Busy) else protocol.BAD_INPUT
+        at_fault = {"field": known.field, "file": known.file}
+        return RpcError(code, known.message, {k: v for k, v in at_fault.items() if v})
+    if isinstance(known, OutOfMemory):
+        return RpcError(protocol.OUT_OF_MEMORY, str(known))
     return RpcError(
         protocol.INTERNAL, f"The engine met a defect of its own ({type(error).__name__}: {error}); its log says where."
     )
@@ -269,26 +369,22 @@ def _import_torch() -> None:
 
 def serve(stdin: BinaryIO | None = None) -> None:
     """Serve on standard input and output until input ends or `shutdown` is asked."""
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints goes to the log
-    sys.stdout = sys.stderr
+    out = wire.claim_stdout()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stdin = stdin or sys.stdin.buffer
 
     def send(line: bytes) -> None:
         try:
-            out.write(line)
+            wire.write_all(out, line)
         except OSError:  # Blender is gone; the end of input says so as well
             server.cancel()
 
     server = Server(send)
-    while not server.finished:
-        line = stdin.readline(LONGEST_LINE)
-        if not line:
-            server.close()
+    for line in wire.read_lines(stdin or sys.stdin.buffer):
+        server.receive(line)
+        if server.finished:
             break
-        if line.strip():
-            server.receive(line)
+    else:
+        server.close()
     sys.stderr.flush()
     os._exit(0)  # threads that load models must not keep the process

@@ -11,31 +11,47 @@ Every file is written under a temporary name and renamed, so what is there is wh
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from engine.errors import BadInput
+from engine import files
+from engine.errors import BadInput, cannot_write
+from engine.files import checked_path, exclusive_folder, inside, is_link, read_record, write_record
+from engine.protocol import Measures
 
-T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries")  # what else lies in a project is the artist's
+MOST_STEPS = 1_000_000  # of a run; the paper's take 30,000
+
+Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+Name = Annotated[str, Meta(max_length=200)]
 
 
 class SceneRecord(msgspec.Struct, frozen=True):
     """scene.json: the unedited NeRF's preset and how far it is."""
 
-    preset: str
-    device: str
+    preset: Name
+    device: Name
     seed: int
-    steps: int
-    of: int
-    seconds: float = 0.0
-    measures: dict[str, Any] | None = None
+    steps: Steps
+    of: Steps
+    seconds: Seconds = 0.0
+    measures: Measures | None = None
+    rendered: Steps | None = None  # what the scene had when its views were rendered, all of them; None: not yet
+    attempt: Annotated[int, Meta(ge=0, le=100)] = 0  # how often its training had collapsed and was begun again
+    collapsed: bool = False  # it shows nothing of its pictures all the same
 
     @property
     def finished(self) -> bool:
@@ -45,53 +61,75 @@ class SceneRecord(msgspec.Struct, frozen=True):
 class EditRecord(msgspec.Struct, frozen=True):
     """edit.json: an edit's instruction, every setting and seed, its parent, and how far it is."""
 
-    id: str
-    instruction: str
-    parent: str | None  # another edit's id; None: the unedited scene
-    preset: str
-    editor: str
-    perceptual: str  # which measure was the perceptual loss; empty until training starts
-    chosen: list[str]  # names of the views that it edits and trains on
+    id: Name
+    instruction: Annotated[str, Meta(max_length=10_000)]
+    parent: Name | None  # another edit's id; None: the unedited scene
+    preset: Name
+    editor: Annotated[str, Meta(max_length=4096)]
+    perceptual: Name  # which measure was the perceptual loss; empty until training starts
+    chosen: Annotated[list[Name], Meta(max_length=100_000)]  # names of the views that it edits and trains on
     settings: dict[str, Any]
-    steps: int
-    seconds: float = 0.0
-    peak_bytes: int = 0  # most memory held, of the GPU where there is one; 0: not known
+    steps: Steps
+    seconds: Seconds = 0.0
+    peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
 
 
+class Damaged(msgspec.Struct, frozen=True):
+    """A record that cannot be used: an edit's id, `scene` or `capture`, and a sentence that says why."""
+
+    name: str
+    reason: str
+
+
 class Workspace:
-    """Paths and records of one project's folder."""
+    """Paths and records of one project's folder. No path that it gives leads out of the folder by a link."""
 
     def __init__(self, folder: Path | str):
-        self.folder = Path(folder).expanduser().resolve()
+        """Raises BadInput where ``folder`` is no path that a folder can have."""
+        self.folder = checked_path(folder, "workspace")
+
+    def below(self, *parts: str) -> Path:
+        """A path in the project's folder. Raises BadInput where a link there leads out of it."""
+        return inside(self.folder, self.folder.joinpath(*parts))
 
     # the capture
     @property
     def capture_file(self) -> Path:
-        return self.folder / "capture" / "capture.json"
+        return self.below("capture", "capture.json")
 
     @property
     def registered(self) -> Path:
         """Photos without cameras of their own, and the COLMAP model found of them."""
-        return self.folder / "registered"
+        return self.below("registered")
 
     @property
     def points(self) -> Path:
         """The capture's sparse points, where it has any."""
-        return self.folder / "capture" / "points.ply"
+        return self.below("capture", "points.ply")
 
     @property
     def images(self) -> Path:
-        return self.folder / "capture" / "images"
+        return self.below("capture", "images")
 
     # the unedited scene
     @property
     def scene(self) -> Path:
-        return self.folder / "scene"
+        return self.below("scene")
 
     def scene_record(self) -> SceneRecord | None:
-        """The unedited scene's record; None before its training began. Raises BadInput."""
-        return read_record(self.scene / "scene.json", SceneRecord)
+        """The unedited scene's record; None before its training began. Raises BadInput.
+
+        Measures that are none are left out: the scene is measured anew.
+        """
+        file = self.scene / "scene.json"
+        try:
+            return read_record(file, SceneRecord)
+        except BadInput as damage:
+            with contextlib.suppress(BadInput, msgspec.ValidationError):
+                fields = read_record(file, dict[str, Any]) or {}
+                return msgspec.convert({**fields, "measures": None}, SceneRecord)
+            raise damage
 
     def save_scene(self, record: SceneRecord) -> None:
         write_record(self.scene / "scene.json", record)
@@ -99,35 +137,82 @@ class Workspace:
     # edits
     def edit(self, edit: str) -> Path:
         """The folder of an edit. Raises BadInput where ``edit`` is no name."""
-        return self.folder / "edits" / checked_name(edit, "edit")
+        return self.below("edits", checked_name(edit, "edit"))
 
     def edit_record(self, edit: str) -> EditRecord:
-        """An edit's record. Raises BadInput where there is none."""
-        record = read_record(self.edit(edit) / "edit.json", EditRecord)
+        """An edit's record. Raises BadInput where there is none, or where it is damaged."""
+        file = self.edit(edit) / "edit.json"
+        record = read_record(file, EditRecord)
         if record is None:
             raise BadInput(f"There is no edit {edit} in {self.folder}.", field="edit")
+        wrong = _contradiction(record, edit)
+        if wrong:
+            raise BadInput(f"{file} is damaged ({wrong}); delete it to begin anew.", file=file, field="edit")
         return record
 
     def save_edit(self, record: EditRecord) -> None:
         write_record(self.edit(record.id) / "edit.json", record)
 
     def edits(self) -> list[EditRecord]:
-        """Every edit, oldest first; a damaged record is passed over, for the others are still good."""
-        records = []
-        for file in sorted(self.folder.glob("edits/*/edit.json")):
-            try:
-                record = read_record(file, EditRecord)
-            except BadInput:
-                continue
-            if record and record.id == file.parent.name:
-                records.append(record)
-        return records
+        """Every edit that can be read, oldest first."""
+        return self.read_edits()[0]
 
-    def new_edit_id(self, instruction: str) -> str:
-        """A number and the instruction's words: 0003-make-it-night."""
-        numbers = [int(p.name[:4]) for p in self.folder.glob("edits/[0-9][0-9][0-9][0-9]-*")]
-        words = re.sub(r"[^a-z0-9]+", "-", instruction.lower()).strip("-")[:40].strip("-")
-        return f"{max(numbers, default=0) + 1:04d}-{words or 'edit'}"
+    def read_edits(self) -> tuple[list[EditRecord], list[Damaged]]:
+        """Every edit, oldest first, and those whose record is damaged: the others are still good."""
+        good, damaged = [], []
+        for name in self._edit_names():
+            if not (self.folder / "edits" / name / "edit.json").exists():
+                continue
+            try:
+                good.append(self.edit_record(name))
+            except BadInput as error:
+                damaged.append(Damaged(name, error.message))
+        return good, damaged
+
+    def _edit_names(self) -> list[str]:
+        with contextlib.suppress(OSError), os.scandir(self.below("edits")) as entries:
+            return sorted(e.name for e in entries if NAME.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+        return []
+
+    def create_edit(self, record: EditRecord) -> EditRecord:
+        """Take an id that no other edit has, a number and the instruction's words (0003-make-it-night), and write the
+        record before anything else of the edit. Returns it with its id. Raises BadInput."""
+        words = re.sub(r"[^a-z0-9]+", "-", record.instruction.lower()).strip("-")[:40].strip("-")
+        folder = self._numbered(words or "edit")
+        record = msgspec.structs.replace(record, id=folder.name)
+        try:
+            self.save_edit(record)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
+        return record
+
+    def _numbered(self, words: str) -> Path:
+        """A new folder of an edit. A number is taken by an empty folder that is renamed: never twice, whatever the
+        words, even on a disk that knows no locks."""
+        parent = self.below("edits")
+        while True:
+            number = max((int(n.split("-")[0]) for n in self._edit_names() if _NUMBERED.match(n)), default=0) + 1
+            taken = exclusive_folder(parent, (f"{_TAKING}{n:04d}" for n in range(number, number + 1000)))
+            number = taken.name.removeprefix(_TAKING)
+            try:
+                if any(name.startswith(f"{number}-") for name in self._edit_names()):
+                    taken.rmdir()
+                    continue
+                return taken.rename(parent / f"{number}-{words}")
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    taken.rmdir()
+                raise cannot_write(parent, error) from error
+
+    def forget_unbegun(self, edit: str) -> None:
+        """Remove an edit that failed before anything of it was made."""
+        folder = self.edit(edit)
+        with contextlib.suppress(OSError):
+            if set(os.listdir(folder)) <= {"edit.json"}:
+                (folder / "edit.json").unlink(missing_ok=True)
+                folder.rmdir()
 
     def checkpoint(self, edit: str | None) -> Path:
         """The checkpoint of an edit, or of the unedited scene."""
@@ -141,39 +226,112 @@ class Workspace:
         """The folder for an edit's, or the unedited scene's, mesh and frames."""
         return self.scene if edit is None else self.edit(edit)
 
+    # one engine at a time
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Be the only one to write in the project until the block ends; readers are not kept waiting.
+
+        What a killed engine left half done is removed first. Raises Busy, which says who works there; BadInput where
+        the project cannot be written, or where one of its folders is a link that leads out of it.
+        """
+        with files.locked(self.folder, what) as first:
+            if first:
+                for folder in self._folders():
+                    files.probe(folder)
+                self.sweep()
+            yield
+
+    def _folders(self) -> Iterator[Path]:
+        """Folders that jobs write to, as far as they exist. Raises BadInput where one leads out of the project."""
+        for name in OWN_FOLDERS:
+            folder = self.below(name)
+            if folder.is_dir():
+                yield folder
+                for inner in ("images", "views"):
+                    if name in ("capture", "scene") and (folder / inner).is_dir():
+                        yield self.below(name, inner)
+
+    def tidy(self) -> None:
+        """Remove what a killed engine left half done, where there is any and nobody works in the project."""
+        with contextlib.suppress(BadInput):
+            if self._left_half_done():
+                with self.writing("tidying up"):
+                    pass
+
+    def _left_half_done(self) -> bool:
+        own = (self.folder / name for name in OWN_FOLDERS if name != "registered" and not is_link(self.folder / name))
+        return (
+            os.path.lexists(self.folder / files.ASIDE.format("registered"))
+            or bool(files.folders_left(self.folder))
+            or any(True for folder in own for _ in files.leftovers(folder))
+            or any(True for _ in self._unrecorded())
+        )
+
+    def sweep(self) -> None:
+        """Remove what a killed engine left half done; only for who holds the lock."""
+        aside, registered = self.folder / files.ASIDE.format("registered"), self.folder / "registered"
+        if os.path.lexists(aside) and not os.path.lexists(registered):
+            with contextlib.suppress(OSError):
+                os.replace(aside, registered)  # killed between the two renames of an exchange
+        for name in files.folders_left(self.folder):
+            with contextlib.suppress(OSError):
+                files.remove_tree(self.folder / name)
+        for name in OWN_FOLDERS:
+            if name != "registered" and not is_link(self.folder / name):
+                files.sweep(self.folder / name)
+        for folder in self._unrecorded():
+            with contextlib.suppress(OSError):
+                (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+                folder.rmdir()
+
+    def _unrecorded(self) -> Iterator[Path]:
+        """Folders of edits that were killed before they had a record: with nothing of the artist's in them."""
+        with contextlib.suppress(OSError, BadInput), os.scandir(self.below("edits")) as entries:
+            for entry in entries:
+                ours = NAME.fullmatch(entry.name) or entry.name.startswith(_TAKING)
+                if not ours or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if set(os.listdir(entry.path)) <= {"checkpoint.safetensors"}:
+                    yield Path(entry.path)
+
+
+_TAKING = ".number-"
+_NUMBERED = re.compile(r"\d{4,9}-")
+
+
+def _contradiction(record: EditRecord, edit: str) -> str | None:
+    if record.id != edit:
+        return f"it is the record of {files.shortened(record.id)!r}"
+    if len(set(record.chosen)) < len(record.chosen) or not record.chosen:
+        return "its list of views names one twice, or none"
+    if record.parent == record.id:
+        return "it stands on itself"
+    return None
+
+
+def writes(what: str, makes_project: bool = False) -> Callable:
+    """Of a job that writes in the project that its request names: nobody else does meanwhile. ``what`` completes
+    “another engine has been …”. A project whose capture was never opened is not made, unless ``makes_project``."""
+
+    def decorate(job: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+        @functools.wraps(job)
+        def alone(request: Any, *rest: P.args, **named: P.kwargs) -> R:
+            workspace = Workspace(request.workspace)
+            if not makes_project and not workspace.capture_file.exists():
+                raise BadInput(f"No capture was opened in {workspace.folder}; open one first.", file=workspace.folder)
+            with workspace.writing(what):
+                return job(request, *rest, **named)
+
+        return alone
+
+    return decorate
+
 
 def checked_name(name: str, field: str) -> str:
     """``name``, where it can name a file inside a folder and nothing else. Raises BadInput."""
     if not NAME.fullmatch(name):
         raise BadInput(
-            f"{name!r} cannot be the name of a {field}: letters, digits, '.', '_' and '-' only.", field=field
+            f"{files.shortened(name)!r} cannot be the name of a {field}: letters, digits, '.', '_' and '-' only.",
+            field=field,
         )
     return name
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, with the same ending, that takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_record(path: Path, record: msgspec.Struct) -> None:
-    """Write a record as readable JSON, atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-
-
-def read_record(path: Path, kind: type[T]) -> T | None:
-    """Read a record; None where there is none. Raises BadInput where it is damaged."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, OSError) as error:
-        raise BadInput(f"{path} is damaged ({error}); delete it to begin anew.", file=path) from None

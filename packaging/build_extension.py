@@ -42,8 +42,9 @@ def build_wheel(folder: Path) -> Path:
             shutil.copy2(ROOT / name, source / name)
         else:
             (source / name).touch()
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
-    subprocess.run(command, check=True)
+    # With this environment's setuptools: nothing is downloaded.
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

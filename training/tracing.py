@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
 
 from .scenes import NOTHING, Camera, Scene
 
@@ -44,16 +45,20 @@ class Tracer:
     """An Embree scene of all meshes of a Scene."""
 
     def __init__(self, scene: Scene):
-        self.embree = o3d.t.geometry.RaycastingScene(nthreads=1)
+        self.embree = EmbreeScene()
         self.numbers = np.full(len(scene.meshes) + 1, NOTHING, np.uint8)
         self.meshes = list(scene.meshes.values())
+        self._held = []  # Embree keeps pointers into these
         for k, (number, mesh) in enumerate(scene.meshes.items()):
-            self.embree.add_triangles(o3d.core.Tensor(mesh.vertices), o3d.core.Tensor(mesh.faces.astype(np.uint32)))
+            vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+            self._held.append(TriangleMesh(self.embree, vertices, faces))
             self.numbers[k] = number
 
     def _occluded(self, origins: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        rays = np.concatenate([origins, np.broadcast_to(direction, origins.shape)], -1).astype(np.float32)
-        return self.embree.test_occlusions(o3d.core.Tensor(rays)).numpy()
+        """Whether anything lies in that direction (3,) of each of the points (N, 3)."""
+        origins = np.ascontiguousarray(origins, np.float32)
+        directions = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), np.float32)
+        return self.embree.run(origins, directions, query="OCCLUDED") >= 0
 
     def trace(self, camera: Camera, size: int, sun_direction: np.ndarray) -> View:
         """Buffers of `size` x `size` pixels. sun_direction (3,) points to the sun."""
@@ -61,14 +66,16 @@ class Tracer:
         rays = np.stack([u, v, np.full_like(u, camera.focal)], -1) @ camera.rotation
         rays = (rays / np.linalg.norm(rays, axis=-1, keepdims=True)).astype(np.float32)
         origins = np.broadcast_to(camera.position.astype(np.float32), rays.shape)
-        hit = self.embree.cast_rays(o3d.core.Tensor(np.concatenate([origins, rays], -1)))
-        geometry = hit["geometry_ids"].numpy()
-        found = geometry < len(self.meshes)
+        flat = np.ascontiguousarray(origins.reshape(-1, 3)), np.ascontiguousarray(rays.reshape(-1, 3))
+        hit = self.embree.run(*flat, query="INTERSECT", output=True)
+        geometry = hit["geomID"].reshape(size, size)
+        found = geometry >= 0
         geometry = np.where(found, geometry, len(self.meshes)).astype(int)
-        depth = np.where(found, hit["t_hit"].numpy(), 1e3).astype(np.float32)
+        depth = np.where(found, hit["tfar"].reshape(size, size), 1e3).astype(np.float32)
         normals = np.zeros_like(rays)
         parts = np.zeros(geometry.shape, np.int32)
-        triangle, uv = hit["primitive_ids"].numpy(), hit["primitive_uvs"].numpy()
+        triangle = hit["primID"].reshape(size, size)
+        uv = np.stack([hit["u"], hit["v"]], -1).reshape(size, size, 2)
         for k, mesh in enumerate(self.meshes):
             here = geometry == k
             corners = mesh.faces[triangle[here]]

@@ -81,7 +81,7 @@ class Harness:
         settings = row.settings(base, seed)
         checkpoint = Checkpoint(self.unedited(scene, seed))
         frame = checkpoint.header.frame
-        with PeakMemory() as memory:
+        with PeakMemory(self.device) as memory:
             began, edits = time.monotonic(), 0
             if row.kind in {"unedited", "per-frame"}:
                 pictures = self._held_out(checkpoint.nerf(self.device), frame, scene)

@@ -14,7 +14,7 @@ from benchmarks.truth.run import Harness, Outcome, recovery
 from engine.editors.instruct_pix2pix import load_editor
 from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
-from engine.scenes.nerfacto.rendering import to_uint8
+from engine.pictures import to_uint8
 
 TRAINED = Path(__file__).parent / "data" / "unedited"  # unedited scenes, trained
 

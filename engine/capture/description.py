@@ -67,5 +67,6 @@ def describe(capture: Capture) -> dict[str, Any]:
         "centre": capture.centre.tolist(),
         "radius": capture.radius,
         "up": capture.up.tolist(),
+        "origin": list(capture.origin),
         "gravity_up": None if capture.gravity_up is None else capture.gravity_up.tolist(),
     }

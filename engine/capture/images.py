@@ -8,24 +8,26 @@ import hashlib
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin
 
+from engine.capture.decoding import decode_layers, decode_mask
 from engine.capture.lens import Lens
-from engine.capture.photos import EXR, FORMATS, UNREADABLE, SkipView, inside
+from engine.capture.masks import Hidden, what_is_hidden
+from engine.capture.photos import SkipView, inside, read_header
 from engine.capture.pinhole import rays_of, sees
 from engine.capture.types import Capture, CaptureError, Intrinsics, SourceView, View
-from engine.errors import BadInput, Cancelled
+from engine.errors import Cancelled, cannot_write
+from engine.files import make_folder, open_file, replacing
+from engine.pictures import UNREADABLE
 
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # asked for when OpenCV first meets such a picture
-
-_VERSION = 1  # of what this module makes of a photo; counted up, pictures are made again
+_VERSION = 2  # of what this module makes of a photo; counted up, pictures are made again
 _REMEMBERED = 25_000_000  # samples of a map kept in memory, 6 bytes each
 _AT_ONCE = 100_000_000  # pixels of photos decoded at the same time
 
@@ -41,7 +43,8 @@ def write_images(
 ) -> int:
     """Writes each view's pinhole picture (PNG, RGB, 8 bit) as `folder / view.image`; returns how many were made now.
 
-    A view's mask, where it has one, is written beside (PNG, grey: 255 where the picture shows the scene, else 0).
+    Beside it, where there is any: its mask (`<name>.mask.png`, grey: 255 where the picture shows the scene, 0 where
+    nothing is known), and its alpha (`<name>.alpha.png`, grey: how much of a pixel is not empty space).
 
     Pictures that stand there already, made from the same photo in the same way, are kept. `on_image` is called in this
     thread for every view whose picture is there, kept or made. A photo that cannot be read goes to `on_bad` with a
@@ -50,15 +53,15 @@ def write_images(
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as problem:
-        raise BadInput(f"{folder} cannot be written: {problem.strerror}.", file=folder) from None
+        raise cannot_write(folder, problem) from None
+    hidden = capture.hidden or find_hidden(capture, should_stop)
     missing: list[tuple[View, SourceView]] = []
     for view, source in zip(capture.views, capture.sources, strict=True):
         if should_stop():
             raise Cancelled("stopped while looking for pictures that exist already")
-        names = [view.image] if view.mask is None else [view.image, view.mask]
-        if all(_recipe_of(folder / name) == recipe(capture, view, source) for name in names):
+        if _is_made(folder / view.image, recipe(capture, view, source, hidden)):
             on_image(view, folder / view.image)
         else:
             missing.append((view, source))
@@ -71,7 +74,7 @@ def write_images(
     workers = max(1, min(4, os.cpu_count() or 1, _AT_ONCE // largest))
     with ThreadPoolExecutor(workers) as pool:
         running: dict[Future[Path], View] = {
-            pool.submit(_write_one, capture, view, source, folder, stop): view for view, source in missing
+            pool.submit(_write_one, capture, view, source, hidden, folder, stop): view for view, source in missing
         }
         try:
             while running:
@@ -95,116 +98,98 @@ def write_images(
     return made
 
 
-def recipe(capture: Capture, view: View, source: SourceView) -> str:
+def find_hidden(capture: Capture, should_stop: Callable[[], bool] = lambda: False) -> Hidden:
+    """What the capture's masks and transparency hide, by looking at some of them."""
+    photos, masks = [source.file for source in capture.sources], [source.mask for source in capture.sources]
+    return what_is_hidden(capture.masks, capture.root, photos, masks, should_stop)
+
+
+def alpha_of(image: Path) -> Path:
+    """The file beside a view's picture that says how much of each pixel is not empty space."""
+    return image.with_name(f"{image.stem}.alpha.png")
+
+
+def mask_of(image: Path) -> Path:
+    """The file beside a view's picture that says where anything is known."""
+    return image.with_name(f"{image.stem}.mask.png")
+
+
+def recipe(capture: Capture, view: View, source: SourceView, hidden: Hidden) -> str:
     """A short text that changes with anything that the view's picture depends on."""
-    parts = repr((_VERSION, source, view.intrinsics, capture.background, *([view.mask] if view.mask else [])))
+    parts = repr((_VERSION, source, view.intrinsics, capture.background, view.mask, hidden))
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
 
-def _recipe_of(path: Path) -> str | None:
-    """The recipe that a picture was made by, None where there is no such picture."""
+def beside(image: Path) -> list[Path]:
+    """The mask and the alpha that belong to a view's picture, as many as there are. Raises OSError where the picture
+    cannot be read."""
+    names = str(_info_of(image).get("beside", "")).split("/")
+    return [file for file in (mask_of(image), alpha_of(image)) if file.name in names]
+
+
+def _is_made(image: Path, made_by: str) -> bool:
+    """Whether a picture was made by this recipe and all that belongs to it is there."""
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            return picture.info.get("recipe")
+        return {_info_of(file).get("recipe") for file in (image, *beside(image))} == {made_by}
     except UNREADABLE:
-        return None
+        return False
 
 
-def _write_one(capture: Capture, view: View, source: SourceView, folder: Path, stop: threading.Event) -> Path:
+def _info_of(image: Path) -> dict:
+    with open_file(image) as file, Image.open(file, formats=("PNG",)) as picture:
+        return picture.info
+
+
+def _write_one(
+    capture: Capture, view: View, source: SourceView, hidden: Hidden, folder: Path, stop: threading.Event
+) -> Path:
     try:
-        photo = decode(inside(capture.root, source.file), capture.background)
+        orientation = read_header(inside(capture.root, source.file)).orientation if source.turned else 1
+        photo, alpha = decode_layers(inside(capture.root, source.file), capture.background, orientation)
         if photo.size != (source.width, source.height):
             raise SkipView(f"The picture {source.file} has changed since the capture was opened; open it again.")
-        mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size)
+        mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size, orientation)
     except SkipView as problem:
         raise CaptureError(str(problem), file=capture.root / source.file) from None
+    layers = [(mask and mask.getchannel(0), hidden.masks), (alpha, hidden.alpha)]
+    empty = [layer for layer, behind in layers if layer is not None and behind == "empty"]
+    unknown = [layer for layer, behind in layers if layer is not None and behind == "unknown"]
+    if mask is not None and hidden.masks == "empty":
+        photo = Image.composite(photo, Image.new("RGB", photo.size, capture.background), mask.getchannel(0))
+
+    def at_working_size(layer: Image.Image) -> np.ndarray:
+        return undistort(layer.convert("RGB"), source.lens, view.intrinsics, stop, smooth=True)[..., 0]
+
     pixels = undistort(photo, source.lens, view.intrinsics, stop)
-    if view.mask is not None:
-        seen = seen_pixels(source, view.intrinsics)
-        pixels[~seen] = capture.background
-        if mask is not None:
+    path, made_by = folder / view.image, recipe(capture, view, source, hidden)
+    layered: dict[Path, np.ndarray] = {}
+    outside = None if view.mask is None else ~seen_pixels(source, view.intrinsics)
+    if outside is not None and outside.any():
+        pixels[outside] = capture.background
+    if unknown or (outside is not None and (outside.any() or hidden.masks == "unknown")):
+        seen = np.ones(pixels.shape[:2], bool) if outside is None else ~outside
+        for layer in unknown:
             # A pixel whose area is masked in part shows some of what the mask is to hide.
-            seen &= undistort(mask, source.lens, view.intrinsics, stop, smooth=True)[..., 0] >= 253
-        _write_png(Image.fromarray(seen.astype(np.uint8) * 255), folder / view.mask, recipe(capture, view, source))
-    path = folder / view.image  # last: where it is, its mask is
-    _write_png(Image.fromarray(pixels), path, recipe(capture, view, source))
+            seen &= at_working_size(layer) >= 253
+        layered[mask_of(path)] = seen.astype(np.uint8) * 255
+    if empty:
+        layered[alpha_of(path)] = at_working_size(reduce(ImageChops.multiply, empty))
+    for file in (mask_of(path), alpha_of(path)):
+        if file in layered:
+            _write_png(Image.fromarray(layered[file]), file, made_by)
+        else:
+            with contextlib.suppress(OSError):  # the picture says what belongs to it
+                file.unlink()
+    _write_png(Image.fromarray(pixels), path, made_by, layered)  # last: where it is, what is beside it is
     return path
 
 
-def _write_png(picture: Image.Image, path: Path, made_by: str) -> None:
+def _write_png(picture: Image.Image, path: Path, made_by: str, layers: Iterable[Path] = ()) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("recipe", made_by)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        picture.save(part, format="PNG", pnginfo=info, compress_level=2)
-        os.replace(part, path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
-
-
-def decode(path: Path, background: tuple[int, int, int]) -> Image.Image:
-    """A photo as stored (no EXIF rotation), RGB, 8 bit, over `background` where it is transparent. Raises SkipView."""
-    try:
-        with path.open("rb") as stream:
-            exr = stream.read(4) == EXR
-        if exr:
-            return _decode_exr(path, background)
-        with Image.open(path, formats=FORMATS) as picture:
-            picture.load()
-            if picture.mode == "F":
-                raise ValueError("floating point")
-            if picture.mode.startswith("I"):  # 16 bit, grey; Pillow reads 16 bit in colour as 8
-                grey = np.asarray(picture).astype(np.float32) / 257
-                return Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
-            if picture.has_transparency_data:
-                under = Image.new("RGBA", picture.size, (*background, 255))
-                return Image.alpha_composite(under, picture.convert("RGBA")).convert("RGB")
-            return picture.convert("RGB")
-    except FileNotFoundError:
-        raise SkipView(f"The picture {path.name} does not exist any more.") from None
-    except UNREADABLE as problem:
-        raise SkipView(f"The picture {path.name} cannot be read ({problem}); save it again.") from None
-
-
-def _decode_exr(path: Path, background: tuple[int, int, int]) -> Image.Image:
-    """An OpenEXR picture: linear, with premultiplied alpha, as such files are; what is brighter than white is white."""
-    try:
-        pixels = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as problem:
-        raise ValueError(problem.err or "damaged") from None
-    if pixels is None:
-        raise ValueError("its pixels are damaged or of a kind that is not known")
-    pixels = np.nan_to_num(pixels.astype(np.float32), posinf=1.0, neginf=0.0)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    colour = pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)  # from OpenCV's BGR
-    if pixels.shape[2] == 4:
-        under = np.asarray(background, np.float32) / 255
-        linear = np.where(under <= 0.04045, under / 12.92, ((under + 0.055) / 1.055) ** 2.4)
-        colour = colour + (1 - np.clip(pixels[..., 3:], 0, 1)) * linear
-    colour = np.clip(colour, 0, 1)
-    encoded = np.where(colour <= 0.0031308, colour * 12.92, 1.055 * colour ** (1 / 2.4) - 0.055)
-    return Image.fromarray((encoded * 255 + 0.5).astype(np.uint8))
-
-
-def decode_mask(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A mask at the size of its photo, RGB: white where it is at least half as bright as at its brightest, else black.
-
-    Raises SkipView.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            picture.load()
-            values = np.asarray(picture if picture.mode.startswith(("I", "F")) else picture.convert("L"))
-    except FileNotFoundError:
-        raise SkipView(f"The mask {path.name} does not exist any more.") from None
-    except UNREADABLE as problem:
-        raise SkipView(f"The mask {path.name} cannot be read ({problem}); save it again.") from None
-    top = float(values.max())
-    white = (values >= top / 2).astype(np.uint8) * (255 if top > 0 else 0)
-    mask = Image.fromarray(white)
-    return (mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)).convert("RGB")
+    info.add_text("beside", "/".join(file.name for file in layers))
+    with replacing(path, durable=False) as temporary:  # its recipe says, when it is next looked at, whether it is whole
+        picture.save(temporary, format="PNG", pnginfo=info, compress_level=2)
 
 
 def seen_pixels(source: SourceView, intrinsics: Intrinsics) -> np.ndarray:

@@ -31,6 +31,31 @@ def _brown(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
     )
 
 
+def _metashape(xy: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+    k1, k2, k3, k4, p1, p2, p3, p4, shear = params
+    x, y = xy.T
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    growing = 1 + r2 * (p3 + r2 * p4)
+    across = x * radial + (p1 * (r2 + 2 * x * x) + 2 * p2 * x * y) * growing
+    down = y * radial + (p2 * (r2 + 2 * y * y) + 2 * p1 * x * y) * growing
+    return np.stack([across + shear * down, down], axis=1)
+
+
+def _metashape_frame(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+    return _metashape(_pinhole(points, ()), params)
+
+
+def _metashape_fisheye(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+    return _metashape(_on_angles(points), params)
+
+
+def _metashape_equisolid(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+    xy = _on_angles(points)
+    half = np.hypot(*xy.T)[:, None] / 2
+    return _metashape(xy * np.sinc(half / np.pi), params)  # as far from the middle as 2 sin(angle / 2)
+
+
 def _opencv(points: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
     # OpenCV's own projectPoints takes a hundred times as long, for it derives as it goes.
     k1, k2, p1, p2, k3, k4, k5, k6 = params
@@ -127,6 +152,10 @@ MODELS: dict[str, tuple[Distortion, int]] = {
     "RAD_TAN_THIN_PRISM_FISHEYE": (_rad_tan_thin_prism_fisheye, 12),  # k0 … k5 p0 p1 s0 … s3
     "DIVISION": (_division, 1),  # k
     "EUCM": (_eucm, 2),  # alpha beta
+    # k1 k2 k3 k4, p1 … p4 as Metashape names them (the first two the other way round than OpenCV's), b2 / fx
+    "METASHAPE": (_metashape_frame, 9),
+    "METASHAPE_FISHEYE": (_metashape_fisheye, 9),
+    "METASHAPE_EQUISOLID": (_metashape_equisolid, 9),
 }
 
 COLMAP_MODELS: dict[str, tuple[str, str, str]] = {
@@ -157,16 +186,6 @@ COLMAP_MODELS: dict[str, tuple[str, str, str]] = {
     "FISHEYE": ("OPENCV_FISHEYE", "fx fy cx cy", "0 0 0 0"),
     "EUCM": ("EUCM", "fx fy cx cy alpha beta", "alpha beta"),
 }
-
-
-def is_focal_length(value: float, side: float) -> bool:
-    """Whether a lens can have it, in pixels, for a picture whose side along it has ``side`` pixels."""
-    return 1e-2 * side < value < 1e4 * side
-
-
-def is_centre(value: float, side: float) -> bool:
-    """Whether a lens can have its centre there, in pixels along a side of ``side`` pixels; it may lie outside."""
-    return -10 * side < value < 11 * side
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from engine.capture.formats import (
     blender_synthetic,
@@ -20,8 +21,10 @@ from engine.capture.formats import (
     record3d,
     transforms_json,
 )
+from engine.capture.masks import Masks
 from engine.capture.reading import Reading, make_capture
 from engine.capture.registration import find_photos, is_video
+from engine.capture.texts import read_json
 from engine.capture.types import Capture, CaptureError
 
 
@@ -31,6 +34,7 @@ def open_capture(
     held_out_every: int = 8,
     all_pixels: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
+    masks: Masks = "auto",
 ) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
@@ -38,10 +42,13 @@ def open_capture(
     every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
     A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
     to the angle where flat pictures end) and gets a mask of those that are empty. `background` (sRGB, 0-255) is put
-    behind transparent pixels. Raises CaptureError.
+    behind transparent pixels. `masks` says what masks and transparency hide (`engine.capture.masks`). Raises
+    CaptureError.
     """
     if not all(0 <= channel <= 255 for channel in background):
         raise CaptureError("The background is not a colour of three numbers from 0 to 255.", field="background")
+    if masks not in get_args(Masks):
+        raise CaptureError(f"masks is {masks!r}; say one of {', '.join(get_args(Masks))}.", field="masks")
     if long_side < 16:
         raise CaptureError(f"A working size of {long_side} pixels is too small; choose 16 or more.", field="long_side")
     try:
@@ -52,7 +59,8 @@ def open_capture(
         reading = _read(source)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    return replace(make_capture(source, reading, long_side, held_out_every, all_pixels), background=background)
+    capture = make_capture(source, reading, long_side, held_out_every, all_pixels)
+    return replace(capture, background=background, masks=masks)
 
 
 @dataclass(frozen=True)
@@ -79,20 +87,34 @@ FORMATS: tuple[Format, ...] = (
     Format("Metashape", metashape.find, metashape.read, (".xml",)),
     Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
     Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),
-    Format("OpenSfM", _named(opensfm.NAME), opensfm.read),
+    Format("OpenSfM", opensfm.find, opensfm.read),
     Format("Polycam", polycam.find, polycam.read),
     Format("Record3D", record3d.find, record3d.read),
-    Format("3D Gaussian Splatting", _named(gaussian_splatting.NAME), gaussian_splatting.read),
+    Format("3D Gaussian Splatting", gaussian_splatting.find, gaussian_splatting.read),
     Format("LLFF", _named(llff.NAME), llff.read, (".npy",)),
 )
 
 
+# Files that belong to a capture and hold no cameras that can be read: what to do with each.
+_INSTEAD = {
+    ".psx": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
+    ".psz": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
+    ".rcproj": "a RealityCapture project: export “Internal/External camera parameters” as CSV, beside the photos",
+    ".rsproj": "a RealityScan project: export “Internal/External camera parameters” as CSV, beside the photos",
+    ".abc": "an Alembic file: in Meshroom, let the node ConvertSfMFormat write a .sfm file",
+    ".r3d": "a packed Record3D capture: rename it to .zip, unpack it and choose the unpacked folder",
+    ".zip": "a packed folder: unpack it and choose the unpacked folder",
+    ".db": "COLMAP's database, which holds features and no cameras: choose the folder of the model (sparse/0)",
+}
+_MOST_FOLDERS = 1000  # looked into below the chosen one
+_DEEPEST = 4
+
+
 def _read(source: Path) -> Reading:
     if source.is_dir():
-        for kind in FORMATS:
-            found = kind.find(source)
-            if found is not None:
-                return kind.read(found)
+        reading = _read_here(source) or _read_below(source)
+        if reading is not None:
+            return reading
         photos = len(find_photos(source))
         if photos:
             raise CaptureError(
@@ -115,8 +137,87 @@ def _read(source: Path) -> Reading:
         for kind in FORMATS:  # by its name first: many formats are JSON
             if kind.find(source.parent) == source:
                 return kind.read(source)
+        if source.suffix.lower() == ".mg" and (found := meshroom.find(source.parent)) is not None:
+            return meshroom.read(found)
+        if source.suffix.lower() == ".json":
+            return _reader_of_json(source)(source)
         for kind in FORMATS:
             if source.suffix.lower() in kind.suffixes:
                 return kind.read(source)
+        if source.suffix.lower() in _INSTEAD:
+            raise CaptureError(f"{source.name} is {_INSTEAD[source.suffix.lower()]}.", file=source)
     known = ", ".join(kind.name for kind in FORMATS)
     raise CaptureError(f"{source.name} is not a capture ({known}); choose its folder.", file=source)
+
+
+def _read_here(folder: Path) -> Reading | None:
+    """The capture that lies in a folder itself, in the first format in which it can be read; None where there is none.
+
+    Raises CaptureError, the first format's, where it can be read in none.
+    """
+    problems: list[CaptureError] = []
+    empty: Reading | None = None
+    for kind in FORMATS:
+        found = kind.find(folder)
+        if found is None:
+            continue
+        try:
+            reading = kind.read(found)
+        except CaptureError as problem:
+            problems.append(problem)
+            continue
+        if reading.shots:
+            reading.notes += [f"It was opened as {kind.name}, for: {problem.message}" for problem in problems]
+            return reading
+        empty = empty or reading
+    if problems and empty is None:
+        raise problems[0]
+    return empty
+
+
+def _read_below(source: Path) -> Reading | None:
+    """The capture in the nearest folders below `source`; None where there is none. Raises CaptureError for several."""
+    level, seen = [source], 0
+    for _ in range(_DEEPEST):
+        level = [folder for above in level for folder in _folders_of(above)]
+        level = level[: max(0, _MOST_FOLDERS - seen)]
+        seen += len(level)
+        found = []
+        for folder in level:
+            first = next(((kind, path) for kind in FORMATS if (path := kind.find(folder)) is not None), None)
+            if first is not None:
+                found.append(first)
+        if len(found) == 1:
+            kind, path = found[0]
+            return colmap.read_models(colmap.models_in(path), source) if kind.name == colmap.FORMAT else kind.read(path)
+        if found and all(kind.name == colmap.FORMAT for kind, _ in found):
+            return colmap.read_models([model for _, path in found for model in colmap.models_in(path)], source)
+        if found:
+            names = ", ".join(path.relative_to(source).as_posix() for _, path in found[:5])
+            raise CaptureError(
+                f"The folder {source.name} holds several captures ({names}{', …' if len(found) > 5 else ''}); choose "
+                "one of them.",
+                file=source,
+            )
+    return None
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    """The folders in a folder that may hold a capture: none of hidden ones, and of projects of this program."""
+    try:
+        inner = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError:
+        return []
+    return [path for path in inner if not (path / "capture" / "capture.json").is_file()][:_MOST_FOLDERS]
+
+
+def _reader_of_json(path: Path) -> Callable[[Path], Reading]:
+    """The reader of a JSON file of another name than its program gives it, by what it holds."""
+    content = read_json(path)
+    first = content[0] if isinstance(content, list) and content else content
+    keys = first.keys() if isinstance(first, dict) else ()
+    if isinstance(content, list):
+        return opensfm.read if "shots" in keys else gaussian_splatting.read
+    if "views" in keys and "frames" not in keys:
+        return meshroom.read
+    return record3d.read if "poses" in keys and "frames" not in keys else transforms_json.read

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from engine.capture.types import MOST_POINTS, CaptureError, SparsePoints
-from engine.errors import BadInput
+from engine.files import open_file, replacing
 
 _LONGEST_HEADER = 64 * 1024  # bytes
 _MOST_BYTES = 256 * 2**20  # of a file's points
@@ -32,17 +30,9 @@ def write_points(points: SparsePoints, path: Path) -> None:
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     header += [f"property double {axis}" for axis in "xyz"]
     header += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write("\n".join([*header, "end_header", ""]).encode())
-            stream.write(records.tobytes())
-        os.replace(part, path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.write("\n".join([*header, "end_header", ""]).encode())
+        stream.write(records.tobytes())
 
 
 def read_points(path: Path) -> SparsePoints | None:
@@ -51,7 +41,7 @@ def read_points(path: Path) -> SparsePoints | None:
     Nothing in the file is trusted. Raises CaptureError.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return _read(path, stream)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None

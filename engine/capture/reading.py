@@ -3,25 +3,28 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from engine.capture.exif import top_of
-from engine.capture.lens import Lens, is_centre, is_focal_length
-from engine.capture.photos import EXTENSIONS, Photo, SkipView
+from engine.capture.exif import TOPS, turns
+from engine.capture.fields import BadField
+from engine.capture.lens import Lens
+from engine.capture.lookup import MaskFinder, agreement, is_picture, key_of
+from engine.capture.photos import Photo, SkipView
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
+from engine.capture.texts import shown
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
 from engine.capture.upright import up_from_cameras
 
-ORTHONORMAL = 1e-2  # how far a rotation may be from one, by the rounding of the file it was written to
-_ASKED = 100  # photos, of how they were held: a file is opened for each
+_FAR = 150.0  # times the cameras' spread: there, single precision is a hundred-thousandth of the spread
 MOST_VIEWS = 20_000  # of one capture
-FARTHEST = 1e9  # a camera's distance to the origin, in the capture's units
 
 
 @dataclass(frozen=True)
@@ -53,59 +56,25 @@ class Reading:
     points: SparsePoints | None = None
     up: np.ndarray | None = None
 
-
-def rigid_pose(rows: object, what: str) -> np.ndarray:
-    """A camera-to-world matrix from untrusted rows (3 or 4 of 4 numbers) -> (4, 4) float64, a rotation made exact.
-
-    Raises SkipView, naming `what`, for anything but a rotation and a shift.
-    """
-    if rows is None:
-        raise SkipView(f"{what} is missing.")
-    try:
-        pose = np.array(rows, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise SkipView(f"{what} is not a matrix of numbers.") from None
-    if pose.shape not in ((3, 4), (4, 4)):
-        raise SkipView(f"{what} is not a 4 × 4 matrix.")
-    if not np.isfinite(pose).all():
-        raise SkipView(f"{what} holds values that are not numbers (NaN or infinity).")
-    if pose.shape == (4, 4) and not np.allclose(pose[3], (0, 0, 0, 1), atol=1e-6):
-        raise SkipView(f"{what} does not end with the row 0 0 0 1.")
-    rotation, shift = pose[:3, :3], pose[:3, 3]
-    if np.abs(shift).max() > FARTHEST:
-        raise SkipView(f"{what} puts the camera absurdly far away.")
-    if np.abs(rotation).max() > 1e6:
-        raise SkipView(f"{what} is scaled; a camera's rotation must have scale 1.")
-    off = np.abs(rotation.T @ rotation - np.eye(3)).max()
-    if off > ORTHONORMAL:
-        scale = np.linalg.norm(rotation, axis=0)
-        even = scale.min() > 1e-6 and np.abs(rotation / scale - _nearest_rotation(rotation)).max() < ORTHONORMAL
-        kind = "is scaled; a camera's rotation must have scale 1" if even else "is not a rotation (sheared or singular)"
-        raise SkipView(f"{what} {kind}.")
-    if np.linalg.det(rotation) < 0:
-        raise SkipView(f"{what} is mirrored.")
-    exact = np.eye(4)
-    exact[:3, :3], exact[:3, 3] = rotation if off < 1e-12 else _nearest_rotation(rotation), shift
-    return exact
+    @contextmanager
+    def leaving_out(self, listed: str) -> Iterator[None]:
+        """A picture that cannot be used is left out, with the reason, and the rest go on."""
+        try:
+            yield
+        except BadField as problem:
+            self.left_out.append(LeftOut(shown(listed)[:300], f"Of {shown(listed)[-120:]}, {problem}."))
+        except SkipView as problem:
+            self.left_out.append(LeftOut(shown(listed)[:300], str(problem)))
 
 
-def usable_lens(lens: Lens, width: float, height: float, what: str) -> Lens:
-    """The lens, where it can be one for a picture of `width` × `height` pixels. Raises SkipView, naming `what`."""
-    for axis, focal, centre, side in (("x", lens.fx, lens.cx, width), ("y", lens.fy, lens.cy, height)):
-        if not is_focal_length(focal, side):
-            raise SkipView(
-                f"The focal length f{axis} of {what} is {focal:g} pixels, which no lens has for a picture of {side:g}."
-            )
-        if not is_centre(centre, side):
-            raise SkipView(f"The centre c{axis} of {what} is {centre:g} pixels, far outside a picture of {side:g}.")
-    if not all(abs(value) < 1e9 for value in lens.params):
-        raise SkipView(f"The distortion of {what} is not a list of usable numbers.")
-    return lens
-
-
-def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
-    u, _, vt = np.linalg.svd(matrix)
-    return u @ vt
+def check_count(count: int, path: Path, things: str, field: str | None = None) -> None:
+    """Raises CaptureError where a file lists none of what it is opened for, or too many."""
+    if count <= 0:
+        raise CaptureError(f"{path.name} lists no {things}.", file=path, field=field)
+    if count > MOST_VIEWS:
+        raise CaptureError(
+            f"{path.name} lists {count:,} {things}; at most {MOST_VIEWS:,} can be opened.", file=path, field=field
+        )
 
 
 def make_capture(
@@ -114,30 +83,30 @@ def make_capture(
     """The Capture of what a reader found; arguments as of `open_capture`. Raises CaptureError where no view is left."""
     left_out = list(reading.left_out)
     notes = list(reading.notes)
+    masks = MaskFinder(reading.root)
     made: list[tuple[Shot, SourceView]] = []
-    seen: set[str] = set()
-    for shot in sorted(reading.shots, key=lambda shot: natural(shot.photo.file)):
+    shots = sorted(_once_each(reading.shots, left_out), key=lambda shot: natural(shot.photo.file))
+    for shot, turned in zip(shots, turns(shots), strict=True):
         try:
-            if shot.photo.file in seen:
-                raise SkipView(f"The picture {shot.photo.file} is listed more than once; its first camera is used.")
-            lens = lens_as_stored(shot)
+            shot = _turned(shot) if turned else shot
+            made.append((shot, _as_stored(shot, turned, masks)))
         except SkipView as problem:
-            left_out.append(LeftOut(shot.listed, str(problem)))
-            continue
-        seen.add(shot.photo.file)
-        p = shot.photo
-        made.append((shot, SourceView(p.file, p.width, p.height, lens, p.file_bytes, p.modified_ns, shot.mask)))
+            left_out.append(LeftOut(shown(shot.listed)[:300], str(problem)))
 
     names = unique_names([view.file for _, view in made])
     views: list[View] = []
     sources: list[SourceView] = []
+    held: list[int] = []  # EXIF orientations
     cropped = 0
     said = any(shot.held_out for shot, _ in made) and not all(shot.held_out for shot, _ in made)
+    origin = _origin_near([shot.pose[:3, 3] for shot, _ in made], notes)
     for (shot, stored), name in zip(made, names, strict=True):
         try:
             intrinsics = pinhole_for(stored.lens, stored.width, stored.height, long_side, all_pixels)
         except NoPinhole as problem:
-            left_out.append(LeftOut(shot.listed, f"The picture {stored.file} cannot be undistorted: {problem}."))
+            left_out.append(
+                LeftOut(shown(shot.listed)[:300], f"The picture {stored.file} cannot be undistorted: {problem}.")
+            )
             continue
         cropped += is_cropped(stored.lens, stored.width, stored.height, all_pixels)
         masked = stored.mask is not None or (all_pixels and not stored.lens.is_pinhole)
@@ -145,13 +114,19 @@ def make_capture(
         held_out = held_out_every > 1 and (len(views) + 1) % held_out_every == 0
         if said and held_out_every > 1:
             held_out = bool(shot.held_out)
-        views.append(View(name, shot.pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
+        pose = shot.pose.copy()
+        pose[:3, 3] -= origin
+        views.append(View(name, pose, intrinsics, f"{name}.png", held_out, f"{name}.mask.png" if masked else None))
         sources.append(stored)
+        held.append(1 if stored.turned else shot.photo.orientation)
     if not views:
         why = f" The first of {len(left_out)} left out: {left_out[0].reason}" if left_out else " It lists no pictures."
         raise CaptureError(f"None of the capture's views can be used.{why}", file=source, field="frames")
     if cropped:
         notes.append(f"{cropped} of {len(views)} pictures see wider than a flat picture can: their edges were cut off.")
+    points = reading.points
+    if points is not None and origin.any():
+        points = SparsePoints(points.positions - origin, points.colours)
     return Capture(
         source,
         reading.root,
@@ -160,29 +135,71 @@ def make_capture(
         sources,
         left_out,
         notes,
-        points=reading.points,
-        gravity_up=_up_as_held(reading.root, views, sources) if reading.up is None else reading.up,
+        points=points,
+        gravity_up=_up_as_held(views, held) if reading.up is None else reading.up,
+        origin=tuple(origin.tolist()),
     )
 
 
-def _up_as_held(root: Path, views: list[View], sources: list[SourceView]) -> np.ndarray | None:
-    """Up by the cameras and by how the photos say that they were held; None where none says that it was turned."""
-    some = range(0, len(views), max(1, len(views) // _ASKED))
-    tops = np.array([top_of(root / sources[index].file) for index in some], dtype=np.float64)
-    if (tops == (0, 1)).all():
-        return None
-    return up_from_cameras(np.array([views[index].pose[:3, :3] for index in some]), tops)
+def _once_each(shots: list[Shot], left_out: list[LeftOut]) -> list[Shot]:
+    """The shots, each picture once: of several cameras for one picture, that whose path agrees with it longest."""
+    by_file: dict[str, list[Shot]] = {}
+    for shot in shots:
+        by_file.setdefault(shot.photo.file, []).append(shot)
+    kept = []
+    for file, group in by_file.items():
+        if len(group) > 1:
+            ranks = [agreement(shot.listed, file) for shot in group]
+            best = [shot for shot, rank in zip(group, ranks, strict=True) if rank == max(ranks)]
+            unclear = len({key_of(shot.listed) for shot in best}) > 1
+            for shot, rank in zip(group, ranks, strict=True):
+                if shot is best[0] and not unclear:
+                    continue
+                if rank < max(ranks):
+                    why = f"Its picture does not exist; {file} is that of {shown(best[0].listed)[-120:]}."
+                elif unclear:
+                    other = best[1] if shot is best[0] else best[0]
+                    why = f"{file} may be the picture of this camera or of {shown(other.listed)[-120:]}."
+                else:
+                    why = f"The picture {file} is listed more than once; its first camera is used."
+                left_out.append(LeftOut(shown(shot.listed)[:300], why))
+            group = [] if unclear else best[:1]
+        kept += group
+    return kept
 
 
-def lens_as_stored(shot: Shot) -> Lens:
-    """The shot's lens for the size that its picture is stored at.
-
-    The two sizes may differ by a uniform scale, within the rounding of the smaller of them to whole pixels.
-    """
+def _turned(shot: Shot) -> Shot:
+    """The shot of the photo turned as its EXIF says; a size that is the stored one (the reader's, where the format
+    states none) with it."""
     photo = shot.photo
-    stored, stated = (photo.width, photo.height), (shot.width, shot.height)
+    if photo.orientation < 5:
+        return shot
+    size = (shot.width, shot.height)
+    size = size[::-1] if size == (photo.width, photo.height) else size
+    return replace(shot, photo=replace(photo, width=photo.height, height=photo.width), width=size[0], height=size[1])
+
+
+def _as_stored(shot: Shot, turned: bool, masks: MaskFinder) -> SourceView:
+    """A shot's picture, turned as is said, with the lens for its pixels. Raises SkipView."""
+    photo = shot.photo
+    if not _fits(photo, shot):
+        stored, stated = (photo.width, photo.height), (shot.width, shot.height)
+        same = max(stored) / min(stored) == max(stated) / min(stated)
+        hint = "was turned" if same else "was cropped or belongs to another camera"
+        raise SkipView(
+            f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
+            f"{shot.width:g} × {shot.height:g}: it {hint} since; put back the original."
+        )
+    lens = shot.lens.scaled(photo.width / shot.width, photo.height / shot.height)
+    mask = masks.of(photo) if shot.mask is None else shot.mask
+    return SourceView(photo.file, photo.width, photo.height, lens, photo.file_bytes, photo.modified_ns, mask, turned)
+
+
+def _fits(photo: Photo, shot: Shot) -> bool:
+    """Whether a picture's size is its camera's but for a uniform scale, within the rounding of the smaller of the two
+    to whole pixels."""
     ranges = []
-    for have, said in zip(stored, stated, strict=True):
+    for have, said in ((photo.width, shot.width), (photo.height, shot.height)):
         slack = 0.0 if have == said else 1.0
         ranges.append(
             ((have - slack) / said, (have + slack) / said)
@@ -190,15 +207,34 @@ def lens_as_stored(shot: Shot) -> Lens:
             else (have / (said + slack), have / max(said - slack, 1e-9))
         )
     (low_x, high_x), (low_y, high_y) = ranges
-    if max(low_x, low_y) > min(high_x, high_y):
-        said = f"{shot.width:g} × {shot.height:g}"
-        turned = max(stored) / min(stored) == max(stated) / min(stated)
-        hint = "was turned" if turned else "was cropped or belongs to another camera"
-        raise SkipView(
-            f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
-            f"{said}: it {hint} since; put back the original."
-        )
-    return shot.lens.scaled(photo.width / shot.width, photo.height / shot.height)
+    return max(low_x, low_y) <= min(high_x, high_y)
+
+
+def _origin_near(positions: list[np.ndarray], notes: list[str]) -> np.ndarray:
+    """(3,) float64: what to take off all coordinates, in round numbers, where cameras lie so far from the origin, as
+    in a map's coordinates, that single precision (Blender's, NeRFs') would lose what they show; else zero."""
+    if not positions:
+        return np.zeros(3)
+    middle = np.median(positions, axis=0)
+    spread = float(np.median(np.linalg.norm(np.array(positions) - middle, axis=1))) or 1.0
+    if np.linalg.norm(middle) < _FAR * spread:
+        return np.zeros(3)
+    step = 10.0 ** math.floor(math.log10(spread))
+    moved = np.round(middle / step) * step
+    notes.append(
+        f"The cameras lie far from the origin of their coordinates: ({', '.join(f'{value:.12g}' for value in moved)}) "
+        "was taken off, and is where the scene's own origin lies there."
+    )
+    return moved
+
+
+def _up_as_held(views: list[View], orientations: list[int]) -> np.ndarray | None:
+    """Up by the cameras and by how the photos, as they are used, say that they were held; None where none says that it
+    was turned."""
+    tops = np.array([TOPS[orientation] for orientation in orientations], dtype=np.float64)
+    if (tops == (0, 1)).all():
+        return None
+    return up_from_cameras(np.array([view.pose[:3, :3] for view in views]), tops)
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:
@@ -216,7 +252,7 @@ def unique_names(files: list[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        short = path.with_suffix("") if path.suffix in EXTENSIONS else path
+        short = path.with_suffix("") if is_picture(path.name) else path
         stem = _safe("-".join(short.relative_to(common).parts))
         name, count = stem, 1
         while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import shutil
@@ -21,7 +22,8 @@ from engine.capture import registration_worker as worker
 from engine.capture.photos import EXTENSIONS, SkipView, stored_size
 from engine.capture.reading import natural
 from engine.capture.types import CaptureError, LeftOut
-from engine.errors import BadInput, Cancelled
+from engine.errors import Cancelled
+from engine.files import replacing_folder
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 MOST_PHOTOS = 2000
@@ -66,26 +68,16 @@ def register(
     with the photos, and Cancelled within a second of `should_stop()` turning true; then `folder` is as it was.
     """
     photos, left_out = ([], []) if is_video(source) else _usable(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    request = worker.Request(
-        str(part),
-        [str(photo) for photo in photos],
-        str(source) if is_video(source) else None,
-        MOST_FRAMES,
-        long_side,
-        threads or max(1, (os.cpu_count() or 2) - 1),
-    )
-    try:
+    with replacing_folder(folder) as part:
+        request = worker.Request(
+            str(part),
+            [str(photo) for photo in photos],
+            str(source) if is_video(source) else None,
+            MOST_FRAMES,
+            long_side,
+            threads or max(1, (os.cpu_count() or 2) - 1),
+        )
         found = _run(request, source, on_plan, on_step, should_stop)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(part, folder)
-    except OSError as problem:
-        raise BadInput(f"{folder} cannot be written: {problem.strerror or problem}.", file=folder) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return found, left_out
 
 
@@ -154,6 +146,8 @@ def _run(
                     continue
                 if line is None:
                     status = process.wait()
+                    if _is_full(Path(request.folder).parent):  # of which COLMAP says nothing
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     raise CaptureError(
                         f"Finding the cameras of {source.name} ended unexpectedly (status {status}: {_end_of(log)}); "
                         "a photo may be damaged, or memory too little.",
@@ -164,6 +158,8 @@ def _run(
                     on_plan(message.units)
                 elif isinstance(message, worker.Step):
                     on_step(message.stage, message.done)
+                elif isinstance(message, worker.Failed) and message.errno is not None:
+                    raise OSError(message.errno, os.strerror(message.errno))
                 elif isinstance(message, worker.Failed):
                     raise CaptureError(message.sentence, file=source, field="photos")
                 else:
@@ -172,6 +168,13 @@ def _run(
             process.kill()
             process.wait()
             process.stdin.close()
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False
 
 
 def _end_of(log) -> str:

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from engine.capture.fields import BadField, checked_lens, checked_side, rigid_pose
+from engine.capture.lens import Lens
+from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
-from engine.capture.reading import rigid_pose
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
-from engine.errors import BadInput
+from engine.files import read_bounded, remove_file, write_record
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
@@ -44,6 +44,9 @@ class _Saved(msgspec.Struct, forbid_unknown_fields=True):
     background: tuple[int, int, int]
     points: int = 0  # in POINTS
     gravity_up: tuple[float, float, float] | None = None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
 
 
 class StoredPoints:
@@ -94,27 +97,20 @@ def save_capture(capture: Capture, path: Path) -> None:
         capture.background,
         0 if points is None else len(points),
         None if capture.gravity_up is None else tuple(capture.gravity_up.tolist()),
+        capture.origin,
+        capture.masks,
+        capture.hidden,
     )
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        os.replace(part, path)
-        if points is None:
-            stored.unlink(missing_ok=True)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    write_record(path, saved)
+    if points is None:
+        remove_file(stored)
 
 
 def load_capture(path: Path) -> Capture:
     """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
     path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise _broken(path, "it is far too large")
-        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        saved = msgspec.json.decode(read_bounded(path, _LARGEST_FILE), type=_Saved)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
@@ -131,6 +127,8 @@ def load_capture(path: Path) -> Capture:
     up = None if saved.gravity_up is None else np.array(saved.gravity_up)
     if up is not None and not abs(float(np.linalg.norm(up)) - 1) < 1e-6:  # NaN is not
         raise _broken(path, "its up is no direction")
+    if not all(map(math.isfinite, saved.origin)):
+        raise _broken(path, "its origin is no place")
     if len({view.name.casefold() for view in views}) < len(views):
         raise _broken(path, "two of its views have the same name")
     return Capture(
@@ -144,6 +142,9 @@ def load_capture(path: Path) -> Capture:
         saved.background,
         StoredPoints(path.with_name(POINTS), saved.points) if saved.points else None,
         up,
+        saved.origin,
+        saved.masks,
+        saved.hidden,
     )
 
 
@@ -159,13 +160,12 @@ def _checked_view(saved: _View, path: Path) -> View:
         pose = rigid_pose([saved.pose[row : row + 4] for row in range(0, 16, 4)], f"the pose of view {name}")
     except SkipView as problem:
         raise _broken(path, str(problem).rstrip(".")) from None
-    for camera in (saved.intrinsics, source):
-        if not (0 < camera.width <= 100_000 and 0 < camera.height <= 100_000):
-            raise _broken(path, f"view {name} has no usable size")
-    for values in (saved.intrinsics, source.lens):
-        numbers = (values.fx, values.fy, values.cx, values.cy)
-        if not (all(map(math.isfinite, numbers)) and values.fx > 0 and values.fy > 0):
-            raise _broken(path, f"view {name} has no usable intrinsics")
+    try:
+        for camera, lens in ((saved.intrinsics, saved.intrinsics), (source, source.lens)):
+            size = checked_side(camera.width, "width"), checked_side(camera.height, "height")
+            checked_lens(Lens("PINHOLE", lens.fx, lens.fy, lens.cx, lens.cy), size)
+    except BadField as problem:
+        raise _broken(path, f"the camera of view {name}: {problem}") from None
     return View(name, pose, saved.intrinsics, saved.image, saved.held_out, saved.mask)
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.capture.lens import Lens
+from engine.capture.masks import Hidden, Masks
 from engine.capture.upright import up_from_cameras
 from engine.errors import BadInput
 
@@ -75,6 +76,7 @@ class Points(Protocol):
 
 
 MOST_POINTS = 2_000_000  # kept of a source's sparse points
+FARTHEST = 1e10  # from the source's origin, in its units: a map's coordinates in millimetres fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,8 @@ class SparsePoints:
 
     @classmethod
     def usable(cls, positions: np.ndarray, colours: np.ndarray | None = None) -> SparsePoints | None:
-        """Those whose positions are numbers and not absurdly far away (1e9 units); None where none is left."""
-        good = (np.abs(positions) < 1e9).all(axis=1)  # NaN is not
+        """Those whose positions are numbers and not absurdly far away; None where none is left."""
+        good = (np.abs(positions) < FARTHEST).all(axis=1)  # NaN is not
         if not good.any():
             return None
         return cls(positions[good], None if colours is None else colours[good])
@@ -101,10 +103,11 @@ class SparsePoints:
 class SourceView:
     """The picture as the artist has it, from which a view's pinhole picture is made.
 
-    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are as stored (no EXIF
-    rotation), in pixels, and `lens` belongs to that size. `file_bytes` and `modified_ns` tell whether the file has
-    changed since the capture was opened. `mask`, relative to `root` too, is a picture of the same shape, dark where the
-    photo shows nothing of the scene: less than half as bright as the mask's brightest.
+    `file` is relative to the capture's `root`, with forward slashes. `width`, `height` are in pixels, as stored, and
+    `lens` belongs to that size; where the poses were made for the photo turned as its EXIF says, `turned` is true and
+    both belong to the turned photo. `file_bytes` and `modified_ns` tell whether the file has changed since the capture
+    was opened. `mask`, relative to `root` too, is a picture of the same shape (turned or not), dark where the photo
+    shows nothing of the scene: less than half as bright as the mask's brightest.
     """
 
     file: str
@@ -114,6 +117,7 @@ class SourceView:
     file_bytes: int
     modified_ns: int
     mask: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class Capture:
     `source` is what the artist chose (a folder or a file), `root` the folder that picture paths are relative to,
     `format` the name of the reader. `views` are in natural order of their pictures' paths, and `sources[i]` is what
     `views[i]` is made from. `background` is the colour (sRGB, 0-255) put behind transparent pixels. `points` are those
-    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame.
+    that the source has, and `gravity_up` is where it knows up to be, a unit vector in the capture frame. `origin` is
+    where the capture frame's origin lies in the source's own coordinates: (0, 0, 0) but for those of a map. `masks` is
+    what the artist says of masks and transparency, `hidden` what they were found to be (None: not looked at yet).
     """
 
     source: Path
@@ -144,13 +150,19 @@ class Capture:
     background: tuple[int, int, int] = (255, 255, 255)
     points: Points | None = None
     gravity_up: np.ndarray | None = None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    masks: Masks = "auto"
+    hidden: Hidden | None = None
+
+    @cached_property
+    def _by_name(self) -> dict[str, View]:
+        return {view.name: view for view in self.views}
 
     def view(self, name: str) -> View:
         """The view of that name; CaptureError where there is none."""
-        for view in self.views:
-            if view.name == name:
-                return view
-        raise CaptureError(f"The capture has no view named {name!r}.", field="views")
+        if name not in self._by_name:
+            raise CaptureError(f"The capture has no view named {name!r}.", field="views")
+        return self._by_name[name]
 
     def without(self, reasons: Mapping[str, str]) -> Capture:
         """The same capture with some views, by name, moved to `left_out` for the reasons given."""

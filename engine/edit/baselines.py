@@ -13,9 +13,10 @@ from engine.edit.iterative import ImageUpdated, NerfUpdated, training_batch, vie
 from engine.edit.settings import EditSettings
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
+from engine.pictures import to_uint8
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.rays import ImageSet, RayBatch
-from engine.scenes.nerfacto.rendering import corrected_cameras, render_view, to_uint8
+from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
 from engine.scenes.nerfacto.training import Trainer, random_seed
 
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from engine.editors.guidance import Guidance, Sampler
 from engine.errors import BadInput
 from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.workspace import MOST_STEPS
+
+MOST_RAYS = 2**20  # a step; the paper takes 16,384
 
 Method = Literal["iterative", "one-time", "sds"]
 """Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""
@@ -46,9 +49,9 @@ class EditSettings(msgspec.Struct, frozen=True):
     def checked(self) -> EditSettings:
         """Itself. Raises BadInput, naming the field, where a value makes no sense."""
         for field, good, need in (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("images_per_round", self.images_per_round >= 1, "at least 1"),
-            ("steps_per_round", self.steps_per_round >= 1, "at least 1"),
+            ("steps", 1 <= self.steps <= MOST_STEPS, f"1 to {MOST_STEPS:,}"),
+            ("images_per_round", 1 <= self.images_per_round <= 10_000, "1 to 10,000"),
+            ("steps_per_round", 1 <= self.steps_per_round <= MOST_STEPS, f"1 to {MOST_STEPS:,}"),
             ("t_min", 0 < self.t_min <= self.t_max, "above 0 and no more than t_max"),
             ("t_max", self.t_max <= 1, "at most 1"),
             ("t_max_end", self.t_min <= (self.t_max_end or self.t_max) <= self.t_max, "between t_min and t_max"),
@@ -58,9 +61,18 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
             ("relevance", 0 <= self.guidance.relevance <= 1, "0 to 1"),
             ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),
-            ("patches", self.patches >= 1, "at least 1"),
-            ("patch", self.patch >= 1, "at least 1"),
+            ("patches", 1 <= self.patches <= 1024, "1 to 1024"),
+            ("patch", 1 <= self.patch <= 256, "1 to 256"),
+            (
+                "patches",
+                self.patches * self.patch**2 <= MOST_RAYS,
+                f"fewer: {MOST_RAYS:,} rays are the most",
+            ),
             ("single_rays", 0 <= self.single_rays <= 1, "0 to 1"),
+            ("seed", -(2**63) <= self.seed < 2**63, "a number of 64 bits"),
+            ("perceptual_weight", 0 <= self.losses.perceptual_weight <= 1000, "0 to 1000"),
+            *((name, 0 < value <= 10, "above 0 and at most 10") for name, value in _rates(self.optimiser)),
+            *((name, 1 <= value <= 10**9, "1 to 1,000,000,000") for name, value in _decays(self.optimiser)),
         ):
             if not good:
                 raise BadInput(f"The setting {field} must be {need}.", field=field)
@@ -89,3 +101,20 @@ class EditSettings(msgspec.Struct, frozen=True):
         end = self.t_max if self.t_max_end is None else self.t_max_end
         done = update / max(self.image_updates - 1, 1)
         return self.t_min, self.t_max + (end - self.t_max) * min(done, 1.0)
+
+
+def _rates(optimiser: OptimiserConfig) -> list[tuple[str, float]]:
+    names = ("learning_rate", "final_learning_rate", "camera_learning_rate", "camera_final_learning_rate")
+    return [(name, getattr(optimiser, name)) for name in names]
+
+
+def _decays(optimiser: OptimiserConfig) -> list[tuple[str, int]]:
+    return [(name, getattr(optimiser, name)) for name in ("decay_steps", "camera_decay_steps")]
+
+
+def settings_from(record: dict[str, Any]) -> EditSettings:
+    """Settings as an edit's record has them. Raises BadInput."""
+    try:
+        return msgspec.convert(record, EditSettings).checked()
+    except msgspec.ValidationError as error:
+        raise BadInput(f"The settings of the edit are damaged ({error}).", field="settings") from None

@@ -3,45 +3,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
+from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
+from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
+from engine.edit.settings import settings_from
 from engine.errors import BadInput
+from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
-from engine.workspace import EditRecord, SceneRecord, Workspace
+from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
+T = TypeVar("T")
+COLLAPSED = (
+    "The scene shows nothing of its photos: the training collapsed from each of its beginnings. Photos of an object "
+    "before one plain color train well with masks, or with that color transparent; else more views may help."
+)
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
-def open_into_workspace(request: protocol.OpenCapture) -> protocol.Capture:
+def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -> protocol.Capture:
     """Open a capture at the preset's working size and remember it in the workspace; no pixel is decoded.
 
     Raises BadInput where it is none, or where the workspace's scene was trained on another.
     """
+    job = job or Job()
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
-    capture = open_capture(
-        Path(request.source), long_side, all_pixels=request.all_pixels, background=request.background
-    )
+    with checking(job.check):
+        capture = open_capture(
+            checked_path(request.source, "source"),
+            long_side,
+            all_pixels=request.all_pixels,
+            background=request.background,
+            masks=request.masks,
+        )
+    job.check()
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
-    if workspace.scene_record() is not None and workspace.capture_file.exists():
-        before = load_capture(workspace.capture_file)
-        if not _same(before, capture):
-            raise BadInput(
-                f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
-                "choose another project folder for this one.",
-                field="workspace",
-                file=workspace.folder,
-            )
-    save_capture(capture, workspace.capture_file)
+    with workspace.writing("opening a capture"):
+        if workspace.scene_record() is not None and workspace.capture_file.exists():
+            before = load_capture(workspace.capture_file)
+            if not _same(before, capture):
+                raise BadInput(
+                    f"The folder {workspace.folder.name} holds a scene trained on another capture or at another size; "
+                    "choose another project folder for this one.",
+                    field="workspace",
+                    file=workspace.folder,
+                )
+        save_capture(capture, workspace.capture_file)
     return capture_message(workspace, capture)
 
 
@@ -83,6 +105,7 @@ def load_opened(workspace: Workspace) -> Capture:
     return load_capture(workspace.capture_file)
 
 
+@writes("preparing pictures")
 def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
     """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
     workspace = Workspace(request.workspace)
@@ -108,6 +131,9 @@ def ensure_images(workspace: Workspace, capture: Capture, plan: Plan, job: Job) 
         unreadable[view.name] = reason
         job.log(f"{view.name} is left out: {reason}")
 
+    if capture.hidden is None:
+        capture = _looked_at(capture, job)
+        save_capture(capture, workspace.capture_file)
     write_pinhole_images(capture, workspace.images, on_image, job.cancelled, on_bad)
     job.check()
     if unreadable:
@@ -120,26 +146,64 @@ def ensure_images(workspace: Workspace, capture: Capture, plan: Plan, job: Job) 
     return capture
 
 
+def _looked_at(capture: Capture, job: Job) -> Capture:
+    """The capture with what its masks hide, and a note for the artist that says so."""
+    hidden = find_hidden(capture, job.cancelled)
+    job.check()
+    notes = list(capture.notes)
+    if any(source.mask for source in capture.sources):
+        notes.append(_MASKS_SAY[hidden.masks])
+        job.log(notes[-1])
+    return replace(capture, hidden=hidden, notes=notes)
+
+
+_MASKS_SAY = {
+    "empty": "Its masks cut an object out: what they hide is taken as empty space. If it is merely unknown, open the "
+    "capture with masks set to unknown.",
+    "unknown": "What its masks hide is taken as unknown. If they cut an object out, open the capture with masks set to "
+    "object.",
+    "ignored": "Its masks and transparency are ignored.",
+}
+
+
 def read_workspace(request: protocol.ReadWorkspace) -> dict:
-    """What the workspace holds: ``capture``, ``scene`` (either may be null) and ``edits``."""
+    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
-    capture = load_capture(workspace.capture_file) if workspace.capture_file.exists() else None
-    scene = workspace.scene_record()
+    workspace.tidy()
+    damaged: list[Damaged] = []
+
+    def readable(name: str, read: Callable[[], T | None]) -> T | None:
+        try:
+            return read()
+        except BadInput as error:
+            damaged.append(Damaged(name, error.message))
+            return None
+
+    capture = scene = None
+    if readable("capture", lambda: workspace.capture_file.exists()):
+        capture = readable("capture", lambda: capture_message(workspace, load_capture(workspace.capture_file)))
+    if (record := readable("scene", workspace.scene_record)) is not None:
+        scene = readable("scene", lambda: scene_message(workspace, record))
+    records, bad = workspace.read_edits()
+    damaged += bad
+    edits = [readable(record.id, lambda record=record: edit_message(workspace, record)) for record in records]
     return {
-        "capture": capture_message(workspace, capture) if capture else None,
-        "scene": scene_message(workspace, scene) if scene else None,
-        "edits": [edit_message(workspace, record) for record in workspace.edits()],
+        "capture": capture,
+        "scene": scene,
+        "edits": [edit for edit in edits if edit is not None],
+        "damaged": damaged,
     }
 
 
 def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
     views = []
+    images = workspace.images
     for view in capture.views:
         i = view.intrinsics
         views.append(
             protocol.View(
                 name=view.name,
-                image=str(workspace.images / view.image),
+                image=str(images / view.image),
                 held_out=view.held_out,
                 pose=tuple(view.pose.ravel().tolist()),
                 width=i.width,
@@ -162,6 +226,9 @@ def capture_message(workspace: Workspace, capture: Capture) -> protocol.Capture:
         notes=capture.notes,
         points=str(workspace.points) if capture.points is not None else None,
         point_count=0 if capture.points is None else len(capture.points),
+        masked=sum(source.mask is not None for source in capture.sources),
+        masks=capture.masks,
+        masks_hide=None if capture.hidden is None else capture.hidden.masks,
     )
 
 
@@ -172,9 +239,10 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
         finished=record.finished,
         preset=record.preset,
         device=record.device,
-        measures=protocol.Measures(**record.measures) if record.measures else None,
+        measures=record.measures,
         seconds=record.seconds,
         views=_pictures(workspace.views(None)),
+        notes=[COLLAPSED] if record.collapsed else [],
     )
 
 
@@ -190,7 +258,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         settings=record.settings,
         chosen=record.chosen,
         steps=record.steps,
-        of=int(record.settings.get("steps", 0)),
+        of=settings_from(record.settings).steps,
         finished=record.finished,
         images=_pictures(folder / "images"),
         views=_pictures(workspace.views(record.id)),
@@ -200,4 +268,8 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
 
 
 def _pictures(folder: Path) -> dict[str, str]:
-    return {path.stem: str(path) for path in sorted(folder.glob("[!.]*.png"))}
+    """The pictures in a folder of ours, by view: files, no pipe and no link to elsewhere."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.name.endswith(".png") and e.is_file(follow_symlinks=False))
+        return {name.removesuffix(".png"): str(folder / name) for name in names if not name.startswith(".")}
+    return {}

@@ -13,7 +13,7 @@ from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated, ViewUnderstood
 from engine.edit.methods import begin
-from engine.edit.settings import EditSettings
+from engine.edit.settings import EditSettings, settings_from
 from engine.editors.catalogue import about_subject, default_editor, recommended
 from engine.editors.guidance import Guidance
 from engine.editors.instruct_pix2pix import InstructPix2Pix, load_editor
@@ -25,20 +25,19 @@ from engine.jobs.scene import (
     SECONDS_A_STEP,
     ensure_scene,
     load_dataset,
-    load_picture,
     render_views,
-    save_picture,
     scene_preset,
     scene_stages,
     training_views,
 )
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
+from engine.pictures import load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
 from engine.scenes.nerfacto.training import random_seed
-from engine.workspace import EditRecord, Workspace
+from engine.workspace import EditRecord, Workspace, writes
 
 SECONDS_AN_IMAGE_UPDATE = 3.0
 SECONDS_A_RELEVANCE = 0.5
@@ -52,6 +51,7 @@ class Tried(msgspec.Struct, frozen=True):
     after: str
 
 
+@writes("trying an instruction")
 def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     """Edit one captured view, the NeRF untouched. The picture goes to the workspace's folder `tries`."""
     workspace = Workspace(request.workspace)
@@ -76,7 +76,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
         job.report(plan, stage)
 
     after = edit_picture(editor, picture, instruction, settings, check)
-    target = workspace.folder / "tries" / f"{view.name}.png"
+    target = workspace.below("tries", f"{view.name}.png")
     save_picture(target, after)
     job.on_view(view.name, "edited", str(target))
     return Tried(before=str(path), after=str(target))
@@ -102,6 +102,7 @@ def edit_picture(
     )
 
 
+@writes("editing")
 def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     """Train the unedited scene where it is not, edit it by Iterative Dataset Update, and render every view."""
     workspace = Workspace(request.workspace)
@@ -119,7 +120,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
     readable = {view.name for view in capture.views}
     record = EditRecord(
-        id=workspace.new_edit_id(instruction),
+        id="",
         instruction=instruction,
         parent=None,
         preset=preset.name,
@@ -129,9 +130,15 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         settings=msgspec.to_builtins(settings),
         steps=0,
     )
-    return _edit(workspace, capture, record, device, plan, job)
+    record = workspace.create_edit(record)
+    try:
+        return _edit(workspace, capture, record, device, plan, job)
+    except BaseException:
+        workspace.forget_unbegun(record.id)
+        raise
 
 
+@writes("editing")
 def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     """Go on with a cancelled or killed edit where its checkpoint is."""
     workspace = Workspace(request.workspace)
@@ -165,7 +172,7 @@ def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int)
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         return _edit_within(memory, workspace, capture, record, device, plan, job)
 
 
@@ -198,7 +205,8 @@ def _edit_within(
     edited: set[int] = set()
     if begun:
         checkpoint.restore_optimiser(trainer)
-        for name, image in checkpoint.images().items():
+        sizes = {view.name: (view.intrinsics.height, view.intrinsics.width) for view in views}
+        for name, image in checkpoint.images(sizes).items():
             index = record.chosen.index(name)
             dataset.replace(index, image)
             edited.add(index)
@@ -210,7 +218,6 @@ def _edit_within(
     began = saved = time.monotonic()
 
     def save(finished: bool = False) -> EditRecord:
-        path.parent.mkdir(parents=True, exist_ok=True)
         images = {record.chosen[index]: dataset.image(index) for index in edited}
         save_checkpoint(path, trainer, frame, record.chosen, images)
         now = msgspec.structs.replace(
@@ -325,7 +332,4 @@ def with_editor(
 
 
 def settings_of(record: EditRecord) -> EditSettings:
-    try:
-        return msgspec.convert(record.settings, EditSettings).checked()
-    except msgspec.ValidationError as error:
-        raise BadInput(f"The settings of the edit {record.id} are damaged ({error}).", field="settings") from None
+    return settings_from(record.settings)

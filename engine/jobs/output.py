@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, Intrinsics, View
+from engine.capture.fields import BadField, checked_lens
+from engine.capture.lens import Lens
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER, save_picture
+from engine.jobs.scene import SECONDS_A_RENDER
+from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.rays import cameras_from
 from engine.scenes.nerfacto.rendering import render_view
-from engine.workspace import Workspace, checked_name
+from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
+LAST_FRAME = 1_048_574  # Blender's, and its negative
 LARGEST_FRAME = 8192  # pixels, either side
 
 
@@ -41,6 +44,7 @@ class Frames(msgspec.Struct, frozen=True):
     after: list[str]
 
 
+@writes("making a mesh")
 def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     """Fuse depth and colour, rendered from the views that the scene was trained on, into a mesh."""
     workspace = Workspace(request.workspace)
@@ -88,29 +92,32 @@ def _spread(capture: Capture, names: list[str]) -> list[View]:
     return [views[index] for index in dict.fromkeys(picked.tolist())]
 
 
+@writes("rendering frames")
 def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     """Render each camera from the unedited scene and from the edit, to `frames/<name>/before` and `…/after`."""
     workspace = Workspace(request.workspace)
     device = choose_device(request.device)
     folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
     poses, intrinsics = _checked(request.cameras)
+    if abs(request.first_frame) > LAST_FRAME:
+        raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
     scenes = {"before": Checkpoint(workspace.checkpoint(None)), "after": Checkpoint(workspace.checkpoint(request.edit))}
     plan = Plan(Stage("frames", "Rendering frames", 2 * len(poses), SECONDS_A_RENDER))
     stage = plan.begin("frames")
+    frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
     for side, checkpoint in scenes.items():
         nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
         cameras = cameras_from(poses, intrinsics, frame, device)
         written[side] = []
         for index in range(len(poses)):
-            path = folder / side / f"{request.first_frame + index:04d}.png"
+            path = frames.path(side, index)
             save_picture(path, render_view(nerf, cameras, index, frame, job.check).rgb)
             written[side].append(str(path))
             job.on_view(f"{request.first_frame + index:04d}", side, str(path))
             plan.advance(stage.done + 1)
             job.report(plan, stage)
-        for stale in set(map(str, (folder / side).glob("*.png"))) - set(written[side]):
-            Path(stale).unlink()
+    frames.finish()
     return Frames(**written)
 
 
@@ -129,11 +136,17 @@ def _checked(cameras: list[protocol.Camera]) -> tuple[np.ndarray, list[Intrinsic
                 f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
             )
         sides = (camera.width, camera.height)
-        if not all(1 <= side <= LARGEST_FRAME for side in sides) or min(camera.fx, camera.fy) <= 0:
+        if np.abs(pose).max() > 1e9:
+            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field="cameras")
+        if not all(1 <= side <= LARGEST_FRAME for side in sides):
             raise BadInput(
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
                 field="cameras",
             )
+        try:
+            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
+        except BadField as problem:
+            raise BadInput(f"Camera {number}: {problem}.", field="cameras") from None
         poses.append(pose)
         intrinsics.append(Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy))
     return np.stack(poses), intrinsics

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from engine import protocol
 from engine.capture.registration import register
 from engine.errors import BadInput
+from engine.files import checked_path
 from engine.progress import Job, Plan, Stage
-from engine.workspace import Workspace
+from engine.workspace import Workspace, writes
 
 # Stage: label and first guess of the seconds that a unit takes.
 _STAGES = {
@@ -20,6 +19,7 @@ _STAGES = {
 }
 
 
+@writes("finding cameras of photos", makes_project=True)
 def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Registered:
     """Find the cameras of a folder of photos, or of a video; the result's `source` is what `capture/open` opens.
 
@@ -51,7 +51,7 @@ def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Regi
         job.report(plan, stage)
 
     found, left_out = register(
-        Path(request.source).expanduser().resolve(), workspace.registered, on_plan, on_step, job.cancelled
+        checked_path(request.source, "source"), workspace.registered, on_plan, on_step, job.cancelled
     )
     notes = [f"{left.name} was not used: {left.reason}" for left in left_out]
     if found.registered < found.photos:

@@ -22,20 +22,22 @@ from engine.edit.methods import begin
 from engine.edit.settings import EditSettings
 from engine.editors.instruct_pix2pix import InstructPix2Pix
 from engine.errors import BadInput
+from engine.files import read_record, write_bytes, write_record
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, settings_of
-from engine.jobs.scene import load_dataset, load_picture, save_picture
+from engine.jobs.scene import load_dataset
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import load_perceptual
 from engine.output.report_page import Column, Method, page
+from engine.pictures import load_picture, save_picture
 from engine.progress import Job, Plan, Stage
 from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.config import LossConfig
 from engine.scenes.nerfacto.rays import cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view
-from engine.workspace import EditRecord, Workspace, read_record, replacing, write_record
+from engine.workspace import EditRecord, Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
 SHOWN = 5  # of them, on the page
@@ -88,6 +90,7 @@ class Report(msgspec.Struct, frozen=True):
     measures: dict[str, dict[str, float]]
 
 
+@writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
 
@@ -203,7 +206,7 @@ def _run_baseline(
 ) -> Made:
     stage = plan.begin(_slug(name))
     edits = 0
-    with PeakMemory() as memory:
+    with PeakMemory(device) as memory:
         began = time.monotonic()
         if name == PER_FRAME:
             words = editor.embed(record.instruction)
@@ -291,9 +294,7 @@ def _write(
     if not has_clip:
         notes.append("CLIP's weights could not be had, so its measures are missing.")
     measures = {method.name: method.measures for method in methods}
-    with replacing(folder / "report.json") as part:
-        data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=1))
-    with replacing(folder / "report.html") as part:
-        part.write_text(page(f"“{record.instruction}”", about, COLUMNS, methods, notes), encoding="utf-8")
+    data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
+    write_bytes(folder / "report.json", msgspec.json.format(msgspec.json.encode(data), indent=1))
+    write_bytes(folder / "report.html", page(f"“{record.instruction}”", about, COLUMNS, methods, notes).encode())
     return Report(str(folder / "report.html"), str(folder / "report.json"), measures)

@@ -22,10 +22,9 @@ from engine.jobs.edit import (
     opened_editor,
     with_editor,
 )
-from engine.jobs.scene import save_picture
+from engine.pictures import save_picture, to_uint8
 from engine.presets import choose_preset
 from engine.progress import Job, Plan, Stage
-from engine.scenes.nerfacto.rendering import to_uint8
 
 SHEET_TEXT = (0.5, 1.0, 1.5, 2.0)  # times the text guidance, one a column
 SHEET_IMAGE = (0.75, 1.0, 1.5)  # times the image guidance, one a row

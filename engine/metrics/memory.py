@@ -10,14 +10,19 @@ import torch
 
 
 class PeakMemory:
-    """The most that this process (or the GPU) has held while inside: ``peak`` bytes, so far or in all."""
+    """The most memory held while inside, of the GPU ``device`` or, on "cpu", of this process: ``peak`` bytes, so far or
+    in all."""
+
+    def __init__(self, device: str | torch.device) -> None:
+        self._device = torch.device(device)
 
     def __enter__(self) -> PeakMemory:
         self._most, self._stop = 0, threading.Event()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
         return self
 
     def _watch(self) -> None:
@@ -28,12 +33,13 @@ class PeakMemory:
                 return
 
     def __exit__(self, *_: object) -> None:
+        self._most = self.peak
         self._stop.set()
-        self._thread.join()
-        if torch.cuda.is_available():
-            self._most = torch.cuda.max_memory_allocated()
+        if self._device.type == "cpu":
+            self._thread.join()
 
     @property
     def peak(self) -> int:
-        of_gpu = torch.cuda.is_available() and not self._stop.is_set()
-        return torch.cuda.max_memory_allocated() if of_gpu else self._most
+        if self._device.type == "cuda" and not self._stop.is_set():
+            return torch.cuda.max_memory_allocated(self._device)
+        return self._most

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from trimesh.exchange.ply import export_ply
 from trimesh.visual.color import ColorVisuals
 
 from engine.errors import BadInput
+from engine.files import write_bytes
 from engine.output.volume import DepthView, Volume, pixel_rays
 
 __all__ = ["DepthView", "bounds_from_depth", "fuse", "write_ply"]
@@ -103,13 +102,4 @@ def _without_floaters(mesh: trimesh.Trimesh, smallest_part: float) -> trimesh.Tr
 
 def write_ply(mesh: trimesh.Trimesh, path: Path) -> None:
     """Writes a binary PLY with vertex colours (uint8, sRGB), whole or not at all. Raises BadInput."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(export_ply(mesh, vertex_normal=False))
-        os.replace(part, path)
-    except OSError as problem:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInput(f"{path} cannot be written: {problem.strerror or problem}.", file=path) from None
+    write_bytes(Path(path), export_ply(mesh, vertex_normal=False))

@@ -7,6 +7,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``crash-edit``   dies with exit code 7 in the middle of an edit, after a last word on the log
 ``deaf``         never answers, never leaves, ignores SIGTERM
 ``flood``        sends a line of 3 MB without an end before it answers anything
+``chatter``      talks without end, of its progress (``chatter-views``: of one view; ``chatter-logs``;
+                 ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
 ``gpu``          says that the machine has a large graphics card
 ``old``          speaks an older protocol
@@ -106,6 +108,20 @@ def open_capture(params: dict) -> dict:
     }  # fmt: skip
 
 
+def chatter() -> None:
+    """As fast as it is read."""
+    text = "x" * 14_000
+    said = {
+        "chatter": {"method": "job/progress", "params": {"job": 1, "label": text}},
+        "chatter-views": {"method": "job/view", "params": {"job": 1, "view": "a", "kind": "edited", "image": text}},
+        "chatter-logs": {"method": "job/log", "params": {"job": 1, "text": text}},
+        "chatter-answers": {"id": 10**6, "result": text},
+    }
+    for mode, message in said.items():
+        while mode in MODES:
+            send(message)
+
+
 class Engine:
     def __init__(self) -> None:
         self.capture: dict | None = None
@@ -132,6 +148,10 @@ class Engine:
         }})  # fmt: skip
 
     # -- jobs ---
+
+    def open(self, params: dict) -> dict:
+        self.capture = self.captures[params["workspace"]] = open_capture(params)
+        return {"views": 3} if "liar" in MODES else self.capture
 
     def images(self, _params: dict) -> dict:
         for index, view in enumerate(self.capture["views"]):
@@ -237,6 +257,9 @@ class Engine:
                 answer = {"result": work(params)}
             except Cancelled:
                 answer = {"error": {"code": -32800, "message": "Cancelled."}}
+            except ValueError as error:
+                sentence, field = [*error.args, "source"][:2]
+                answer = {"error": {"code": -32000, "message": sentence, "data": {"field": field}}}
             except Exception as error:
                 answer = {"error": {"code": -32603, "message": f"{type(error).__name__}: {error}"}}
             self.job = None
@@ -250,7 +273,7 @@ class Engine:
         with open("requests.jsonl", "a", encoding="utf-8") as heard:  # in the folder that it was started in
             heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
-            "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
+            "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
             "output/frames": self.frames, "output/report": self.report,
         }  # fmt: skip
@@ -264,13 +287,6 @@ class Engine:
             if "old" in MODES:
                 said["protocol"] = 0
             send({"id": number, "result": said})
-        elif method == "capture/open":
-            try:
-                self.capture = self.captures[params["workspace"]] = open_capture(params)
-                send({"id": number, "result": {"views": 3} if "liar" in MODES else self.capture})
-            except ValueError as error:
-                sentence, field = [*error.args, "source"][:2]
-                send({"id": number, "error": {"code": -32000, "message": sentence, "data": {"field": field}}})
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
@@ -318,6 +334,7 @@ def main() -> None:
     if "flood" in MODES:
         OUT.write(b"x" * 3_000_000)
         OUT.flush()
+    threading.Thread(target=chatter, daemon=True).start()
     engine = Engine()
     for line in sys.stdin.buffer:
         if not engine.answer(json.loads(line)):

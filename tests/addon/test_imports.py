@@ -22,14 +22,17 @@ LAYERS = [
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
-    {"state", "trajectories"},
-    {"client", "install", "choices", "files"},
-    {"wire"},
+    {"state", "install", "trajectories"},
+    {"graphics", "running"},
+    {"client", "engine_home", "choices", "files"},
+    {"wire", "inbox"},
     {"messages"},
     {"conversion"},
 ]
-INSIDE = {("settings", "project"), ("install", "client")}
-FREE_OF_BPY = {"state", "choices", "files", "client", "install", "wire", "messages", "conversion", "trajectories"}
+INSIDE = {("settings", "project"), ("state", "install")}
+FREE_OF_BPY = {
+    "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion", "trajectories",
+}  # fmt: skip
 SCENE_KNOWS_NOT = {"state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
 

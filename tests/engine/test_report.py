@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -40,16 +39,31 @@ def test_a_page_stands_alone_and_escapes_what_it_is_told(tmp_path):
     assert "<td>1.24</td>" in text and "<td>–</td>" in text and "Never" not in text
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there it is the GPU's memory")
 def test_peak_memory_is_of_what_was_held_and_let_go():
-    with PeakMemory() as nothing:
+    with PeakMemory("cpu") as nothing:
         time.sleep(0.3)
-    with PeakMemory() as memory:
+    with PeakMemory("cpu") as memory:
         held = np.ones(300_000_000, np.uint8)
         time.sleep(0.3)
         del held
         assert memory.peak - nothing.peak > 250_000_000  # while inside
     assert memory.peak - nothing.peak > 250_000_000
+
+
+def test_peak_memory_is_that_of_the_device_that_was_named(monkeypatch):
+    """Of two GPUs, and of the processor's on a computer that has both."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device=None: asked.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: {"cuda:0": 5, "cuda:1": 7}[str(device)])
+    for device, peak in (("cuda:1", 7), ("cuda:0", 5)):
+        with PeakMemory(device) as memory:
+            assert memory.peak == peak
+        assert memory.peak == peak
+    assert asked == ["cuda:1", "cuda:0"]
+    with PeakMemory("cpu") as memory:
+        pass
+    assert memory.peak > 10**6 and len(asked) == 2
 
 
 def test_the_path_goes_from_neighbour_to_neighbour():

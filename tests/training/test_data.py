@@ -66,7 +66,6 @@ def test_there_are_enough_instructions_in_four_families():
 
 @pytest.fixture(scope="module")
 def views():
-    pytest.importorskip("open3d")
     from training import pairs
 
     photo = (np.random.default_rng(2).random((160, 200, 3)) * 255).astype(np.uint8)

@@ -168,7 +168,10 @@ def opensfm(folder: Path, poses: list[np.ndarray]) -> Projection:
     for index, pose in enumerate(poses):
         rotation, shift = world_to_camera(pose)
         turn = Rotation.from_matrix(rotation).as_rotvec()
-        shots[f"{index:03d}.png"] = {"rotation": turn.tolist(), "translation": shift.tolist(), "camera": "v2 me"}
+        shots[f"{index:03d}.png"] = {
+            "rotation": turn.tolist(), "translation": shift.tolist(), "camera": "v2 me",
+            "gps_dop": 15.0, "gps_position": pose[:3, 3].tolist(),
+        }  # fmt: skip
     camera = {
         "projection_type": "brown", "width": SIZE[0], "height": SIZE[1], "focal_x": 1.1, "focal_y": 1.12,
         "c_x": 0.01, "c_y": -0.02, "k1": k1, "k2": k2, "k3": k3, "p1": p1, "p2": p2,

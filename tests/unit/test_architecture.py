@@ -20,9 +20,12 @@ LAYERS = [
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"capture"},
-    {"workspace", "progress", "devices", "process"},
+    {"pictures"},
+    {"workspace", "progress", "devices"},
+    {"runtime", "wire", "process"},
     {"protocol"},
-    {"errors"},
+    {"files"},
+    {"errors", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -263,21 +263,21 @@ def test_a_bad_picture_or_camera_is_left_out(tmp_path: Path) -> None:
     capture = open_capture(tmp_path, 64)
     assert len(capture.views) == 1 and len(capture.left_out) == 5  # the fourth's picture is there, too, without camera
     said = " ".join(left.reason for left in capture.left_out)
-    for part in ("no rotation", "not numbers", "The camera 77", "outside the capture's folder"):
+    for part in ("no rotation", "not numbers", "The camera 77", "does not exist in the capture's folder"):
         assert part in said
 
 
 @pytest.mark.parametrize(
     ("camera", "said"),
     [
-        ("1 OPENCV 64 48 0 61 31 25 0 0 0 0", "focal length fx of the camera 1 is 0"),
-        ("1 OPENCV 64 48 nan 61 31 25 0 0 0 0", "focal length fx"),
-        ("1 OPENCV 64 48 60 61 3e9 25 0 0 0 0", "centre cx"),
-        ("1 OPENCV 64 48 60 61 31 25 0 inf 0 0", "distortion of the camera 1"),
-        ("1 OPENCV 0 48 60 61 31 25 0 0 0 0", "size of 0 × 48"),
-        ("1 OPENCV 64 9999999 60 61 31 25 0 0 0 0", "size of 64 × 9999999"),
+        ("1 OPENCV 64 48 0 61 31 25 0 0 0 0", "Of the camera 1, fx is a focal length of 0 pixels"),
+        ("1 OPENCV 64 48 nan 61 31 25 0 0 0 0", "fx is a focal length of nan"),
+        ("1 OPENCV 64 48 60 61 3e9 25 0 0 0 0", "cx puts the centre at 3e+09 pixels"),
+        ("1 OPENCV 64 48 60 61 31 25 0 inf 0 0", "Of the camera 1, distortion is not"),
+        ("1 OPENCV 0 48 60 61 31 25 0 0 0 0", "width is 0 pixels"),
+        ("1 OPENCV 64 9999999 60 61 31 25 0 0 0 0", "height is 1e+07 pixels"),
         ("1 OPENCV 64 48 60 61 31 25", "4 parameters, which OPENCV has not"),
-        ("1 EQUIRECTANGULAR 64 48 64 48", "a panorama"),
+        ("1 EQUIRECTANGULAR 64 48 64 48", "a 360° panorama"),
         ("1 SOMETHING 64 48 60", "SOMETHING, which cannot be read yet"),
         ("one", "cameras.txt has no camera in line 1"),
         ("", "The camera 1 of the picture"),

@@ -5,12 +5,14 @@ import json
 import queue
 import threading
 import time
+import weakref
 
 import pytest
 
 from engine import protocol
-from engine.errors import BadInput
+from engine.errors import BadInput, Cancelled
 from engine.server import JOBS, Server
+from engine.wire import TooLong
 
 
 class Wire:
@@ -152,6 +154,125 @@ def test_failures_have_their_codes_and_the_next_job_runs(wire, monkeypatch):
         if ident == 0:
             assert answer["error"] == {"code": -32000, "message": "Say which.", "data": {"field": "views"}}
     assert codes == [protocol.BAD_INPUT, protocol.OUT_OF_MEMORY, protocol.INTERNAL, None]
+
+
+class Untellable(Exception):
+    """An error that cannot even say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def too_deep():
+    return too_deep()
+
+
+def in_another_encoding():
+    raise BadInput("caf\udce9.jpg is damaged.", file="/photos/caf\udce9.jpg")
+
+
+def without_words():
+    raise Untellable
+
+
+def leaving():
+    raise SystemExit(3)
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        (too_deep, protocol.INTERNAL),
+        (in_another_encoding, protocol.BAD_INPUT),
+        (without_words, protocol.INTERNAL),
+        (leaving, protocol.INTERNAL),
+        (interrupted, protocol.INTERNAL),
+        (lambda: "\ud800", None),
+        (lambda: {"caf\udce9": float("nan")}, None),
+        (object, protocol.INTERNAL),
+    ],
+)
+def test_whatever_a_job_does_it_is_answered_and_the_next_one_runs(wire, monkeypatch, work, code):
+    from engine.jobs import capture
+
+    def run(request, job):
+        job.log("caf\udce9.jpg")
+        job.on_view("caf\udce9", "image", "\ud800")
+        job.on_view(object(), "image", "")  # is dropped: a job does not fail because of what it tells
+        return work()
+
+    monkeypatch.setattr(capture, "write_images", run)
+    for ident in (1, "two"):
+        wire.ask("capture/images", ident, workspace="w")
+        answer = wire.answer(ident)
+        assert answer.get("error", {}).get("code") == code
+        json.dumps(answer, ensure_ascii=False).encode()  # holds nothing that UTF-8 cannot
+        assert code is None or answer["error"]["message"]
+
+
+def test_a_request_that_cannot_be_read_is_answered_under_its_id(wire, tmp_path):
+    for line, code in (
+        (b'{"id": 5, "method": 3}', protocol.INVALID_REQUEST),
+        (b'{"id": 5, "method": "shutdown", "params": {', protocol.PARSE_ERROR),
+        (b'{"id": 5, "method": "workspace/read", "params": {"workspace": "\xe9', protocol.PARSE_ERROR),
+        (b'{"id": 5, "method": "workspace/read", "params": ' + b"[" * 100_000, protocol.PARSE_ERROR),
+        (TooLong(10**9, b'{"id": 5, "method": "output/frames", "params": {', b"}}\n"), protocol.INVALID_REQUEST),
+    ):
+        wire.server.receive(line)
+        assert (message := wire.next())["id"] == 5 and message["error"]["code"] == code, line
+    assert "954 MiB" in message["error"]["message"]
+    wire.ask("workspace/read", 6, workspace=str(tmp_path / "caf\udce9"))
+    assert wire.answer(6)["result"]["capture"] is None
+
+
+def test_opening_a_capture_is_a_job_like_others(wire, slow_job, tmp_path):
+    wire.ask("capture/images", 1, workspace="w")
+    assert slow_job.wait(5)
+    wire.ask("capture/open", 2, workspace="w", source=str(tmp_path))
+    assert wire.answer(2)["error"]["code"] == protocol.BUSY
+    wire.ask("job/cancel", 3, job=1)
+    assert wire.answer(1)["error"]["code"] == protocol.CANCELLED
+
+
+def test_a_question_that_takes_long_keeps_no_cancel_waiting(wire, slow_job, monkeypatch):
+    from engine.jobs import capture
+
+    block = threading.Event()
+    monkeypatch.setattr(capture, "read_workspace", lambda request: block.wait(30) and {})
+    wire.ask("capture/images", 1, workspace="w")
+    assert slow_job.wait(5)
+    wire.ask("workspace/read", 2, workspace="w")
+    began = time.monotonic()
+    wire.ask("job/cancel", 3, job=1)
+    assert wire.answer(1)["error"]["code"] == protocol.CANCELLED and time.monotonic() - began < 1
+    block.set()
+    assert wire.answer(2)["result"] == {}
+
+
+def test_nothing_of_a_failed_job_outlives_it(wire, monkeypatch):
+    """Not in the worker's locals, nor by way of its error."""
+    from engine.jobs import capture
+
+    class Tensors:
+        pass
+
+    seen = []
+
+    def run(request, job):
+        tensors = Tensors()
+        tensors.itself = tensors
+        seen.append(weakref.ref(tensors))
+        raise [ValueError("oops"), Cancelled("Stopped."), MemoryError()][len(seen) - 1]
+
+    monkeypatch.setattr(capture, "write_images", run)
+    for ident in range(3):
+        wire.ask("capture/images", ident, workspace="w")
+        assert "error" in wire.answer(ident)
+        assert seen[-1]() is None
 
 
 def test_shutdown_cancels_and_answers(slow_job):

@@ -13,24 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.capture.formats.source_files import (
-    BadField,
-    PhotosByName,
-    check_count,
-    checked_lens,
-    number,
-    numbers,
-    opengl_pose,
-    read_json,
-    size_of,
-)
-from engine.capture.photos import SkipView, inside
+from engine.capture.fields import checked_lens, number, numbers, opengl_pose, rigid_pose, size_of
+from engine.capture.lens import Lens
+from engine.capture.lookup import Photos
+from engine.capture.photos import Photo, SkipView
 from engine.capture.ply import read_points
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut
+from engine.capture.reading import Reading, Shot, check_count
+from engine.capture.texts import read_json, read_start
+from engine.capture.types import CaptureError
 
 NAME = "cameras.json"
 POINTS = "input.ply"  # those that training began with, beside it
+
+
+def find(folder: Path) -> Path | None:
+    """`cameras.json`, where it is a list: OpenDroneMap calls something else so."""
+    path = folder / NAME
+    return path if read_start(path).lstrip().startswith("[") else None
 
 
 def read(path: Path) -> Reading:
@@ -40,32 +39,38 @@ def read(path: Path) -> Reading:
         raise CaptureError(f"{path.name} is not a list of cameras, as 3D Gaussian Splatting writes it.", file=path)
     check_count(len(cameras), path, "cameras")
     reading = Reading(path.parent, "3D Gaussian Splatting cameras.json")
-    photos = PhotosByName(path.parent)
+    photos = Photos(path.parent)
     for index, camera in enumerate(cameras):
-        listed = f"camera {index}"
-        try:
-            if not isinstance(camera, dict) or not isinstance(camera.get("img_name"), str):
+        listed = camera.get("img_name") if isinstance(camera, dict) else None
+        with reading.leaving_out(listed if isinstance(listed, str) else f"camera {index}"):
+            if not isinstance(listed, str):
                 raise SkipView(f"Camera {index} has no img_name.")
-            listed = camera["img_name"]
-            photo = photos.find(listed)
+            size = size_of(camera)
+            photo = photos.find(listed, size)
+            _check_undistorted(photo, size)
             rows = camera.get("rotation")
             if not isinstance(rows, list) or len(rows) != 3:
-                raise SkipView(f"The rotation of {listed[:120]} is not a 3 × 3 matrix.")
-            rotation = np.array([numbers(row, 3, f"The rotation of {listed[:120]}") for row in rows])
-            position = numbers(camera.get("position"), 3, f"The position of {listed[:120]}")
-            pose = rigid_pose(opengl_pose(rotation, position), f"The rotation of {listed[:120]}")
-            try:
-                width, height = size_of(camera)
-                focal = number(camera, "fx"), number(camera, "fy")
-                lens = checked_lens("PINHOLE", focal, (width / 2, height / 2), (), (width, height))
-            except BadField as problem:
-                raise SkipView(f"Of {listed[:120]}, {problem}.") from None
-            reading.shots.append(Shot(listed, photo, pose, lens, width, height))
-        except SkipView as problem:
-            reading.left_out.append(LeftOut(listed[:300], str(problem)))
+                raise SkipView(f"The rotation of {listed[-120:]} is not a 3 × 3 matrix.")
+            rotation = np.array([numbers(row, 3, f"The rotation of {listed[-120:]}") for row in rows])
+            position = numbers(camera.get("position"), 3, f"The position of {listed[-120:]}")
+            pose = rigid_pose(opengl_pose(rotation, position), f"The rotation of {listed[-120:]}")
+            focal = number(camera, "fx"), number(camera, "fy")
+            lens = checked_lens(Lens("PINHOLE", *focal, size[0] / 2, size[1] / 2), size)
+            reading.shots.append(Shot(listed, photo, pose, lens, *size))
     if (path.parent / POINTS).is_file():
         try:
-            reading.points = read_points(inside(path.parent, POINTS))
-        except (CaptureError, SkipView) as problem:
+            reading.points = read_points(path.parent / POINTS)
+        except CaptureError as problem:
             reading.notes.append(f"Its points are left out: {problem}")
     return reading
+
+
+def _check_undistorted(photo: Photo, size: tuple[float, float]) -> None:
+    """Undistorting changes a picture's size a little; reducing it, a lot. Raises SkipView for the photo before it."""
+    off = max(abs(photo.width - size[0]), abs(photo.height - size[1]))
+    if off > 1 and 0.8 < photo.width / size[0] < 1.25:
+        raise SkipView(
+            f"The picture {photo.file} has {photo.width} × {photo.height} pixels and its camera {size[0]:g} × "
+            f"{size[1]:g}: it is the photo before it was undistorted; use the pictures in the folder “images” that 3D "
+            "Gaussian Splatting was trained on."
+        )

@@ -8,23 +8,19 @@ of `images` in the order of their names' characters, which is how LLFF's own pro
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from engine.capture.formats.source_files import (
-    LARGEST_FILE,
-    BadField,
-    as_number,
-    check_count,
-    checked_lens,
-    pictures_in,
-    size_of,
-)
-from engine.capture.photos import SkipView, find_photo
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut
+from engine.capture.fields import as_number, checked_lens, rigid_pose, size_of
+from engine.capture.lens import Lens
+from engine.capture.lookup import pictures_in
+from engine.capture.photos import find_photo
+from engine.capture.reading import Reading, Shot, check_count
+from engine.capture.texts import read_bytes
+from engine.capture.types import CaptureError
 
 NAME = "poses_bounds.npy"
 
@@ -35,45 +31,44 @@ def read(path: Path) -> Reading:
     reading = Reading(path.parent, "LLFF poses_bounds.npy")
     for file, row in zip(_pictures(path, len(rows)), rows, strict=True):
         listed = file.relative_to(path.parent).as_posix()
-        try:
+        with reading.leaving_out(listed):
             photo = find_photo(path.parent, listed)
             matrix = row[:15].reshape(3, 5)
             pose = np.eye(4)
             pose[:3] = np.stack([matrix[:, 1], -matrix[:, 0], matrix[:, 2], matrix[:, 3]], axis=1)
             exact = rigid_pose(pose, f"The pose of {listed[:120]}")
-            try:
-                width, height = size_of({"height": float(matrix[0, 4]), "width": float(matrix[1, 4])})
-                focal = as_number(float(matrix[2, 4]), "focal length")
-                lens = checked_lens("PINHOLE", (focal, focal), (width / 2, height / 2), (), (width, height))
-            except BadField as problem:
-                raise SkipView(f"Of {listed[:120]}, {problem}.") from None
-            reading.shots.append(Shot(listed, photo, exact, lens, width, height))
-        except SkipView as problem:
-            reading.left_out.append(LeftOut(listed[:300], str(problem)))
+            size = size_of({"height": float(matrix[0, 4]), "width": float(matrix[1, 4])})
+            focal = as_number(float(matrix[2, 4]), "focal length")
+            lens = checked_lens(Lens("PINHOLE", focal, focal, size[0] / 2, size[1] / 2), size)
+            reading.shots.append(Shot(listed, photo, exact, lens, *size))
     return reading
 
 
 def _rows(path: Path) -> np.ndarray:
     """(N, 17) float64."""
+    data = read_bytes(path)
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise CaptureError(f"{path.name} is larger than {LARGEST_FILE >> 20} MB; it is not a capture's.", file=path)
-        # Mapped, so that a header that promises more than the file holds allocates nothing; pickles are refused.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that other versions wrote
-            mapped = np.lib.format.open_memmap(path, mode="r")
-        if mapped.ndim != 2 or mapped.shape[1] != 17 or mapped.dtype.kind not in "fiu":
+            stream = io.BytesIO(data)
+            version = np.lib.format.read_magic(stream)
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
+                np.lib.format.read_array_header_2_0
+            )  # fmt: skip
+            shape, fortran, kind = read_header(stream)
+        if kind.kind not in "fiu":
+            raise ValueError
+        if len(shape) != 2 or shape[1] != 17:
             raise CaptureError(
-                f"{path.name} holds an array of {str(mapped.shape)[:80]}, not rows of 17 numbers; it is not LLFF's.",
+                f"{path.name} holds an array of {str(shape)[:80]}, not rows of 17 numbers; it is not LLFF's.",
                 file=path,
             )
-        check_count(len(mapped), path, "cameras")
+        check_count(shape[0], path, "cameras")
+        values = np.frombuffer(data, kind, shape[0] * 17, stream.tell())
         with np.errstate(all="ignore"):
-            return np.array(mapped, dtype=np.float64)
+            return values.reshape(shape, order="F" if fortran else "C").astype(np.float64)
     except CaptureError:
         raise
-    except OSError as problem:
-        raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except Exception:  # numpy evaluates the header as Python's own parser reads it, and raises what that raises
         raise CaptureError(
             f"{path.name} is not a NumPy array of numbers; it may be cut off or damaged, copy it again.", file=path

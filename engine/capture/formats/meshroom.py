@@ -5,48 +5,75 @@
 by column (so the nine numbers, taken row by row, are camera to world), axes x right, y down, z forward. Versions differ
 in how `intrinsics` say their values: the principal point is from the upper left corner before 1.2.1 and from the middle
 since; the focal length is `pxFocalLength` in pixels before 1.2.2, and in the sensor's millimetres since.
+
+A view of a rig (`isPoseIndependant` false) shares its pose with the others of the rig and has its own place in it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.capture.formats.source_files import (
+from engine.capture.fields import (
+    PANORAMA,
     BadField,
-    PhotosByName,
     as_number,
-    check_count,
     checked_lens,
     number,
+    numbers,
     opengl_pose,
-    read_json,
+    rigid_pose,
     size_of,
 )
 from engine.capture.lens import Lens
+from engine.capture.lookup import Photos
 from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import MOST_POINTS, CaptureError, LeftOut, SparsePoints
+from engine.capture.reading import Reading, Shot, check_count
+from engine.capture.texts import read_json, read_start
+from engine.capture.types import MOST_POINTS, CaptureError, SparsePoints
 
 NAME = "cameras.sfm"
+CACHE = "MeshroomCache"
+# Its nodes that write cameras, from the first to the last of a pipeline.
+_NODES = ("CameraInit", "SfMBootStrapping", "SfMBootstrapping", "StructureFromMotion", "SfMExpanding",
+          "SfMTriangulation", "SfMColorizing", "SfMTransform")  # fmt: skip
 
 
 def find(folder: Path) -> Path | None:
     """`cameras.sfm`, or another .sfm file; else the newest that Meshroom keeps in its cache in this folder."""
-    for name in (NAME, "sfm.sfm"):
-        if (folder / name).is_file():
-            return folder / name
-    beside = sorted(path for path in folder.glob("*.sfm") if path.is_file())
-    cached = [
-        path
-        for path in (folder / "MeshroomCache" / "StructureFromMotion").glob("*/cameras.sfm")
-        if path.is_file() and path.resolve().is_relative_to(folder)
-    ]
-    return beside[0] if beside else max(cached, key=lambda path: path.stat().st_mtime, default=None)
+    beside = [folder / NAME, folder / "sfm.sfm", *sorted(folder.glob("*.sfm"))]
+    beside += [path for path in sorted(folder.glob("*.json"))[:50] if _is_scene(path)]
+    found = [path for path in beside if path.is_file()] or list(_cached(folder / CACHE))
+    # What stands first is taken, unless it is from before the cameras were found.
+    return next((path for path in found[:20] if _has_poses(path)), found[0] if found else None)
+
+
+def _is_scene(path: Path) -> bool:
+    start = read_start(path)
+    return '"version"' in start and ('"featuresFolders"' in start or '"views"' in start)
+
+
+def _cached(cache: Path) -> Iterator[Path]:
+    """The scenes of a cache, the newest first; where files were copied together, those of later nodes."""
+    found = [path for pattern in ("*/*/*.sfm", "*/*/*.json") for path in list(cache.glob(pattern))[:1000]]
+    found = [path for path in found if path.suffix == ".sfm" or _is_scene(path)]
+
+    def age(path: Path) -> tuple[float, int, bool]:
+        node = path.parent.parent.name
+        return path.stat().st_mtime // 2, _NODES.index(node) if node in _NODES else len(_NODES), path.name == NAME
+
+    yield from sorted((path for path in found if path.is_file()), key=age, reverse=True)
+
+
+def _has_poses(path: Path) -> bool:
+    try:
+        scene = read_json(path)
+    except CaptureError:
+        return False
+    return isinstance(scene, dict) and bool(_by_id(scene.get("poses"), "poseId"))
 
 
 def read(path: Path) -> Reading:
@@ -60,38 +87,30 @@ def read(path: Path) -> Reading:
     if not poses:
         raise CaptureError(
             f"{path.name} has no poses: it is from before Meshroom found the cameras; choose the cameras.sfm that its "
-            "step StructureFromMotion wrote.",
+            "step StructureFromMotion (or SfMExpanding) wrote.",
             file=path,
             field="poses",
         )
     version = _version(scene.get("version"))
     intrinsics = _by_id(scene.get("intrinsics"), "intrinsicId")
+    rigs = _by_id(scene.get("rigs"), "rigId")
     # What lies in Meshroom's cache belongs to the project's folder, where the photos are.
-    root = next((folder.parent for folder in path.parents if folder.name == "MeshroomCache"), path.parent)
+    root = next((folder.parent for folder in path.parents if folder.name == CACHE), path.parent)
     reading = Reading(root, "Meshroom cameras.sfm")
-    photos = PhotosByName(root)
+    photos = Photos(root)
     for index, view in enumerate(views):
-        listed = f"view {index}"
-        try:
-            if not isinstance(view, dict) or not isinstance(view.get("path"), str):
+        listed = view.get("path") if isinstance(view, dict) else None
+        with reading.leaving_out(listed if isinstance(listed, str) else f"view {index}"):
+            if not isinstance(listed, str):
                 raise SkipView(f"View {index} has no path.")
-            listed = view["path"]
             camera = poses.get(str(view.get("poseId")))
             if camera is None:
                 raise SkipView(f"Meshroom found no camera for {listed[-120:]}.")
-            if view.get("rigId") is not None:
-                raise SkipView(f"{listed[-120:]} was taken with a rig of cameras, which cannot be read yet.")
-            pose = _pose(camera, f"The pose of {listed[-120:]}")
-            photo = photos.find(listed)
-            try:
-                intrinsic = intrinsics.get(str(view.get("intrinsicId")))
-                size = size_of(intrinsic)
-                lens = _lens(intrinsic, version, size)
-            except BadField as problem:
-                raise SkipView(f"Of {listed[-120:]}, {problem}.") from None
-            reading.shots.append(Shot(listed, photo, pose, lens, *size))
-        except SkipView as problem:
-            reading.left_out.append(LeftOut(listed[-300:], str(problem)))
+            pose = _pose(camera, view, rigs, f"The pose of {listed[-120:]}")
+            intrinsic = intrinsics.get(str(view.get("intrinsicId")))
+            size = size_of(intrinsic)
+            photo = photos.find(listed, size)
+            reading.shots.append(Shot(listed, photo, pose, _lens(intrinsic, version, size), *size))
     reading.points = _points(scene.get("structure"))
     return reading
 
@@ -110,19 +129,28 @@ def _version(listed: Any) -> tuple[int, ...]:
         return (1, 2, 6)
 
 
-def _pose(camera: dict[str, Any], what: str) -> np.ndarray:
+def _pose(camera: dict[str, Any], view: dict[str, Any], rigs: dict[str, dict[str, Any]], what: str) -> np.ndarray:
+    """(4, 4) camera to world, OpenGL axes. Raises SkipView."""
     pose = camera.get("pose")
-    transform = pose.get("transform") if isinstance(pose, dict) else None
-    values = []
-    for key, count in (("rotation", 9), ("center", 3)):
-        listed = transform.get(key) if isinstance(transform, dict) else None
-        if not isinstance(listed, list) or len(listed) != count:
-            raise SkipView(f"{what} has no {key} of {count} numbers.")
-        try:
-            values.append(np.array([as_number(value, key) for value in listed]))
-        except BadField as problem:
-            raise SkipView(f"{what}: {problem}.") from None
-    return rigid_pose(opengl_pose(values[0].reshape(3, 3), values[1]), what)
+    rotation, centre = _transform(pose.get("transform") if isinstance(pose, dict) else None, what)
+    # Spelled so by AliceVision itself.
+    if str(view.get("isPoseIndependant", view.get("isPoseIndependent", True))).lower() in ("false", "0"):
+        places = rigs.get(str(view.get("rigId")), {}).get("subPoses")
+        at = int(as_number(view.get("subPoseId"), "subPoseId"))
+        if not isinstance(places, list) or not 0 <= at < len(places):
+            raise SkipView(f"{what} is that of a rig in which it has no place.")
+        place = places[at]
+        own_rotation, own_centre = _transform(place.get("pose") if isinstance(place, dict) else None, what)
+        centre = centre + rotation @ own_centre
+        rotation = rotation @ own_rotation
+    return rigid_pose(opengl_pose(rotation, centre), what)
+
+
+def _transform(listed: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rotation (3, 3), centre (3,)), from a camera's axes (x right, y down, z forward) outward. Raises SkipView."""
+    listed = listed if isinstance(listed, dict) else {}
+    rotation = numbers(listed.get("rotation"), 9, f"{what} (its rotation)").reshape(3, 3)
+    return rotation, numbers(listed.get("center"), 3, f"{what} (its center)")
 
 
 def _lens(intrinsic: Any, version: tuple[int, ...], size: tuple[float, float]) -> Lens:
@@ -150,7 +178,7 @@ def _lens(intrinsic: Any, version: tuple[int, ...], size: tuple[float, float]) -
         str(intrinsic.get("distortionType") or "").lower(),
         [as_number(value, "distortionParams") for value in listed[:20]],
     )
-    return checked_lens(model, focal, (cx, cy), params, size)
+    return checked_lens(Lens(model, *focal, cx, cy, params), size, ("focalLength",) * 2 + ("principalPoint",) * 2)
 
 
 def _distortion(camera: str, kind: str, k: list[float]) -> tuple[str, tuple[float, ...]]:
@@ -158,6 +186,10 @@ def _distortion(camera: str, kind: str, k: list[float]) -> tuple[str, tuple[floa
     name = {"radialk1": "radial1", "radialk3": "radial3", "fisheye": "fisheye4"}.get(kind, kind)
     if camera != "pinhole":
         name = camera
+    if name in ("equirectangular", "spherical"):
+        raise BadField("type", f"is {name}: each picture is {PANORAMA}")
+    if name == "equidistant" and not any(k):
+        return "OPENCV_FISHEYE", (0.0, 0.0, 0.0, 0.0)
     if name in ("", "none", "pinhole") or (camera == "pinhole" and not any(k)):
         return "PINHOLE", ()
     counts = {"radial1": 1, "radial3": 3, "brown": 5, "fisheye4": 4, "fisheye": 4}
@@ -188,9 +220,9 @@ def _points(structure: Any) -> SparsePoints | None:
             colour = [min(max(int(float(value)), 0), 255) for value in landmark["color"]]
         except (TypeError, ValueError, KeyError, OverflowError):
             continue
-        if len(place) == len(colour) == 3 and all(map(math.isfinite, place)):
+        if len(place) == len(colour) == 3:
             positions.append(place)
             colours.append(colour)
     if not positions:
         return None
-    return SparsePoints(np.array(positions), np.array(colours, dtype=np.uint8))
+    return SparsePoints.usable(np.array(positions), np.array(colours, dtype=np.uint8))

@@ -1,38 +1,51 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of OpenSfM's `reconstruction.json`.
+"""Reader of OpenSfM's `reconstruction.json`, and of the OpenDroneMap projects that hold one.
 
 A list of reconstructions, each with `cameras`, `shots` (a picture's name → world-to-camera `rotation` as axis times
 angle, and `translation`; axes x right, y down, z forward) and `points`. Lengths on the picture are in units of its
-longer side, from its middle. The world is a map's: metres, z up.
+longer side, from its middle. The world is a map's, metres and z up, where photos had GPS; without, it is turned by a
+guess of OpenSfM's, as good as any other.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from engine.capture.formats.source_files import (
+from engine.capture.fields import (
+    PANORAMA,
     BadField,
-    PhotosByName,
-    check_count,
     checked_lens,
     number,
     numbers,
     opengl_pose,
-    read_json,
+    rigid_pose,
     size_of,
 )
 from engine.capture.lens import Lens
+from engine.capture.lookup import Photos
 from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut, SparsePoints
+from engine.capture.reading import Reading, Shot, check_count
+from engine.capture.texts import read_json
+from engine.capture.types import CaptureError, SparsePoints
 
 NAME = "reconstruction.json"
-_OPENCV = ("k1", "k2", "p1", "p2", "k3", "", "", "")  # in the order of our model's parameters
+_PLACES = (NAME, f"opensfm/{NAME}", "reconstruction.meshed.json", f"undistorted/{NAME}")
+_NO_GPS = 999_998.0  # from here on, the precision that a photo without a position is given
+_LENSES = {  # projection_type: (our model, its parameters by OpenSfM's names; "" is zero)
+    **dict.fromkeys(
+        ("perspective", "brown", "radial", "simple_radial"), ("OPENCV", ("k1", "k2", "p1", "p2", "k3", "", "", ""))
+    ),
+    **dict.fromkeys(("fisheye", "fisheye_opencv"), ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4"))),
+}
+
+
+def find(folder: Path) -> Path | None:
+    """The reconstruction in a folder of OpenSfM's, or of OpenDroneMap's project in this folder."""
+    return next((folder / place for place in _PLACES if (folder / place).is_file()), None)
 
 
 def read(path: Path) -> Reading:
@@ -44,69 +57,73 @@ def read(path: Path) -> Reading:
     check_count(len(parts), path, "reconstructions", "shots")
     parts.sort(key=lambda part: len(part["shots"]), reverse=True)
     largest = parts[0]
-    check_count(len(largest["shots"]), path, "shots", "shots")
-    reading = Reading(path.parent, "OpenSfM reconstruction.json", up=np.array([0.0, 0.0, 1.0]))
+    shots = largest["shots"]
+    check_count(len(shots), path, "shots", "shots")
+    # An OpenDroneMap project's photos lie beside its folder opensfm.
+    root = path.parent.parent if path.parent.name == "opensfm" else path.parent
+    up = np.array([0.0, 0.0, 1.0]) if _knows_gravity(shots) else None
+    reading = Reading(root, "OpenSfM reconstruction.json", up=up)
     cameras = largest.get("cameras") if isinstance(largest.get("cameras"), dict) else {}
-    photos = PhotosByName(path.parent)
-    for name, shot in largest["shots"].items():
-        try:
+    # `images` first: undistorted ones, of another camera, may lie deeper in the same folder.
+    photos = Photos(root, ("images",))
+    for name, shot in shots.items():
+        with reading.leaving_out(name):
             reading.shots.append(_shot(name, shot, cameras, photos))
-        except SkipView as problem:
-            reading.left_out.append(LeftOut(name[:300], str(problem)))
     if len(parts) > 1:
         others = sum(len(part["shots"]) for part in parts[1:])
         reading.notes.append(
             f"{path.name} holds {len(parts)} reconstructions that were not joined: the largest, of "
-            f"{len(largest['shots'])} pictures, was opened; the others have {others}."
+            f"{len(shots)} pictures, was opened; the others have {others}."
         )
     reading.points = _points(largest.get("points"))
     return reading
 
 
-def _shot(name: str, shot: Any, cameras: dict[str, Any], photos: PhotosByName) -> Shot:
+def _knows_gravity(shots: dict[str, Any]) -> bool:
+    """Whether OpenSfM had positions to turn the world by: of three photos or more, not along a line."""
+    places = []
+    for shot in shots.values():
+        try:
+            if number(shot, "gps_dop", 0.0) < _NO_GPS:
+                places.append(numbers(shot.get("gps_position"), 3, ""))
+        except (SkipView, AttributeError):
+            continue
+    if len(places) < 3:
+        return False
+    spread = np.linalg.svd(np.array(places) - np.mean(places, axis=0), compute_uv=False)
+    return bool(spread[1] > 1e-3 * spread[0] > 0)
+
+
+def _shot(name: str, shot: Any, cameras: dict[str, Any], photos: Photos) -> Shot:
     if not isinstance(shot, dict):
         raise SkipView(f"The shot {name[:120]} is not an object.")
-    # `images` first: undistorted ones, of another camera, may lie deeper in the same folder.
-    try:
-        photo = photos.find(f"images/{name}")
-    except SkipView:
-        photo = photos.find(name)
     turn = numbers(shot.get("rotation"), 3, f"The rotation of {name[:120]}")
     shift = numbers(shot.get("translation"), 3, f"The translation of {name[:120]}")
     if np.abs(turn).max() > 100:
         raise SkipView(f"The rotation of {name[:120]} is no angle.")
     world_to_camera = cv2.Rodrigues(turn)[0]
     pose = rigid_pose(opengl_pose(world_to_camera.T, -world_to_camera.T @ shift), f"The pose of {name[:120]}")
-    try:
-        camera = cameras.get(shot["camera"]) if isinstance(shot.get("camera"), str) else None
-        if not isinstance(camera, dict):
-            raise BadField("camera", "is not one of the file's cameras")
-        size = size_of(camera)
-        return Shot(name, photo, pose, _lens(camera, size), *size)
-    except BadField as problem:
-        raise SkipView(f"Of {name[:120]}, {problem}.") from None
+    camera = cameras.get(shot["camera"]) if isinstance(shot.get("camera"), str) else None
+    if not isinstance(camera, dict):
+        raise BadField("camera", "is not one of the file's cameras")
+    size = size_of(camera)
+    lens = _lens(camera, size)
+    return Shot(name, photos.find(name, size), pose, lens, *size)
 
 
 def _lens(camera: dict[str, Any], size: tuple[float, float]) -> Lens:
     kind = camera.get("projection_type", "perspective")
-    longer = max(size)
-    one = "focal" in camera
-    focal = number(camera, "focal" if one else "focal_x"), number(camera, "focal" if one else "focal_y")
-    centre = number(camera, "c_x", 0.0), number(camera, "c_y", 0.0)
-    if kind in ("perspective", "brown", "radial", "simple_radial"):
-        model, order = "OPENCV", _OPENCV
-    elif kind in ("fisheye", "fisheye_opencv"):
-        model, order = "OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")
-    else:
+    if kind in ("spherical", "equirectangular"):
+        raise BadField("projection_type", f"is {kind}: each picture is {PANORAMA}")
+    if not isinstance(kind, str) or kind not in _LENSES:
         raise BadField("projection_type", f"is {str(kind)[:40]}, which cannot be read yet")
+    model, order = _LENSES[kind]
+    longer = max(size)
+    names = ("focal", "focal") if "focal" in camera else ("focal_x", "focal_y")
+    focal = [number(camera, name) * longer for name in names]
+    centre = number(camera, "c_x", 0.0) * longer + size[0] / 2, number(camera, "c_y", 0.0) * longer + size[1] / 2
     params = tuple(number(camera, key, 0.0) if key else 0.0 for key in order)
-    return checked_lens(
-        model,
-        (focal[0] * longer, focal[1] * longer),
-        (centre[0] * longer + size[0] / 2, centre[1] * longer + size[1] / 2),
-        params,
-        size,
-    )
+    return checked_lens(Lens(model, *focal, *centre, params), size, (*names, "c_x", "c_y"))
 
 
 def _points(listed: Any) -> SparsePoints | None:
@@ -117,7 +134,7 @@ def _points(listed: Any) -> SparsePoints | None:
             colour = [min(max(int(value), 0), 255) for value in point["color"]]
         except (TypeError, ValueError, KeyError, OverflowError):
             continue
-        if len(place) == len(colour) == 3 and all(map(math.isfinite, place)):
+        if len(place) == len(colour) == 3:
             positions.append(place)
             colours.append(colour)
-    return SparsePoints(np.array(positions), np.array(colours, dtype=np.uint8)) if positions else None
+    return SparsePoints.usable(np.array(positions), np.array(colours, dtype=np.uint8)) if positions else None

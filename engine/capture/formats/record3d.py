@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of Record3D's export: `metadata.json` beside a folder `rgb` of pictures 0.jpg, 1.jpg, ….
+"""Reader of Record3D's export: `metadata.json` beside a folder `rgb` of pictures 0.jpg, 1.jpg, …, and of an unpacked
+`.r3d`: `metadata` beside a folder `rgbd`.
 
 `poses[i]` belongs to picture i: a quaternion (x, y, z, w) and a position, camera to world with OpenGL's camera axes,
 for the picture as it is stored, portrait or landscape. The world is ARKit's: metres, y up. `K` (3, 3) is written column
@@ -15,32 +16,33 @@ from typing import Any
 
 import numpy as np
 
-from engine.capture.formats.source_files import (
+from engine.capture.fields import (
     BadField,
     as_number,
-    check_count,
     checked_lens,
     numbers,
-    pictures_in,
-    read_json,
+    rigid_pose,
     rotation_from_quaternion,
     size_of,
 )
 from engine.capture.lens import Lens
+from engine.capture.lookup import pictures_in
 from engine.capture.photos import SkipView, find_photo
-from engine.capture.reading import Reading, Shot, rigid_pose
-from engine.capture.types import CaptureError, LeftOut
+from engine.capture.reading import Reading, Shot, check_count
+from engine.capture.texts import read_json
+from engine.capture.types import CaptureError
 
 NAME = "metadata.json"
-PICTURES = "rgb"
+_PAIRS = ((NAME, "rgb"), ("metadata", "rgbd"), (NAME, "rgbd"), ("metadata", "rgb"))
 _MOST_POSES = 1_000_000  # hours of film; only those with a picture are looked at
 
 
 def find(folder: Path) -> Path | None:
     """The metadata file, in the folder or in the `EXR_RGBD` that Record3D's export makes in it."""
     for place in (folder, folder / "EXR_RGBD"):
-        if (place / NAME).is_file() and (place / PICTURES).is_dir() and place.resolve().is_relative_to(folder):
-            return place / NAME
+        for name, pictures in _PAIRS:
+            if (place / name).is_file() and (place / pictures).is_dir():
+                return place / name
     return None
 
 
@@ -52,13 +54,14 @@ def read(path: Path) -> Reading:
     poses = meta["poses"]
     if len(poses) > _MOST_POSES:
         raise CaptureError(f"{path.name} lists {len(poses):,} poses; it is not a capture's.", file=path, field="poses")
-    frames = {int(file.stem): file for file in _numbered(path.parent / PICTURES)}
+    pictures = next((folder for _, folder in _PAIRS if (path.parent / folder).is_dir()), "rgb")
+    frames = {int(file.stem): file for file in _numbered(path.parent / pictures)}
     if not frames:
         raise CaptureError(
-            f"The folder {PICTURES} beside {path.name} holds no pictures 0.jpg, 1.jpg, …; export from Record3D again.",
-            file=path.parent / PICTURES,
+            f"The folder {pictures} beside {path.name} holds no pictures 0.jpg, 1.jpg, …; export from Record3D again.",
+            file=path.parent / pictures,
         )
-    check_count(len(frames), path.parent / PICTURES, "pictures")
+    check_count(len(frames), path.parent / pictures, "pictures")
     reading = Reading(path.parent, "Record3D", up=np.array([0.0, 1.0, 0.0]))
     try:
         size = size_of(meta, "w", "h")
@@ -66,19 +69,14 @@ def read(path: Path) -> Reading:
     except BadField as problem:
         raise CaptureError(f"In {path.name}, {problem}; export it again.", file=path, field=problem.field) from None
     for index, file in sorted(frames.items()):
-        listed = f"{PICTURES}/{file.name}"
-        try:
+        listed = f"{pictures}/{file.name}"
+        with reading.leaving_out(listed):
             if index >= len(poses):
                 raise SkipView(f"{path.name} has no pose for {listed}.")
             photo = find_photo(path.parent, listed)
             pose = _pose(poses[index], f"The pose of {listed}")
-            try:
-                lens = _own_lens(meta.get("perFrameIntrinsicCoeffs"), index, size) or shared
-            except BadField as problem:
-                raise SkipView(f"Of {listed}, {problem}.") from None
+            lens = _own_lens(meta.get("perFrameIntrinsicCoeffs"), index, size) or shared
             reading.shots.append(Shot(listed, photo, pose, lens, *size))
-        except SkipView as problem:
-            reading.left_out.append(LeftOut(listed[:300], str(problem)))
     without = len(poses) - sum(index < len(poses) for index in frames)
     if without:
         reading.notes.append(f"{without} of {len(poses)} poses have no picture.")
@@ -102,7 +100,7 @@ def _shared_lens(meta: dict[str, Any], size: tuple[float, float]) -> Lens:
     if not isinstance(columns, list) or len(columns) != 9:
         raise BadField("K", "is not a list of 9 numbers")
     k = np.array([as_number(value, "K") for value in columns]).reshape(3, 3).T
-    return checked_lens("PINHOLE", (float(k[0, 0]), float(k[1, 1])), (float(k[0, 2]), float(k[1, 2])), (), size)
+    return checked_lens(Lens("PINHOLE", float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])), size)
 
 
 def _own_lens(listed: Any, index: int, size: tuple[float, float]) -> Lens | None:
@@ -112,5 +110,4 @@ def _own_lens(listed: Any, index: int, size: tuple[float, float]) -> Lens | None
     values = listed[index]
     if not isinstance(values, list) or len(values) != 4:
         raise BadField("perFrameIntrinsicCoeffs", "is not a list of 4 numbers for each frame")
-    fx, fy, cx, cy = (as_number(value, "perFrameIntrinsicCoeffs") for value in values)
-    return checked_lens("PINHOLE", (fx, fy), (cx, cy), (), size)
+    return checked_lens(Lens("PINHOLE", *(as_number(value, "perFrameIntrinsicCoeffs") for value in values)), size)

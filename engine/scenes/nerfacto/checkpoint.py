@@ -4,27 +4,35 @@ they mean. One file, so that a rename replaces it whole."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from msgspec import Meta
 from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
+from engine.files import replacing
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.limits import problem_of
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.nerfacto.training import Diverged, Trainer
+from engine.scenes.stored import TensorFile
 
 FORMAT = 1
 # What a scene learns of each view, a row a view.
 CORRECTION = "camera_optimizer.pose_adjustment"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 APPEARANCE = "field.embedding_appearance.embedding.weight"
+
+
+MOST_STEPS = 100_000_000
+LARGEST_PICTURE = 16_384  # pixels, either side
+Count = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True):
@@ -33,33 +41,45 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     format: int
     nerf: NerfactoConfig
     frame: NerfFrame
-    views: list[str]  # the training views, in the order of the camera corrections
-    step: int  # of the run that wrote it
-    age: int  # steps that the scene has taken in all
+    # the training views, in the order of the camera corrections
+    views: Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(min_length=1, max_length=100_000)]
+    step: Count  # of the run that wrote it
+    age: Count  # steps that the scene has taken in all
 
 
 def save_checkpoint(
     path: Path, trainer: Trainer, frame: NerfFrame, views: list[str], images: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view."""
+    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises Diverged, and what
+    is there stays, where the scene's weights or the optimiser's moments are no numbers."""
     tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
     state = trainer.optimiser.state_dict()["state"]
     for index, moments in state.items():
-        for name in ("exp_avg", "exp_avg_sq", "step"):
+        for name in MOMENTS:
             tensors[f"adam.{index}.{name}"] = moments[name]
     for name, image in (images or {}).items():
         tensors[f"image.{name}"] = image
     header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index, trainer.age)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if wrong := _not_numbers(tensors):
+        raise Diverged(
+            f"The training broke down before step {trainer.step_index}: {wrong} holds values that are not numbers "
+            "(NaN). What was saved before is kept; try another seed, or another preset or device."
+        )
+    with replacing(path) as temporary:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            tensors,
             temporary,
             metadata={"header": msgspec.json.encode(header).decode()},
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity; None where none does."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
@@ -81,29 +101,58 @@ class Checkpoint:
         """Raises BadInput where the file is no checkpoint of ours."""
         self.path = path
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                self._names = set(file.keys())
-            self.header = msgspec.json.decode(metadata.get("header", "{}"), type=CheckpointHeader)
+            self._file = TensorFile(path, "delete it and train again")
         except FileNotFoundError:
             raise BadInput(f"There is no checkpoint at {path}; train the scene first.", file=str(path)) from None
-        except (SafetensorError, msgspec.MsgspecError, json.JSONDecodeError, OSError) as error:
-            raise BadInput(
-                f"{path.name} cannot be read as a checkpoint ({error}); delete it and train again.", file=str(path)
-            ) from None
+        try:
+            self.header = msgspec.json.decode(self._file.metadata.get("header", "{}"), type=CheckpointHeader)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise self._file.damaged(f"its header is none of a checkpoint's: {error}") from None
         if self.header.format != FORMAT:
             raise BadInput(
                 f"{path.name} was written by another version of the engine (format {self.header.format}, this engine "
                 f"reads {FORMAT}); train again.",
                 file=str(path),
             )
+        self._check_header()
+
+    def _check_header(self) -> None:
+        """Raises BadInput where what is to be built can be no scene of ours: nothing is, before this."""
+        header = self.header
+        if (why := problem_of(header.nerf, self._file.size)) is not None:
+            raise self._file.damaged(why)
+        if len(set(header.views)) < len(header.views):
+            raise self._file.damaged("it names a view twice")
+        if header.step > header.age:
+            raise self._file.damaged("it has taken fewer steps in all than in its last run")
+        if not (1e-12 < header.frame.scale < 1e12 and all(abs(c) < 1e12 for c in header.frame.centre)):
+            raise self._file.damaged("its frame is none")
+        per_view = 4 * len(header.views) * (header.nerf.appearance + 6 * header.nerf.optimise_cameras)
+        if per_view > self._file.size:
+            raise self._file.damaged("it tells of more views than the file holds")
+
+    def _named(self, prefix: str) -> list[str]:
+        """The rest of the names that begin so."""
+        return [name.removeprefix(prefix) for name in self._file.layouts if name.startswith(prefix)]
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
-        with safe_open(self.path, framework="pt") as file:
-            return {n.removeprefix(prefix): file.get_tensor(n) for n in self._names if n.startswith(prefix)}
+        names = self._named(prefix)
+        return {name.removeprefix(prefix): t for name, t in self._file.read(prefix + n for n in names).items()}
 
-    def images(self) -> dict[str, Tensor]:
-        """Edited training images, (H, W, 3) uint8 by view."""
+    def images(self, sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        """Edited training images, (H, W, 3) uint8 by view. ``sizes``: (height, width) that each view's is to have.
+
+        Raises BadInput where one is of no view of the checkpoint's, or of another size.
+        """
+        known = set(self.header.views)
+        for name in self._named("image."):
+            layout = self._file.layouts[f"image.{name}"]
+            if name not in known or (sizes is not None and name not in sizes):
+                raise self._file.damaged(f"it holds a picture of {name[:80]!r}, which is none of its views")
+            height, width = (*layout.shape, 0, 0)[:2] if sizes is None else sizes[name]
+            if not (0 < height <= LARGEST_PICTURE and 0 < width <= LARGEST_PICTURE):
+                raise self._file.damaged(f"the picture of {name[:80]} has no size that a view has")
+            self._file.require(f"image.{name}", (height, width, 3), torch.uint8)
         return self._tensors("image.")
 
     def nerf(self, device, views: Sequence[str] | None = None) -> Nerfacto:
@@ -112,6 +161,7 @@ class Checkpoint:
         weights are missing or of the wrong size."""
         views = self.header.views if views is None else list(views)
         nerf = Nerfacto(self.header.nerf, len(views))
+        self._check_weights(nerf)
         weights = self._tensors("nerf.")
         if views != self.header.views:
             known = {name: row for row, name in enumerate(self.header.views)}
@@ -136,12 +186,42 @@ class Checkpoint:
 
     def restore_optimiser(self, trainer: Trainer) -> None:
         """Put the trainer where the checkpoint's was: steps and Adam's moments (its NeRF must be this one's)."""
+        moments = self._moments(trainer.optimiser)
         trainer.step_index = self.header.step
         trainer.earlier_steps = self.header.age - self.header.step
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in self._tensors("adam.").items():
-            index, _, part = name.partition(".")
-            moments.setdefault(int(index), {})[part] = tensor
         state = trainer.optimiser.state_dict()
         state["state"] = moments
         trainer.optimiser.load_state_dict(state)
+
+    def _check_weights(self, nerf: Nerfacto) -> None:
+        """Raises BadInput where a weight in the file is not of the shape that the header's scene has."""
+        views = len(self.header.views)
+        expected = nerf.state_dict()
+        for name in self._named("nerf."):
+            if name not in expected:
+                raise self._file.damaged(f"its scene has no {name[:80]}")
+            shape = expected[name].shape
+            if name in (CORRECTION, APPEARANCE):
+                shape = (views, *shape[1:])
+            self._file.require(f"nerf.{name}", shape, expected[name].dtype)
+
+    def _moments(self, optimiser: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+        """Adam's moments by the number of the parameter. Raises BadInput where one is of another shape than its
+        parameter, or is no moment."""
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        found: dict[int, set[str]] = {}
+        for name in self._named("adam."):
+            number, _, part = name.partition(".")
+            if part not in MOMENTS or not number.isdecimal() or len(number) > 6 or int(number) >= len(parameters):
+                raise self._file.damaged(f"{name[:80]!r} is no moment of its optimiser's")
+            shape = () if part == "step" else parameters[int(number)].shape
+            self._file.require(f"adam.{name}", shape, torch.float32)
+            found.setdefault(int(number), set()).add(part)
+        if any(parts != set(MOMENTS) for parts in found.values()):
+            raise self._file.damaged("a moment of its optimiser's is missing")
+        tensors = self._tensors("adam.")
+        moments = {index: {part: tensors[f"{index}.{part}"] for part in MOMENTS} for index in found}
+        for parts in moments.values():
+            if not 0 <= float(parts["step"]) <= MOST_STEPS or (parts["exp_avg_sq"] < 0).any():
+                raise self._file.damaged("its optimiser's moments are none")
+        return moments

@@ -75,8 +75,3 @@ def corrected_cameras(nerf: Nerfacto, cameras: Cameras) -> Cameras:
         width=cameras.width,
         height=cameras.height,
     )
-
-
-def to_uint8(rgb: Tensor) -> Tensor:
-    """Colours 0–1 → 8 bits, rounded."""
-    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
