@@ -291,6 +291,7 @@ class Editor(msgspec.Struct, frozen=True):
     reason: str
     vocabulary: list[str]
     knobs: list[Knob] = []  # their defaults are what this editor recommends
+    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
 
 
 class PresetInfo(msgspec.Struct, frozen=True):
