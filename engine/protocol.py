@@ -281,6 +281,8 @@ class Device(msgspec.Struct, frozen=True):
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""  # its default
+    editor: str = ""  # its default's id
 
 
 class Editor(msgspec.Struct, frozen=True):
