@@ -43,7 +43,7 @@ def test_opening_brings_cameras_photos_and_what_was_left_out(opened: bpy.types.S
     assert [reason for _name, reason in found.left_out] == ["the image does not exist"] * 2
     for camera in cameras.cameras_of(project.root_of(opened)):
         (slot,) = camera.data.background_images
-        assert slot.image.size[:] == (60, 80) and slot.frame_method == "STRETCH"
+        assert slot.image.size[:] == (60, 80) and slot.frame_method == "CROP"  # 16:9 is wider than they are
     assert not session.get().notices
 
 
@@ -225,8 +225,9 @@ def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
     session.request("workspace/read", {"workspace": "x"}, answers.append, panel="edit")
     settle()
     first, second = (e["settings"] for e in answers[0]["edits"])
-    assert "text_guidance" not in first and second["text_guidance"] == pytest.approx(5.5)
-    assert "keep_background" not in first and second["keep_background"] is False
+    assert first["options"] == {}
+    assert second["options"]["text_guidance"] == pytest.approx(5.5)
+    assert second["options"]["keep_background"] == "off"
 
 
 def test_guidance_starts_where_the_editor_recommends(opened: bpy.types.Scene) -> None:
