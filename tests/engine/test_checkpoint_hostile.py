@@ -131,6 +131,15 @@ def test_every_number_of_a_configuration_has_a_range():
     assert {field.name for field in msgspec.structs.fields(NerfactoConfig)} == ranged | switches
 
 
+def test_the_same_scene_is_the_same_bytes(tmp_path):
+    """Nothing of a checkpoint is in an order of chance, which would differ from one save to the next."""
+    trainer, written = a_trainer(), set()
+    for number in range(8):
+        trainer.save(tmp_path / str(number), {"b": torch.zeros(4, 5, 3, dtype=torch.uint8)})
+        written.add((tmp_path / str(number)).read_bytes())
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize("header", ["", "{", "[" * 100_000, "null", '{"format": 1}'])
 def test_a_header_that_is_none_is_said(saved, tmp_path, header):
     path = write(tmp_path / "c.safetensors", saved[0], header)
