@@ -8,7 +8,8 @@ import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, Intrinsics, View
-from engine.capture.lens import is_centre, is_focal_length
+from engine.capture.fields import BadField, checked_lens
+from engine.capture.lens import Lens
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
@@ -142,13 +143,10 @@ def _checked(cameras: list[protocol.Camera]) -> tuple[np.ndarray, list[Intrinsic
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
                 field="cameras",
             )
-        lens = zip((camera.fx, camera.fy), (camera.cx, camera.cy), sides, strict=True)
-        if not all(is_focal_length(focal, side) and is_centre(centre, side) for focal, centre, side in lens):
-            raise BadInput(
-                f"Camera {number}: its focal length or shift is none that a picture of {sides[0]}×{sides[1]} pixels "
-                "can have.",
-                field="cameras",
-            )
+        try:
+            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
+        except BadField as problem:
+            raise BadInput(f"Camera {number}: {problem}.", field="cameras") from None
         poses.append(pose)
         intrinsics.append(Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy))
     return np.stack(poses), intrinsics
