@@ -24,7 +24,7 @@ from engine.capture.formats import (
 from engine.capture.masks import Masks
 from engine.capture.reading import Reading, make_capture
 from engine.capture.registration import find_photos, is_video
-from engine.capture.texts import read_json
+from engine.capture.texts import read_json, shown
 from engine.capture.types import Capture, CaptureError
 
 
@@ -55,6 +55,11 @@ def open_capture(
         source = Path(source).resolve()
     except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
         raise CaptureError(f"{str(source)[:200]!r} is not a path of a capture.", file=source) from None
+    if shown(str(source)) != str(source):
+        raise CaptureError(
+            f"The path {shown(str(source))[-200:]} holds characters that are no Unicode text (UTF-8); rename that folder.",
+            file=shown(str(source)),
+        )
     try:
         reading = _read(source)
     except OSError as problem:

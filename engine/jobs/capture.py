@@ -27,6 +27,10 @@ from engine.progress import Job, Plan, Stage
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
+COLLAPSED = (
+    "The scene shows nothing of its photos: the training collapsed from each of its beginnings. Photos of an object "
+    "before one plain color train well with masks, or with that color transparent; else more views may help."
+)
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
@@ -238,6 +242,7 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
         measures=record.measures,
         seconds=record.seconds,
         views=_pictures(workspace.views(None)),
+        notes=[COLLAPSED] if record.collapsed else [],
     )
 
 

@@ -9,20 +9,23 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
+from engine.capture.images import alpha_of, beside, mask_of
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
-from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
-from engine.metrics.perceptual import load_perceptual
-from engine.pictures import load_mask, load_picture, read_picture, save_picture
+from engine.metrics.perceptual import Perceptual, load_perceptual
+from engine.pictures import load_alpha, load_mask, load_picture, read_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.health import ATTEMPTS, begun_again, health_of, is_looked_at
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import ImageSet, cameras_from
 from engine.scenes.nerfacto.rendering import RenderedView, render_view
@@ -58,8 +61,13 @@ def scene_preset(workspace: Workspace, name: str | None, device: str) -> Preset:
 
 
 def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> int:
-    """How many steps the scene is to have: what is asked now, else what was asked at first, else the preset's."""
-    return steps or (record.of if record else preset.train.steps)
+    """How many steps the scene is to have: what is asked now; else what was asked before and not reached, but no more
+    than the preset's, or a longer training that was cancelled would be every later job's; else what it has."""
+    if steps:
+        return steps
+    if record is None:
+        return preset.train.steps
+    return record.of if record.finished else min(record.of, max(preset.train.steps, record.steps))
 
 
 def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None) -> list[Stage]:
@@ -67,7 +75,7 @@ def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: 
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     done = record.steps if record else 0
-    renders = len(capture.views) if done < steps or _unrendered(workspace, capture) else 0
+    renders = len(capture.views) if done < steps else len(_unrendered(workspace, capture))
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
@@ -76,11 +84,14 @@ def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: 
 
 
 def _unrendered(workspace: Workspace, capture: Capture) -> list[View]:
-    folder = workspace.views(None)
-    record = workspace.scene_record()
-    measured = record is not None and (record.measures is not None or not any(v.held_out for v in capture.views))
-    finished = record is not None and record.finished and measured
-    return [view for view in capture.views if not (finished and (folder / f"{view.name}.png").exists())]
+    """The views of which there is no picture of the scene as it is, or all where it is not measured."""
+    record, folder = workspace.scene_record(), workspace.views(None)
+    if record is None:
+        return list(capture.views)
+    rendered = record.rendered == record.steps
+    if record.rendered is None:  # by an engine that did not note it
+        rendered = record.finished and record.measures is not None
+    return [view for view in capture.views if not (rendered and (folder / f"{view.name}.png").exists())]
 
 
 def ensure_scene(
@@ -100,6 +111,9 @@ def ensure_scene(
     steps = _target(record, preset, steps)
     if record is None or record.steps < steps:
         record = _train(workspace, capture, preset, device, seed, steps, plan, job)
+    elif not record.finished:  # it has what is asked of it now
+        record = msgspec.structs.replace(record, of=steps)
+        workspace.save_scene(record)
     if _unrendered(workspace, capture):
         _measure_and_render(workspace, capture, record, device, plan, job)
     return capture
@@ -119,23 +133,35 @@ def _train(
     path = workspace.checkpoint(None)
     before = workspace.scene_record()
     stage = plan.begin("train")
-    if before is not None and path.exists():
-        checkpoint = Checkpoint(path)
-        if checkpoint.header.views != [view.name for view in views]:
-            raise BadInput(
-                f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
-                file=path,
-                field="workspace",
-            )
-        frame, seed = checkpoint.header.frame, before.seed
-        trainer = Trainer(checkpoint.nerf(device), preset.train.losses, preset.train.optimiser, seed=seed)
-        checkpoint.restore_optimiser(trainer)
-    else:
-        frame = NerfFrame.around(np.stack([view.pose for view in views]), capture.centre)
-        torch.manual_seed(random_seed(seed, "weights", 0))
-        nerf = Nerfacto(preset.nerf, len(views)).to(device)
-        trainer = Trainer(nerf, preset.train.losses, preset.train.optimiser, seed=seed)
+    checkpoint = Checkpoint(path) if before is not None and path.exists() else None
+    if checkpoint is not None and checkpoint.header.views != [view.name for view in views]:
+        raise BadInput(
+            f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
+            file=path,
+            field="workspace",
+        )
+    frame = NerfFrame.around(np.stack([view.pose for view in views]), capture.centre)
+    attempt = 0
+    if before is not None and checkpoint is not None:
+        frame, seed, attempt = checkpoint.header.frame, before.seed, before.attempt
     dataset = load_dataset(workspace, views, frame, device)
+    config = preset.nerf
+    if dataset.alpha is not None:
+        red, green, blue = (channel / 255 for channel in capture.background)
+        config = msgspec.structs.replace(config, background=(red, green, blue))
+
+    def trainer_of(attempt: int, checkpoint: Checkpoint | None = None) -> Trainer:
+        own, optimiser, own_seed = begun_again(config, preset.train.optimiser, seed, attempt)
+        if checkpoint is None:
+            torch.manual_seed(random_seed(own_seed, "weights", 0))
+            nerf = Nerfacto(own, len(views)).to(device)
+        else:
+            nerf = checkpoint.nerf(device)
+        return Trainer(nerf, preset.train.losses, optimiser, seed=own_seed)
+
+    trainer = trainer_of(attempt, checkpoint)
+    if checkpoint is not None:
+        checkpoint.restore_optimiser(trainer)
     job.log(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
@@ -143,17 +169,29 @@ def _train(
     earlier = before.seconds if before else 0.0
     began = saved = time.monotonic()
 
-    def save() -> SceneRecord:
+    def save(collapsed: bool = False) -> SceneRecord:
         save_checkpoint(path, trainer, frame, [view.name for view in views])
         seconds = earlier + time.monotonic() - began
-        record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
+        record = SceneRecord(
+            preset.name, device, seed, trainer.step_index, steps, seconds, attempt=attempt, collapsed=collapsed
+        )
         workspace.save_scene(record)
         return record
+
+    def has_collapsed() -> bool:
+        return health_of(trainer.nerf, dataset, trainer.seed, trainer.step_index).collapsed
 
     try:
         while trainer.step_index < steps:
             job.check()
             losses = trainer.step(dataset.sample_pixels(preset.train.rays, trainer.generator()))
+            if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and has_collapsed():
+                attempt += 1
+                job.log(
+                    f"The training had collapsed after {trainer.step_index} steps and begins again from other values, "
+                    f"attempt {attempt + 1} of {ATTEMPTS}"
+                )
+                trainer = trainer_of(attempt)
             plan.advance(trainer.step_index)
             job.report(plan, stage, losses)
             if time.monotonic() - saved > CHECKPOINT_EVERY:
@@ -162,8 +200,10 @@ def _train(
     except Cancelled:
         save()
         raise
-    record = save()
+    record = save(collapsed=has_collapsed())
     job.log(f"Trained {record.steps} steps in {record.seconds:.0f} s")
+    if record.collapsed:
+        job.log(COLLAPSED)
     return record
 
 
@@ -181,20 +221,37 @@ def _measure_and_render(
         job.on_view(view.name, "before", str(path))
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
-            shown = render.rgb
-            mask = view_mask(workspace, view)
-            if mask is not None:  # nothing is known of what it hides
-                shown = torch.where(torch.from_numpy(mask).to(device)[..., None], shown, truth)
-            distance = perceptual(shown[None], truth[None])
-            figures.append((float(psnr(shown, truth)), float(ssim(shown, truth)), float(distance)))
+            mask, alpha = view_layers(workspace, view)
+            if mask is None or mask.any():
+                figures.append(_figures(render.rgb, truth, mask, alpha, perceptual))
+    measures = None
     if figures:
-        means = [float(x) for x in np.mean(figures, axis=0)]
-        measures = Measures(*means, perceptual.name, len(figures))
+        means = [float(x) for x in np.mean([figure[:3] for figure in figures], axis=0)]
+        of_objects = [figure[3] for figure in figures if figure[3] is not None]
+        of_object = float(np.mean(of_objects)) if of_objects else None
+        measures = Measures(means[0], means[1], means[2], perceptual.name, len(figures), of_object)
+        inside = "" if of_object is None else f" ({of_object:.2f} dB of the object alone)"
         job.log(
-            f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB, SSIM {means[1]:.3f}, "
+            f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB{inside}, SSIM {means[1]:.3f}, "
             f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
         )
-        workspace.save_scene(msgspec.structs.replace(record, measures=measures))
+    workspace.save_scene(msgspec.structs.replace(record, measures=measures, rendered=record.steps))
+
+
+def _figures(
+    rgb: Tensor, truth: Tensor, mask: np.ndarray | None, alpha: np.ndarray | None, perceptual: Perceptual
+) -> tuple[float, float, float, float | None]:
+    """PSNR, SSIM and perceptual distance over the pixels that the mask does not hide, and PSNR over those of them that
+    show an object, where it was cut out."""
+    known = np.ones(rgb.shape[:2], bool) if mask is None else mask
+    full = known & (alpha > 127) if alpha is not None else np.zeros_like(known)
+    of_object = float(psnr(rgb, truth, full)) if full.any() else None
+    if known.all():
+        distance = float(perceptual(rgb[None], truth[None]))
+        return float(psnr(rgb, truth)), float(ssim(rgb, truth)), distance, of_object
+    seen = torch.from_numpy(known).to(rgb.device)
+    distance = float(perceptual.of_seen(rgb, truth, seen))
+    return float(psnr(rgb, truth, seen)), float(ssim(rgb, truth, seen)), distance, of_object
 
 
 def training_views(capture: Capture) -> list[View]:
@@ -210,9 +267,10 @@ def training_views(capture: Capture) -> list[View]:
 def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
     """The views' captured pictures and cameras."""
     cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
-    images = [read_picture(workspace.images / view.image) for view in views]
+    images = (read_picture(workspace.images / view.image) for view in views)
+    masks, alphas = zip(*(view_layers(workspace, view) for view in views), strict=True)
     try:
-        return ImageSet(cameras, images, device, [view_mask(workspace, view) for view in views])
+        return ImageSet(cameras, images, device, masks, alphas)
     except ValueError as error:
         raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
 
@@ -229,8 +287,16 @@ def render_views(
         job.report(plan, current)
 
 
-def view_mask(workspace: Workspace, view: View) -> np.ndarray | None:
-    """(H, W) bool: where the view's picture shows the scene; None where all of it does. Raises BadInput."""
-    if view.mask is None:
-        return None
-    return load_mask(workspace.images / view.mask, view.intrinsics.width, view.intrinsics.height)
+def view_layers(workspace: Workspace, view: View) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What belongs to the view's picture: (H, W) bool, where anything is known, and (H, W) uint8, how much of each
+    pixel is not empty space; None where that is all of it. Raises BadInput."""
+    path, width, height = workspace.images / view.image, view.intrinsics.width, view.intrinsics.height
+    try:
+        files = beside(path)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
+    mask, alpha = mask_of(path), alpha_of(path)
+    return (
+        load_mask(mask, width, height) if mask in files else None,
+        load_alpha(alpha, width, height) if alpha in files else None,
+    )

@@ -302,6 +302,25 @@ def test_names_of_files_that_are_no_unicode_are_passed_over(tmp_path: Path) -> N
         left.name.encode(), left.reason.encode()
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("COLMAP", "Metashape", "RealityCapture")])
+def test_half_characters_reach_no_sentence(tmp_path: Path, name: str) -> None:
+    path = listing(name, tmp_path, ["good.png", "b\\ud800d.png"])
+    path.write_text(path.read_text().replace("\\\\ud800", "\\ud800"))
+    photo(tmp_path / "good.png")
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 1 and len(capture.left_out) == 1
+    (capture.left_out[0].name + capture.left_out[0].reason).encode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names are Linux's")
+def test_a_folder_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    write(tmp_path / "scan", transforms(2))
+    os.rename(os.fsencode(tmp_path / "scan"), os.fsencode(tmp_path) + b"/\xfcber")
+    with pytest.raises(CaptureError, match="rename that folder") as caught:
+        open_capture(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcber")), 64)
+    caught.value.message.encode()
+
+
 # -- masks -------------------------------------------------------------------------------------------------------------
 
 

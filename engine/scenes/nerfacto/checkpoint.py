@@ -20,7 +20,7 @@ from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.limits import problem_of
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.nerfacto.training import Diverged, Trainer
 from engine.scenes.stored import TensorFile
 
 FORMAT = 1
@@ -50,7 +50,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
 def save_checkpoint(
     path: Path, trainer: Trainer, frame: NerfFrame, views: list[str], images: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view."""
+    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises Diverged, and what
+    is there stays, where the scene's weights or the optimiser's moments are no numbers."""
     tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
     state = trainer.optimiser.state_dict()["state"]
     for index, moments in state.items():
@@ -59,12 +60,26 @@ def save_checkpoint(
     for name, image in (images or {}).items():
         tensors[f"image.{name}"] = image
     header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index, trainer.age)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if wrong := _not_numbers(tensors):
+        raise Diverged(
+            f"The training broke down before step {trainer.step_index}: {wrong} holds values that are not numbers "
+            "(NaN). What was saved before is kept; try another seed, or another preset or device."
+        )
     with replacing(path) as temporary:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            tensors,
             temporary,
             metadata={"header": msgspec.json.encode(header).decode()},
         )
+
+
+def _not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity; None where none does."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def _weights(nerf: Nerfacto) -> dict[str, Tensor]:

@@ -39,6 +39,9 @@ class NerfactoConfig(msgspec.Struct, frozen=True):
     far: float = 1000.0
     interlevel_weight: float = 1.0
     distortion_weight: float = 0.002
+    # The color (0–1) behind a scene; it is learned on random ones, so that its opacity is that of its pictures: of
+    # objects that were cut out of theirs, which stand in empty space, or full. None: what the farthest samples are.
+    background: tuple[float, float, float] | None = None
 
 
 class LossConfig(msgspec.Struct, frozen=True):
@@ -46,6 +49,7 @@ class LossConfig(msgspec.Struct, frozen=True):
 
     pixel: Literal["mse", "l1"] = "mse"
     perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
+    opacity_weight: float = 0.1  # of the squared error of opacity, where a scene stands in empty space
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True):

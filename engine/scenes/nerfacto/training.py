@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from engine.errors import BadInput
 from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import RayBatch
+
+
+class Diverged(BadInput):
+    """A training whose numbers are none any more; nothing of it is to be saved."""
 
 
 class Trainer:
@@ -44,11 +50,12 @@ class Trainer:
         self.optimiser = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
     def step(self, batch: RayBatch) -> dict[str, float]:
-        """One NeRF update on ``batch``; the losses, weighted as they were added."""
+        """One NeRF update on ``batch``; the losses, weighted as they were added. Raises Diverged where they are no
+        numbers any more."""
         self._begin_step()
-        rendered = self.nerf(batch.rays)
+        background, colours = self._background(batch)
+        rendered = self.nerf(batch.rays, background)
         terms = self.nerf.regularisers(rendered)
-        colours = batch.colours
         if batch.seen is not None:  # nothing is known there: whatever is rendered is right
             colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
         difference = rendered.rgb - colours
@@ -58,12 +65,35 @@ class Trainer:
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
             terms["perceptual"] = self.losses.perceptual_weight * distance.mean()
+        if background is not None and self.losses.opacity_weight:
+            error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
+            error = error if batch.seen is None else torch.where(batch.seen, error, 0)
+            terms["opacity"] = self.losses.opacity_weight * error.mean()
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack([term.reshape(()) for term in terms.values()]).sum().backward()
+        losses = torch.stack([term.reshape(()) for term in terms.values()])
+        losses.sum().backward()
         self.optimiser.step()
         self.step_index += 1
         self.nerf.at_age(self.age)  # so that it renders as it will when it is loaded again
-        return {name: float(term.detach()) for name, term in terms.items()}
+        values = losses.tolist()  # all at once: a GPU is waited for once a step
+        if not all(map(math.isfinite, values)):
+            wrong = ", ".join(name for name, value in zip(terms, values, strict=True) if not math.isfinite(value))
+            raise Diverged(
+                f"The training broke down at step {self.step_index}: {wrong} is not a number any more (NaN). What was "
+                "saved before is kept; try another seed, or another preset or device."
+            )
+        return dict(zip(terms, values, strict=True))
+
+    def _background(self, batch: RayBatch) -> tuple[Tensor | None, Tensor]:
+        """A background for each ray, and the batch's colours over it: where a scene has one, a random one for each ray,
+        or patch, that nothing but empty space can look like. Else none, and the colours as they are."""
+        if self.nerf.background is None:
+            return None, batch.colours
+        random = torch.Generator().manual_seed(random_seed(self.seed, "background", self.step_index))
+        patches = len(batch.colours) // batch.patch**2
+        background = torch.rand(patches, 3, generator=random).repeat_interleave(batch.patch**2, dim=0)
+        background = background.to(batch.colours)
+        return background, batch.over(self.nerf.background, background)
 
     def _begin_step(self) -> None:
         """Set all that depends on the position alone: learning rates, anneal, and the samplers' random numbers, so
