@@ -57,7 +57,7 @@ def open_capture(
         raise CaptureError(f"{str(source)[:200]!r} is not a path of a capture.", file=source) from None
     if shown(str(source)) != str(source):
         raise CaptureError(
-            f"The path {shown(str(source))[-200:]} holds characters that are no Unicode text (UTF-8); rename that folder.",
+            f"The path {shown(str(source))[-200:]} holds what is no Unicode text (UTF-8); rename that folder.",
             file=shown(str(source)),
         )
     try:
