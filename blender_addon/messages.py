@@ -92,17 +92,21 @@ class Project:
 
 @dataclass(frozen=True)
 class Device:
-    """A device the engine can run on; sizes in bytes, 0 where unknown."""
+    """A device the engine can run on, the engine's own choice first; sizes in bytes, 0 where unknown. ``preset`` and
+    ``editor`` name what it would choose on it."""
 
     name: str
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""
+    editor: str = ""
 
 
 @dataclass(frozen=True)
 class Editor:
-    """An image editor; ``vocabulary`` is empty where any instruction may be given."""
+    """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
+    what it knows, where “{noun}” stands for any words."""
 
     name: str
     label: str
@@ -112,6 +116,7 @@ class Editor:
     vocabulary: tuple[str, ...]
     text_guidance: float
     image_guidance: float
+    wordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine.capture.decoding import decode
+from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
 from engine.edit.settings import EditSettings
 from engine.editors.catalogue import default_editor
@@ -27,6 +29,7 @@ from engine.presets import choose_preset
 from engine.progress import Job, Plan, Stage
 
 SHEET_TEXT = (0.5, 1.0, 1.5, 2.0)  # times the text guidance, one a column
+_UNDER_TRANSPARENT = (255, 255, 255)
 SHEET_IMAGE = (0.75, 1.0, 1.5)  # times the image guidance, one a row
 
 
@@ -86,16 +89,13 @@ def _with(settings: EditSettings, text: float, image: float) -> EditSettings:
 
 
 def _photo(path: Path, long_side: int) -> torch.Tensor:
-    """(H, W, 3), 0–1, upright as the camera was held, its longer side at most ``long_side`` pixels."""
-    from PIL import ImageOps
-
+    """(H, W, 3), 0–1, sRGB, upright as the camera was held, its longer side at most ``long_side`` pixels."""
     try:
-        with Image.open(path) as photo:
-            photo = ImageOps.exif_transpose(photo).convert("RGB")
-            photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
-            return torch.from_numpy(np.array(photo)).float() / 255
-    except (OSError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} cannot be read as a picture ({error}).", file=path) from None
+        photo = decode(path, _UNDER_TRANSPARENT, read_header(path).orientation)
+    except SkipView as problem:
+        raise BadInput(str(problem), file=path) from None
+    photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(photo)).float() / 255
 
 
 def _sheet(original: torch.Tensor, edited: list[torch.Tensor], cells: list[tuple[float, float]]) -> torch.Tensor:
