@@ -241,7 +241,7 @@ class Installer:
         """Start the engine once, and ask PyTorch what it can compute on."""
         self.label = "Checking the engine"
         python = str(python_of(environment))
-        self._call([python, "-I", "-m", "engine", "--help"])
+        self._call([python, "-I", "-m", "engine", "check", "--quick"])
         if not locks.torch:
             return {"outcome": ""}
         said = self._call([python, "-I", "-c", ASK_TORCH])
