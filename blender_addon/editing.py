@@ -46,7 +46,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
             "device": device if found is not None and found.name == device else "",
         }
         options = knobs.options_of(asking, editor) if asking is not None and editor is not None else {}
-        return known(gathered | named) | {"options": options}
+        return known(gathered | named | {"options": options or None})
 
     return params
 

@@ -20,7 +20,7 @@ def group(scene: bpy.types.Scene):
 def sent(scene: bpy.types.Scene, tmp_path: Path) -> dict:
     start(scene)
     settle()
-    return heard(tmp_path, "edit/run")[-1]["options"]
+    return heard(tmp_path, "edit/run")[-1].get("options", {})
 
 
 def test_knobs_are_blenders_own_properties(opened: bpy.types.Scene) -> None:
