@@ -26,6 +26,8 @@ LAYERS = [
     {"runtime", "wire", "process"},
     {"protocol"},
     {"files"},
+    {"lock"},
+    {"paths"},
     {"errors", "randomness", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
