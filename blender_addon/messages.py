@@ -104,6 +104,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """Something of an editor that an artist may turn; ``kind`` is float, int, bool or choice."""
+
+    name: str
+    label: str
+    description: str
+    kind: str
+    default: bool | int | float | str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    advanced: bool
+
+
+@dataclass(frozen=True)
 class Editor:
     """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
     what it knows, where “{noun}” stands for any words."""
@@ -114,8 +129,7 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
-    text_guidance: float
-    image_guidance: float
+    knobs: tuple[Knob, ...] = ()  # their defaults are what it recommends
     wordings: tuple[str, ...] = ()
 
 
