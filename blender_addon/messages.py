@@ -92,17 +92,36 @@ class Project:
 
 @dataclass(frozen=True)
 class Device:
-    """A device the engine can run on; sizes in bytes, 0 where unknown."""
+    """A device the engine can run on, the engine's own choice first; sizes in bytes, 0 where unknown. ``preset`` and
+    ``editor`` name what it would choose on it."""
 
     name: str
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""
+    editor: str = ""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Something of an editor that an artist may turn; ``kind`` is float, int, bool or choice."""
+
+    name: str
+    label: str
+    description: str
+    kind: str
+    default: bool | int | float | str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    advanced: bool
 
 
 @dataclass(frozen=True)
 class Editor:
-    """An image editor; ``vocabulary`` is empty where any instruction may be given."""
+    """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
+    what it knows, where “{noun}” stands for any words."""
 
     name: str
     label: str
@@ -110,8 +129,8 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
-    text_guidance: float
-    image_guidance: float
+    knobs: tuple[Knob, ...] = ()  # their defaults are what it recommends
+    wordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

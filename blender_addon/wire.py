@@ -20,6 +20,7 @@ from .messages import (
     Editor,
     EngineInfo,
     Failure,
+    Knob,
     Preset,
     Progress,
     Project,
@@ -269,8 +270,9 @@ def parse_project(value: object) -> Project:
 def _device(value: object) -> Device:
     data = _map(value, "device")
     return Device(
-        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0)
-    )
+        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0),
+        _text(data, "preset", ""), _text(data, "editor", ""),
+    )  # fmt: skip
 
 
 def _editor(value: object) -> Editor:
@@ -278,7 +280,24 @@ def _editor(value: object) -> Editor:
     return Editor(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
-        _number(data, "text_guidance"), _number(data, "image_guidance"),
+        _many(data, "knobs", _knob) if data.get("knobs") else (),
+        _many(data, "wordings", _one_text) if data.get("wordings") else (),
+    )  # fmt: skip
+
+
+def _knob(value: object) -> Knob:
+    data = _map(value, "knob")
+    default = data.get("default")
+    if not isinstance(default, (bool, int, float, str)):
+        raise WireError("The engine sent a knob without a default.")
+
+    def bound(key: str) -> float | None:
+        return None if data.get(key) is None else _number(data, key)
+
+    return Knob(
+        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _text(data, "kind"), default,
+        bound("minimum"), bound("maximum"), _many(data, "choices", _one_text) if data.get("choices") else (),
+        _flag(data, "advanced", False),
     )  # fmt: skip
 
 

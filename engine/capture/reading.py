@@ -16,8 +16,8 @@ import numpy as np
 from engine.capture.exif import TOPS, turns
 from engine.capture.fields import BadField
 from engine.capture.lens import Lens
-from engine.capture.lookup import MaskFinder, agreement, is_picture, key_of
-from engine.capture.photos import Photo, SkipView
+from engine.capture.lookup import MaskFinder, agreement, key_of
+from engine.capture.photos import Photo, SkipView, is_picture_name
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.texts import shown
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
@@ -62,9 +62,9 @@ class Reading:
         try:
             yield
         except BadField as problem:
-            self.left_out.append(LeftOut(shown(listed)[:300], f"Of {shown(listed)[-120:]}, {problem}."))
+            self.left_out.append(LeftOut(shown(listed)[:300], shown(f"Of {listed[-120:]}, {problem}.")))
         except SkipView as problem:
-            self.left_out.append(LeftOut(shown(listed)[:300], str(problem)))
+            self.left_out.append(LeftOut(shown(listed)[:300], shown(str(problem))))
 
 
 def check_count(count: int, path: Path, things: str, field: str | None = None) -> None:
@@ -134,7 +134,7 @@ def make_capture(
         views,
         sources,
         left_out,
-        notes,
+        [shown(note) for note in notes],
         points=points,
         gravity_up=_up_as_held(views, held) if reading.up is None else reading.up,
         origin=tuple(origin.tolist()),
@@ -252,7 +252,7 @@ def unique_names(files: list[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        short = path.with_suffix("") if is_picture(path.name) else path
+        short = path.with_suffix("") if is_picture_name(path.name) else path
         stem = _safe("-".join(short.relative_to(common).parts))
         name, count = stem, 1
         while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS

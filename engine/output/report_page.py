@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import read_bounded
+
+LARGEST_FILE = 64 * 2**20  # bytes, of a picture
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } p.about { color: #555; margin-top: .3rem; }
@@ -78,4 +81,4 @@ def _remark(method: Method) -> str:
 
 
 def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(read_bounded(path, LARGEST_FILE)).decode()

@@ -10,6 +10,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``chatter``      talks without end, of its progress (``chatter-views``: of one view; ``chatter-logs``;
                  ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
+``gpu``          says that the machine has a large graphics card
+``old``          speaks an older protocol
 ``tick=SECONDS`` time of one step (0.02)
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import sys
 import threading
@@ -123,6 +126,7 @@ def chatter() -> None:
 class Engine:
     def __init__(self) -> None:
         self.capture: dict | None = None
+        self.captures: dict[str, dict] = {}  # by workspace
         self.scene: dict | None = None
         self.edits: dict[str, dict] = {}
         self.job: int | None = None
@@ -147,7 +151,7 @@ class Engine:
     # -- jobs ---
 
     def open(self, params: dict) -> dict:
-        self.capture = open_capture(params)
+        self.capture = self.captures[params["workspace"]] = open_capture(params)
         return {"views": 3} if "liar" in MODES else self.capture
 
     def images(self, _params: dict) -> dict:
@@ -267,6 +271,11 @@ class Engine:
 
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
+        heard_in = (
+            "requests.jsonl" if os.path.basename(os.getcwd()) == "run" else os.devnull
+        )  # where the add-on starts it
+        with open(heard_in, "a", encoding="utf-8") as heard:
+            heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
@@ -275,9 +284,16 @@ class Engine:
         if method in jobs:
             self.start_job(number, jobs[method], params)
         elif method == "initialize":
-            send({"id": number, "result": INITIALIZED})
+            said = dict(INITIALIZED)
+            if "gpu" in MODES:
+                card = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34}
+                said["devices"] = [card | {"preset": "paper", "editor": "small"}, *said["devices"]]
+            if "old" in MODES:
+                said["protocol"] = 0
+            send({"id": number, "result": said})
         elif method == "workspace/read":
-            result = {"capture": self.capture, "scene": self.scene, "edits": list(self.edits.values())}
+            capture = self.captures.get(params["workspace"], self.capture)
+            result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})
         elif method == "job/cancel":
             self.cancelled.set()
@@ -291,16 +307,32 @@ class Engine:
         return True
 
 
+def knobs(text: float, image: float) -> list[dict]:
+    """An editor's knobs, as the engine describes them."""
+    numbers = {"minimum": 0.0, "maximum": 100.0, "choices": [], "advanced": False}
+    return [
+        {"name": "text_guidance", "label": "Text", "description": "", "kind": "float", "default": text, **numbers},
+        {"name": "image_guidance", "label": "Image", "description": "", "kind": "float", "default": image, **numbers},
+        {"name": "keep_background", "label": "Keep Background", "description": "What is not meant stays",
+         "kind": "choice", "default": "auto", "choices": ["auto", "on", "off"], "advanced": False},
+        {"name": "diffusion_steps", "label": "Steps", "description": "", "kind": "int", "default": 20, "minimum": 1,
+         "maximum": 1000, "advanced": True},
+        {"name": "tethered", "label": "Tethered", "description": "", "kind": "bool", "default": False,
+         "advanced": True},
+    ]  # fmt: skip
+
+
 INITIALIZED = {
     "protocol": 1,
     "engine": "0.0-fake",
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
-         "vocabulary": ["make it night", "make it sunset"], "text_guidance": 3.0, "image_guidance": 1.5},
+         "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
+         "knobs": knobs(3.0, 1.5)},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
          "reason": "Its weights are not on this machine.", "vocabulary": [],
-         "text_guidance": 7.5, "image_guidance": 1.5},
+         "knobs": knobs(7.5, 1.5)},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,

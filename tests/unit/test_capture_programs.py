@@ -28,6 +28,7 @@ from capture_writers import (
 from test_capture_lookup import FORMATS, colmap_text, listing
 
 from engine.capture import Capture, CaptureError, open_capture
+from engine.capture.formats import opensfm as formats_opensfm
 
 POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
 
@@ -351,6 +352,16 @@ def test_scenes_saved_as_json(tmp_path: Path) -> None:
     assert open_capture(tmp_path, 64).format == open_capture(tmp_path / "sfmdata.json", 64).format
 
 
+def test_lenses_that_are_known_by_their_undistortion_alone(tmp_path: Path) -> None:
+    meshroom(tmp_path, ring(2))
+    lens = {"type": "pinhole", "distortionType": "none", "distortionParams": "", "undistortionType": "3deradial4"}
+    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(lens))
+    with pytest.raises(CaptureError, match="undistortionType is 3deradial4"):
+        open_capture(tmp_path, 64)
+    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(undistortionType="none"))
+    assert open_capture(tmp_path, 64).sources[0].lens.model == "PINHOLE"
+
+
 @pytest.mark.parametrize("word", ["isPoseIndependant", "isPoseIndependent"])
 def test_meshrooms_rigs(tmp_path: Path, word: str) -> None:
     """As AliceVision composes them: world to rig, then rig to camera."""
@@ -424,6 +435,31 @@ def test_a_project_of_opendronemap(tmp_path: Path) -> None:
     assert capture.sources[0].file == "images/000.png.tif"
 
 
+def test_large_reconstructions_are_read_as_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opensfm(tmp_path, ring(4))
+    path = tmp_path / "reconstruction.json"
+    change(path, lambda w: w.append({"cameras": {}, "shots": {}}))
+    before = open_capture(tmp_path, 64)
+    monkeypatch.setattr(formats_opensfm, "LARGEST_FILE", path.stat().st_size - 100)
+    after = open_capture(tmp_path, 64)
+    assert before.sources == after.sources and before.points.positions.tolist() == after.points.positions.tolist()
+    assert all((a.pose == b.pose).all() for a, b in zip(before.views, after.views, strict=True))
+    monkeypatch.setattr(formats_opensfm, "_LARGEST", path.stat().st_size)
+    text = path.read_text()
+    change(path, lambda w: w[0]["points"].update(text_of_nothing=1))
+    with pytest.raises(CaptureError, match=r"larger than|is no file of a capture's"):
+        open_capture(tmp_path, 64)
+    for bad in (
+        text.replace('"shots"', '"shot"'),
+        text[:-9],
+        text.replace("0.5", '"a"', 1),
+        text.replace("1.1", "NaN"),
+    ):
+        path.write_text(bad + " " * (len(text) - len(bad)))
+        with pytest.raises(CaptureError):
+            open_capture(tmp_path, 64)
+
+
 # -- Polycam, Record3D, 3D Gaussian Splatting --------------------------------------------------------------------------
 
 
@@ -490,6 +526,15 @@ def test_reality_capture_with_names_that_hold_its_own_signs(tmp_path: Path, name
     path.write_text(text)
     capture = open_capture(tmp_path, 64)
     assert len(capture.views) == 3 and np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
+def test_reality_capture_in_degrees_is_sent_back(tmp_path: Path) -> None:
+    poses = ring(4)
+    for index, pose in enumerate(poses):
+        pose[:3, 3] = (16.3731 + 1e-5 * index, 48.2083 - 2e-5 * index, 180.0 + index)
+    reality_capture(tmp_path, poses)
+    with pytest.raises(CaptureError, match="longitudes and latitudes"):
+        open_capture(tmp_path, 64)
 
 
 # -- where captures lie ------------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def read(path: Path) -> Reading:
         raise CaptureError(f"{path.name} is not a list of cameras, as 3D Gaussian Splatting writes it.", file=path)
     check_count(len(cameras), path, "cameras")
     reading = Reading(path.parent, "3D Gaussian Splatting cameras.json")
-    photos = Photos(path.parent)
+    named = [camera["img_name"] for camera in cameras if isinstance(camera, dict) and "img_name" in camera]
+    photos = Photos.near(path.parent, [name for name in named if isinstance(name, str)])
+    reading.root = photos.root
     for index, camera in enumerate(cameras):
         listed = camera.get("img_name") if isinstance(camera, dict) else None
         with reading.leaving_out(listed if isinstance(listed, str) else f"camera {index}"):
@@ -67,8 +69,9 @@ def read(path: Path) -> Reading:
 
 def _check_undistorted(photo: Photo, size: tuple[float, float]) -> None:
     """Undistorting changes a picture's size a little; reducing it, a lot. Raises SkipView for the photo before it."""
-    off = max(abs(photo.width - size[0]), abs(photo.height - size[1]))
-    if off > 1 and 0.8 < photo.width / size[0] < 1.25:
+    stored = (photo.width, photo.height)
+    fits = any(abs(w - size[0]) <= 1 and abs(h - size[1]) <= 1 for w, h in (stored, stored[::-1]))
+    if not fits and 0.8 < photo.width / size[0] < 1.25:
         raise SkipView(
             f"The picture {photo.file} has {photo.width} × {photo.height} pixels and its camera {size[0]:g} × "
             f"{size[1]:g}: it is the photo before it was undistorted; use the pictures in the folder “images” that 3D "
