@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
-from engine.edit.settings import EditSettings, checked_instruction, settings_from, with_options
+from engine.edit.settings import EditSettings, checked_instruction, settings_for, with_options
 from engine.editors.base import Editor
 from engine.editors.catalogue import default_editor, editor_id, load_editor
 from engine.errors import BadInput, Cancelled
@@ -74,7 +74,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     record = workspace.edit_record(request.edit)
-    settings = settings_from(record.settings)
+    settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
     plan = Plan(
         *scene_stages(workspace, capture, preset),
@@ -107,7 +107,7 @@ class _Run:
         self, workspace: Workspace, capture: Capture, record: EditRecord, device: str, memory: PeakMemory, job: Job
     ):
         self.workspace, self.job, self.memory = workspace, job, memory
-        self.settings = settings_from(record.settings)
+        self.settings = settings_for(record.settings, record.editor)
         views = [capture.view(name) for name in record.chosen]
         editor = opened_editor(record.editor, device, job)
         perceptual = None
