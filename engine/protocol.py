@@ -143,6 +143,34 @@ class CancelJob(Message, frozen=True):
     job: Ident
 
 
+class PauseJob(Message, frozen=True):
+    """Have a job wait at its next step; it keeps all that it holds."""
+
+    job: Ident
+
+
+class ContinueJob(Message, frozen=True):
+    job: Ident
+
+
+class RenderNow(Message, frozen=True):
+    """Render a camera from the scene that a job works on, as it is."""
+
+    job: Ident
+    camera: Camera
+
+
+class RemakeView(Message, frozen=True):
+    """Have a running edit make the edited picture of a view anew, with other noise."""
+
+    job: Ident
+    view: str
+
+
+class ReleaseRuntime(Message, frozen=True):
+    """Let go of the models that stay loaded between jobs."""
+
+
 class Shutdown(Message, frozen=True):
     pass
 
@@ -161,6 +189,11 @@ REQUESTS: dict[str, type[Message]] = {
     "output/frames": RenderFrames,
     "output/report": MakeReport,
     "job/cancel": CancelJob,
+    "job/pause": PauseJob,
+    "job/continue": ContinueJob,
+    "job/render": RenderNow,
+    "job/remake": RemakeView,
+    "runtime/release": ReleaseRuntime,
     "shutdown": Shutdown,
 }
 
