@@ -87,6 +87,7 @@ class Project:
     capture: Capture | None
     scene: TrainedScene | None
     edits: tuple[Edit, ...]
+    damaged: tuple[tuple[str, str], ...] = ()  # records that cannot be read: what it is, a sentence that says why
 
 
 @dataclass(frozen=True)

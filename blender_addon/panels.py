@@ -217,6 +217,8 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
     def edits(self, context: bpy.types.Context) -> None:
         """The workspace's edits, newest first."""
         found = project.project_of(context.scene)
+        for _, reason in found.damaged if found is not None else ():
+            sentences(self.layout.box(), context, reason, "ERROR")
         if found is None or not found.edits:
             return
         current = project.edit_of(context.scene)

@@ -262,6 +262,7 @@ def parse_project(value: object) -> Project:
         None if capture is None else parse_capture(capture),
         None if scene is None else parse_scene(scene),
         _many(data, "edits", parse_edit),
+        _many(data, "damaged", _left_out) if "damaged" in data else (),
     )
 
 

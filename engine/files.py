@@ -369,20 +369,21 @@ def sweep(folder: Path, deepest: int = 5) -> list[Path]:
     Only for who holds the project's lock. Returns what was removed; what cannot be removed stays without a word.
     """
     removed = []
-    for path in list(_leftovers(folder, deepest)):
+    for path in list(leftovers(folder, deepest)):
         with contextlib.suppress(OSError):
             path.unlink()
             removed.append(path)
     return removed
 
 
-def _leftovers(folder: Path, deepest: int) -> Iterator[Path]:
+def leftovers(folder: Path, deepest: int = 5) -> Iterator[Path]:
+    """Files that a killed engine had not finished, in a folder and those below it, links not followed."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     if deepest and not is_link(Path(entry.path)):  # a junction is a folder and yet a link
-                        yield from _leftovers(Path(entry.path), deepest - 1)
+                        yield from leftovers(Path(entry.path), deepest - 1)
                 elif is_leftover(entry.name):
                     yield Path(entry.path)
     except OSError:

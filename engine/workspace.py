@@ -248,6 +248,22 @@ class Workspace:
                     if name in ("capture", "scene") and (folder / inner).is_dir():
                         yield self.below(name, inner)
 
+    def tidy(self) -> None:
+        """Remove what a killed engine left half done, where there is any and nobody works in the project."""
+        with contextlib.suppress(BadInput):
+            if self._left_half_done():
+                with self.writing("tidying up"):
+                    pass
+
+    def _left_half_done(self) -> bool:
+        own = (self.folder / name for name in OWN_FOLDERS if name != "registered" and not is_link(self.folder / name))
+        return (
+            os.path.lexists(self.folder / files.ASIDE.format("registered"))
+            or bool(files.folders_left(self.folder))
+            or any(True for folder in own for _ in files.leftovers(folder))
+            or any(True for _ in self._unrecorded())
+        )
+
     def sweep(self) -> None:
         """Remove what a killed engine left half done; only for who holds the lock."""
         aside, registered = self.folder / files.ASIDE.format("registered"), self.folder / "registered"

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -144,6 +146,8 @@ def _run(
                     continue
                 if line is None:
                     status = process.wait()
+                    if _is_full(Path(request.folder).parent):  # of which COLMAP says nothing
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     raise CaptureError(
                         f"Finding the cameras of {source.name} ended unexpectedly (status {status}: {_end_of(log)}); "
                         "a photo may be damaged, or memory too little.",
@@ -154,6 +158,8 @@ def _run(
                     on_plan(message.units)
                 elif isinstance(message, worker.Step):
                     on_step(message.stage, message.done)
+                elif isinstance(message, worker.Failed) and message.errno is not None:
+                    raise OSError(message.errno, os.strerror(message.errno))
                 elif isinstance(message, worker.Failed):
                     raise CaptureError(message.sentence, file=source, field="photos")
                 else:
@@ -162,6 +168,13 @@ def _run(
             process.kill()
             process.wait()
             process.stdin.close()
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False
 
 
 def _end_of(log) -> str:

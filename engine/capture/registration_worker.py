@@ -9,9 +9,11 @@ nobody.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
+import re
 import shutil
 import sys
 import threading
@@ -29,6 +31,7 @@ OPENCV_FROM = 20  # photos of one camera: enough to tell its tangential distorti
 ALL_PAIRS_UP_TO = 200  # photos; of more, each is compared with those near it in order
 NEIGHBOURS = 20
 MATCHING = 15  # details that two photos must share by one geometry to be said to match; COLMAP's own number
+_FULL = re.compile(r"disk is full|no space left", re.IGNORECASE)
 _LOOKED_AT = 8  # frames of a video for each that is kept
 _BLOCK = 8  # photos: what is known of a photo to compare it is worked out once for each two blocks
 
@@ -56,7 +59,10 @@ class Step(msgspec.Struct, tag="step"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
+    """A sentence about the photos or, where the system failed, the number of its error."""
+
     sentence: str
+    errno: int | None = None
 
 
 class Found(msgspec.Struct, tag="found"):
@@ -84,8 +90,13 @@ def main() -> None:
         say(_find_cameras(request, say))
     except _NoCameras as problem:
         say(Failed(str(problem)))
-    except BaseException:
+    except BaseException as problem:
         traceback.print_exc()
+        code = problem.errno if isinstance(problem, OSError) else None
+        if code is None and _FULL.search(str(problem)):  # SQLite's, by COLMAP
+            code = errno.ENOSPC
+        if code is not None:
+            say(Failed(str(problem), code))
         os._exit(1)
     os._exit(0)  # without waiting for the thread that reads
 

@@ -165,6 +165,7 @@ _MASKS_SAY = {
 def read_workspace(request: protocol.ReadWorkspace) -> dict:
     """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
+    workspace.tidy()
     damaged: list[Damaged] = []
 
     def readable(name: str, read: Callable[[], T | None]) -> T | None:

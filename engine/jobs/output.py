@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, Intrinsics, View
+from engine.capture.lens import is_centre, is_focal_length
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import SECONDS_A_RENDER
+from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
@@ -24,6 +24,7 @@ from engine.scenes.nerfacto.rendering import render_view
 from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
+LAST_FRAME = 1_048_574  # Blender's, and its negative
 LARGEST_FRAME = 8192  # pixels, either side
 
 
@@ -97,23 +98,25 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     device = choose_device(request.device)
     folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
     poses, intrinsics = _checked(request.cameras)
+    if abs(request.first_frame) > LAST_FRAME:
+        raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
     scenes = {"before": Checkpoint(workspace.checkpoint(None)), "after": Checkpoint(workspace.checkpoint(request.edit))}
     plan = Plan(Stage("frames", "Rendering frames", 2 * len(poses), SECONDS_A_RENDER))
     stage = plan.begin("frames")
+    frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
     for side, checkpoint in scenes.items():
         nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
         cameras = cameras_from(poses, intrinsics, frame, device)
         written[side] = []
         for index in range(len(poses)):
-            path = folder / side / f"{request.first_frame + index:04d}.png"
+            path = frames.path(side, index)
             save_picture(path, render_view(nerf, cameras, index, frame, job.check).rgb)
             written[side].append(str(path))
             job.on_view(f"{request.first_frame + index:04d}", side, str(path))
             plan.advance(stage.done + 1)
             job.report(plan, stage)
-        for stale in set(map(str, (folder / side).glob("*.png"))) - set(written[side]):
-            Path(stale).unlink()
+    frames.finish()
     return Frames(**written)
 
 
@@ -132,9 +135,18 @@ def _checked(cameras: list[protocol.Camera]) -> tuple[np.ndarray, list[Intrinsic
                 f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
             )
         sides = (camera.width, camera.height)
-        if not all(1 <= side <= LARGEST_FRAME for side in sides) or min(camera.fx, camera.fy) <= 0:
+        if np.abs(pose).max() > 1e9:
+            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field="cameras")
+        if not all(1 <= side <= LARGEST_FRAME for side in sides):
             raise BadInput(
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
+                field="cameras",
+            )
+        lens = zip((camera.fx, camera.fy), (camera.cx, camera.cy), sides, strict=True)
+        if not all(is_focal_length(focal, side) and is_centre(centre, side) for focal, centre, side in lens):
+            raise BadInput(
+                f"Camera {number}: its focal length or shift is none that a picture of {sides[0]}×{sides[1]} pixels "
+                "can have.",
                 field="cameras",
             )
         poses.append(pose)

@@ -127,7 +127,8 @@ def test_a_name_from_the_wire_never_leaves_the_folder(tmp_path, name):
         Workspace(tmp_path).edit(name)
 
 
-def test_what_a_killed_engine_left_is_gone_when_the_next_begins_and_nothing_of_the_artists(tmp_path):
+@pytest.mark.parametrize("opening", [True, False])
+def test_what_a_killed_engine_left_is_gone_when_the_next_begins_and_nothing_of_the_artists(tmp_path, opening):
     workspace = Workspace(tmp_path)
     workspace.save_edit(record("0001-a"))
     (workspace.edit("0001-a") / "checkpoint.safetensors").write_text("kept")
@@ -144,8 +145,11 @@ def test_what_a_killed_engine_left_is_gone_when_the_next_begins_and_nothing_of_t
     (workspace.scene).mkdir()
     (workspace.scene / "checkpoint.safetensors.part").write_text("half")
     (workspace.scene / ".part-0123456789abcdef.json").write_text("half")
-    with workspace.writing("editing"):
-        pass
+    if opening:
+        read_workspace(protocol.ReadWorkspace(str(tmp_path)))
+    else:
+        with workspace.writing("editing"):
+            pass
     left = sorted(str(p.relative_to(workspace.folder)) for p in workspace.folder.rglob("*") if p.name != ".engine.lock")
     assert left == [
         "edits", "edits/0001-a", "edits/0001-a/checkpoint.safetensors", "edits/0001-a/edit.json", "edits/0004-mine",

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A model's folder may come from anybody: what it says of itself is looked at before diffusers builds anything from it.
+
+Imports no torch. Files are bounded and regular, configurations say nothing absurd, no code but diffusers' and
+transformers' own is asked for, and an instruction is compared with a vocabulary in linear time.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.errors import BadInput
+from engine.files import open_file, read_bounded, require_file
+
+T = TypeVar("T")
+LIBRARIES = {"diffusers", "transformers", None}
+LARGEST_JSON = 4 * 2**20  # bytes, of a configuration; CLIP's own take a few kilobytes
+LARGEST_TOKENIZER = 64 * 2**20  # bytes, of a tokenizer's words
+LARGEST_WEIGHTS = 64 * 2**30  # bytes
+LARGEST_HEADER = 100 * 2**20  # bytes, of a safetensors file: safetensors' own limit
+MOST_FILES = 2000
+LONGEST_WORDING = 200  # characters
+MOST_ENTRIES = 2000
+NOUN = "{noun}"  # in a wording: any words
+
+_LARGEST_NUMBER = 2**20  # in a network's configuration
+_LONGEST_LIST = 64
+# Part → key → least and most of its number, or of each in its list. Where a part lacks a key, its class has a default;
+# what is `_REQUIRED` has none that can be used.
+_RANGES: dict[str, dict[str, tuple[float, float]]] = {
+    "unet": {
+        "sample_size": (4, 512),  # of latents: 4096 pixels
+        "in_channels": (1, 64),
+        "out_channels": (1, 64),
+        "layers_per_block": (1, 16),
+        "transformer_layers_per_block": (1, 32),
+        "block_out_channels": (1, 8192),
+        "attention_head_dim": (1, 1024),
+        "num_attention_heads": (1, 1024),
+        "cross_attention_dim": (1, 16_384),
+        "norm_num_groups": (1, 1024),
+        "conv_in_kernel": (1, 15),
+        "conv_out_kernel": (1, 15),
+    },
+    "vae": {
+        "latent_channels": (1, 64),
+        "layers_per_block": (1, 16),
+        "num_encoder_blocks": (0, 64),
+        "num_decoder_blocks": (0, 64),
+        "block_out_channels": (1, 8192),
+        "encoder_block_out_channels": (1, 8192),
+        "decoder_block_out_channels": (1, 8192),
+        "scaling_factor": (1e-6, 1e6),
+        "norm_num_groups": (1, 1024),
+    },
+    "text_encoder": {
+        "vocab_size": (1, _LARGEST_NUMBER),
+        "hidden_size": (1, 16_384),
+        "intermediate_size": (1, 65_536),
+        "num_hidden_layers": (1, 128),
+        "num_attention_heads": (1, 256),
+        "max_position_embeddings": (1, 4096),
+    },
+    "scheduler": {
+        "num_train_timesteps": (1, 10_000),
+        "beta_start": (0, 1),
+        "beta_end": (0, 1),
+        "solver_order": (1, 3),
+    },
+    "tokenizer": {"model_max_length": (1, 4096)},
+}
+_REQUIRED = {"unet": ("sample_size",), "tokenizer": ("model_max_length",)}
+_CONFIG = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}  # the others': config.json
+_BETAS = 10_000
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raises BadInput, naming the file, where a folder is no diffusers model that can be loaded without harm: before
+    anything of it is imported or built."""
+    try:
+        for path in _files(folder):
+            _check_file(path)
+    except OSError as problem:
+        raise _bad(Path(problem.filename or folder), problem.strerror or str(problem)) from None
+    parts = _index(folder)
+    configs = {name: _config(folder, name) for name in _RANGES if name in parts}
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if name not in configs:
+            raise _bad(folder / "model_index.json", f"it names no {name}")
+    longest = configs["text_encoder"].get("max_position_embeddings", 77)
+    if configs["tokenizer"]["model_max_length"] > longest:
+        raise _bad(
+            folder / "tokenizer" / "tokenizer_config.json",
+            f"its model_max_length is more than the {longest} words that the text encoder reads",
+        )
+    _check_words(folder / "tokenizer", int(configs["text_encoder"].get("vocab_size", 49_408)))
+
+
+def read_json(path: Path, kind: type[T], limit: int = LARGEST_JSON) -> T:
+    """What a small JSON file of a model holds. Raises BadInput where it is missing, damaged or absurdly large."""
+    try:
+        return msgspec.json.decode(read_bounded(path, limit), type=kind)
+    except OSError as problem:
+        raise _bad(path, problem.strerror or str(problem)) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        raise _bad(path, str(problem)) from None
+
+
+def _bad(path: Path, why: str) -> BadInput:
+    return BadInput(
+        f"{path.parent.name}/{path.name} is missing or damaged, so this is no editor model ({why}); choose another "
+        "folder.",
+        file=path,
+        field="editor",
+    )
+
+
+def _files(folder: Path, deepest: int = 3) -> Iterator[Path]:
+    """Every file below a folder. Links are followed: the hub's cache consists of them."""
+    seen = 0
+    waiting = [(folder, 0)]
+    while waiting:
+        here, depth = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > MOST_FILES:
+                    raise _bad(folder / "model_index.json", f"its folder holds more than {MOST_FILES:,} files")
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    if depth < deepest:
+                        waiting.append((Path(entry.path), depth + 1))
+                else:
+                    yield Path(entry.path)
+
+
+def _check_file(path: Path) -> None:
+    """Raises OSError for what is no regular file, or larger than its kind can be."""
+    limits = {".json": LARGEST_TOKENIZER, ".txt": LARGEST_TOKENIZER}
+    size = require_file(path, limits.get(path.suffix.lower(), LARGEST_WEIGHTS))
+    if path.suffix.lower() == ".safetensors":
+        with open_file(path) as file:
+            start = file.read(8)
+        if len(start) < 8 or struct.unpack("<Q", start)[0] > min(size - 8, LARGEST_HEADER):
+            raise _bad(path, "it does not begin as such files do")
+
+
+def _index(folder: Path) -> dict[str, list]:
+    """The parts of the model that model_index.json names: (library, class) each. Raises BadInput."""
+    index = folder / "model_index.json"
+    parts = {name: part for name, part in read_json(index, dict[str, Any]).items() if isinstance(part, list)}
+    for name, part in parts.items():
+        if len(part) != 2 or not all(text is None or isinstance(text, str) for text in part):
+            raise _bad(index, f"its {name[:80]} names no class")
+    if not {part[0] for part in parts.values()} <= LIBRARIES:
+        raise BadInput(
+            f"{index} asks for code outside diffusers and transformers; such a model is not loaded.",
+            file=index,
+            field="editor",
+        )
+    return {name: part for name, part in parts.items() if part[0] is not None}
+
+
+def _config(folder: Path, part: str) -> dict[str, Any]:
+    """A part's configuration. Raises BadInput where a number in it can be none of such a network's."""
+    path = folder / part / _CONFIG.get(part, "config.json")
+    config = read_json(path, dict[str, Any])
+    if "auto_map" in config:
+        raise _bad(path, "it asks for code of its own")
+    for key, value in config.items():
+        least, most = _RANGES[part].get(key, (-_LARGEST_NUMBER, _LARGEST_NUMBER))
+        if part == "tokenizer" and key not in _RANGES[part]:
+            continue  # words, not sizes
+        if key == "trained_betas" and isinstance(value, list):
+            good = len(value) <= _BETAS and all(isinstance(b, float | int) and 0 <= b <= 1 for b in value)
+        else:
+            good = _fits(value, least, most)
+        if not good:
+            raise _bad(path, f"its {key[:80]} is none that such a network has")
+    for key in _REQUIRED.get(part, ()):
+        if not isinstance(config.get(key), int) or isinstance(config[key], bool):
+            raise _bad(path, f"its {key} is no whole number")
+    return config
+
+
+def _fits(value: Any, least: float, most: float, deepest: int = 4) -> bool:
+    """Whether every number in a value lies in the range, and no list in it is absurdly long."""
+    if value is None or isinstance(value, bool | str):
+        return True
+    if isinstance(value, int | float):
+        return least <= value <= most
+    inner = value.values() if isinstance(value, dict) else value
+    return deepest > 0 and len(value) <= _LONGEST_LIST and all(_fits(v, least, most, deepest - 1) for v in inner)
+
+
+def _check_words(folder: Path, vocabulary: int) -> None:
+    """Raises BadInput where a tokenizer gives a word a number that the text encoder has not."""
+    numbers: list[Any] = []
+    for name in ("vocab.json", "tokenizer.json", "added_tokens.json"):
+        path = folder / name
+        if not path.exists():
+            continue
+        said = read_json(path, dict[str, Any], LARGEST_TOKENIZER)
+        if name == "tokenizer.json":
+            model = said.get("model")
+            words = model.get("vocab") if isinstance(model, dict) else None
+            added = said.get("added_tokens") or []
+            if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+                raise _bad(path, "its added tokens are none")
+            numbers += [token.get("id") for token in added]
+        else:
+            words = said
+        if not isinstance(words, dict):
+            raise _bad(path, "it lists no words")
+        numbers += words.values()
+        if not all(isinstance(n, int) and 0 <= n < vocabulary for n in numbers):
+            raise _bad(path, f"it numbers words beyond the {vocabulary:,} that the text encoder knows")
+
+
+# ---- what lies beside: guidance.json, vocabulary.json ----
+
+
+def fits_wording(wording: str, said: str) -> bool:
+    """Whether an instruction is a wording in which `{noun}` stands for one or more words, compared in linear time
+    whatever the wording is: a pattern of a stranger's would not be."""
+    pieces = wording.split(NOUN)
+    if len(pieces) == 1:
+        return said == wording
+    if not said.startswith(pieces[0]):
+        return False
+    at = len(pieces[0])
+    for piece in pieces[1:-1]:
+        found = said.find(piece, at + 1)
+        if found < 0 or not _words(said, at, found):
+            return False
+        at = found + len(piece)
+    end = len(said) - len(pieces[-1])
+    return said.endswith(pieces[-1]) and end > at and _words(said, at, end)
+
+
+def _words(said: str, start: int, end: int) -> bool:
+    return all(c.isalnum() or c in "_ " for c in said[start:end])
