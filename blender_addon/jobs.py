@@ -219,11 +219,12 @@ def _edit_settings(scene: bpy.types.Scene) -> dict[str, Any]:
         "workspace": workspace_of(scene), "instruction": settings.instruction.strip(), "seed": settings.seed,
         "device": settings.device, "editor": model or settings.editor,
     }  # fmt: skip
+    options: dict[str, Any] = {}
     if settings.use_guidance:
-        params.update(text_guidance=settings.text_guidance, image_guidance=settings.image_guidance)
+        options |= {"text_guidance": settings.text_guidance, "image_guidance": settings.image_guidance}
     if settings.keep_background != "AUTO":
-        params["keep_background"] = settings.keep_background == "KEEP"
-    return _known(params)
+        options["keep_background"] = "on" if settings.keep_background == "KEEP" else "off"
+    return _known(params) | {"options": options}
 
 
 def ready(scene: bpy.types.Scene) -> str:

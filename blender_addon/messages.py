@@ -101,6 +101,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """Something of an editor that an artist may turn; ``kind`` is float, int, bool or choice."""
+
+    name: str
+    label: str
+    description: str
+    kind: str
+    default: bool | int | float | str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    advanced: bool
+
+
+@dataclass(frozen=True)
 class Editor:
     """An image editor; ``vocabulary`` is empty where any instruction may be given."""
 
@@ -110,8 +125,20 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
-    text_guidance: float
-    image_guidance: float
+    knobs: tuple[Knob, ...]  # their defaults are what it recommends
+
+    def default_of(self, knob: str, otherwise: float) -> float:
+        """What it recommends for a number."""
+        found = [k.default for k in self.knobs if k.name == knob and k.kind in {"float", "int"}]
+        return float(found[0]) if found else otherwise
+
+    @property
+    def text_guidance(self) -> float:
+        return self.default_of("text_guidance", 7.5)
+
+    @property
+    def image_guidance(self) -> float:
+        return self.default_of("image_guidance", 1.5)
 
 
 @dataclass(frozen=True)

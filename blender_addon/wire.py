@@ -20,6 +20,7 @@ from .messages import (
     Editor,
     EngineInfo,
     Failure,
+    Knob,
     Preset,
     Progress,
     Project,
@@ -278,7 +279,23 @@ def _editor(value: object) -> Editor:
     return Editor(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
-        _number(data, "text_guidance"), _number(data, "image_guidance"),
+        _many(data, "knobs", _knob) if data.get("knobs") else (),
+    )  # fmt: skip
+
+
+def _knob(value: object) -> Knob:
+    data = _map(value, "knob")
+    default = data.get("default")
+    if not isinstance(default, (bool, int, float, str)):
+        raise WireError("The engine sent a knob without a default.")
+
+    def bound(key: str) -> float | None:
+        return None if data.get(key) is None else _number(data, key)
+
+    return Knob(
+        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _text(data, "kind"), default,
+        bound("minimum"), bound("maximum"), _many(data, "choices", _one_text) if data.get("choices") else (),
+        _flag(data, "advanced", False),
     )  # fmt: skip
 
 

@@ -8,16 +8,8 @@ import msgspec
 from engine.edit.settings import EditSettings
 from engine.errors import BadInput
 from engine.protocol import Device, PresetInfo
-from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
-
-
-class TrainSettings(msgspec.Struct, frozen=True):
-    """How the unedited scene is trained: on single rays over all pixels of all training views."""
-
-    steps: int
-    rays: int
-    losses: LossConfig = LossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
+from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -28,7 +20,7 @@ class Preset(msgspec.Struct, frozen=True):
     description: str
     long_side: int  # pixels, of the working images
     nerf: NerfactoConfig
-    train: TrainSettings
+    train: TrainingConfig  # of the unedited scene
     edit: EditSettings
     mesh_resolution: int  # voxels along the longest edge
     min_views: int = 8  # fewer chosen views than this seldom hold a scene together
@@ -40,7 +32,7 @@ PAPER = Preset(
     description="As in the paper: about an hour on a GPU with 16 GB or more",
     long_side=512,
     nerf=NerfactoConfig(),
-    train=TrainSettings(steps=30_000, rays=4096),
+    train=TrainingConfig(steps=30_000, rays=4096),
     edit=EditSettings(),
     mesh_resolution=320,
 )
@@ -51,7 +43,7 @@ STANDARD = Preset(
     description="A consumer GPU with 8 to 12 GB: smaller batches of rays, a third of the steps",
     long_side=512,
     nerf=NerfactoConfig(),
-    train=TrainSettings(
+    train=TrainingConfig(
         steps=10_000, rays=4096, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=10_000)
     ),
     edit=EditSettings(
@@ -82,7 +74,7 @@ PREVIEW = Preset(
         appearance=0,
         optimise_cameras=False,
     ),
-    train=TrainSettings(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
+    train=TrainingConfig(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
     edit=EditSettings(
         steps=300,
         steps_per_round=5,  # 60 image updates, after the first pass over all views

@@ -17,16 +17,13 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import load_perceptual
-from engine.pictures import load_mask, load_picture, read_picture, save_picture
+from engine.pictures import load_mask, load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import ImageSet, cameras_from
-from engine.scenes.nerfacto.rendering import RenderedView, render_view
-from engine.scenes.nerfacto.training import Trainer, random_seed
+from engine.scenes.base import RenderedView, Scene
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
@@ -119,23 +116,19 @@ def _train(
     path = workspace.checkpoint(None)
     before = workspace.scene_record()
     stage = plan.begin("train")
+    training = msgspec.structs.replace(preset.train, steps=steps)
     if before is not None and path.exists():
-        checkpoint = Checkpoint(path)
-        if checkpoint.header.views != [view.name for view in views]:
+        saved, seed = open_scene(path), before.seed
+        if list(saved.views) != [view.name for view in views]:
             raise BadInput(
                 f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
                 file=path,
                 field="workspace",
             )
-        frame, seed = checkpoint.header.frame, before.seed
-        trainer = Trainer(checkpoint.nerf(device), preset.train.losses, preset.train.optimiser, seed=seed)
-        checkpoint.restore_optimiser(trainer)
+        trainer = saved.trainer(views, training, seed, device, resume=True)
     else:
-        frame = NerfFrame.around(np.stack([view.pose for view in views]), capture.centre)
-        torch.manual_seed(random_seed(seed, "weights", 0))
-        nerf = Nerfacto(preset.nerf, len(views)).to(device)
-        trainer = Trainer(nerf, preset.train.losses, preset.train.optimiser, seed=seed)
-    dataset = load_dataset(workspace, views, frame, device)
+        trainer = begin_scene(preset.nerf, views, capture.centre, training, seed, device)
+    pictures = PictureSet.read(workspace.images, views, device)
     job.log(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
@@ -144,7 +137,7 @@ def _train(
     began = saved = time.monotonic()
 
     def save() -> SceneRecord:
-        save_checkpoint(path, trainer, frame, [view.name for view in views])
+        trainer.save(path)
         seconds = earlier + time.monotonic() - began
         record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
         workspace.save_scene(record)
@@ -153,7 +146,7 @@ def _train(
     try:
         while trainer.step_index < steps:
             job.check()
-            losses = trainer.step(dataset.sample_pixels(preset.train.rays, trainer.generator()))
+            losses = trainer.step(pictures)
             plan.advance(trainer.step_index)
             job.report(plan, stage, losses)
             if time.monotonic() - saved > CHECKPOINT_EVERY:
@@ -170,12 +163,11 @@ def _train(
 def _measure_and_render(
     workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
 ) -> None:
-    checkpoint = Checkpoint(workspace.checkpoint(None))
-    nerf = checkpoint.nerf(device)
+    scene = open_scene(workspace.checkpoint(None)).scene(device)
     perceptual = job.wait_for(lambda: load_perceptual(device))
     folder = workspace.views(None)
     figures = []
-    for view, render in render_views(nerf, checkpoint.header.frame, capture.views, device, plan, job, "before"):
+    for view, render in render_views(scene, capture.views, plan, job, "before"):
         path = folder / f"{view.name}.png"
         save_picture(path, render.rgb)
         job.on_view(view.name, "before", str(path))
@@ -207,24 +199,13 @@ def training_views(capture: Capture) -> list[View]:
     return views
 
 
-def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
-    """The views' captured pictures and cameras."""
-    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
-    images = [read_picture(workspace.images / view.image) for view in views]
-    try:
-        return ImageSet(cameras, images, device, [view_mask(workspace, view) for view in views])
-    except ValueError as error:
-        raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
-
-
 def render_views(
-    nerf: Nerfacto, frame: NerfFrame, views: Sequence[View], device: str, plan: Plan, job: Job, stage: str
+    scene: Scene, views: Sequence[View], plan: Plan, job: Job, stage: str
 ) -> Iterator[tuple[View, RenderedView]]:
     """A stage in which each view is rendered, at its pose in the capture."""
     current = plan.begin(stage)
-    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
     for index, view in enumerate(views):
-        yield view, render_view(nerf, cameras, index, frame, job.check)
+        yield view, scene.render(view, job.check)
         plan.advance(index + 1)
         job.report(plan, current)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 import trimesh
 from skimage.measure import marching_cubes
 from trimesh.exchange.ply import export_ply
@@ -14,7 +15,8 @@ from trimesh.visual.color import ColorVisuals
 
 from engine.errors import BadInput
 from engine.files import write_bytes
-from engine.output.volume import DepthView, Volume, pixel_rays
+from engine.geometry import unproject
+from engine.output.volume import DepthView, Volume
 
 __all__ = ["DepthView", "bounds_from_depth", "fuse", "write_ply"]
 
@@ -32,9 +34,7 @@ def bounds_from_depth(renders: Iterable[DepthView], centre: np.ndarray, radius: 
     for view in renders:
         step = max(1, int(np.sqrt(view.depth.size / 4000)))  # a few thousand pixels of each view are plenty
         part = np.s_[step // 2 :: step, step // 2 :: step]
-        rays = pixel_rays(view.intrinsics)[part]
-        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
-        points = (rays * view.depth[part][..., None] * (1, -1, -1)) @ view.pose[:3, :3].T + view.pose[:3, 3]
+        points = unproject(torch.as_tensor(view.depth, dtype=torch.float64), view).numpy()[part]
         full = (view.opacity[part] >= 0.5) & np.isfinite(view.depth[part])
         seen.append(points[full])
     points = np.concatenate(seen) if seen else np.zeros((0, 3))

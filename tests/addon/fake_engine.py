@@ -291,16 +291,25 @@ class Engine:
         return True
 
 
+def knobs(text: float, image: float) -> list[dict]:
+    """An editor's knobs, as the engine describes them."""
+    numbers = {"minimum": 0.0, "maximum": 100.0, "choices": [], "advanced": False}
+    return [
+        {"name": "text_guidance", "label": "Text", "description": "", "kind": "float", "default": text, **numbers},
+        {"name": "image_guidance", "label": "Image", "description": "", "kind": "float", "default": image, **numbers},
+    ]
+
+
 INITIALIZED = {
     "protocol": 1,
     "engine": "0.0-fake",
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
-         "vocabulary": ["make it night", "make it sunset"], "text_guidance": 3.0, "image_guidance": 1.5},
+         "vocabulary": ["make it night", "make it sunset"], "knobs": knobs(3.0, 1.5)},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
          "reason": "Its weights are not on this machine.", "vocabulary": [],
-         "text_guidance": 7.5, "image_guidance": 1.5},
+         "knobs": knobs(7.5, 1.5)},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,

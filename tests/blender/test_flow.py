@@ -225,8 +225,9 @@ def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
     session.request("workspace/read", {"workspace": "x"}, answers.append, panel="edit")
     settle()
     first, second = (e["settings"] for e in answers[0]["edits"])
-    assert "text_guidance" not in first and second["text_guidance"] == pytest.approx(5.5)
-    assert "keep_background" not in first and second["keep_background"] is False
+    assert first["options"] == {}
+    assert second["options"]["text_guidance"] == pytest.approx(5.5)
+    assert second["options"]["keep_background"] == "off"
 
 
 def test_guidance_starts_where_the_editor_recommends(opened: bpy.types.Scene) -> None:

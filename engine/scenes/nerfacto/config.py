@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a NeRF is made of and how it is trained, as plain values: importable without torch."""
+"""What a nerfacto is made of, as plain values: importable without torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ class ProposalConfig(msgspec.Struct, frozen=True):
 
 class NerfactoConfig(msgspec.Struct, frozen=True):
     """nerfacto's size. The defaults are nerfstudio's."""
+
+    representation: ClassVar[str] = "nerfacto"
 
     levels: int = 16
     features_per_level: int = 2
@@ -39,21 +41,3 @@ class NerfactoConfig(msgspec.Struct, frozen=True):
     far: float = 1000.0
     interlevel_weight: float = 1.0
     distortion_weight: float = 0.002
-
-
-class LossConfig(msgspec.Struct, frozen=True):
-    """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
-
-    pixel: Literal["mse", "l1"] = "mse"
-    perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
-
-
-class OptimiserConfig(msgspec.Struct, frozen=True):
-    """Adam with an exponential decay, as nerfstudio's nerfacto has it."""
-
-    learning_rate: float = 1e-2
-    final_learning_rate: float = 1e-4
-    decay_steps: int = 200_000
-    camera_learning_rate: float = 1e-3
-    camera_final_learning_rate: float = 1e-4
-    camera_decay_steps: int = 5000
