@@ -17,6 +17,11 @@ PROGRESS = "job/progress"
 VIEW = "job/view"
 LOG = "job/log"
 
+# Names of what a running job is asked for.
+RENDER = "job/render"
+CHANGE = "job/change"
+REMAKE = "job/remake"
+
 # Error codes.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -183,6 +188,14 @@ class RenderNow(Message, frozen=True):
     camera: Camera
 
 
+class ChangeEdit(Message, frozen=True):
+    """Have a running edit follow another instruction, or other options of its editor, from its next step on."""
+
+    job: Ident
+    instruction: str | None = None  # None: as it was
+    options: dict[str, OptionValue] = {}  # those that change
+
+
 class RemakeView(Message, frozen=True):
     """Have a running edit make the edited picture of a view anew, with other noise."""
 
@@ -214,8 +227,9 @@ REQUESTS: dict[str, type[Message]] = {
     "job/cancel": CancelJob,
     "job/pause": PauseJob,
     "job/continue": ContinueJob,
-    "job/render": RenderNow,
-    "job/remake": RemakeView,
+    RENDER: RenderNow,
+    CHANGE: ChangeEdit,
+    REMAKE: RemakeView,
     "runtime/release": ReleaseRuntime,
     "shutdown": Shutdown,
 }
@@ -286,6 +300,17 @@ class Scene(msgspec.Struct, frozen=True):
     views: dict[str, str]
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What was asked of an edit while it ran, at which step: another instruction, with all options, or (``view``) the
+    picture of a view made anew."""
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    instruction: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+    options: dict[str, OptionValue] = {}
+    keep: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # threshold of relevance; 0: nothing is kept
+    view: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
 class Edit(msgspec.Struct, frozen=True):
     id: str
     instruction: str
@@ -301,6 +326,20 @@ class Edit(msgspec.Struct, frozen=True):
     views: dict[str, str]
     mesh: str | None
     seconds: float
+    changes: list[Change] = []
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """A picture of the scene as it was after ``step`` steps."""
+
+    image: str
+    step: int
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What was asked of an edit holds from this step on."""
+
+    step: int
 
 
 class Device(msgspec.Struct, frozen=True):

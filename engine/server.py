@@ -50,7 +50,8 @@ NEEDS_TORCH = {"scene", "edit", "output", "report"}
 # Wish → the jobs that it may be asked of while they run.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
 EDITS = {"edit/run", "edit/resume"}
-WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, "job/render": EDITS | {"scene/train"}, "job/remake": EDITS}
+WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
+WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
 
 
 @dataclass(frozen=True)

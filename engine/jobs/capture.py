@@ -106,7 +106,7 @@ def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
     """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
-    plan = Plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
+    plan = job.plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
     return capture_message(workspace, ensure_images(workspace, capture, plan, job))
 
 
@@ -259,6 +259,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         views=_pictures(workspace.views(record.id)),
         mesh=str(mesh) if mesh.exists() else None,
         seconds=record.seconds,
+        changes=record.changes,
     )
 
 

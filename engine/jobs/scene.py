@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -14,9 +13,10 @@ from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
+from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
-from engine.metrics.perceptual import load_perceptual
+from engine.metrics.perceptual import Perceptual, load_perceptual
 from engine.pictures import load_mask, load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
@@ -41,7 +41,7 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     preset = scene_preset(workspace, request.preset, device)
     if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
         raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
-    plan = Plan(*scene_stages(workspace, capture, preset, request.steps))
+    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
     assert record is not None
@@ -134,24 +134,25 @@ def _train(
     )
 
     earlier = before.seconds if before else 0.0
-    began = saved = time.monotonic()
+    began = saved = job.clock()
 
     def save() -> SceneRecord:
         trainer.save(path)
-        seconds = earlier + time.monotonic() - began
+        seconds = earlier + job.clock() - began
         record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
         workspace.save_scene(record)
         return record
 
     try:
-        while trainer.step_index < steps:
-            job.check()
-            losses = trainer.step(pictures)
-            plan.advance(trainer.step_index)
-            job.report(plan, stage, losses)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                save()
-                saved = time.monotonic()
+        with seen_meanwhile(workspace, trainer.scene, lambda: trainer.step_index, job):
+            while trainer.step_index < steps:
+                job.check()
+                losses = trainer.step(pictures)
+                plan.advance(trainer.step_index)
+                job.report(plan, stage, losses)
+                if job.clock() - saved > CHECKPOINT_EVERY:
+                    save()
+                    saved = job.clock()
     except Cancelled:
         save()
         raise
@@ -163,8 +164,8 @@ def _train(
 def _measure_and_render(
     workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
 ) -> None:
-    scene = open_scene(workspace.checkpoint(None)).scene(device)
-    perceptual = job.wait_for(lambda: load_perceptual(device))
+    scene = kept_scene(workspace, None, device, job)
+    perceptual = kept_perceptual(device, job)
     folder = workspace.views(None)
     figures = []
     for view, render in render_views(scene, capture.views, plan, job, "before"):
@@ -187,6 +188,21 @@ def _measure_and_render(
             f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
         )
         workspace.save_scene(msgspec.structs.replace(record, measures=measures))
+
+
+def kept_perceptual(device: str, job: Job) -> Perceptual:
+    """The perceptual measure; it stays loaded for the next job."""
+    return job.keep("perceptual measure", device, lambda: load_perceptual(device))
+
+
+def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
+    """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
+    where there is none."""
+    path = workspace.checkpoint(edit)
+    saved = open_scene(path)
+    state = path.stat()
+    key = (str(path), state.st_size, state.st_mtime_ns, device)
+    return job.keep("scene" if edit is None else "edited scene", key, lambda: saved.scene(device))
 
 
 def training_views(capture: Capture) -> list[View]:

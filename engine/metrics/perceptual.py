@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -31,7 +30,6 @@ class Perceptual(nn.Module):
         return self.network(a, b).reshape(len(a))
 
 
-@lru_cache
 def load_perceptual(device) -> Perceptual:
     """LPIPS where its backbone's weights can be had (cached, or downloaded unless HF_HUB_OFFLINE is set), else
     ST-LPIPS, whose weights ship in its wheel. Which one it was is in ``name``."""
