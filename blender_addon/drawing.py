@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from . import previews, session, wire
+from .install import Installer
 
 STAGES = {
     "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
@@ -48,6 +49,19 @@ def notice(layout: Any, context: bpy.types.Context, panel: str) -> None:
         box = layout.box()
         box.alert = True
         sentences(box, context, text, "ERROR")
+
+
+def installing(layout: Any, context: bpy.types.Context, installer: Installer) -> None:
+    """What the installer does: a bar where it downloads, its last word, Cancel."""
+    there, total = installer.progress
+    row = layout.row(align=True)
+    if total:
+        row.progress(factor=there / total, text=f"{there / 1e9:.2f} of {total / 1e9:.2f} GB")
+    else:
+        row.label(text=installer.label, icon="IMPORT")
+    row.operator("instruct_nerf.cancel_install", text="", icon="CANCEL")
+    if installer.lines:
+        sentences(layout, context, installer.lines[-1][:160])
 
 
 def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:

@@ -1,155 +1,91 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes the engine's own Python environment and reports progress. Free of bpy.
 
-A Python 3.11 or 3.12 is found, a virtual environment made, the bundled wheel installed with pip. Nothing is compiled.
-An environment counts only once its marker file is written, which happens last: one that was left half-made is never
-used, and is removed by the next try. Each wheel has an environment of its own, named by the wheel's hash.
+The pip that lies inside every Python's ``ensurepip`` fetches uv into a folder of ours; uv finds or brings a Python
+3.12, makes the environment and installs exactly what the extension's locks name, wheels only. Nothing is put into
+Blender's Python and nothing is compiled. What exists already is kept: on the same packages, a new engine costs its own
+wheel alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .client import clean_environment
+from . import engine_home as home
+from .engine_home import InstallError, Locks, Package, python_of
+from .graphics import backend_for, find_card, outcome
+from .running import Command, find_python, python_that_has_pip
 
-VERSIONS = ((3, 11), (3, 12))
-MARKER = "instruct-nerf-engine.json"
 LINES = 200
-
-
-class InstallError(Exception):
-    """Why no environment could be made: one sentence for the artist."""
+SPARE = 500 * 2**20  # bytes that stay free
+CUDA_BYTES = 6 * 10**9  # what PyTorch with CUDA takes, as measured on Linux
+PAIR = ("torch", "torchvision")  # what PyTorch's own index is asked for; what they need of CUDA comes with them
+PIP = """
+import glob, os, runpy, sys
+if not os.environ.get("INSTRUCT_NERF_OWN_PIP"):
+    import ensurepip
+    places = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels"]
+    wheels = [wheel for place in places for wheel in glob.glob(os.path.join(place, "pip-*.whl"))]
+    sys.path.insert(0, wheels[0])
+sys.argv = ["pip", *sys.argv[1:]]
+runpy.run_module("pip", run_name="__main__")
+"""
+ASK_TORCH = """
+import json, torch
+cuda = torch.cuda.is_available()
+mps = getattr(torch.backends, "mps", None)
+print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda,
+                  "cards": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+                  "mps": bool(mps and mps.is_available())}))
+"""
 
 
 @dataclass(frozen=True)
-class Interpreter:
-    """A Python that fits; for ``uv`` the command is uv's and it brings the Python itself."""
+class Order:
+    """What is to be installed, where, and from where.
 
-    command: str
-    version: tuple[int, int]
-    is_uv: bool = False
+    ``root`` holds everything; ``wheel`` is the engine's, ``locks`` the folder of the locks; ``user`` is the add-on that
+    will use it. The rest is the artist's choice, empty for none: a Python to make the environment with, a package index
+    in place of PyPI, a folder of wheels in place of any network. ``own`` is the Python that this runs in.
+    """
 
-
-def wheel_in(folder: Path) -> Path | None:
-    """The engine's wheel that the extension carries in ``folder``, or None (a checkout has none)."""
-    wheels = sorted(folder.glob("instruct_nerf_engine-*.whl"))
-    return wheels[-1] if wheels else None
-
-
-def environment_of(base: Path, wheel: Path) -> Path:
-    """Where the environment of ``wheel`` belongs under ``base``."""
-    return base / "environments" / hashlib.sha256(wheel.read_bytes()).hexdigest()[:12]
-
-
-def python_of(environment: Path) -> Path:
-    """The interpreter inside a virtual environment."""
-    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def installed_python(base: Path, wheel: Path | None) -> Path | None:
-    """The interpreter of the finished environment of ``wheel``, or None."""
-    if wheel is None:
-        return None
-    environment = environment_of(base, wheel)
-    python = python_of(environment)
-    return python if (environment / MARKER).is_file() and python.exists() else None
-
-
-def version_of(command: str) -> tuple[int, int] | None:
-    """The version of a Python, asked of itself; None where it does not run, or cannot make environments."""
-    code = "import sys, venv, ensurepip; print('%d %d' % sys.version_info[:2])"
-    try:
-        answer = subprocess.run(
-            [command, "-I", "-c", code], capture_output=True, text=True, timeout=20, env=clean_environment(),
-            stdin=subprocess.DEVNULL, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )  # fmt: skip
-        major, minor = answer.stdout.split()
-        return (int(major), int(minor)) if answer.returncode == 0 else None
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-
-
-def candidates(preferred: str, own: str) -> Iterator[str]:
-    """Pythons worth asking, best first: the artist's choice alone if there is one, else Blender's own, then the
-    system's."""
-    if preferred:
-        yield preferred
-        return
-    yield own
-    for major, minor in VERSIONS:
-        for name in (f"python{major}.{minor}", f"python{major}{minor}"):
-            if found := shutil.which(name):
-                yield found
-        if os.name == "nt":
-            local = os.environ.get("LOCALAPPDATA", "")
-            yield str(Path(local, "Programs", "Python", f"Python{major}{minor}", "python.exe"))
-        elif sys.platform == "darwin":
-            yield f"/Library/Frameworks/Python.framework/Versions/{major}.{minor}/bin/python3"
-            yield f"/opt/homebrew/bin/python{major}.{minor}"
-        versions = Path.home() / ".pyenv" / "versions"
-        yield from (str(p / "bin" / "python") for p in sorted(versions.glob(f"{major}.{minor}.*"), reverse=True))
-    if found := shutil.which("python3"):
-        yield found
-
-
-def find_interpreter(preferred: str = "", own: str = sys.executable) -> Interpreter:
-    """A Python 3.11 or 3.12, or uv where none is found. Raises :class:`InstallError` where neither is there."""
-    wanted = " or ".join(f"{a}.{b}" for a, b in VERSIONS)
-    for command in candidates(preferred, own):
-        version = version_of(command) if command and Path(command).exists() else None
-        if version in VERSIONS:
-            return Interpreter(command, version)
-    if preferred:
-        raise InstallError(f"“{preferred}” is not a Python {wanted} that can make virtual environments.")
-    if uv := shutil.which("uv"):
-        return Interpreter(uv, VERSIONS[0], is_uv=True)
-    raise InstallError(f"No Python {wanted} was found: install one, or uv, and press Install again.")
-
-
-def commands(interpreter: Interpreter, environment: Path, wheel: Path, index: str = "") -> list[tuple[str, list[str]]]:
-    """What is run, as pairs of a label and an argument list."""
-    python = str(python_of(environment))
-    if interpreter.is_uv:
-        wanted = ".".join(map(str, interpreter.version))
-        make = [interpreter.command, "venv", "--seed", "--python", wanted, str(environment)]
-    else:
-        make = [interpreter.command, "-I", "-m", "venv", str(environment)]
-    pip = [python, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    # Wheels are preferred over newer source packages: nothing shall need a compiler.
-    pip += ["--prefer-binary", *(["--extra-index-url", index] if index else []), str(wheel)]
-    check = [python, "-I", "-m", "engine", "--help"]
-    return [("Making the environment", make), ("Downloading and installing", pip), ("Checking the engine", check)]
+    root: Path
+    wheel: Path
+    locks: Path
+    user: str
+    python: str = ""
+    index: str = ""
+    wheels: str = ""
+    platform: str = ""
+    own: str = sys.executable
 
 
 class Installer:
-    """Makes one environment on a thread of its own; ``start``, look at the fields as often as you like, ``cancel``.
+    """Installs on a thread of its own; ``start``, look at the fields as often as you like, ``cancel``.
 
-    ``lines`` holds the output's end; ``finished`` turns true at the end, and ``error`` then says what went wrong,
-    if anything did ("" where nothing did).
+    ``label`` says what is being done and ``progress`` how far it is; ``lines`` holds the output's end. ``finished``
+    turns true at the end: ``error`` then says what went wrong ("" where nothing did), ``outcome`` what will compute.
+    With ``repair`` every file is compared with what was installed, and packages that differ are fetched again.
     """
 
-    def __init__(self, base: Path, wheel: Path, preferred: str = "", index: str = "", own: str = sys.executable):
+    def __init__(self, order: Order, repair: bool = False):
         self.lines: deque[str] = deque(maxlen=LINES)
-        self.label = "Looking for Python"
-        self.count = 0
+        self.label = "Looking at this machine"
         self.finished = False
-        self.cancelled = False
         self.error = ""
-        self.environment = environment_of(base, wheel)
-        self._arguments = (wheel, preferred, index, own)
-        self._process: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
+        self.outcome = ""
+        self._order, self._repair = order, repair
+        self._command = Command(self._say)
+        self._downloads = Downloads(order.root)
         self._thread = threading.Thread(target=self._run, daemon=True, name="engine installer")
 
     def start(self) -> None:
@@ -157,11 +93,18 @@ class Installer:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop soon; what was made is removed."""
-        with self._lock:
-            self.cancelled = True
-            if self._process is not None:
-                _end(self._process)
+        """Stop within two seconds; what is half-made is removed, what was downloaded is kept for the next time."""
+        self._command.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return self._command.cancelled
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that are there, and that will be, of the packages to download; (0, 0) where that is not known."""
+        return self._downloads.progress()
 
     def join(self, timeout: float) -> bool:
         """Wait for the end, at most ``timeout`` seconds; whether it ended."""
@@ -169,56 +112,277 @@ class Installer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        wheel, preferred, index, own = self._arguments
         try:
-            interpreter = find_interpreter(preferred, own)
-            self._say(f"Using {interpreter.command}")
-            shutil.rmtree(self.environment, ignore_errors=True)
-            self.environment.parent.mkdir(parents=True, exist_ok=True)
-            for label, command in commands(interpreter, self.environment, wheel, index):
-                self.label = label
-                self._call(command)
-            temporary = self.environment / (MARKER + ".tmp")
-            temporary.write_text(json.dumps({"wheel": wheel.name}), encoding="utf-8")
-            os.replace(temporary, self.environment / MARKER)
+            self._install()
             self.label = "Installed"
         except (InstallError, OSError) as error:
-            shutil.rmtree(self.environment, ignore_errors=True)
             self.error = "The installation was cancelled." if self.cancelled else str(error)
+        except Exception as error:  # whatever it is, the artist is told, and the panel does not wait for ever
+            self.error = f"The installer itself failed: {error!r}"
         finally:
             self.finished = True
 
-    def _call(self, command: Sequence[str]) -> None:
-        with self._lock:
-            if self.cancelled:
-                raise InstallError("The installation was cancelled.")
-            self._process = process = subprocess.Popen(
-                list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                encoding="utf-8", errors="replace", env=clean_environment(), start_new_session=os.name == "posix",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )  # fmt: skip
-        last = ""
-        assert process.stdout
-        with process.stdout:
-            for line in process.stdout:
-                if line.strip():
-                    last = line.strip()
-                    self._say(last)
-        if process.wait() != 0:
-            raise InstallError(f"{self.label} failed: {last or f'exit code {process.returncode}'}")
+    def _install(self) -> None:
+        order = self._order
+        locks = home.read_locks(order.locks, order.platform)
+        environment = order.root / "e" / locks.name
+        marker = home.read_marker(environment) or {}
+        order.root.mkdir(parents=True, exist_ok=True)
+        home.remove_leftovers(order.root)
+        if self._repair and marker:
+            self.label = "Comparing the files"
+            broken = damaged(environment, self._command)
+            self._say(f"Packages to install again: {', '.join(broken) or 'none'}")
+        else:
+            broken = []
+        if not marker:
+            needed = sum(p.installed for p in (*locks.packages, *locks.torch)) + SPARE
+            check_space(order.root, needed + self._more_for_the_card(locks))
+            home.throw_away(environment, order.root)
+        uv = self._tool(locks)
+        try:
+            if not marker:
+                self._packages(uv, locks, environment, [])
+            elif broken:
+                self._packages(uv, locks, environment, broken)
+            self._engine(uv, environment)
+            found = self._check(locks, environment)
+        except BaseException:
+            if not marker:
+                home.throw_away(environment, order.root)
+            raise
+        self.outcome = found["outcome"]
+        users = {path for path in marker.get("users", ()) if Path(path).exists()} | {order.user}
+        versions = {p.name: p.version for p in (*locks.packages, *locks.torch)}
+        new = {"wheel": home.digest(order.wheel), "users": sorted(users), "packages": versions, **found}
+        home.write_marker(environment, new)
+        self._tidy(uv, versions, environment.name)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _tool(self, locks: Locks) -> list[str]:
+        """uv, as words: what lies in its folder, or what pip fetches there."""
+        order, version = self._order, locks.version("uv")
+        folder = order.root / "uv" / version
+        found = _uv_in(folder)
+        if found is None:
+            self.label = "Downloading the installer's tool"
+            python, own_pip = python_that_has_pip(order.own)
+            command = [python, "-I", "-c", PIP, "install", "--disable-pip-version-check", "--no-input", "--no-deps",
+                       "--progress-bar", "off", "--only-binary", ":all:", "--no-compile", "--target", str(folder),
+                       "--upgrade"]  # fmt: skip
+            if order.wheels:
+                command += ["--no-index", "--find-links", order.wheels]
+            elif order.index:
+                command += ["--index-url", order.index]
+            shutil.rmtree(folder, ignore_errors=True)
+            extra = {"INSTRUCT_NERF_OWN_PIP": "1"} if own_pip else {}
+            self._call([*command, "--requirement", str(locks.file("-uv"))], extra)
+            found = _uv_in(folder)
+            if found is None:
+                raise InstallError(f"The installer's tool is not in {folder}, where pip should have put it.")
+            for old in folder.parent.glob("*"):
+                if old != folder:
+                    shutil.rmtree(old, ignore_errors=True)
+        return [str(found)]
+
+    def _packages(self, uv: list[str], locks: Locks, environment: Path, again: Sequence[str]) -> None:
+        """Make the environment with all that the locks name, or install the packages ``again`` in the one there is."""
+        order = self._order
+        python = str(python_of(environment))
+        install = [*uv, "pip", "install", "--python", python, "--only-binary", ":all:", *self._source()]
+        if again:
+            self._call([*uv, "cache", "clean", *again])
+        else:
+            self.label = f"Looking for Python {home.PYTHON}"
+            chosen = find_python(order.python, order.own)
+            self._say(f"Using {chosen}")
+            self._call([*uv, "venv", "--no-project", "--python", chosen, str(environment)])
+        words = [word for name in again for word in ("--reinstall-package", name)]
+        wanted = [p for p in (*locks.packages, *locks.torch) if not again or p.name in again]
+        self.label = "Downloading and installing"
+        self._downloads.expect(wanted)
+        self._call([*install, *words, "--no-deps", "--requirement", str(locks.file(""))])
+        if locks.torch:
+            self._torch(install, words, locks)
+        self._downloads.done()
+
+    def _torch(self, install: list[str], words: list[str], locks: Locks) -> None:
+        """PyTorch's build for the card that is there: the locked one where it fits, else one of PyTorch's own index."""
+        card = find_card()
+        backend = backend_for(locks.platform, card, locks.version("nvidia-cuda-runtime"))
+        locked = [*install, *words, "--no-deps", "--requirement", str(locks.file("-torch"))]
+        if not backend or self._order.wheels:
+            self._call(locked)
+            return
+        named = [f"{name}=={locks.version(name)}" for name in PAIR]
+        bounds = ["--constraint", str(locks.file(""))]
+        for choice in dict.fromkeys([backend, "cpu"]):
+            try:
+                self._call([*install, *words, *named, *bounds, "--torch-backend", choice])
+                return
+            except InstallError as error:
+                if self.cancelled:
+                    raise
+                self._say(f"PyTorch's own index gives nothing for {choice}: {error}")
+        self._call(locked)
+
+    def _engine(self, uv: list[str], environment: Path) -> None:
+        self.label = "Installing the engine"
+        wheel = str(self._order.wheel)
+        python = str(python_of(environment))
+        # The old one counts no longer once the new one is being put in its place.
+        if (environment / home.MARKER).exists():
+            kept = home.read_marker(environment) or {}
+            home.write_marker(environment, kept | {"wheel": ""})
+        self._call([*uv, "pip", "install", "--python", python, "--no-deps", "--no-index", "--reinstall", wheel])
+
+    def _check(self, locks: Locks, environment: Path) -> dict[str, Any]:
+        """Start the engine once, and ask PyTorch what it can compute on."""
+        self.label = "Checking the engine"
+        python = str(python_of(environment))
+        self._call([python, "-I", "-m", "engine", "--help"])
+        if not locks.torch:
+            return {"outcome": ""}
+        said = self._call([python, "-I", "-c", ASK_TORCH])
+        try:
+            found = json.loads(said)
+        except ValueError:
+            raise InstallError(f"PyTorch does not say what it can compute on: {said}") from None
+        return {"torch": found, "outcome": outcome(locks.platform, find_card(), found)}
+
+    def _tidy(self, uv: list[str], versions: dict[str, str], name: str) -> None:
+        """Remove environments that nobody uses any more, and of the downloads what only they used."""
+        self.label = "Removing what is no longer used"
+        stale: set[str] = set()
+        for old in home.unused_environments(self._order.root, name, self._order.user):
+            packages = (home.read_marker(old) or {}).get("packages", {})
+            stale |= {key for key, version in packages.items() if versions.get(key) != version}
+            self._say(f"Removing {old}")
+            home.throw_away(old, self._order.root)
+        if stale:
+            self._call([*uv, "cache", "clean", *sorted(stale)])
+
+    def _more_for_the_card(self, locks: Locks) -> int:
+        """Bytes that another build of PyTorch takes beyond the locked one; only Windows' locked one knows no card."""
+        chosen = backend_for(locks.platform, find_card(), locks.version("nvidia-cuda-runtime"))
+        return CUDA_BYTES if chosen == "auto" and not locks.version("nvidia-cuda-runtime") else 0
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _source(self) -> list[str]:
+        """Where packages come from, as uv's options."""
+        order = self._order
+        if order.wheels:
+            return ["--offline", "--no-index", "--find-links", order.wheels]
+        return ["--default-index", order.index] if order.index else []
+
+    def _call(self, command: Sequence[str], extra: dict[str, str] | None = None) -> str:
+        """Run one command; its last line."""
+        root = self._order.root
+        places = {
+            "UV_CACHE_DIR": str(root / "cache"),
+            "UV_PYTHON_INSTALL_DIR": str(root / "python"),
+            "UV_LINK_MODE": "hardlink",
+        }
+        return self._command.run(self.label, command, places | (extra or {}))
 
     def _say(self, line: str) -> None:
         self.lines.append(line[:500])
-        self.count += 1
+        self._downloads.hear(line)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is not None:
-        return
-    if os.name == "posix":
+class Downloads:
+    """How many bytes have come, from what uv says (it names a package when it begins and ends to fetch it) and, in
+    between, from how the disk fills."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._sizes: dict[str, Package] = {}
+        self._waiting: set[str] = set()
+        self._running: set[str] = set()
+        self._used = 0
+        self._most = 0
+
+    def expect(self, packages: Sequence[Package]) -> None:
+        """These will be fetched, or are in the cache."""
+        self._sizes = {p.name: p for p in packages}
+        self._waiting, self._running, self._most = set(self._sizes), set(), 0
+        self._used = self._disk()
+
+    def hear(self, line: str) -> None:
+        """Take note of one line of uv's."""
+        words = line.split()
+        if len(words) >= 2 and words[0] in {"Downloading", "Downloaded", "+"}:
+            name = words[1].partition("==")[0].lower()
+            if name in self._sizes:
+                self._waiting.discard(name)
+                (self._running.add if words[0] == "Downloading" else self._running.discard)(name)
+                if words[0] != "Downloading":
+                    self._used = self._disk()
+
+    def done(self) -> None:
+        """Everything is there."""
+        self._sizes = {}
+
+    def progress(self) -> tuple[int, int]:
+        """Bytes come and bytes in all; (0, 0) where nothing is expected."""
+        sizes, running = self._sizes, set(self._running)
+        if not sizes:
+            return 0, 0
+        total = sum(p.download for p in sizes.values())
+        open_ = sum(sizes[name].download for name in self._waiting | running if name in sizes)
+        begun = [sizes[name] for name in running if name in sizes]
+        coming = sum(p.download for p in begun)
+        if coming:  # packages are unpacked as they come
+            share = (self._disk() - self._used) / max(1, sum(p.installed or 3 * p.download for p in begun))
+            open_ -= int(coming * min(max(share, 0.0), 0.98))
+        self._most = max(self._most, total - open_)
+        return self._most, total
+
+    def _disk(self) -> int:
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-            return
-        except (ProcessLookupError, PermissionError):
-            pass
-    process.kill()
+            return shutil.disk_usage(self._folder).used
+        except OSError:
+            return self._used
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise :class:`InstallError` where fewer than ``needed`` bytes are free at ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InstallError(
+            f"The engine needs {needed / 1e9:.1f} GB at {folder}, and {free / 1e9:.1f} GB are free: make room first."
+        )
+
+
+def damaged(environment: Path, command: Command) -> list[str]:
+    """Names of the packages of which a file is missing or differs from what was installed. Takes some ten seconds."""
+    answer = command.run("Comparing the files", [str(python_of(environment)), "-I", "-c", COMPARE], {})
+    names = json.loads(answer)
+    return [str(name) for name in names]
+
+
+COMPARE = """
+import base64, hashlib, json, re
+from importlib.metadata import distributions
+bad = set()
+for each in distributions():
+    for file in each.files or ():
+        if file.hash is None or file.name.endswith(".pyc"):
+            continue
+        try:
+            with open(file.locate(), "rb") as stream:
+                found = hashlib.file_digest(stream, file.hash.mode).digest()
+        except OSError:
+            found = b""
+        if base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value:
+            bad.add(re.sub("[-_.]+", "-", each.metadata["Name"]).lower())
+            break
+print(json.dumps(sorted(bad)))
+"""
+
+
+def _uv_in(folder: Path) -> Path | None:
+    name = "uv.exe" if os.name == "nt" else "uv"
+    return next((p for p in (folder / "bin" / name, folder / "Scripts" / name) if p.is_file()), None)

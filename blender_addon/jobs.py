@@ -8,6 +8,7 @@ raise ``ValueError`` or ``RuntimeError`` with a sentence where they cannot begin
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 
 import bpy
 
-from . import install, messages, session, wire
+from . import engine_home, install, messages, session, wire
 from .project import (
+    addon_folder,
     apply_pictures,
     bundled_wheel,
     default_workspace,
     editor_of,
-    engine_python,
+    engine_command,
     preferences,
     preset_name,
     root_of,
@@ -39,31 +41,54 @@ ENGINE_ARGUMENTS = ["-m", "engine", "serve"]
 
 def start_engine() -> None:
     """Start the engine where it does not run yet."""
-    python = engine_python()
-    if python is None:
-        raise RuntimeError("The engine is not installed: press Install in the Engine panel, or name a Python there.")
-    if not python.exists():
-        raise RuntimeError(f"There is no Python at {python}.")
-    session.start([str(python), *ENGINE_ARGUMENTS], user_folder() / "run")
+    command = engine_command(ENGINE_ARGUMENTS)
+    if command is None:
+        raise RuntimeError("The engine is not installed: press Install in the Engine panel, or name one there.")
+    if shutil.which(command[0]) is None:
+        raise RuntimeError(f"There is no program “{command[0]}” to start the engine with: see the Engine panel.")
+    session.start(command, user_folder() / "run")
     watchers = session.get().watchers
     if _view_written not in watchers:
         watchers.append(_view_written)
 
 
-def install_engine() -> None:
-    """Begin to install the bundled wheel; the session's installer shows how it goes."""
+def install_engine(*, repair: bool = False) -> None:
+    """Begin to install the bundled engine, or to mend what is installed; the session's installer shows how it goes."""
     wheel = bundled_wheel()
     if wheel is None:
-        raise RuntimeError("This copy of the add-on carries no engine; name a Python that has it instead.")
-    if not bpy.app.online_access:
-        raise RuntimeError("Installing downloads packages: turn on Allow Online Access in Preferences, System.")
+        raise RuntimeError("This copy of the add-on carries no engine; name one that is installed elsewhere instead.")
+    if session.get().state != "stopped":
+        raise RuntimeError("Stop the engine first: its files are about to be replaced.")
     chosen = preferences()
-    session.get().installer = install.Installer(
-        user_folder(), wheel, preferred=getattr(chosen, "base_python", ""), index=getattr(chosen, "package_index", "")
+    wheels = bpy.path.abspath(getattr(chosen, "wheels_folder", ""))
+    if wheels and not Path(wheels).is_dir():
+        raise RuntimeError(f"There is no folder of wheels at {wheels}: see the add-on's preferences.")
+    if not wheels and not bpy.app.online_access:
+        raise RuntimeError(
+            "Installing downloads packages: turn on Allow Online Access in Preferences, System, or name a folder of "
+            "wheels in the add-on's preferences."
+        )
+    order = install.Order(
+        engine_home.root(),
+        wheel,
+        addon_folder() / "locks",
+        user=str(addon_folder()),
+        python=bpy.path.abspath(getattr(chosen, "base_python", "")),
+        index=getattr(chosen, "package_index", "").strip(),
+        wheels=wheels,
     )
+    session.get().installer = install.Installer(order, repair)
     session.get().installer.start()
     session.notice("engine", "")
     session.wake()
+
+
+def remove_engine() -> None:
+    """Remove the installed engine with everything that was downloaded for it; projects stay."""
+    if session.get().state != "stopped" or session.get().installer is not None:
+        raise RuntimeError("Stop the engine first.")
+    engine_home.remove_everything(engine_home.root())
+    session.notice("engine", "")
 
 
 # -- capture -----------------------------------------------------------------------------------------------------

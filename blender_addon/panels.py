@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from . import previews, project, session, wire
-from .drawing import duration, notice, running, sentences
+from .drawing import duration, installing, notice, running, sentences
 from .scene import cameras
 
 CATEGORY = "Instruct NeRF"
@@ -294,16 +294,14 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, state = self.layout, session.get()
         notice(layout, context, "engine")
-        python = project.engine_python()
         if state.installer is not None:
-            layout.label(text=state.installer.label, icon="IMPORT")
-            if state.installer.lines:
-                sentences(layout, context, state.installer.lines[-1][:160])
-            layout.operator("instruct_nerf.cancel_install", icon="CANCEL")
-        elif python is None:
+            installing(layout, context, state.installer)
+        elif project.engine_command(("",)) is None:
             sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
+            if (locks := project.locks()) is not None:
+                sentences(layout, context, f"Packages: {locks.download / 1e9:.1f} GB to download at most.")
             layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
-            if not bpy.app.online_access:
+            if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
                 sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
         elif state.state in {"stopped", "stopping"}:
             layout.operator("instruct_nerf.start_engine", icon="PLAY")
@@ -316,17 +314,22 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
 
 
 class INSTRUCT_NERF_PT_python(Base, bpy.types.Panel):
-    """Which Python the engine runs with"""
+    """Where the engine is installed"""
 
-    bl_label = "Python"
+    bl_label = "Installation"
     bl_parent_id = "INSTRUCT_NERF_PT_engine"
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: bpy.types.Context) -> None:
         chosen = project.preferences()
         if chosen is not None:
-            sentences(self.layout, context, "An environment that has the engine already; empty: the installed one.")
+            sentences(self.layout, context, "An engine elsewhere: its Python, or a command. Empty: the installed one.")
             self.layout.prop(chosen, "engine_python", text="")
+        if said := project.installation():
+            sentences(self.layout, context, said)
+            row = self.layout.row(align=True)
+            row.operator("instruct_nerf.repair_engine", icon="FILE_REFRESH")
+            row.operator("instruct_nerf.remove_engine", icon="TRASH")
 
 
 class INSTRUCT_NERF_PT_log(Base, bpy.types.Panel):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import install, messages, session, trajectories, wire
+from . import engine_home, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -24,7 +25,7 @@ def preferences() -> Any:
 
 
 def user_folder() -> Path:
-    """The folder for the engine's environment and for projects of unsaved files."""
+    """The folder for projects of unsaved files."""
     try:
         return Path(bpy.utils.extension_path_user(__package__, create=True))
     except ValueError:  # not installed as an extension
@@ -33,15 +34,39 @@ def user_folder() -> Path:
 
 def bundled_wheel() -> Path | None:
     """The engine's wheel inside the extension, or None."""
-    return install.wheel_in(Path(__file__).parent / "engine")
+    return engine_home.wheel_in(addon_folder() / "engine")
 
 
-def engine_python() -> Path | None:
-    """The engine's interpreter: the one named in the preferences, else the installed one, else None."""
-    chosen = getattr(preferences(), "engine_python", "")
+def addon_folder() -> Path:
+    """Where this copy of the add-on lies; who uses which environment is remembered by it."""
+    return Path(__file__).parent
+
+
+def locks() -> engine_home.Locks | None:
+    """What the extension's locks name for this machine, or None where there are none."""
+    try:
+        return engine_home.read_locks(addon_folder() / "locks")
+    except engine_home.InstallError:
+        return None
+
+
+def engine_command(arguments: Sequence[str]) -> list[str] | None:
+    """What starts the engine: the one named in the preferences, else the installed one, else None.
+
+    ``arguments`` are what its Python is given, the last of them the engine's own command.
+    """
+    chosen = getattr(preferences(), "engine_python", "").strip()
     if chosen:
-        return Path(bpy.path.abspath(chosen))
-    return install.installed_python(user_folder(), bundled_wheel())
+        return engine_home.elsewhere(bpy.path.abspath(chosen), arguments)
+    python = engine_home.installed_python(engine_home.root(), locks(), bundled_wheel())
+    return [str(python), *arguments] if python else None
+
+
+def installation() -> str:
+    """A sentence on the installed engine: what it computes on; empty where none is installed."""
+    here = locks()
+    marker = engine_home.read_marker(engine_home.root() / "e" / here.name) if here else None
+    return str(marker.get("outcome", "") or "The engine is installed.") if marker else ""
 
 
 def workspace_of(scene: bpy.types.Scene) -> str:

@@ -219,18 +219,24 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
     engine_python: StringProperty(
-        name="Engine's Python",
-        description="An existing Python environment that has the engine; empty: the one that Install makes",
+        name="Engine Elsewhere",
+        description="An environment that has the engine, its Python, or a command that runs the engine, such as: "
+        "ssh box python -m engine. Empty: the one that Install makes",
         subtype="FILE_PATH",
     )
     base_python: StringProperty(
         name="Python to Install With",
-        description="A Python 3.11 or 3.12 to make the engine's environment with; empty: one is looked for",
+        description="A Python 3.12 to make the engine's environment with; empty: one is looked for, or downloaded",
         subtype="FILE_PATH",
     )
     package_index: StringProperty(
-        name="Extra Package Index",
-        description="Address of a further package index, where PyTorch for your GPU has one",
+        name="Package Index",
+        description="Address of a package index that mirrors PyPI; empty: PyPI itself",
+    )
+    wheels_folder: StringProperty(
+        name="Folder of Wheels",
+        description="Installs from the wheels in this folder and uses no network; empty: packages are downloaded",
+        subtype="DIR_PATH",
     )
     workspaces: StringProperty(
         name="Projects of Unsaved Files",
@@ -242,7 +248,7 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
         """Draw the preferences."""
         layout = self.layout
         layout.use_property_split = True
-        for name in ("engine_python", "base_python", "package_index", "workspaces"):
+        for name in ("engine_python", "base_python", "package_index", "wheels_folder", "workspaces"):
             layout.prop(self, name)
 
 

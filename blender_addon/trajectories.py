@@ -76,16 +76,56 @@ def order_of_path(points: Sequence[Vector]) -> list[int]:
     def distance(a: int, b: int) -> float:
         return length(add(points[a], points[b], -1.0))
 
+    left = _Left(points)
     order = [max(range(count), key=lambda i: length(add(points[i], middle, -1.0)))]
-    left = set(range(count)) - {order[0]}
-    while left:
-        nearest = min(left, key=lambda i: distance(order[-1], i))
-        order.append(nearest)
-        left.remove(nearest)
+    left.remove(order[0])
+    while len(order) < count:
+        order.append(left.nearest(points[order[-1]]))
+        left.remove(order[-1])
     for _ in range(20 if count <= 200 else 0):  # 2-opt is quadratic; long paths stay as the neighbours gave them
         if not _untangle(order, distance):
             break
     return order
+
+
+class _Left:
+    """Points not visited yet, in cubes whose sides grow fourfold from level to level: the nearest of tens of thousands
+    is found by looking at a few."""
+
+    def __init__(self, points: Sequence[Vector]) -> None:
+        self.points = points
+        some = points[:: max(1, len(points) // 30)]
+        apart = sorted(min((math.dist(a, b) for b in points if b != a), default=0.0) for a in some)
+        widest = max(max(p[axis] for p in points) - min(p[axis] for p in points) for axis in range(3))
+        side = 2.0 * apart[len(apart) // 2] or widest or 1.0
+        self.sides = [side]
+        while self.sides[-1] < widest:
+            self.sides.append(4.0 * self.sides[-1])
+        self.cubes: list[dict[tuple[int, ...], set[int]]] = [{} for _ in self.sides]
+        for index, point in enumerate(points):
+            for side, cubes in zip(self.sides, self.cubes, strict=True):
+                cubes.setdefault(_cube(point, side), set()).add(index)
+
+    def remove(self, index: int) -> None:
+        for side, cubes in zip(self.sides, self.cubes, strict=True):
+            cubes[_cube(self.points[index], side)].remove(index)
+
+    def nearest(self, point: Vector) -> int:
+        """The index of the nearest that is left; there must be one."""
+        found: set[int] = set()
+        for side, cubes in zip(self.sides, self.cubes, strict=True):
+            x, y, z = _cube(point, side)
+            found = set().union(
+                *(cubes.get((x + i, y + j, z + k), ()) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1))
+            )
+            best = min(((math.dist(point, self.points[index]), index) for index in found), default=None)
+            if best is not None and best[0] <= side:  # none outside these cubes is nearer
+                return best[1]
+        return min(found, key=lambda index: (math.dist(point, self.points[index]), index))
+
+
+def _cube(point: Vector, side: float) -> tuple[int, ...]:
+    return tuple(math.floor(value / side) for value in point)
 
 
 def _untangle(order: list[int], distance: Callable[[int, int], float]) -> bool:
@@ -154,6 +194,8 @@ def _warnings(
     others = [d for d in (_direction(p, centre) for p in everything) if d is not None]
     stride = max(1, len(others) // 300)
     others = others[::stride]
+    if len(directions) > 600:  # one stands for all that lie within a few degrees of it
+        directions = list({tuple(round(10.0 * value) for value in d): d for d in directions}.values())
     if directions and others:
         spread = max(_angle(a, b) for a in directions[:: max(1, len(directions) // 300)] for b in directions)
         if spread < NARROW:

@@ -8,7 +8,7 @@ from .base import attempt
 
 
 class INSTRUCT_NERF_OT_install(bpy.types.Operator):
-    """Download the engine's packages into an environment of their own; Blender's Python is not touched"""
+    """Install the engine's packages in an environment of their own; Blender's Python is not touched"""
 
     bl_idname = "instruct_nerf.install_engine"
     bl_label = "Install"
@@ -25,8 +25,45 @@ class INSTRUCT_NERF_OT_install(bpy.types.Operator):
         return attempt(self, "engine", jobs.install_engine)
 
 
+class INSTRUCT_NERF_OT_repair(bpy.types.Operator):
+    """Compare every installed file with what it should be, and install again what differs"""
+
+    bl_idname = "instruct_nerf.repair_engine"
+    bl_label = "Repair"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if session.get().state != "stopped":
+            cls.poll_message_set("Stop the engine first")
+        return session.get().installer is None and session.get().state == "stopped"
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", lambda: jobs.install_engine(repair=True))
+
+
+class INSTRUCT_NERF_OT_remove(bpy.types.Operator):
+    """Delete the installed engine and what was downloaded for it; captures and projects stay"""
+
+    bl_idname = "instruct_nerf.remove_engine"
+    bl_label = "Remove"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if session.get().state != "stopped":
+            cls.poll_message_set("Stop the engine first")
+        return session.get().installer is None and session.get().state == "stopped"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", jobs.remove_engine)
+
+
 class INSTRUCT_NERF_OT_cancel_install(bpy.types.Operator):
-    """Stop installing; what was made is removed"""
+    """Stop installing; what is half-made is removed, and what was downloaded kept for the next time"""
 
     bl_idname = "instruct_nerf.cancel_install"
     bl_label = "Cancel Install"
@@ -73,6 +110,8 @@ class INSTRUCT_NERF_OT_stop_engine(bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_install,
+    INSTRUCT_NERF_OT_repair,
+    INSTRUCT_NERF_OT_remove,
     INSTRUCT_NERF_OT_cancel_install,
     INSTRUCT_NERF_OT_start_engine,
     INSTRUCT_NERF_OT_stop_engine,

@@ -8,12 +8,13 @@ or encoding, or as a bare label. A picture is the one whose path agrees with tha
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo
+from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo, inside
 from engine.capture.texts import readings_of, shown
 
 _MOST_FILES = 200_000  # looked at in a capture's folder
@@ -68,6 +69,10 @@ def key_of(listed: str) -> tuple[str, ...]:
     return tuple(_parts(_paths(listed)[0]))
 
 
+class Missing(SkipView):
+    """A picture that is nowhere in the capture's folder."""
+
+
 class Photos:
     """The pictures below a folder. It is walked once, when the first picture is not where it is listed."""
 
@@ -81,30 +86,36 @@ class Photos:
         """The picture that `listed` (a path of any machine, a file name, or a name without extension) means.
 
         Of several that agree with it equally, the one whose pixels are `size`, then the one in a folder called as
-        pictures' folders are. Where that does not decide, SkipView is raised, as it is where there is none.
+        pictures' folders are. Raises SkipView where that does not decide, and Missing where there is none.
         """
         if not listed.strip():
             raise SkipView("A camera names no picture.")
         paths = _paths(listed)
-        missing: SkipView | None = None
+        unreadable: SkipView | None = None
         for path in paths:
             for place in (*self._first, ""):
                 try:
-                    if not path.is_absolute():
-                        return find_photo(self.root, f"{place}/{path}" if place else str(path))
+                    there = "" if path.is_absolute() else f"{place}/{path}" if place else str(path)
+                    if there and inside(self.root, there).is_file():
+                        return find_photo(self.root, there)
+                except OSError:
+                    continue
                 except SkipView as problem:
-                    missing = missing or problem
+                    unreadable = problem if "outside" not in str(problem) else unreadable
         for path in paths:
-            if path.name not in ("", ".."):
-                found = self._best(path, size)
-                if found is not None:
-                    return found
-        if missing is not None and "does not exist" not in str(missing) and "outside" not in str(missing):
-            raise missing
+            found = self._best(path, size)
+            if found is not None:
+                return found
+        if unreadable is not None:
+            raise unreadable
         name = shown(PurePosixPath(paths[0]).name or listed)[-120:]
-        raise SkipView(
+        raise Missing(
             f"The picture {name} does not exist in the capture's folder; copy the photos there, into a folder “images”."
         )
+
+    def has(self, listed: str) -> bool:
+        """Whether there is a picture, or several, that `listed` may mean."""
+        return any(self._agreeing(path) for path in _paths(listed))
 
     def _best(self, path: PurePosixPath, size: tuple[float, float] | None) -> Photo | None:
         files = self._agreeing(path)
@@ -134,7 +145,7 @@ class Photos:
         # A photo that is missing from its own folder is no other folder's.
         least = 2 if len(parts) > 1 and parts[-2] in self._folders else 1
         raw: list[str] = []  # found only to be said that they are
-        for last in ((parts[-1],), ("", _stem(parts[-1]))):
+        for last in ((parts[-1],), ("", parts[-1]), ("", _stem(parts[-1]))):
             for end in range(len(parts), least - 1, -1):
                 files = self._by_end.get((*parts[len(parts) - end : -1], *last), ())
                 files = [file for file in files if not _is_other(file, {*parts[:-1]})]
@@ -207,7 +218,8 @@ def _paths(listed: str) -> list[PurePosixPath]:
 
 
 def _parts(path: PurePosixPath) -> list[str]:
-    return [folded(part) for part in path.parts if part not in ("/", "//", ".", "..")] or [""]
+    plain = PurePosixPath(posixpath.normpath(str(path)))
+    return [folded(part) for part in plain.parts if part not in ("/", "//", ".", "..")] or [""]
 
 
 def _stem(name: str) -> str:

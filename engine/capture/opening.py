@@ -112,11 +112,7 @@ _DEEPEST = 4
 
 def _read(source: Path) -> Reading:
     if source.is_dir():
-        for kind in FORMATS:
-            found = kind.find(source)
-            if found is not None:
-                return kind.read(found)
-        reading = _read_below(source)
+        reading = _read_here(source) or _read_below(source)
         if reading is not None:
             return reading
         photos = len(find_photos(source))
@@ -152,6 +148,31 @@ def _read(source: Path) -> Reading:
             raise CaptureError(f"{source.name} is {_INSTEAD[source.suffix.lower()]}.", file=source)
     known = ", ".join(kind.name for kind in FORMATS)
     raise CaptureError(f"{source.name} is not a capture ({known}); choose its folder.", file=source)
+
+
+def _read_here(folder: Path) -> Reading | None:
+    """The capture that lies in a folder itself, in the first format in which it can be read; None where there is none.
+
+    Raises CaptureError, the first format's, where it can be read in none.
+    """
+    problems: list[CaptureError] = []
+    empty: Reading | None = None
+    for kind in FORMATS:
+        found = kind.find(folder)
+        if found is None:
+            continue
+        try:
+            reading = kind.read(found)
+        except CaptureError as problem:
+            problems.append(problem)
+            continue
+        if reading.shots:
+            reading.notes += [f"It was opened as {kind.name}, for: {problem.message}" for problem in problems]
+            return reading
+        empty = empty or reading
+    if problems and empty is None:
+        raise problems[0]
+    return empty
 
 
 def _read_below(source: Path) -> Reading | None:

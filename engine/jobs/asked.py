@@ -12,7 +12,8 @@ import numpy as np
 
 from engine import protocol
 from engine.capture import Intrinsics
-from engine.capture.lens import is_centre, is_focal_length
+from engine.capture.fields import BadField, checked_lens
+from engine.capture.lens import Lens
 from engine.errors import BadInput
 from engine.files import remove_file
 from engine.geometry import Viewpoint
@@ -61,13 +62,10 @@ def viewpoints(cameras: Sequence[protocol.Camera], field: str) -> list[Viewpoint
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
                 field=field,
             )
-        lens = zip((camera.fx, camera.fy), (camera.cx, camera.cy), sides, strict=True)
-        if not all(is_focal_length(focal, side) and is_centre(centre, side) for focal, centre, side in lens):
-            raise BadInput(
-                f"Camera {number}: its focal length or shift is none that a picture of {sides[0]}×{sides[1]} pixels "
-                "can have.",
-                field=field,
-            )
+        try:
+            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
+        except BadField as problem:
+            raise BadInput(f"Camera {number}: {problem}.", field=field) from None
         intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
         checked.append(Viewpoint(pose, intrinsics))
     return checked

@@ -19,12 +19,14 @@ LAYERS = [
     {"jobs"},
     {"project", "previews"},
     {"session", "scene"},
-    {"client", "install", "trajectories"},
+    {"install", "trajectories"},
+    {"graphics", "running"},
+    {"client", "engine_home"},
     {"wire", "inbox"},
     {"messages"},
     {"conversion"},
 ]
-INSIDE = {("results", "jobs"), ("settings", "project"), ("install", "client")}
+INSIDE = {("results", "jobs"), ("settings", "project")}
 FREE_OF_BPY = {"client", "inbox", "install", "wire", "messages", "conversion", "trajectories"}
 SCENE_KNOWS_NOT = {"session", "client", "jobs", "project", "wire", "install"}
 

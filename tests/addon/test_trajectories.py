@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +59,31 @@ def test_a_path_visits_every_point_once_and_is_near_the_shortest() -> None:
     assert sorted(order) == list(range(7))
     shortest = min(length_of(points, list(p)) for p in itertools.permutations(range(7)))
     assert length_of(points, order) <= 1.15 * shortest
+
+
+def test_a_path_through_thousands_goes_to_the_nearest_each_time_and_is_soon_found() -> None:
+    rng = random.Random(7)
+    points = [(rng.gauss(0, 1), rng.gauss(0, 1), rng.gauss(0, 0.01)) for _ in range(300)]
+    points += [points[0], points[0], (500.0, 0.0, 0.0)]
+    order, left = trajectories.order_of_path(points), set(range(len(points)))
+    for a, b in itertools.pairwise(order):
+        left.remove(a)
+        assert math.dist(points[a], points[b]) == min(math.dist(points[a], points[k]) for k in left)
+    ring = [(math.cos(i / 1000.0), math.sin(i / 1000.0), 1e6 + rng.random()) for i in range(6000)]
+    began = time.process_time()
+    assert sorted(trajectories.order_of_path(ring)) == list(range(6000))
+    assert trajectories.order_of_path([(1.0, 2.0, 3.0)] * 4) == [0, 1, 2, 3]
+    assert time.process_time() - began < 5
+
+
+def test_warnings_of_thousands_are_those_of_a_few_and_soon_found() -> None:
+    everything = trajectories.dome(20_000, (0.0, 0.0, 0.0), 3.0, 0.0, 60.0)
+    began = time.process_time()
+    assert trajectories.warnings_of_choice(everything, everything, (0.0, 0.0, 0.0), 12) == ()
+    near = [pose for pose in everything if column(pose, 3)[0] > 2.5]
+    (far,) = trajectories.warnings_of_choice(near, everything, (0.0, 0.0, 0.0), 12)
+    assert len(near) > 600 and "% of the capture's directions" in far
+    assert time.process_time() - began < 3
 
 
 def test_frames_of_a_path_rise_and_fill_the_range() -> None:

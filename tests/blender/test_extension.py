@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from in_blender import ROOT
-from test_install import tiny_wheel
+from tiny_wheels import tiny_engine
 
 INSTALL = """
 import sys, bpy
@@ -41,15 +41,17 @@ print("EXTENSION FINE")
 
 def test_the_extension_builds_installs_and_enables(tmp_path: Path) -> None:
     made = tmp_path / "extension.zip"
-    wheel = tiny_wheel(tmp_path)
+    wheel = tiny_engine(tmp_path)
     subprocess.run(
         [sys.executable, ROOT / "packaging" / "build_extension.py", "--output", made, "--wheel", wheel], check=True
     )
     with zipfile.ZipFile(made) as content:
         names = set(content.namelist())
     assert {"blender_manifest.toml", "__init__.py", "client.py", f"engine/{wheel.name}"} <= names
+    platforms, parts = ("linux-x86_64", "windows-x86_64", "macos-arm64"), ("", "-torch", "-uv")
+    assert {f"locks/{platform}{part}.txt" for platform in platforms for part in parts} <= names
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
-    env = os.environ | {"BLENDER_USER_RESOURCES": str(tmp_path / "user")}
+    env = os.environ | {"BLENDER_USER_RESOURCES": str(tmp_path / "user"), "XDG_DATA_HOME": str(tmp_path / "data")}
     (tmp_path / "user").mkdir()
     said = subprocess.run(
         [sys.executable, "-c", INSTALL, str(made), "install"], env=env, capture_output=True, text=True, timeout=120

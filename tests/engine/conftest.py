@@ -90,6 +90,10 @@ def sphere_set(sphere):
 
 @pytest.fixture(scope="session")
 def tiny_pipeline():
+    return build_tiny_pipeline()
+
+
+def build_tiny_pipeline():
     """An untrained InstructPix2Pix pipeline of a few thousand weights, built by diffusers itself."""
     from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

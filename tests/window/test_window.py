@@ -42,10 +42,10 @@ def check(result: dict, tmp_path: Path) -> None:
 
 def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path) -> None:
     from addon_captures import ring
-    from test_install import tiny_wheel
+    from tiny_wheels import tiny_engine
 
     result = drive(
-        tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_wheel(tmp_path), "--engine-python",
+        tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_engine(tmp_path), "--engine-python",
         sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 16, timeout=500,
     )  # fmt: skip
     assert result["views"] == 24 and 12 <= result["chosen"] <= 14

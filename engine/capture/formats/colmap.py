@@ -34,7 +34,7 @@ FORMAT = "COLMAP"
 _PLACES = ("", "sparse", "colmap/sparse", "dense/sparse", "dense/0/sparse", "distorted/sparse")
 _PICTURES = ("images", "input", "images_2", "images_4", "images_8", "rgb", "imgs", "color", "frames", "image")
 # Folders that stand between a project and its model.
-_BETWEEN = re.compile(r"[0-9]{1,3}|distorted|dense|.*(sparse|colmap|model|reconstruction|sfm).*", re.IGNORECASE)
+_BETWEEN = re.compile(r"[0-9]{1,3}|(colmap_?)?(sparse|text)|colmap|distorted|dense")
 _SOME = 200  # pictures that are looked for, to find their folder
 
 
@@ -130,12 +130,12 @@ def _place(model: Path, chosen: Path) -> str:
 def _where_pictures_are(model: Path, chosen: Path, images: list[Image]) -> tuple[Path, str]:
     """(the project's folder, the folder in it to which the pictures' names are relative).
 
-    Going up from the model, the first folder in which, or in a folder of which, half of the pictures lie; else where
-    most do. Where none lies where it is named, the project's folder by its name, and no folder in it.
+    Going up from the model, the first folder in which, or in a folder of which, half of the pictures lie where they are
+    named; else the first below which they lie anywhere, and no folder in it; else the highest.
     """
     above = [folder for folder in (model, *model.parents) if folder.is_relative_to(chosen)]
-    if not above or model in (chosen, chosen / model.name):  # the model itself was chosen: its project lies above
-        above = [model, *model.parents][:4]
+    if not above or chosen == model or (chosen == model.parent and model.name.isdigit()):
+        above = [model, *model.parents][:4]  # the model itself was chosen: its project lies above
     some = images[:: math.ceil(len(images) / _SOME)]
     best, most = (above[-1], ""), 0
     for root in above:
@@ -144,10 +144,13 @@ def _where_pictures_are(model: Path, chosen: Path, images: list[Image]) -> tuple
             if found > most:
                 best, most = (root, place), found
         if 2 * most >= len(some):
-            break
-    if most == 0:
-        project = next((folder for folder in above if not _BETWEEN.fullmatch(folder.name)), above[-1])
-        best = (project, "images" if not pictures_in(project) and not (project / "images").is_dir() else "")
+            return best
+    for root in above if most == 0 else ():
+        photos = Photos(root)
+        if 2 * sum(photos.has(image.name) for image in some) >= len(some):
+            return root, ""
+    if most == 0 and len(above) == 4 and above[-1] != chosen:
+        best = (next((folder for folder in above if not _BETWEEN.fullmatch(folder.name)), above[-1]), "")
     return best
 
 

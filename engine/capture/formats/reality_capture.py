@@ -78,7 +78,8 @@ def _columns(path: Path, lines: list[str]) -> tuple[list[str], list[str], str]:
         for separator in (",", ";", "\t"):
             columns = [column.strip(" \"'#").lower() for column in line.split(separator)]
             if all(column in columns for column in _NEEDED):
-                rest = [row for row in lines[index + 1 :] if row.strip() and not row.startswith("#")]
+                rest = [row for row in lines[index + 1 :] if row.strip()]
+                rest = [row for row in rest if not row.startswith("#") or row.count(separator) >= len(_NEEDED) - 1]
                 return columns, rest, separator
     raise CaptureError(
         f"{path.name} has no line “#name,x,y,alt,heading,pitch,roll,f,…”; export “Internal/External camera "

@@ -25,7 +25,7 @@ from engine.capture.fields import (
     rigid_pose,
 )
 from engine.capture.lens import Lens
-from engine.capture.lookup import Photos, key_of
+from engine.capture.lookup import Missing, Photos, key_of
 from engine.capture.photos import Photo, SkipView, find_mask, inside
 from engine.capture.ply import read_points
 from engine.capture.reading import Reading, Shot, check_count
@@ -106,9 +106,7 @@ def _mask(photos: Photos, listed: object, photo: Photo) -> str | None:
         return None
     try:
         file = photos.find(listed).file
-    except SkipView as problem:
-        if "does not exist" not in str(problem):
-            raise
+    except Missing:
         return None
     return find_mask(photos.root, [file], photo)
 

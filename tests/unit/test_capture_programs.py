@@ -1,0 +1,547 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What programs of today write: layouts, spellings, rigs, and numbers that mean something else in each."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from capture_on_disk import photo, ring, transforms, write
+from capture_writers import (
+    FLIP,
+    gaussian_splatting,
+    meshroom,
+    metashape_xml,
+    opensfm,
+    photos,
+    polycam,
+    reality_capture,
+    record3d,
+)
+from test_capture_lookup import FORMATS, colmap_text, listing
+
+from engine.capture import Capture, CaptureError, open_capture
+
+POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
+
+
+def reasons(capture: Capture) -> str:
+    return " ".join(left.reason for left in capture.left_out)
+
+
+def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
+    pose = capture.views[index].pose
+    return capture.sources[index].lens.project((points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1))
+
+
+def change(path: Path, what: Any) -> None:
+    whole = json.loads(path.read_text())
+    what(whole)
+    path.write_text(json.dumps(whole))
+
+
+# -- transforms.json ---------------------------------------------------------------------------------------------------
+
+
+def test_k4_alone_is_nerfstudios_and_with_k5_or_k6_opencvs(tmp_path: Path) -> None:
+    k = {"k1": -0.05, "k2": 0.02, "k3": -0.01, "k4": 0.03, "p1": 0.001, "p2": -0.0005}
+    ours = open_capture(write(tmp_path / "a", transforms(1, **k)), 64).sources[0].lens
+    assert (ours.model, ours.params) == ("BROWN", (-0.05, 0.02, -0.01, 0.03, 0.001, -0.0005))
+    listed = transforms(1, distortion_params=[-0.05, 0.02, -0.01, 0.03, 0.001, -0.0005])
+    assert open_capture(write(tmp_path / "b", listed), 64).sources[0].lens == ours
+    rational = open_capture(write(tmp_path / "c", transforms(1, **k, k5=0.01, k6=0.002)), 64).sources[0].lens
+    camera = np.array([[60.0, 0, 31], [0, 61, 25], [0, 0, 1]])
+    points = POINTS + np.array([0.0, 0.0, 3.0])
+    coefficients = np.array([-0.05, 0.02, 0.001, -0.0005, -0.01, 0.03, 0.01, 0.002])
+    expected = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera, coefficients)[0][:, 0]
+    assert rational.model == "OPENCV" and np.abs(rational.project(points) - expected).max() < 1e-9
+    utils = pytest.importorskip("nerfstudio.cameras.camera_utils")
+    torch = pytest.importorskip("torch")
+    bent = torch.tensor((ours.project(points) - (31, 25)) / (60, 61))
+    params = torch.tensor([-0.05, 0.02, -0.01, 0.03, 0.001, -0.0005], dtype=torch.float64)
+    straight = utils.radial_and_tangential_undistort(bent, params, max_iterations=50).numpy()
+    assert np.abs(straight - points[:, :2] / points[:, 2:]).max() < 1e-9
+
+
+@pytest.mark.parametrize("spelled", ["PERSPECTIVE", "pinhole", "OpenCV", "simple-radial", "Brown Conrady", "opencv_"])
+def test_spellings_of_perspective_cameras(tmp_path: Path, spelled: str) -> None:
+    lens = open_capture(write(tmp_path, transforms(1, camera_model=spelled, k1=0.1)), 64).sources[0].lens
+    assert lens.model == "OPENCV" and lens.params[0] == 0.1
+
+
+@pytest.mark.parametrize("spelled", ["opencv_fisheye", "Fisheye", "OPENCV-FISHEYE", "kannala-brandt", "EquiDistant"])
+def test_spellings_of_fisheyes(tmp_path: Path, spelled: str) -> None:
+    lens = open_capture(write(tmp_path, transforms(1, camera_model=spelled, k1=0.1)), 64).sources[0].lens
+    assert (lens.model, lens.params) == ("OPENCV_FISHEYE", (0.1, 0, 0, 0))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 1.0001, 250.0])
+def test_an_evenly_scaled_rotation_is_divided_by_its_scale(tmp_path: Path, scale: float) -> None:
+    meta = transforms(4)
+    for frame, pose in zip(meta["frames"], ring(4), strict=True):
+        pose[:3, :3] *= scale
+        frame["transform_matrix"] = pose.tolist()
+    for view, pose in zip(open_capture(write(tmp_path, meta), 64).views, ring(4), strict=True):
+        assert np.abs(view.pose - pose).max() < 1e-9
+
+
+def test_numbers_as_text(tmp_path: Path) -> None:
+    capture = open_capture(write(tmp_path, transforms(1, fl_x="60.5", w="64", h="48.0", k1="1e-2")), 64)
+    assert capture.sources[0].lens.fx == 60.5 and capture.sources[0].lens.params[0] == 0.01
+
+
+def test_panoramas_are_called_that_in_every_format(tmp_path: Path) -> None:
+    write(tmp_path / "a", transforms(2, camera_model="equirectangular"))
+    colmap_text(tmp_path / "b", ["0.png", "1.png"])
+    (tmp_path / "b/sparse/0/cameras.txt").write_text("1 EQUIRECTANGULAR 64 48 64 48\n")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/cameras.xml").write_text(metashape_xml(ring(2), {"f": 10.0}, "spherical"))
+    opensfm(tmp_path / "d", ring(2))
+    change(tmp_path / "d/reconstruction.json", lambda w: w[0]["cameras"]["v2 me"].update(projection_type="spherical"))
+    meshroom(tmp_path / "e", ring(2))
+    change(tmp_path / "e/cameras.sfm", lambda w: w["intrinsics"][0].update(type="equirectangular"))
+    for folder, names in (("b", ["0.png", "1.png"]), ("c", ["000.png", "001.png"])):
+        photos(tmp_path / folder, [f"images/{name}" for name in names])
+    for folder in "abcde":
+        with pytest.raises(CaptureError, match="360° panorama"):
+            open_capture(tmp_path / folder, 64)
+
+
+# -- COLMAP ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["colmap_sparse/0", "colmap_text", "reconstruction", "out/model/3", "distorted/sparse/0", "colmap/sparse/0",
+     "my scan/sparse/0", "sfm"],
+)  # fmt: skip
+@pytest.mark.parametrize("pictures", ["images", "input", "images/camera"])
+def test_models_in_any_folder(tmp_path: Path, place: str, pictures: str) -> None:
+    names = [f"{index}.png" for index in range(4)]
+    colmap_text(tmp_path, names, place)
+    above = tmp_path / "my scan" if place.startswith("my") else tmp_path
+    photos(above / pictures, names)
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 4 and not capture.left_out
+    assert all((capture.root / source.file).is_file() for source in capture.sources)
+    for chosen in (tmp_path / place, tmp_path / place / "images.txt"):
+        assert len(open_capture(chosen, 64).views) == 4
+
+
+def test_before_undistortion_and_after(tmp_path: Path) -> None:
+    """3D Gaussian Splatting's folder: what was undistorted is taken, where it is there."""
+    names = [f"{index}.png" for index in range(4)]
+    colmap_text(tmp_path, names, "distorted/sparse/0")
+    photos(tmp_path / "input", names)
+    assert [s.file for s in open_capture(tmp_path, 64).sources] == [f"input/{name}" for name in names]
+    colmap_text(tmp_path, names, "sparse/0")
+    (tmp_path / "sparse/0/cameras.txt").write_text("1 PINHOLE 60 46 60 61 30 23\n")
+    for name in names:
+        photo(tmp_path / "images" / name, 60, 46)
+    capture = open_capture(tmp_path, 64)
+    assert [s.file for s in capture.sources] == [f"images/{name}" for name in names]
+    assert capture.sources[0].width == 60
+
+
+def test_a_workspace_of_undistorted_pictures_beside_the_photos(tmp_path: Path) -> None:
+    names = [f"{index}.png" for index in range(4)]
+    colmap_text(tmp_path, names, "dense/sparse")
+    photos(tmp_path / "images", names)
+    photos(tmp_path / "dense/images", names)
+    capture = open_capture(tmp_path, 64)
+    assert capture.root / capture.sources[0].file == tmp_path / "dense/images/0.png"
+
+
+def test_several_models_in_one_folder_of_any_name(tmp_path: Path) -> None:
+    names = [f"{index}.png" for index in range(5)]
+    for number, count in ((0, 2), (1, 5), (2, 3)):
+        colmap_text(tmp_path, names[:count], f"recon/{number}")
+    photos(tmp_path / "images", names)
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 5 and "recon/1 (5); not opened: recon/0 (2), recon/2 (3)" in capture.notes[0]
+
+
+def test_images_txt_with_and_without_lines_of_keypoints(tmp_path: Path) -> None:
+    names = [f"the hall {index}.png" for index in range(6)]
+    colmap_text(tmp_path, names)
+    photos(tmp_path / "images", names)
+    path = tmp_path / "sparse/0/images.txt"
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    keypoints = "10.5 20.25 -1 30.0 40.0 17 1 2 3"
+    for text in (
+        "\n".join(lines),
+        "\n\n\n".join(lines),
+        f"\n{keypoints}\n".join(lines) + f"\n{keypoints}\n",
+        f"\n{keypoints}\n# a comment\n\n".join(lines),
+        "\r\n".join(line + "\r\n" for line in lines),
+        "\n".join([*lines[:3], keypoints, *lines[3:]]),
+        "\n".join(line.replace(" ", "\t", 9) for line in lines),
+    ):
+        path.write_bytes(text.encode())
+        assert len(open_capture(tmp_path, 64).views) == 6, text
+
+
+def test_images_txt_without_empty_lines_of_pictures_called_by_numbers(tmp_path: Path) -> None:
+    colmap_text(tmp_path, ["1", "2", "3", "4"])
+    path = tmp_path / "sparse/0/images.txt"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if line))
+    photos(tmp_path / "images", [f"{index}.png" for index in range(1, 5)])
+    assert len(open_capture(tmp_path, 64).views) == 4
+
+
+def test_points_that_splatting_made_of_the_model(tmp_path: Path) -> None:
+    colmap_text(tmp_path, ["0.png"])
+    photos(tmp_path / "images", ["0.png"])
+    (tmp_path / "sparse/0/points3D.txt").unlink()
+    header = ["ply", "format ascii 1.0", "element vertex 1"] + [f"property float {axis}" for axis in "xyz"]
+    (tmp_path / "sparse/0/points3D.ply").write_text("\n".join([*header, "end_header", "0.5 0 -1", ""]))
+    assert open_capture(tmp_path, 64).points.positions.tolist() == [[0.5, 0, -1]]
+
+
+# -- Metashape ---------------------------------------------------------------------------------------------------------
+
+
+def metashape_folder(folder: Path, text: str, count: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cameras.xml").write_text(text, encoding="utf-8")
+    photos(folder, [f"images/{index:03d}.png" for index in range(count)])
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["frame", "fisheye", "equisolid_fisheye"])
+def test_all_of_metashapes_lens(tmp_path: Path, kind: str) -> None:
+    """Its manual's formulas, term by term, with skew, affinity and all tangential terms."""
+    c = {"f": 40.0, "cx": 1.0, "cy": -0.5, "b1": 0.7, "b2": -3.5, "k1": 0.05, "k2": -0.02, "k3": 0.01, "k4": -0.004,
+         "p1": 0.002, "p2": -0.003, "p3": 0.4, "p4": -0.2}  # fmt: skip
+    poses = ring(3)
+    capture = open_capture(metashape_folder(tmp_path, metashape_xml(poses, c, kind), 3), 64)
+    local = (POINTS - poses[1][:3, 3]) @ poses[1][:3, :3] * (1, -1, -1)
+    across, down, ahead = local.T
+    if kind == "frame":
+        x, y = across / ahead, down / ahead
+    else:
+        r0 = np.hypot(across, down)
+        angle = np.arctan2(r0, ahead)
+        r = angle if kind == "fisheye" else 2 * np.sin(angle / 2)
+        x, y = across * r / r0, down * r / r0
+    r2 = x * x + y * y
+    radial = 1 + c["k1"] * r2 + c["k2"] * r2**2 + c["k3"] * r2**3 + c["k4"] * r2**4
+    growing = 1 + c["p3"] * r2 + c["p4"] * r2**2
+    u = x * radial + (c["p1"] * (r2 + 2 * x * x) + 2 * c["p2"] * x * y) * growing
+    v = y * radial + (c["p2"] * (r2 + 2 * y * y) + 2 * c["p1"] * x * y) * growing
+    expected = np.stack([32 + 1 + u * 40 + u * 0.7 + v * -3.5, 24 - 0.5 + v * 40], axis=1)
+    assert np.abs(pixels(capture, 1, POINTS) - expected).max() < 1e-9
+    halved = capture.sources[1].lens.scaled(0.5, 0.5)
+    assert np.abs(halved.project(local) * 2 - capture.sources[1].lens.project(local)).max() < 1e-9
+
+
+def test_disabled_cameras_stay_out(tmp_path: Path) -> None:
+    text = metashape_xml(ring(4), {"f": 70.0}).replace('label="001"', 'label="001" enabled="false"')
+    text = text.replace('label="002"', 'label="002" enabled="0"').replace('label="003"', 'label="003" enabled="true"')
+    capture = open_capture(metashape_folder(tmp_path, text, 4), 64)
+    assert [view.name for view in capture.views] == ["000", "003"]
+    assert reasons(capture) == "001 is disabled in Metashape. 002 is disabled in Metashape."
+
+
+def test_the_chunk_of_most_aligned_cameras(tmp_path: Path) -> None:
+    first, second = (metashape_xml(ring(n), {"f": f}) for n, f in ((3, 70.0), (5, 71.0)))
+    chunk = second[second.index("<chunk") : second.index("</document>")]
+    text = first.replace("</document>", chunk.replace("Chunk 1", "The hall") + "</document>")
+    folder = metashape_folder(tmp_path, text, 5)
+    capture = open_capture(folder, 64)
+    assert len(capture.views) == 5 and capture.sources[0].lens.fx == 71
+    assert "The hall (5); not opened: Chunk 1 (3)" in capture.notes[0]
+    text = text.replace('<chunk label="The hall" enabled="true">', '<chunk label="The hall" enabled="false">')
+    (folder / "cameras.xml").write_text(text)
+    assert open_capture(folder, 64).sources[0].lens.fx == 70
+    (folder / "cameras.xml").write_text(re.sub("<transform>.*?</transform>", "", text.split("The hall")[0]) + "The hall"
+                                        + text.split("The hall")[1])  # fmt: skip
+    assert open_capture(folder, 64).sources[0].lens.fx == 71
+
+
+def test_groups_are_folders(tmp_path: Path) -> None:
+    poses = ring(4)
+    text = metashape_xml(poses, {"f": 70.0})
+    cameras = re.findall(r"<camera .*?</camera>", text)
+    for index, camera in enumerate(cameras):
+        cameras[index] = camera.replace(f'label="{index:03d}"', f'label="IMG_{index % 2}"')
+    groups = "".join(
+        f'<group id="{index}" label="{name}" type="folder">{"".join(cameras[2 * index : 2 * index + 2])}</group>'
+        for index, name in enumerate(("100CANON", "101CANON"))
+    )
+    text = re.sub(r"<camera .*</camera>", lambda _: groups, text)
+    (tmp_path / "cameras.xml").write_text(text)
+    files = [f"DCIM/{folder}/IMG_{index}.JPG" for folder in ("100CANON", "101CANON") for index in range(2)]
+    photos(tmp_path, files)
+    capture = open_capture(tmp_path, 64)
+    assert [source.file for source in capture.sources] == files
+    assert all(np.abs(view.pose - pose).max() < 1e-9 for view, pose in zip(capture.views, poses, strict=True))
+
+
+def rig_xml(count: int, place: str) -> tuple[str, list[np.ndarray]]:
+    """A rig of two: (XML, the poses of the cameras in their order). The second sits 0.1 to the right, turned by 20°."""
+    text = metashape_xml(ring(count), {"f": 70.0})
+    sensor = re.search(r'<sensor id="0".*?</sensor>', text)[0]
+    slave = sensor.replace('id="0"', 'id="1" master_id="0"').replace("</sensor>", place + "</sensor>")
+    text = text.replace("</sensors>", slave + "</sensors>")
+    for index in range(count):
+        text = text.replace(
+            "</cameras>",
+            f'<camera id="{count + index}" sensor_id="1" component_id="0" master_id="{index}" '
+            f'label="{count + index:03d}"/></cameras>',
+        )
+    turn = np.eye(4)
+    turn[:3, :3], turn[:3, 3] = cv2.Rodrigues(np.array([0, math.radians(20), 0]))[0], (0.1, 0, 0)
+    return text, [*ring(count), *(pose @ FLIP @ turn @ FLIP for pose in ring(count))]
+
+
+def test_a_rigs_slaves_stand_where_their_sensor_is(tmp_path: Path) -> None:
+    turn = " ".join(map(repr, cv2.Rodrigues(np.array([0, math.radians(20), 0]))[0].ravel().tolist()))
+    text, poses = rig_xml(3, f"<rotation>{turn}</rotation><translation>0.1 0 0</translation>")
+    capture = open_capture(metashape_folder(tmp_path, text, 6), 64)
+    assert len(capture.views) == 6
+    for view, pose in zip(capture.views, poses, strict=True):
+        assert np.abs(view.pose - pose).max() < 1e-9
+
+
+def test_slaves_that_cannot_be_placed_are_said_to_be_of_a_rig(tmp_path: Path) -> None:
+    text, _ = rig_xml(2, "<rotation>1 0 0</rotation>")
+    capture = open_capture(metashape_folder(tmp_path / "a", text, 4), 64)
+    assert len(capture.views) == 2 and reasons(capture).count("in its rig is not 3 × 3 numbers") == 2
+    text, _ = rig_xml(2, "")
+    text = re.sub('(label="000">)<transform>.*?</transform>', r"\1", text)
+    capture = open_capture(metashape_folder(tmp_path / "b", text, 4), 64)
+    assert reasons(capture).count("did not align") == 2  # the master, and so its slave
+
+
+# -- Meshroom ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_scene_of_meshrooms_cache(tmp_path: Path) -> None:
+    meshroom(tmp_path, ring(3))
+    scene = (tmp_path / "cameras.sfm").read_text()
+    (tmp_path / "cameras.sfm").unlink()
+    wanted = {"SfMExpanding/a": scene.replace('"35"', '"36"'), "SfMTransform/b": scene.replace('"35"', '"37"'),
+              "CameraInit/c": json.dumps(json.loads(scene) | {"poses": []})}  # fmt: skip
+    for place, text in wanted.items():
+        path = tmp_path / "MeshroomCache" / place / "cameras.sfm"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        os.utime(path, (1e9, 1e9))  # copied together: the later node is taken
+    (tmp_path / "scan.mg").write_text("{}")
+    for chosen in (tmp_path, tmp_path / "scan.mg"):
+        assert open_capture(chosen, 64).sources[0].lens.fx == 74
+    os.utime(tmp_path / "MeshroomCache/SfMExpanding/a/cameras.sfm", (2e9, 2e9))
+    os.utime(tmp_path / "MeshroomCache/CameraInit/c/cameras.sfm", (2.1e9, 2.1e9))  # has no poses yet
+    assert open_capture(tmp_path, 64).sources[0].lens.fx == 72
+    chosen = open_capture(tmp_path / "MeshroomCache/SfMTransform/b/cameras.sfm", 64)
+    assert chosen.sources[0].lens.fx == 74 and chosen.root == tmp_path
+
+
+def test_scenes_saved_as_json(tmp_path: Path) -> None:
+    meshroom(tmp_path, ring(3))
+    (tmp_path / "cameras.sfm").rename(tmp_path / "sfmdata.json")
+    assert open_capture(tmp_path, 64).format == open_capture(tmp_path / "sfmdata.json", 64).format
+
+
+@pytest.mark.parametrize("word", ["isPoseIndependant", "isPoseIndependent"])
+def test_meshrooms_rigs(tmp_path: Path, word: str) -> None:
+    """As AliceVision composes them: world to rig, then rig to camera."""
+    rigs, own = ring(2), []
+    for turn, centre in (((0.0, 0.0, 0.0), (0.0, 0, 0)), ((0.1, 0.3, -0.2), (0.2, -0.1, 0.05))):
+        own.append((cv2.Rodrigues(np.array(turn))[0], np.array(centre)))
+    meshroom(tmp_path, [rigs[0], rigs[1], rigs[0], rigs[1]])
+
+    def as_rig(scene: dict) -> None:
+        scene["poses"] = scene["poses"][:2]
+        scene["rigs"] = [{"rigId": "9", "subPoses": [
+            {"status": "estimated", "pose": {"rotation": [repr(v) for v in r.flatten(order="F").tolist()],
+                                             "center": [repr(v) for v in c.tolist()]}} for r, c in own]}]  # fmt: skip
+        for index, view in enumerate(scene["views"]):
+            view.update(rigId="9", subPoseId=str(index // 2), poseId=str(7 * (index % 2)), **{word: "0"})
+
+    change(tmp_path / "cameras.sfm", as_rig)
+    capture = open_capture(tmp_path, 64)
+    for index, view in enumerate(capture.views):
+        rig = np.linalg.inv(rigs[index % 2] @ FLIP)
+        rotation, centre = own[index // 2]
+        in_rig = POINTS @ rig[:3, :3].T + rig[:3, 3]
+        expected = (in_rig - centre) @ rotation.T
+        found = (POINTS - view.pose[:3, 3]) @ view.pose[:3, :3] * (1, -1, -1)
+        assert np.abs(found - expected).max() < 1e-9
+    change(tmp_path / "cameras.sfm", lambda s: s.update(rigs=[]))
+    with pytest.raises(CaptureError, match="of a rig in which it has no place"):
+        open_capture(tmp_path, 64)
+
+
+# -- OpenSfM and OpenDroneMap ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gps", "known"),
+    [
+        (lambda index: {"gps_dop": 15.0, "gps_position": [index, index * index, 3]}, True),
+        (lambda index: {"gps_dop": 999999.0, "gps_position": [0, 0, 0]}, False),
+        (lambda index: {}, False),
+        (lambda index: {"gps_dop": 15.0, "gps_position": [index, 2 * index, 3]}, False),  # along a line
+        (lambda index: {"gps_dop": 15.0, "gps_position": [1, 2, 3]}, False),
+        (lambda index: {"gps_dop": 15.0 if index < 2 else 999999.0, "gps_position": [index, index * index, 3]}, False),
+        (lambda index: {"gps_dop": math.nan, "gps_position": "here"}, False),
+    ],
+)
+def test_gravity_is_known_where_gps_was(tmp_path: Path, gps: Any, known: bool) -> None:
+    opensfm(tmp_path, ring(5))
+
+    def place(whole: list) -> None:
+        for index, shot in enumerate(whole[0]["shots"].values()):
+            for key in ("gps_dop", "gps_position"):
+                shot.pop(key, None)
+            shot.update(gps(index))
+
+    change(tmp_path / "reconstruction.json", place)
+    found = open_capture(tmp_path, 64).gravity_up
+    assert (found is not None) == known
+
+
+def test_a_project_of_opendronemap(tmp_path: Path) -> None:
+    opensfm(tmp_path, ring(4))
+    (tmp_path / "opensfm/undistorted/images").mkdir(parents=True)
+    (tmp_path / "reconstruction.json").rename(tmp_path / "opensfm/reconstruction.json")
+    (tmp_path / "cameras.json").write_text('{"v2 me": {"projection_type": "brown", "focal_x": 1}}')
+    photos(tmp_path, [f"opensfm/undistorted/images/{index:03d}.png.tif" for index in range(4)])
+    for chosen in (tmp_path, tmp_path / "opensfm", tmp_path / "opensfm/reconstruction.json"):
+        capture = open_capture(chosen, 64)
+        assert [capture.root / s.file for s in capture.sources] == sorted((tmp_path / "images").glob("*.png"))
+    (tmp_path / "opensfm/reconstruction.json").rename(tmp_path / "opensfm/undistorted/reconstruction.json")
+    capture = open_capture(tmp_path / "opensfm/undistorted", 64)
+    assert capture.sources[0].file == "images/000.png.tif"
+
+
+# -- Polycam, Record3D, 3D Gaussian Splatting --------------------------------------------------------------------------
+
+
+def test_polycam_without_sizes(tmp_path: Path) -> None:
+    polycam(tmp_path, ring(3))
+    before = polycam(tmp_path / "before", ring(3))
+    for path in (tmp_path / "keyframes/corrected_cameras").iterdir():
+        change(path, lambda camera: [camera.pop(key) for key in ("width", "height")])
+    capture = open_capture(tmp_path, 64)  # the pictures' own
+    assert np.abs(pixels(capture, 1, POINTS) - before(1, POINTS)).max() < 1e-6
+    for path in (tmp_path / "keyframes/corrected_images").iterdir():
+        photo(path, 32, 24)
+    (tmp_path / "before/keyframes/corrected_cameras").rename(tmp_path / "keyframes/cameras")
+    capture = open_capture(tmp_path, 64)  # that of the cameras before their correction
+    assert np.abs(pixels(capture, 1, POINTS) * 2 - before(1, POINTS)).max() < 1e-6
+
+
+def test_an_unpacked_r3d(tmp_path: Path) -> None:
+    source = record3d(tmp_path, ring(3))
+    (tmp_path / "rgb").rename(tmp_path / "rgbd")
+    (tmp_path / "metadata.json").rename(tmp_path / "metadata")
+    (tmp_path / "rgbd/0.depth").write_bytes(b"lzfse")
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 3 and np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
+@pytest.mark.parametrize(("size", "fits"), [((64, 48), True), ((32, 24), True), ((65, 49), True), ((68, 51), False),
+                                            ((60, 45), False), ((128, 96), True)])  # fmt: skip
+def test_splatting_was_trained_on_undistorted_pictures(tmp_path: Path, size: tuple[int, int], fits: bool) -> None:
+    gaussian_splatting(tmp_path, ring(3))
+    for path in (tmp_path / "images").iterdir():
+        photo(path, *size)
+    if fits:
+        assert len(open_capture(tmp_path, 64).views) == 3
+    else:
+        with pytest.raises(CaptureError, match="the photo before it was undistorted"):
+            open_capture(tmp_path, 64)
+        photos(tmp_path, [f"undistorted/{index:03d}.png" for index in range(3)])  # found by their size
+        assert open_capture(tmp_path, 64).sources[0].file == "undistorted/000.png"
+
+
+# -- RealityCapture ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_reality_capture_that_a_spreadsheet_saved_again(tmp_path: Path, separator: str) -> None:
+    source = reality_capture(tmp_path, ring(3))
+    path = tmp_path / "registration.csv"
+    header, *rows = path.read_text().splitlines()
+    rows = [separator.join(f.replace(".", ",") if i else f for i, f in enumerate(row.split(","))) for row in rows]
+    path.write_text("\n".join(["#cameras 3", header.replace(",", separator).replace("#name", "#Name"), *rows]))
+    capture = open_capture(tmp_path, 64)
+    assert np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["the hall, north, {}.png", '"the hall, {}.png"', "#{}.png"])
+def test_reality_capture_with_names_that_hold_its_own_signs(tmp_path: Path, name: str) -> None:
+    source = reality_capture(tmp_path, ring(3))
+    path = tmp_path / "registration.csv"
+    text = path.read_text()
+    for index in range(3):
+        text = text.replace(f"{index:03d}.png", name.format(index))
+        (tmp_path / f"images/{index:03d}.png").rename(tmp_path / "images" / name.format(index).strip('"'))
+    path.write_text(text)
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 3 and np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
+# -- where captures lie ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_zips_own_folder(tmp_path: Path, name: str) -> None:
+    names = [f"images/{index}.png" for index in range(3)]
+    listing(name, tmp_path / "scan/scan", names)
+    photos(tmp_path / "scan/scan", names)
+    (tmp_path / "__MACOSX").mkdir()
+    assert len(open_capture(tmp_path, 64).views) == 3
+
+
+def test_of_several_captures_one_is_to_be_chosen(tmp_path: Path) -> None:
+    for scan in ("hall", "garden"):
+        write(tmp_path / scan, transforms(2))
+    with pytest.raises(CaptureError, match=r"several captures \(garden/transforms.json, hall/transforms.json\)"):
+        open_capture(tmp_path, 64)
+
+
+def test_a_format_that_cannot_be_read_gives_way_to_one_that_can(tmp_path: Path) -> None:
+    colmap_text(tmp_path, ["0.png", "1.png"])
+    photos(tmp_path / "images", ["0.png", "1.png"])
+    (tmp_path / "transforms.json").write_text('{"frames": ')
+    capture = open_capture(tmp_path, 64)
+    assert capture.format == "COLMAP" and "opened as COLMAP, for: transforms.json is not valid JSON" in capture.notes[0]
+    (tmp_path / "sparse/0/images.txt").write_text("1 2 3")
+    with pytest.raises(CaptureError, match=r"transforms\.json is not valid JSON"):
+        open_capture(tmp_path, 64)
+
+
+def test_json_files_of_other_names_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    for writer, name, found in (
+        (gaussian_splatting, "cameras.json", "3D Gaussian Splatting cameras.json"),
+        (opensfm, "reconstruction.json", "OpenSfM reconstruction.json"),
+        (record3d, "metadata.json", "Record3D"),
+    ):
+        folder = tmp_path / name
+        writer(folder, ring(2))
+        (folder / name).rename(folder / "renamed.json")
+        assert open_capture(folder / "renamed.json", 64).format == found
+    write(tmp_path / "t", transforms(2))
+    (tmp_path / "t/transforms.json").rename(tmp_path / "t/nerf.json")
+    assert open_capture(tmp_path / "t/nerf.json", 64).format == "transforms.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("scan.psx", "Export Cameras"), ("x.r3d", "unpack it"), ("y.zip", "unpack it"),
+                       ("database.db", "sparse/0"), ("z.rcproj", "as CSV"), ("sfm.abc", "ConvertSfMFormat")],
+)  # fmt: skip
+def test_files_beside_a_capture_say_what_to_do(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(CaptureError, match=said):
+        open_capture(tmp_path / name, 64)
