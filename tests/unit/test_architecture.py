@@ -59,7 +59,13 @@ def test_engine_imports_run_downward():
 
 # Within a package, in the same way.
 INSIDE = {
-    "jobs": [{"capture", "registration", "asked"}, {"scene"}, {"edit_stages"}, {"edit"}, {"trying", "output", "report"}],
+    "jobs": [
+        {"capture", "registration", "asked"},
+        {"scene"},
+        {"edit_stages"},
+        {"edit"},
+        {"trying", "output", "report"},
+    ],
 }
 
 
