@@ -329,19 +329,6 @@ class Edit(msgspec.Struct, frozen=True):
     changes: list[Change] = []
 
 
-class Rendered(msgspec.Struct, frozen=True):
-    """A picture of the scene as it was after ``step`` steps."""
-
-    image: str
-    step: int
-
-
-class Noted(msgspec.Struct, frozen=True):
-    """What was asked of an edit holds from this step on."""
-
-    step: int
-
-
 class Device(msgspec.Struct, frozen=True):
     name: str
     label: str

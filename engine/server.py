@@ -39,14 +39,14 @@ JOBS: dict[str, tuple[str, str]] = {
     "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
     "scene/train": ("scene", "train_scene"),
-    "edit/try": ("edit", "try_edit"),
+    "edit/try": ("trying", "try_edit"),
     "edit/run": ("edit", "run_edit"),
     "edit/resume": ("edit", "resume_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/frames": ("output", "render_frames"),
     "output/report": ("report", "make_report"),
 }
-NEEDS_TORCH = {"scene", "edit", "output", "report"}
+NEEDS_TORCH = {"scene", "edit", "trying", "output", "report"}
 # Wish → the jobs that it may be asked of while they run.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
 EDITS = {"edit/run", "edit/resume"}
@@ -309,7 +309,7 @@ class _Worker:
 def _import_torch() -> None:
     """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
     importlib.import_module("engine.jobs.output")
-    importlib.import_module("engine.jobs.edit")
+    importlib.import_module("engine.jobs.trying")
     kernels = importlib.import_module("engine.scenes.nerfacto.hash_encoding")
     for features in (2, 4):  # the proposals' and the full-size field's, and the preview field's
         kernels.compile_kernels(features)

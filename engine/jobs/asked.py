@@ -19,6 +19,7 @@ from engine.files import remove_file
 from engine.geometry import Viewpoint
 from engine.pictures import save_picture
 from engine.progress import Job
+from engine.results import Rendered
 from engine.scenes.base import Scene
 from engine.workspace import Workspace
 
@@ -32,14 +33,14 @@ def seen_meanwhile(
 ) -> AbstractContextManager[None]:
     """While the block runs, `job/render` is answered with what ``scene`` then is. ``step()``: how far it is."""
 
-    def render(wish: protocol.RenderNow) -> protocol.Rendered:
+    def render(wish: protocol.RenderNow) -> Rendered:
         [camera] = viewpoints([wish.camera], "camera")
         picture = scene.render(camera, job.check)
         path = workspace.below("tries", f"asked-{time.time_ns():020d}.png")
         save_picture(path, picture.rgb)
         for old in sorted(file for file in path.parent.iterdir() if _NAME.fullmatch(file.name))[:-KEPT]:
             remove_file(old)
-        return protocol.Rendered(str(path), step())
+        return Rendered(str(path), step())
 
     return job.wishes.granting({protocol.RENDER: render})
 

@@ -24,6 +24,7 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
+from engine.results import Project
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
@@ -162,7 +163,7 @@ _MASKS_SAY = {
 }
 
 
-def read_workspace(request: protocol.ReadWorkspace) -> dict:
+def read_workspace(request: protocol.ReadWorkspace) -> Project:
     """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
     workspace.tidy()

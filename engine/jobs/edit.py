@@ -35,6 +35,7 @@ from engine.metrics.memory import PeakMemory
 from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan
+from engine.results import Noted
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.workspace import EditRecord, Workspace, writes
@@ -198,21 +199,21 @@ class _Run:
         with seen, self.job.wishes.granting({protocol.CHANGE: self._change, protocol.REMAKE: self._remake}):
             yield
 
-    def _change(self, wish: protocol.ChangeEdit) -> protocol.Noted:
+    def _change(self, wish: protocol.ChangeEdit) -> Noted:
         step = self._step_to_come()
         told = changed(self.settings, self.record.editor, self.prompts.told[-1], wish.instruction, wish.options, step)
         self._note(protocol.Change(step, told.instruction, told.options, told.keep))
         self.prompts.change(told)
         self.job.log(f"From step {step} on: “{told.instruction}”")
-        return protocol.Noted(step)
+        return Noted(step)
 
-    def _remake(self, wish: protocol.RemakeView) -> protocol.Noted:
+    def _remake(self, wish: protocol.RemakeView) -> Noted:
         step = self._step_to_come()
         if wish.view not in self.record.chosen:
             raise BadInput(f"The view {wish.view} is not one that is edited.", field="view")
         self._note(protocol.Change(step, view=wish.view))
         self.prompts.edit_again(self.record.chosen.index(wish.view), step)
-        return protocol.Noted(step)
+        return Noted(step)
 
     def _step_to_come(self) -> int:
         if self._over:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from engine import protocol
@@ -20,26 +19,12 @@ from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Stage
+from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
 LAST_FRAME = 1_048_574  # Blender's, and its negative
-
-
-class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colours, vertices in the capture frame."""
-
-    mesh: str
-    vertices: int
-    faces: int
-
-
-class Frames(msgspec.Struct, frozen=True):
-    """Pictures on disk, one a camera: of the unedited and of the edited scene."""
-
-    before: list[str]
-    after: list[str]
 
 
 @writes("making a mesh")

@@ -32,6 +32,7 @@ from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
 from engine.progress import Job, Plan, Stage
+from engine.results import Report
 from engine.scenes.base import RenderedView
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
@@ -79,14 +80,6 @@ class Made(msgspec.Struct, frozen=True):
     seconds: float
     edits: int
     peak_bytes: int
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The report card's files, and its measures by method."""
-
-    html: str
-    json: str
-    measures: dict[str, dict[str, float]]
 
 
 @writes("making a report")

@@ -30,18 +30,12 @@ from engine.presets import choose_preset
 from engine.progress import Job, Stage
 from engine.protocol import Knob
 from engine.randomness import random_seed
+from engine.results import Tried
 from engine.workspace import Workspace, writes
 
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 # What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
 COLUMNS, ROWS = (0.5, 1.0, 1.5, 2.0), (0.75, 1.0, 1.5)
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """A view before and after the instruction, as pictures on disk."""
-
-    before: str
-    after: str
 
 
 @writes("trying an instruction")

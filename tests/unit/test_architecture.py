@@ -23,7 +23,7 @@ LAYERS = [
     {"capture"},
     {"pictures"},
     {"workspace", "progress", "devices", "rpc"},
-    {"runtime", "wishes", "wire", "process"},
+    {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
     {"errors", "randomness", "unused"},

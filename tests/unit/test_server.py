@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The server's protocol, without a process: lines in, lines out."""
 
+import ast
 import json
 import re
 import threading
 import time
 import weakref
+from pathlib import Path
 
+import msgspec
 import pytest
 from server_wire import Wire
 
-from engine import protocol
+from engine import jobs, protocol
 from engine.errors import BadInput, Cancelled
+from engine.results import RESULTS
 from engine.server import JOBS
 from engine.wire import TooLong
 
@@ -264,10 +268,81 @@ def test_shutdown_cancels_and_answers(slow_job):
     assert wire.server.finished
 
 
-def test_every_job_is_a_request_and_in_the_document(pytestconfig):
-    document = (pytestconfig.rootpath / "docs" / "protocol.md").read_text()
+@pytest.fixture
+def document(pytestconfig):
+    return (pytestconfig.rootpath / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def row_of(document, method):
+    """Cells of a request's row: parameters, result."""
+    row = next(line for line in document.splitlines() if re.match(rf"\| [^|]*`{re.escape(method)}`", line))
+    return row.split("|")[2:4]
+
+
+def names(text):
+    """What a list in the document names, without what it says of each in brackets or behind a colon."""
+    while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = shorter
+    return set(re.findall(r"`(\w+)\??`", re.sub(r":[^,|]*", "", text)))
+
+
+def test_every_job_is_a_request_and_in_the_document(document):
     assert set(JOBS) < set(protocol.REQUESTS)
+    how = set(protocol.Instruct.__struct_fields__)
+    assert names(document[document.index("*how* stands for") :].split("\n\n")[0]) == how
     for name, kind in protocol.REQUESTS.items():
-        row = next(line for line in document.splitlines() if re.match(rf"\| [^|]*`{name}`", line))
-        for field in kind.__struct_fields__:
-            assert f"`{field}" in row, f"docs/protocol.md: {name} does not mention {field}"
+        parameters, _ = row_of(document, name)
+        expected = set(kind.__struct_fields__)
+        assert names(parameters) == (expected - how if "*how*" in parameters else expected), name
+
+
+def test_every_result_is_what_the_document_says(document):
+    shared = {protocol.Capture: "capture", protocol.Scene: "scene", protocol.Edit: "edit"}
+    assert RESULTS.keys() == protocol.REQUESTS.keys()
+    for name, kind in RESULTS.items():
+        _, result = row_of(document, name)
+        fields = {shared[kind]} if kind in shared else set(getattr(kind, "__annotations__", {}))
+        assert names(result) == fields, name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("`camera`", protocol.Camera),
+        ("`capture`", protocol.Capture),
+        ("`scene`", protocol.Scene),
+        ("`edit`", protocol.Edit),
+        ("device", protocol.Device),
+        ("editor", protocol.Editor),
+        ("knob", protocol.Knob),
+        ("preset", protocol.PresetInfo),
+        ("`job/progress`", protocol.Progress),
+    ],
+)
+def test_every_object_is_what_the_document_says(document, name, kind):
+    bullet = re.search(rf"^- {name}: (.*?)(?=^- |^#|\Z)", document, re.MULTILINE | re.DOTALL).group(1)
+    told = names(bullet) - {"job"}
+    assert told == set(kind.__struct_fields__)
+    for field in msgspec.structs.fields(kind):  # and so of what it holds
+        for inner in (protocol.View, protocol.LeftOut, protocol.Measures, protocol.Change):
+            if inner.__name__ in str(field.type):
+                own = set(inner.__struct_fields__) - set(protocol.Camera.__struct_fields__)
+                assert own <= set(re.findall(r"`(\w+)`", bullet)), (field.name, own)
+
+
+def test_jobs_return_what_the_document_says():
+    """By their annotations, read without importing torch: the jobs are other tests' business."""
+    for method, (module, function) in JOBS.items():
+        tree = ast.parse((Path(jobs.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+        [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+        assert ast.unparse(found.returns).removeprefix("protocol.") == RESULTS[method].__name__, method
+
+
+def test_what_is_answered_is_of_its_type(wire, tmp_path):
+    for ident, (method, params) in enumerate(
+        [("initialize", {"protocol": 1}), ("workspace/read", {"workspace": str(tmp_path)}), ("runtime/release", {})]
+    ):
+        wire.ask(method, ident, **params)
+        result = wire.answer(ident)["result"]
+        assert result.keys() == RESULTS[method].__annotations__.keys()
+        msgspec.convert(result, RESULTS[method])
