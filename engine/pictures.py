@@ -47,6 +47,14 @@ def load_mask(path: Path, width: int, height: int) -> np.ndarray:
     return mask
 
 
+def load_alpha(path: Path, width: int, height: int) -> np.ndarray:
+    """(H, W) uint8: how much of each pixel of the picture that it belongs to is not empty space. Raises BadInput."""
+    alpha = read_picture(path)[..., 0]
+    if alpha.shape != (height, width):
+        raise BadInput(f"{path.name} is not of its picture's size; open the capture again.", field="views")
+    return alpha
+
+
 def to_uint8(rgb: Tensor) -> Tensor:
     """Colors 0–1 → 8 bits, rounded; on the same device. Raises BadInput where they are not numbers."""
     import torch

@@ -280,16 +280,21 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Measures(msgspec.Struct, frozen=True):
-    """Means over the held-out views. ``perceptual`` names what measured ``lpips``."""
+    """Means over the held-out views, over the pixels that their masks do not hide. ``perceptual`` names what measured
+    ``lpips``. ``psnr_object``: over the pixels of what was cut out of its pictures alone, whose ``psnr`` counts the
+    empty space around it too; null where there is none."""
 
     psnr: float
     ssim: float
     lpips: float
     perceptual: str
     views: int
+    psnr_object: float | None = None
 
 
 class Scene(msgspec.Struct, frozen=True):
+    """``notes``: sentences for the artist about how the training went."""
+
     steps: int
     of: int
     finished: bool
@@ -298,6 +303,7 @@ class Scene(msgspec.Struct, frozen=True):
     measures: Measures | None
     seconds: float
     views: dict[str, str]
+    notes: list[str] = []
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -50,6 +50,9 @@ class SceneRecord(msgspec.Struct, frozen=True):
     of: Steps
     seconds: Seconds = 0.0
     measures: Measures | None = None
+    rendered: Steps | None = None  # what the scene had when its views were rendered, all of them; None: not yet
+    attempt: Annotated[int, Meta(ge=0, le=100)] = 0  # how often its training had collapsed and was begun again
+    collapsed: bool = False  # it shows nothing of its pictures all the same
 
     @property
     def finished(self) -> bool:

@@ -29,13 +29,13 @@ _NAME = re.compile(r"asked-[0-9]{20}\.png")
 
 
 def seen_meanwhile(
-    workspace: Workspace, scene: Scene, step: Callable[[], int], job: Job
+    workspace: Workspace, scene: Callable[[], Scene], step: Callable[[], int], job: Job
 ) -> AbstractContextManager[None]:
-    """While the block runs, `job/render` is answered with what ``scene`` then is. ``step()``: how far it is."""
+    """While the block runs, `job/render` is answered with what ``scene()`` then is. ``step()``: how far it is."""
 
     def render(wish: protocol.RenderNow) -> Rendered:
         [camera] = viewpoints([wish.camera], "camera")
-        picture = scene.render(camera, job.check)
+        picture = scene().render(camera, job.check)
         path = workspace.below("tries", f"asked-{time.time_ns():020d}.png")
         save_picture(path, picture.rgb)
         for old in sorted(file for file in path.parent.iterdir() if _NAME.fullmatch(file.name))[:-KEPT]:

@@ -28,6 +28,10 @@ from engine.results import Project
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
+COLLAPSED = (
+    "The scene shows nothing of its photos: the training collapsed from each of its beginnings. Photos of an object "
+    "before one plain color train well with masks, or with that color transparent; else more views may help."
+)
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
@@ -239,6 +243,7 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
         measures=record.measures,
         seconds=record.seconds,
         views=_pictures(workspace.views(None)),
+        notes=[COLLAPSED] if record.collapsed else [],
     )
 
 

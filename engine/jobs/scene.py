@@ -8,21 +8,23 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
-from engine.jobs.capture import SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
-from engine.pictures import load_mask, load_picture, save_picture
+from engine.pictures import load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.scenes.base import RenderedView, Scene
-from engine.scenes.picture_set import PictureSet
+from engine.scenes.health import ATTEMPTS, is_looked_at
+from engine.scenes.picture_set import PictureSet, view_layers
 from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
@@ -55,8 +57,13 @@ def scene_preset(workspace: Workspace, name: str | None, device: str) -> Preset:
 
 
 def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> int:
-    """How many steps the scene is to have: what is asked now, else what was asked at first, else the preset's."""
-    return steps or (record.of if record else preset.train.steps)
+    """How many steps the scene is to have: what is asked now; else what was asked before and not reached, but no more
+    than the preset's, or a longer training that was cancelled would be every later job's; else what it has."""
+    if steps:
+        return steps
+    if record is None:
+        return preset.train.steps
+    return record.of if record.finished else min(record.of, max(preset.train.steps, record.steps))
 
 
 def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None) -> list[Stage]:
@@ -64,7 +71,7 @@ def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: 
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     done = record.steps if record else 0
-    renders = len(capture.views) if done < steps or _unrendered(workspace, capture) else 0
+    renders = len(capture.views) if done < steps else len(_unrendered(workspace, capture))
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
@@ -73,11 +80,14 @@ def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: 
 
 
 def _unrendered(workspace: Workspace, capture: Capture) -> list[View]:
-    folder = workspace.views(None)
-    record = workspace.scene_record()
-    measured = record is not None and (record.measures is not None or not any(v.held_out for v in capture.views))
-    finished = record is not None and record.finished and measured
-    return [view for view in capture.views if not (finished and (folder / f"{view.name}.png").exists())]
+    """The views of which there is no picture of the scene as it is, or all where it is not measured."""
+    record, folder = workspace.scene_record(), workspace.views(None)
+    if record is None:
+        return list(capture.views)
+    rendered = record.rendered == record.steps
+    if record.rendered is None:  # by an engine that did not note it
+        rendered = record.finished and record.measures is not None
+    return [view for view in capture.views if not (rendered and (folder / f"{view.name}.png").exists())]
 
 
 def ensure_scene(
@@ -97,6 +107,9 @@ def ensure_scene(
     steps = _target(record, preset, steps)
     if record is None or record.steps < steps:
         record = _train(workspace, capture, preset, device, seed, steps, plan, job)
+    elif not record.finished:  # it has what is asked of it now
+        record = msgspec.structs.replace(record, of=steps)
+        workspace.save_scene(record)
     if _unrendered(workspace, capture):
         _measure_and_render(workspace, capture, record, device, plan, job)
     return capture
@@ -116,19 +129,24 @@ def _train(
     path = workspace.checkpoint(None)
     before = workspace.scene_record()
     stage = plan.begin("train")
+    saved_scene = open_scene(path) if before is not None and path.exists() else None
+    if saved_scene is not None and list(saved_scene.views) != [view.name for view in views]:
+        raise BadInput(
+            f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
+            file=path,
+            field="workspace",
+        )
+    attempt = 0
+    if before is not None and saved_scene is not None:
+        seed, attempt = before.seed, before.attempt
     training = msgspec.structs.replace(preset.train, steps=steps)
-    if before is not None and path.exists():
-        saved, seed = open_scene(path), before.seed
-        if list(saved.views) != [view.name for view in views]:
-            raise BadInput(
-                f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
-                file=path,
-                field="workspace",
-            )
-        trainer = saved.trainer(views, training, seed, device, resume=True)
-    else:
-        trainer = begin_scene(preset.nerf, views, capture.centre, training, seed, device)
     pictures = PictureSet.read(workspace.images, views, device)
+    red, green, blue = (channel / 255 for channel in capture.background)
+    background = None if pictures.alpha is None else (red, green, blue)
+    if saved_scene is not None:
+        trainer = saved_scene.trainer(views, training, seed, device, resume=True, attempt=attempt)
+    else:
+        trainer = begin_scene(preset.nerf, views, capture.centre, training, seed, device, background)
     job.log(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
@@ -136,18 +154,29 @@ def _train(
     earlier = before.seconds if before else 0.0
     began = saved = job.clock()
 
-    def save() -> SceneRecord:
+    def save(collapsed: bool = False) -> SceneRecord:
         trainer.save(path)
         seconds = earlier + job.clock() - began
-        record = SceneRecord(preset.name, device, seed, trainer.step_index, steps, seconds)
+        record = SceneRecord(
+            preset.name, device, seed, trainer.step_index, steps, seconds, attempt=attempt, collapsed=collapsed
+        )
         workspace.save_scene(record)
         return record
 
     try:
-        with seen_meanwhile(workspace, trainer.scene, lambda: trainer.step_index, job):
+        with seen_meanwhile(workspace, lambda: trainer.scene, lambda: trainer.step_index, job):
             while trainer.step_index < steps:
                 job.check()
                 losses = trainer.step(pictures)
+                if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and trainer.health(pictures).collapsed:
+                    attempt += 1
+                    job.log(
+                        f"The training had collapsed after {trainer.step_index} steps and begins again from other "
+                        f"values, attempt {attempt + 1} of {ATTEMPTS}"
+                    )
+                    trainer = begin_scene(
+                        preset.nerf, views, capture.centre, training, seed, device, background, attempt
+                    )
                 plan.advance(trainer.step_index)
                 job.report(plan, stage, losses)
                 if job.clock() - saved > CHECKPOINT_EVERY:
@@ -156,8 +185,10 @@ def _train(
     except Cancelled:
         save()
         raise
-    record = save()
+    record = save(collapsed=trainer.health(pictures).collapsed)
     job.log(f"Trained {record.steps} steps in {record.seconds:.0f} s")
+    if record.collapsed:
+        job.log(COLLAPSED)
     return record
 
 
@@ -174,20 +205,37 @@ def _measure_and_render(
         job.on_view(view.name, "before", str(path))
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
-            shown = render.rgb
-            mask = view_mask(workspace, view)
-            if mask is not None:  # nothing is known of what it hides
-                shown = torch.where(torch.from_numpy(mask).to(device)[..., None], shown, truth)
-            distance = perceptual(shown[None], truth[None])
-            figures.append((float(psnr(shown, truth)), float(ssim(shown, truth)), float(distance)))
+            mask, alpha = view_layers(workspace.images, view)
+            if mask is None or mask.any():
+                figures.append(_figures(render.rgb, truth, mask, alpha, perceptual))
+    measures = None
     if figures:
-        means = [float(x) for x in np.mean(figures, axis=0)]
-        measures = Measures(*means, perceptual.name, len(figures))
+        means = [float(x) for x in np.mean([figure[:3] for figure in figures], axis=0)]
+        of_objects = [figure[3] for figure in figures if figure[3] is not None]
+        of_object = float(np.mean(of_objects)) if of_objects else None
+        measures = Measures(means[0], means[1], means[2], perceptual.name, len(figures), of_object)
+        inside = "" if of_object is None else f" ({of_object:.2f} dB of the object alone)"
         job.log(
-            f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB, SSIM {means[1]:.3f}, "
+            f"Held-out views ({len(figures)}): PSNR {means[0]:.2f} dB{inside}, SSIM {means[1]:.3f}, "
             f"{perceptual.name} {means[2]:.3f}, after {record.steps} steps and {record.seconds:.0f} s of training"
         )
-        workspace.save_scene(msgspec.structs.replace(record, measures=measures))
+    workspace.save_scene(msgspec.structs.replace(record, measures=measures, rendered=record.steps))
+
+
+def _figures(
+    rgb: Tensor, truth: Tensor, mask: np.ndarray | None, alpha: np.ndarray | None, perceptual: Perceptual
+) -> tuple[float, float, float, float | None]:
+    """PSNR, SSIM and perceptual distance over the pixels that the mask does not hide, and PSNR over those of them that
+    show an object, where it was cut out."""
+    known = np.ones(rgb.shape[:2], bool) if mask is None else mask
+    full = known & (alpha > 127) if alpha is not None else np.zeros_like(known)
+    of_object = float(psnr(rgb, truth, full)) if full.any() else None
+    if known.all():
+        distance = float(perceptual(rgb[None], truth[None]))
+        return float(psnr(rgb, truth)), float(ssim(rgb, truth)), distance, of_object
+    seen = torch.from_numpy(known).to(rgb.device)
+    distance = float(perceptual.of_seen(rgb, truth, seen))
+    return float(psnr(rgb, truth, seen)), float(ssim(rgb, truth, seen)), distance, of_object
 
 
 def kept_perceptual(device: str, job: Job) -> Perceptual:
@@ -224,10 +272,3 @@ def render_views(
         yield view, scene.render(view, job.check)
         plan.advance(index + 1)
         job.report(plan, current)
-
-
-def view_mask(workspace: Workspace, view: View) -> np.ndarray | None:
-    """(H, W) bool: where the view's picture shows the scene; None where all of it does. Raises BadInput."""
-    if view.mask is None:
-        return None
-    return load_mask(workspace.images / view.mask, view.intrinsics.width, view.intrinsics.height)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from pathlib import Path
@@ -28,6 +29,16 @@ class Perceptual(nn.Module):
         """Distance of pictures (N, H, W, 3), 0–1: (N,). Differentiable in both."""
         a, b = (x.permute(0, 3, 1, 2) * 2 - 1 for x in (a, b))
         return self.network(a, b).reshape(len(a))
+
+    def of_seen(self, a: Tensor, b: Tensor, seen: Tensor) -> Tensor:
+        """Distance of pictures (H, W, 3), 0–1, over the pixels that are ``seen`` (H, W) bool: the mean, over those, of
+        the network's distances before they are averaged, where both pictures show ``b`` in what is not seen. NaN where
+        nothing is."""
+        filled = torch.where(seen[..., None], a, b)
+        pair = (x.permute(2, 0, 1)[None] * 2 - 1 for x in (filled, b))
+        everywhere = copy.copy(self.network)  # its weights are shared; only what it returns is other
+        everywhere.spatial = True
+        return everywhere(*pair)[0, 0][seen].mean()
 
 
 def load_perceptual(device) -> Perceptual:

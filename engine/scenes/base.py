@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.geometry import Camera
+from engine.scenes.health import Health
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
@@ -60,6 +61,10 @@ class SceneTrainer(Protocol):
         """One update on rays of a single view alone, towards ``target`` (H, W, 3), of any values."""
         ...
 
+    def health(self, pictures: PictureSet) -> Health:
+        """How it fits some of the pixels; changes nothing that a step uses."""
+        ...
+
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         """Write everything that is needed to go on, atomically; ``images``: edited training pictures, (H, W, 3) uint8,
         by the view's name."""
@@ -86,6 +91,8 @@ class SavedScene(Protocol):
         device: str,
         perceptual: Perceptual | None = None,
         resume: bool = False,
+        attempt: int = 0,
     ) -> SceneTrainer:
-        """A trainer of this scene on ``views``: a new run or, to ``resume``, the one that was saved."""
+        """A trainer of this scene on ``views``: a new run or, to ``resume``, the one that was saved, which was the
+        ``attempt``-th to learn it."""
         ...

@@ -25,12 +25,20 @@ FIRST = "nerfacto"  # of checkpoints that do not say
 
 
 def begin_scene(
-    config: Any, views: Sequence[Camera], centre: np.ndarray, training: TrainingConfig, seed: int, device: str
+    config: Any,
+    views: Sequence[Camera],
+    centre: np.ndarray,
+    training: TrainingConfig,
+    seed: int,
+    device: str,
+    background: tuple[float, float, float] | None = None,
+    attempt: int = 0,
 ) -> SceneTrainer:
     """A trainer of a scene that knows nothing yet. ``config``: a representation's own; ``centre`` (3,): what the
-    cameras look at, capture frame."""
+    cameras look at, capture frame; ``background``: the color (0–1) behind a scene that stands in empty space;
+    ``attempt``: how often it was begun before, for others from the same values have collapsed."""
     begin, _ = REPRESENTATIONS[config.representation]
-    return _named(begin)(config, views, centre, training, seed, device)
+    return _named(begin)(config, views, centre, training, seed, device, background, attempt)
 
 
 def open_scene(path: Path) -> SavedScene:

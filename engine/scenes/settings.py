@@ -13,6 +13,7 @@ class LossConfig(msgspec.Struct, frozen=True):
 
     pixel: Literal["mse", "l1"] = "mse"
     perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
+    opacity_weight: float = 0.1  # of the squared error of opacity, where a scene stands in empty space
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True):

@@ -106,17 +106,16 @@ def test_a_training_step_on_patches_with_the_perceptual_loss(fake, monkeypatch):
 
 def test_batches_are_drawn_on_the_device(fake):
     cameras = cameras_from(CAMERAS, FRAME, CUDA)
-    pictures = PictureSet.__new__(PictureSet)
-    pictures.widths, pictures.heights = cameras.width.flatten(), cameras.height.flatten()
-    pictures._shapes = [(12, 16)] * 4
-    pictures._starts = np.arange(5) * 192
-    pictures.starts = torch.from_numpy(pictures._starts[:-1]).to(CUDA)
-    pictures.pixels = torch.zeros(768, 3, dtype=torch.uint8, device=CUDA)
-    pictures.seen = pictures.drawn = None
+    pictures = PictureSet([np.zeros((12, 16, 3), np.uint8)] * 4, CUDA)
+    assert pictures.pixels.device == pictures.starts.device == pictures.widths.device == CUDA
     batch = sample_pixels(pictures, cameras, 32, torch.Generator())
     assert batch.colours.device == CUDA and batch.rays.origins.device == CUDA and batch.colours.shape == (32, 3)
     pictures.seen, pictures.drawn = torch.ones(768, dtype=torch.bool, device=CUDA), torch.arange(700, device=CUDA)
     assert sample_pixels(pictures, cameras, 32, torch.Generator()).colours.device == CUDA
+    pictures.object = torch.arange(300, device=CUDA)
+    pictures.alpha = torch.zeros(768, dtype=torch.uint8, device=CUDA)
+    batch = sample_pixels(pictures, cameras, 32, torch.Generator())
+    assert batch.alpha is not None and batch.alpha.device == CUDA and batch.colours.shape == (32, 3)
 
 
 def test_what_another_camera_sees_is_found_on_the_device(fake):

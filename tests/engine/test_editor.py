@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """InstructPix2Pix: its DDIM against diffusers' scheduler, its guided edit against diffusers' pipeline."""
 
+import shutil
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -10,8 +11,8 @@ from diffusers import DDIMScheduler
 
 from engine.edit.prompt import Prompt
 from engine.edit.settings import Told
-from engine.editors.catalogue import BUNDLED, about_subject, load_editor, recommended, resolved_options
-from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared, edit_size, load
+from engine.editors.catalogue import BUNDLED, about_subject, load_editor, recommended, resolved_options, source_of
+from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared, edit_size
 from engine.errors import BadInput, Cancelled
 
 
@@ -280,32 +281,31 @@ def test_edit_size_has_the_native_area_and_the_aspect(size, native, multiple):
 
 def test_what_is_no_editor_is_said(tmp_path):
     def refused(folder, match):
-        for one in (lambda: load(str(folder), "mine", "cpu"), lambda: load_editor(str(folder), "cpu")):
-            with pytest.raises(BadInput, match=match):
-                one()
+        with pytest.raises(BadInput, match=match) as caught:
+            load_editor(str(folder), "cpu")
+        return caught.value
 
     refused(tmp_path, r"model_index\.json is missing")
     index = tmp_path / "model_index.json"
     index.write_text('{"_class_name": "StableDiffusionInstructPix2PixPipeline", "unet": ["os", "system"]}')
     refused(tmp_path, "code outside diffusers")
-    refused(tmp_path / "none", "There is no editor")
+    assert refused(tmp_path / "none", "There is no editor").field == "editor"
     index.write_text('{"_class_name": "X", "unet": ["os", "system"]}')
-    with pytest.raises(BadInput, match="code outside diffusers"):
-        load(str(tmp_path), "mine", "cpu")
-    with pytest.raises(BadInput, match="is a X, which this engine cannot use") as caught:
-        load_editor(str(tmp_path), "cpu")
-    assert caught.value.field == "editor"
+    refused(tmp_path, "code outside diffusers")  # before anything else is made of it
+    index.write_text('{"_class_name": "X"}')
+    assert refused(tmp_path, "is a X, which this engine cannot use").field == "editor"
 
 
-def test_pickled_weights_are_refused(tiny_pipeline, tmp_path):
+def test_pickled_weights_are_refused(tmp_path):
     """A folder whose weights are not safetensors does not load."""
-    import json
+    from diffusers import UNet2DConditionModel
 
-    (tmp_path / "model_index.json").write_text(
-        json.dumps(
-            {"_class_name": "StableDiffusionInstructPix2PixPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
-        )
-    )
-    tiny_pipeline.unet.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    folder = tmp_path / "model"
+    shutil.copytree(source_of(BUNDLED), folder)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)
+    for weights in (folder / "unet").glob("*.safetensors"):
+        weights.unlink()
+    unet.save_pretrained(folder / "unet", safe_serialization=False)
+    assert list((folder / "unet").glob("*.bin"))
     with pytest.raises(BadInput, match="could not be loaded"):
-        load_editor(str(tmp_path), "cpu")
+        load_editor(str(folder), "cpu")

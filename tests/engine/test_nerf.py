@@ -159,7 +159,7 @@ def test_a_step_towards_a_target_goes_there_in_its_view_alone(sphere_set):
     target = torch.rand(height, width, 3) * 4 - 2
     batches = []
     update = trainer._update
-    trainer._update = lambda batch: batches.append(batch) or update(batch)
+    trainer._update = lambda batch, **how: batches.append(batch) or update(batch, **how)
     losses = trainer.step_towards(5, target, torch.Generator().manual_seed(1))
     (batch,) = batches
     assert trainer.step_index == 1 and losses["colour"] > 0

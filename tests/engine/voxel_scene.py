@@ -21,6 +21,7 @@ from engine.files import replacing
 from engine.geometry import Camera, pixel_directions
 from engine.randomness import random_seed
 from engine.scenes.base import Check, Perceptual, RenderedView
+from engine.scenes.health import Health
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
@@ -120,6 +121,15 @@ class VoxelTrainer:
         self.step_index += 1
         return {"colour": loss.item()}
 
+    @torch.no_grad()
+    def health(self, pictures: PictureSet) -> Health:
+        random = torch.Generator().manual_seed(random_seed(self.seed, "health", self.step_index))
+        flat = torch.randint(len(pictures.pixels), (500,), generator=random)
+        colors = pictures.pixels[flat].float() / 255
+        rendered = self.scene.march(self._origins[flat], self._directions[flat])[0]
+        constant = (colors - colors.mean(dim=0)).square().mean()
+        return Health(float((rendered - colors).square().mean()), float(constant), None)
+
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         tensors = {f"weights.{name}": tensor.detach().clone() for name, tensor in self.weights.items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
@@ -136,6 +146,7 @@ class SavedVoxels:
     """A grid on disk."""
 
     def __init__(self, path: Path):
+        self.path = path
         with safe_open(path, framework="pt") as file:
             self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.header = msgspec.json.decode(file.metadata()["header"], type=Header)
@@ -147,8 +158,11 @@ class SavedVoxels:
     def _of(self, prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t.clone() for n, t in self._tensors.items() if n.startswith(prefix)}
 
-    def images(self) -> dict[str, Tensor]:
-        return self._of("image.")
+    def images(self, sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        images = self._of("image.")
+        if sizes is not None and any(image.shape != (*sizes[name], 3) for name, image in images.items()):
+            raise BadInput("A picture in it is of another size than its view.", file=self.path)
+        return images
 
     def scene(self, device: str) -> VoxelScene:
         return VoxelScene(self.header.config, self.header.centre, **self._of("weights."))
@@ -161,6 +175,7 @@ class SavedVoxels:
         device: str,
         perceptual: Perceptual | None = None,
         resume: bool = False,
+        attempt: int = 0,
     ) -> VoxelTrainer:
         trainer = VoxelTrainer(self.scene(device), views, training, seed)
         if resume:
@@ -175,11 +190,18 @@ class SavedVoxels:
 
 
 def begin(
-    config: VoxelConfig, views: Sequence[Camera], centre: np.ndarray, training: TrainingConfig, seed: int, device: str
+    config: VoxelConfig,
+    views: Sequence[Camera],
+    centre: np.ndarray,
+    training: TrainingConfig,
+    seed: int,
+    device: str,
+    background: tuple[float, float, float] | None = None,
+    attempt: int = 0,
 ) -> VoxelTrainer:
-    """What registry.py calls."""
+    """What registry.py calls. Voxels know no empty space, and begin again with other numbers alone."""
     if training.losses.perceptual_weight:
         raise BadInput("Voxels learn without a perceptual loss.", field="losses")
-    random = torch.Generator().manual_seed(random_seed(seed, "weights", 0))
+    random = torch.Generator().manual_seed(random_seed(seed, "weights", attempt))
     grid = 0.1 * torch.randn(1, 4, config.edge, config.edge, config.edge, generator=random)
     return VoxelTrainer(VoxelScene(config, centre, grid, torch.zeros(3)), views, training, seed)

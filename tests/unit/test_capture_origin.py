@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Coordinates of a map are brought near the origin, whatever the format, before anything is done in single precision."""
+"""Coordinates of a map are brought near the origin, whatever the format, before any single precision."""
 
 from __future__ import annotations
 

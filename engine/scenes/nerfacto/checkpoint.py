@@ -18,12 +18,13 @@ from engine.errors import BadInput
 from engine.files import replacing
 from engine.geometry import Camera
 from engine.scenes.base import Perceptual
+from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.limits import problem_of
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.scene import NerfactoScene
-from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.nerfacto.training import Diverged, Trainer
 from engine.scenes.settings import TrainingConfig
 from engine.scenes.stored import TensorFile
 
@@ -52,7 +53,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
 
 
 def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] | None = None) -> None:
-    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view."""
+    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises
+    Diverged, and what is there stays, where the scene's weights or the optimiser's moments are no numbers."""
     tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
     state = trainer.optimiser.state_dict()["state"]
     for index, moments in state.items():
@@ -63,12 +65,26 @@ def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] |
     views = [view.name for view in trainer.views]
     config = trainer.nerf.config
     header = CheckpointHeader(FORMAT, config, trainer.scene.frame, views, trainer.step_index, trainer.age)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if wrong := _not_numbers(tensors):
+        raise Diverged(
+            f"The training broke down before step {trainer.step_index}: {wrong} holds values that are not numbers "
+            "(NaN). What was saved before is kept; try another seed, or another preset or device."
+        )
     with replacing(path) as temporary:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            tensors,
             temporary,
             metadata={"representation": config.representation, "header": msgspec.json.encode(header).decode()},
         )
+
+
+def _not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity; None where none does."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
@@ -140,8 +156,12 @@ class Checkpoint:
         device: str,
         perceptual: Perceptual | None = None,
         resume: bool = False,
+        attempt: int = 0,
     ) -> Trainer:
-        """A trainer of this scene on ``views``, each known by its name: a new run or, to ``resume``, the saved one."""
+        """A trainer of this scene on ``views``, each known by its name: a new run or, to ``resume``, the saved one,
+        which was the ``attempt``-th."""
+        _, optimiser, seed = begun_again(self.header.nerf, training.optimiser, seed, attempt)
+        training = msgspec.structs.replace(training, optimiser=optimiser)
         nerf = self.nerf(device, [view.name for view in views])
         trainer = Trainer(nerf, self.header.frame, views, training, seed, perceptual, earlier_steps=self.header.age)
         if resume:

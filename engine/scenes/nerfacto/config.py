@@ -41,3 +41,6 @@ class NerfactoConfig(msgspec.Struct, frozen=True):
     far: float = 1000.0
     interlevel_weight: float = 1.0
     distortion_weight: float = 0.002
+    # The color (0–1) behind a scene; it is learned on random ones, so that its opacity is that of its pictures: of
+    # objects that were cut out of theirs, which stand in empty space, or full. None: what the farthest samples are.
+    background: tuple[float, float, float] | None = None

@@ -102,6 +102,8 @@ class Nerfacto(nn.Module):
         self.render_rgb = RGBRenderer(background_color="last_sample")
         self.render_opacity = AccumulationRenderer()
         self.render_depth = DepthRenderer(method="median")  # expected depth floats between surfaces at edges
+        background = None if config.background is None else torch.tensor(config.background)
+        self.register_buffer("background", background, persistent=False)  # (3,) of the config; no weight
         use_fused_hash_encoding(self)
 
     def at_age(self, step: int) -> None:
@@ -118,8 +120,9 @@ class Nerfacto(nn.Module):
         self.sampler.step_cb(step)
         self.sampler._steps_since_update = interval + 1 if step % interval == 0 else 0
 
-    def forward(self, rays: RayBundle) -> Rendered:
-        """Render R rays given in the NeRF frame, with the camera corrections while training."""
+    def forward(self, rays: RayBundle, background: Tensor | None = None) -> Rendered:
+        """Render R rays given in the NeRF frame, with the camera corrections while training. ``background`` (R, 3),
+        0–1: behind a scene that stands in empty space, in the place of its own."""
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
         rays = self.collider(rays)
@@ -129,7 +132,11 @@ class Nerfacto(nn.Module):
             outputs = scale_gradients_by_distance_squared(outputs, samples)
         weight = samples.get_weights(outputs[FieldHeadNames.DENSITY])
         return Rendered(
-            rgb=self.render_rgb(rgb=outputs[FieldHeadNames.RGB], weights=weight),
+            rgb=self.render_rgb(
+                rgb=outputs[FieldHeadNames.RGB],
+                weights=weight,
+                background_color=self.background if background is None else background,
+            ),
             depth=self.render_depth(weights=weight, ray_samples=samples),
             opacity=self.render_opacity(weights=weight),
             weights=[*weights, weight],

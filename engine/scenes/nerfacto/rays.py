@@ -43,19 +43,35 @@ class RayBatch:
     colours: Tensor  # (R, 3), 0–1
     patch: int = 1  # edge of a patch in pixels; 1: single pixels
     seen: Tensor | None = None  # (R,) bool, false where a mask hides the pixel and its colour says nothing; None: all
+    alpha: Tensor | None = None  # (R,) 0–1, how much of the pixel is not empty space; None: all of it
+
+    def over(self, own: Tensor, other: Tensor) -> Tensor:
+        """The colours (R, 3) over the background ``other`` (R, 3) in the place of their ``own`` (3,)."""
+        if self.alpha is None:
+            return self.colours
+        alpha = self.alpha[:, None]
+        # An edited picture may have changed what is behind the object: of that, nothing is kept.
+        premultiplied = torch.minimum((self.colours - (1 - alpha) * own).clamp(min=0), alpha)
+        return premultiplied + (1 - alpha) * other
 
 
 def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator) -> RayBatch:
-    """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides."""
+    """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
+    space, half of them over what is not empty."""
+    of_object = 0 if pictures.object is None else count // 2
     choices = len(pictures.pixels if pictures.drawn is None else pictures.drawn)
-    flat = torch.randint(choices, (count,), generator=generator).to(pictures.device)
+    flat = torch.randint(choices, (count - of_object,), generator=generator).to(pictures.device)
     if pictures.drawn is not None:
-        flat = pictures.drawn[flat]
+        flat = pictures.drawn[flat].long()
+    if pictures.object is not None:
+        place = torch.randint(len(pictures.object), (of_object,), generator=generator).to(pictures.device)
+        flat = torch.cat([flat, pictures.object[place].long()])
     view = torch.bucketize(flat, pictures.starts, right=True) - 1
     inside = flat - pictures.starts[view]
     width = pictures.widths[view]
     y = torch.div(inside, width, rounding_mode="floor")
-    return RayBatch(rays_through(cameras, view, y, inside - y * width), _colours(pictures, flat))
+    rays = rays_through(cameras, view, y, inside - y * width)
+    return RayBatch(rays, _colours(pictures, flat), alpha=_alpha(pictures, flat))
 
 
 def sample_patches(
@@ -75,7 +91,7 @@ def sample_patches(
     view = view.repeat_interleave(edge * edge)
     flat = pictures.starts[view] + y * pictures.widths[view] + x
     seen = None if pictures.seen is None else pictures.seen[flat]
-    return RayBatch(rays_through(cameras, view, y, x), _colours(pictures, flat), edge, seen)
+    return RayBatch(rays_through(cameras, view, y, x), _colours(pictures, flat), edge, seen, _alpha(pictures, flat))
 
 
 def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBundle:
@@ -86,3 +102,7 @@ def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBun
 
 def _colours(pictures: PictureSet, flat: Tensor) -> Tensor:
     return pictures.pixels[flat].float() / 255
+
+
+def _alpha(pictures: PictureSet, flat: Tensor) -> Tensor | None:
+    return None if pictures.alpha is None else pictures.alpha[flat].float() / 255

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
+from engine.errors import BadInput
 from engine.geometry import Camera, Viewpoint
 from engine.randomness import random_seed
 from engine.scenes.base import Perceptual
+from engine.scenes.health import Health
+from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
@@ -20,6 +25,8 @@ from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sa
 from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
+
+LOOKED_AT = 2048  # rays, for a training's health
 
 
 def begin(
@@ -29,11 +36,22 @@ def begin(
     training: TrainingConfig,
     seed: int,
     device: str,
+    background: tuple[float, float, float] | None = None,
+    attempt: int = 0,
 ) -> Trainer:
-    """The trainer of a nerfacto that knows nothing yet, of a scene about ``centre`` (3, capture frame)."""
+    """The trainer of a nerfacto that knows nothing yet, of a scene about ``centre`` (3, capture frame) that stands in
+    empty space before a ``background``, where there is one; the ``attempt``-th to learn it."""
     frame = NerfFrame.around(np.stack([view.pose for view in views]), centre)
+    if background is not None:
+        config = replace(config, background=background)
+    config, optimiser, seed = begun_again(config, training.optimiser, seed, attempt)
     torch.manual_seed(random_seed(seed, "weights", 0))
-    return Trainer(Nerfacto(config, len(views)).to(device), frame, views, training, seed)
+    nerf = Nerfacto(config, len(views)).to(device)
+    return Trainer(nerf, frame, views, replace(training, optimiser=optimiser), seed)
+
+
+class Diverged(BadInput):
+    """A training whose numbers are none any more; nothing of it is to be saved."""
 
 
 class Trainer:
@@ -94,7 +112,29 @@ class Trainer:
         flat = torch.randint(height * width, (self.training.rays,), generator=generator).to(target.device)
         y = torch.div(flat, width, rounding_mode="floor")
         rays = rays_through(self._cameras, torch.full_like(flat, view), y, flat - y * width)
-        return self._update(RayBatch(rays, target.view(-1, 3)[flat]))
+        return self._update(RayBatch(rays, target.view(-1, 3)[flat]), before_own=True)
+
+    @torch.no_grad()
+    def health(self, pictures: PictureSet) -> Health:
+        """How the scene fits some pixels, drawn by seed and step alone; changes nothing that a step uses."""
+        random = torch.Generator().manual_seed(random_seed(self.seed, "health", self.step_index))
+        batch = sample_pixels(pictures, self._cameras, LOOKED_AT, random)
+        was_training = self.nerf.training
+        self.nerf.eval()
+        try:
+            rendered = self.nerf(batch.rays)
+        finally:
+            self.nerf.train(was_training)
+        solid = None
+        if batch.alpha is not None and self.nerf.background is not None:
+            opacity, full, empty = rendered.opacity[:, 0], batch.alpha > 0.5, batch.alpha < 0.5
+            if full.any() and empty.any():
+                solid = float(opacity[full].mean() - opacity[empty].mean())
+        return Health(
+            error=float((rendered.rgb - batch.colours).square().mean()),
+            constant=float((batch.colours - batch.colours.mean(dim=0)).square().mean()),
+            solid=solid,
+        )
 
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         """Write a checkpoint; ``images``: edited training pictures, (H, W, 3) uint8, by the view's name."""
@@ -102,28 +142,53 @@ class Trainer:
 
         save_checkpoint(path, self, images)
 
-    def _update(self, batch: RayBatch) -> dict[str, float]:
-        """One NeRF update on ``batch``; the losses, weighted as they were added."""
+    def _update(self, batch: RayBatch, before_own: bool = False) -> dict[str, float]:
+        """One NeRF update on ``batch``, whose colours are before the scene's own background or, unless ``before_own``,
+        before any; the losses, weighted as they were added. Raises Diverged where they are
+        no numbers any more."""
         self._begin_step()
-        losses = self.training.losses
-        rendered = self.nerf(batch.rays)
+        weights = self.training.losses
+        background, colours = (None, batch.colours) if before_own else self._background(batch)
+        rendered = self.nerf(batch.rays, background)
         terms = self.nerf.regularisers(rendered)
-        colours = batch.colours
         if batch.seen is not None:  # nothing is known there: whatever is rendered is right
             colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
         difference = rendered.rgb - colours
-        terms["colour"] = difference.abs().mean() if losses.pixel == "l1" else difference.square().mean()
-        if losses.perceptual_weight and batch.patch > 1:
+        terms["colour"] = difference.abs().mean() if weights.pixel == "l1" else difference.square().mean()
+        if weights.perceptual_weight and batch.patch > 1:
             assert self.perceptual is not None
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
-            terms["perceptual"] = losses.perceptual_weight * distance.mean()
+            terms["perceptual"] = weights.perceptual_weight * distance.mean()
+        if background is not None and weights.opacity_weight:
+            error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
+            error = error if batch.seen is None else torch.where(batch.seen, error, 0)
+            terms["opacity"] = weights.opacity_weight * error.mean()
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack([term.reshape(()) for term in terms.values()]).sum().backward()
+        losses = torch.stack([term.reshape(()) for term in terms.values()])
+        losses.sum().backward()
         self.optimiser.step()
         self.step_index += 1
         self.nerf.at_age(self.age)  # so that it renders as it will when it is loaded again
-        return {name: float(term.detach()) for name, term in terms.items()}
+        values = losses.tolist()  # all at once: a GPU is waited for once a step
+        if not all(map(math.isfinite, values)):
+            wrong = ", ".join(name for name, value in zip(terms, values, strict=True) if not math.isfinite(value))
+            raise Diverged(
+                f"The training broke down at step {self.step_index}: {wrong} is not a number any more (NaN). What was "
+                "saved before is kept; try another seed, or another preset or device."
+            )
+        return dict(zip(terms, values, strict=True))
+
+    def _background(self, batch: RayBatch) -> tuple[Tensor | None, Tensor]:
+        """A background for each ray, and the batch's colours over it: where a scene has one, a random one for each ray,
+        or patch, that nothing but empty space can look like. Else none, and the colours as they are."""
+        if self.nerf.background is None:
+            return None, batch.colours
+        random = torch.Generator().manual_seed(random_seed(self.seed, "background", self.step_index))
+        patches = len(batch.colours) // batch.patch**2
+        background = torch.rand(patches, 3, generator=random).repeat_interleave(batch.patch**2, dim=0)
+        background = background.to(batch.colours)
+        return background, batch.over(self.nerf.background, background)
 
     def _begin_step(self) -> None:
         """Set all that depends on the position alone: learning rates, anneal, and the samplers' random numbers, so
