@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Instruct NeRF: edit a captured scene by telling it what to become.
 
-Read in this order: panels (what the artist sees), operators (what the buttons do), jobs and results (what is asked of
-the engine, and what comes of it), session and client (how it is asked), scene (what appears in Blender), conversion.
+Read in this order: panels (what the artist sees), operators (what the buttons do), opening, editing and results (what
+is asked of the engine, and what comes of it), session and client (how it is asked), scene (what appears in Blender),
+conversion.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-_MODULES = ("session", "previews", "settings", "operators", "panels")
+_MODULES = ("session", "previews", "settings", "following", "operators", "panels")
 
 
 def register() -> None:
@@ -21,5 +22,6 @@ def register() -> None:
 
 def unregister() -> None:
     """Called by Blender when the extension is disabled, and when Blender ends: stops the engine and reaps it."""
-    for name in reversed(_MODULES):
+    # The session first: what a running job still sends must not meet half of an add-on.
+    for name in (_MODULES[0], *reversed(_MODULES[1:])):
         import_module(f".{name}", __package__).unregister()

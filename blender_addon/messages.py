@@ -102,12 +102,15 @@ class Project:
 
 @dataclass(frozen=True)
 class Device:
-    """A device the engine can run on; sizes in bytes, 0 where unknown."""
+    """A device the engine can run on, the engine's own choice first; sizes in bytes, 0 where unknown. ``preset`` and
+    ``editor`` name what it would choose on it."""
 
     name: str
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""
+    editor: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class Knob:
 
 @dataclass(frozen=True)
 class Editor:
-    """An image editor; ``vocabulary`` is empty where any instruction may be given."""
+    """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
+    what it knows, where “{noun}” stands for any words."""
 
     name: str
     label: str
@@ -136,6 +140,7 @@ class Editor:
     reason: str
     vocabulary: tuple[str, ...]
     knobs: tuple[Knob, ...]  # their defaults are what it recommends
+    wordings: tuple[str, ...] = ()
 
     def default_of(self, knob: str, otherwise: float) -> float:
         """What it recommends for a number."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import bpy.utils.previews
+
+from .files import regular
 
 LIMIT = 32  # pictures of one generation
 
@@ -21,10 +22,10 @@ def icon(path: str) -> int:
     global _younger, _elder
     if _younger is None or not path:
         return 0
-    try:
-        key = f"{path}@{Path(path).stat().st_mtime_ns}"
-    except OSError:
+    found = regular(path)
+    if found is None:
         return 0
+    key = f"{path}@{found.st_mtime_ns}"
     if key in _younger:
         return int(_younger[key].icon_id)
     if len(_younger) >= LIMIT:

@@ -6,15 +6,13 @@ Lookups only; nothing here changes anything but the pictures shown behind the ca
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import engine_home, messages, session, trajectories, wire
+from . import choices, engine_home, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -74,9 +72,18 @@ def workspace_of(scene: bpy.types.Scene) -> str:
     return cameras.absolute(scene.instruct_nerf.workspace)
 
 
-def scene_of(workspace: str) -> bpy.types.Scene | None:
-    """The scene that shows a workspace, or None."""
-    return next((s for s in bpy.data.scenes if workspace and workspace_of(s) == workspace), None)
+def scenes_of(workspace: str) -> list[bpy.types.Scene]:
+    """This file's own scenes that show a workspace."""
+    return [s for s in bpy.data.scenes if s.library is None and workspace and workspace_of(s) == workspace]
+
+
+def scene_of(workspace: str, asked: int = 0) -> bpy.types.Scene | None:
+    """The scene that shows a workspace, or None: of several, the one that asked (its ``session_uid``), else the
+    current one."""
+    found = scenes_of(workspace)
+    asking = next((s for s in found if s.session_uid == asked), None)
+    current = next((s for s in found if s == bpy.context.scene), None)
+    return asking or current or (found[0] if found else None)
 
 
 def root_of(scene: bpy.types.Scene) -> bpy.types.Object | None:
@@ -98,43 +105,47 @@ def edit_of(scene: bpy.types.Scene) -> messages.Edit | None:
     return next((e for e in project.edits if e.id == wanted), project.edits[-1])
 
 
-def default_workspace(source: str) -> str:
-    """Where a capture's workspace goes: beside the .blend file, or, while that is unsaved, in the user folder."""
-    path = Path(source)
-    folder = path if path.is_dir() else path.parent
-    name = re.sub(r"[^\w.-]+", "_", folder.name or "capture")
-    if bpy.data.filepath:
-        return f"//instruct_nerf/{name}"
-    base = getattr(preferences(), "workspaces", "")
-    # Two captures in folders of one name must not share a workspace.
-    unique = f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    return str((Path(bpy.path.abspath(base)) if base else user_folder() / "unsaved") / unique)
+def preset_of(scene: bpy.types.Scene) -> messages.Preset | None:
+    """What the engine said of the preset that the scene's settings mean, or None before it said anything."""
+    settings = scene.instruct_nerf
+    return choices.preset_of(session.get().info, settings.preset, settings.device)
 
 
 def preset_name(scene: bpy.types.Scene) -> str:
-    """The preset's name: the scene's, else the engine's default, else empty (the engine then decides)."""
-    info = session.get().info
-    if info is None:
-        return scene.instruct_nerf.preset or "preview"
-    names = [p.name for p in info.presets]
-    if scene.instruct_nerf.preset in names:
-        return scene.instruct_nerf.preset
-    return next((p.name for p in info.presets if p.default), names[0] if names else "")
-
-
-def preset_of(scene: bpy.types.Scene) -> messages.Preset | None:
-    """What the engine said of the scene's preset, or None."""
-    info = session.get().info
-    return next((p for p in info.presets if p.name == preset_name(scene)), None) if info else None
+    """The name of that preset; before the engine has said what it offers, the one that the scene keeps, which may be
+    empty (the engine then decides)."""
+    preset = preset_of(scene)
+    return preset.name if preset else scene.instruct_nerf.preset
 
 
 def editor_of(scene: bpy.types.Scene) -> messages.Editor | None:
-    """What the engine said of the scene's editor (its first one where none was chosen), or None."""
-    info = session.get().info
-    if info is None or not info.editors:
-        return None
-    usable = next((e for e in info.editors if e.available), info.editors[0])
-    return next((e for e in info.editors if e.name == scene.instruct_nerf.editor), usable)
+    """What the engine said of the editor that the scene's settings mean, or None before it said anything."""
+    settings = scene.instruct_nerf
+    return choices.editor_of(session.get().info, settings.editor, settings.device)
+
+
+def device_name(scene: bpy.types.Scene) -> str:
+    """The device's name where the engine offers the one that the scene keeps; else empty: the engine's choice."""
+    device = choices.device_of(session.get().info, scene.instruct_nerf.device)
+    return device.name if device and device.name == scene.instruct_nerf.device else ""
+
+
+def wanted_size(scene: bpy.types.Scene) -> int:
+    """The long side in pixels at which the scene's capture is to be worked on; 0 before the engine said anything."""
+    preset = preset_of(scene)
+    return scene.instruct_nerf.long_side or (preset.long_side if preset else 0)
+
+
+def other_size(scene: bpy.types.Scene) -> int:
+    """The wanted size, where the pictures were prepared at another and are to be prepared anew; else 0."""
+    wanted, opened = wanted_size(scene), scene.instruct_nerf.opened_size
+    return wanted if wanted and opened and wanted != opened else 0
+
+
+def is_trained(scene: bpy.types.Scene) -> bool:
+    """Whether a NeRF was begun of the scene's capture, which keeps its pictures as they are."""
+    project = project_of(scene)
+    return project is not None and (project.scene is not None or bool(project.edits))
 
 
 def warnings_of_choice(scene: bpy.types.Scene) -> tuple[str, ...]:

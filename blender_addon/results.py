@@ -7,32 +7,40 @@ Like :mod:`jobs`: functions that return at once and raise ``ValueError`` or ``Ru
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import bpy
 
-from . import session, wire
+from . import session, wire, workspaces
 from .conversion import Camera
-from .jobs import keep_edit, open_capture, ready
-from .project import default_workspace, edit_of, project_of, root_of, scene_of, undo_step, workspace_of
+from .editing import keep_edit
+from .jobs import ready, scene_for
+from .opening import open_capture
+from .project import device_name, edit_of, project_of, root_of, undo_step, workspace_of
 from .scene import cameras, flight, mesh, photograph, strips
+
+MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
+PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
 def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
     """Have the mesh of an edit (of the unedited scene for an empty id) made, and import it under the root."""
-    workspace = ready(scene)
+    if resolution and not MESH_RESOLUTION[0] <= resolution <= MESH_RESOLUTION[1]:
+        raise ValueError(f"A mesh has {MESH_RESOLUTION[0]} to {MESH_RESOLUTION[1]} cells along its longest side.")
+    workspace, uid = ready(scene), scene.session_uid
     params: dict[str, object] = {"workspace": workspace}
     if edit:
         params["edit"] = edit
     if resolution:
         params["resolution"] = resolution
-    if scene.instruct_nerf.device:
-        params["device"] = scene.instruct_nerf.device
+    if device_name(scene):
+        params["device"] = device_name(scene)
 
     def made(result: object) -> None:
         path = wire.parse_path(result, "mesh")
-        found = scene_of(workspace)
+        found = scene_for(workspace, uid, "The mesh")
         root = root_of(found) if found else None
         if found is None or root is None:
             return
@@ -53,13 +61,15 @@ def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
             keep_edit(workspace, replace(known, mesh=path))
         undo_step("Import Mesh")
 
-    session.run_job(wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace)
+    session.run_job(
+        wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace, scene=uid
+    )
 
 
 def render_to_sequencer(scene: bpy.types.Scene) -> None:
     """Render the scene camera's animation from the NeRF before and after the edit, lay both into the sequencer, and
     set the scene so that Render Animation writes the film."""
-    workspace, edit = ready(scene), edit_of(scene)
+    workspace, edit, uid = ready(scene), edit_of(scene), scene.session_uid
     if edit is None:
         raise ValueError("There is no edit to render yet.")
     if scene.frame_end < scene.frame_start:
@@ -67,8 +77,8 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     strips.even_size(scene)
     first, last = scene.frame_start, scene.frame_end
     sampled: list[Camera] = []
-    name = re.sub(r"[^\w-]+", "_", scene.name) or "film"
-    show, device = scene.instruct_nerf.film, scene.instruct_nerf.device
+    name = film_name(scene.name)
+    show, device = scene.instruct_nerf.film, device_name(scene)
 
     def ask() -> None:
         params = {
@@ -78,12 +88,18 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
         if device:
             params["device"] = device
         session.run_job(
-            wire.OUTPUT_FRAMES, params, rendered, panel="results", title="Rendering frames", workspace=workspace
+            wire.OUTPUT_FRAMES,
+            params,
+            rendered,
+            panel="results",
+            title="Rendering frames",
+            workspace=workspace,
+            scene=uid,
         )
 
     def rendered(result: object) -> None:
         before, after = wire.parse_images(result, "before", "after")
-        found = scene_of(workspace)
+        found = scene_for(workspace, uid, "The film's pictures")
         if found is None:
             return
         try:
@@ -106,8 +122,8 @@ def make_report(scene: bpy.types.Scene) -> None:
     if edit is None:
         raise ValueError("There is no edit to report on yet.")
     params: dict[str, object] = {"workspace": workspace, "edit": edit.id}
-    if scene.instruct_nerf.device:
-        params["device"] = scene.instruct_nerf.device
+    if device_name(scene):
+        params["device"] = device_name(scene)
 
     def made(result: object) -> None:
         path = wire.parse_path(result, "html")
@@ -156,17 +172,38 @@ def photograph_scene(
             standpoints = photograph.along(curve, count, centre)
         else:
             standpoints = photograph.around(dome, centre, radius)
-    settings = scene.instruct_nerf
-    name = scene.name
-    if not settings.workspace:
-        settings.workspace = default_workspace(bpy.data.filepath or f"{bpy.app.tempdir}{scene.name}/untitled")
-    folder = Path(workspace_of(scene)) / "source"
-    settings.source = str(folder.resolve())
+    uid, workspace = scene.session_uid, _folder_for_photographs(scene)
+    folder = Path(cameras.absolute(workspace)) / PHOTOGRAPHS
+    session.check_writable(str(folder))
 
     def photographed() -> None:
-        found = bpy.data.scenes.get(name)
+        found = cameras.scene_by_uid(uid)
         if found is not None:
-            open_capture(found, str(folder), stand_upright=False)
+            open_capture(found, str(folder), stand_upright=False, workspace=workspace)
 
-    steps = photograph.photograph(name, standpoints, film, folder)
+    steps = photograph.photograph(scene.name, standpoints, film, folder)
     session.run_task("Photographing the scene", "capture", steps, photographed)
+
+
+def _folder_for_photographs(scene: bpy.types.Scene) -> str:
+    """The project that photographs go to: the artist's choice, else the scene's own where it is of photographs and
+    nothing was trained of them yet, else one of their own."""
+    settings = scene.instruct_nerf
+    if workspaces.typed(scene):
+        others = workspaces.users_of(workspace_of(scene), scene)
+        if others:
+            raise ValueError(f"The project's folder is that of the scene “{others[0].name}”: name another.")
+        return settings.workspace
+    folder = Path(workspace_of(scene)) if settings.workspace else None
+    if folder is not None and cameras.absolute(settings.source) == str(folder / PHOTOGRAPHS):
+        trained = any((folder / part).exists() for part in ("scene", "edits"))
+        if not trained and not workspaces.users_of(str(folder), scene):
+            return settings.workspace
+    return workspaces.first_free(bpy.data.filepath or f"{bpy.app.tempdir}{scene.name}/untitled", scene)
+
+
+def film_name(scene_name: str) -> str:
+    """What the engine and the file system call a scene's film: letters, digits, “-” and “_”, and still no other
+    scene's."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "_", scene_name).strip("_-")[:48] or "film"
+    return plain if plain == scene_name else f"{plain}-{zlib.crc32(scene_name.encode('utf-8', 'replace')):08x}"

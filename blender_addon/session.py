@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one live session with the engine: its process, what it said, the job that runs, and tasks on Blender's side.
+"""The one live session with the engine: asking it, and handling what it says; tasks on Blender's side.
 
 Everything here happens on Blender's main thread. In a window a timer calls :func:`pump` several times a second;
 without one (the bpy module, ``--background``) timers do not run, and whoever waits calls :func:`pump` in a loop.
@@ -9,131 +9,34 @@ they need by workspace and view name each time they run.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import messages, wire
+from . import state, wire
 from .client import Client
-from .install import Installer
 from .messages import Failure, WireError
+from .state import Job, Session, Task, Unsent, get, notice, say
+
+__all__ = ["Job", "Session", "Task", "get", "notice", "say"]
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
 TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
 PICTURE_REST = 1.5  # seconds that the latest picture stays: Blender takes a moment to load an icon
+FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
+MOVED = (
+    "The project's folder {folder} was moved, renamed or deleted while this ran, so the result is not whole: put it "
+    "back, or choose where it is now under Project, and run it again."
+)
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
-
-Views = Callable[[messages.ViewWritten], None]
-
-
-@dataclass
-class Job:
-    """The engine's job that runs now, or the last one that ran; what the panels draw."""
-
-    id: int
-    panel: str
-    title: str
-    workspace: str
-    started: float  # seconds, monotonic
-    status: str = "running"  # running, cancelling, done, cancelled, failed
-    stage: str = ""
-    label: str = ""
-    step: int = 0
-    of: int = 0
-    fraction: float = 0.0
-    due: float | None = None  # seconds, monotonic: when it should end
-    view: str = ""
-    kind: str = ""
-    image: str = ""
-    pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
-    ended: float | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether the engine still works on it."""
-        return self.status in ("running", "cancelling")
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the end, counted down between two messages; None until known."""
-        return None if self.due is None else max(0.0, self.due - time.monotonic())
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start, until the end."""
-        return (self.ended or time.monotonic()) - self.started
-
-
-@dataclass
-class Task:
-    """Work on Blender's side in small steps; the generator yields a fraction (0–1) between two steps."""
-
-    name: str
-    panel: str
-    steps: Iterator[float]
-    then: Callable[[], None]  # called once the last step is done, when other work may start again
-    fraction: float = 0.0
-
-
-@dataclass
-class Session:
-    """All that is known; one instance lives as long as the add-on is enabled."""
-
-    client: Client | None = None
-    info: messages.EngineInfo | None = None
-    projects: dict[str, messages.Project] = field(default_factory=dict)
-    job: Job | None = None
-    task: Task | None = None
-    installer: Installer | None = None
-    notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
-    last_log: deque[str] = field(default_factory=lambda: deque(maxlen=60))
-    stop_deadline: float | None = None
-    dirty: bool = True
-    # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
-    live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    tried: dict[str, tuple[str, str]] = field(default_factory=dict)  # workspace → pictures before and after
-    watchers: list[Views] = field(default_factory=list)
-
-    @property
-    def state(self) -> str:
-        """``stopped``, ``starting``, ``ready`` or ``stopping``."""
-        if self.client is None:
-            return "stopped"
-        if self.stop_deadline is not None:
-            return "stopping"
-        return "ready" if self.info is not None else "starting"
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job or task runs, so that no other may start."""
-        return (self.job is not None and self.job.active) or self.task is not None
-
-
-_session = Session()
-
-
-def get() -> Session:
-    """The session."""
-    return _session
-
-
-def notice(panel: str, sentence: str) -> None:
-    """Show a sentence as an error in a panel; an empty one clears it."""
-    if sentence:
-        _session.notices[panel] = sentence
-        print(f"Instruct NeRF: {sentence}")
-    else:
-        _session.notices.pop(panel, None)
-    _session.dirty = True
-
 
 # -- the engine --------------------------------------------------------------------------------------------------
 
@@ -143,28 +46,43 @@ def start(command: list[str], folder: Path) -> None:
 
     Raises ``OSError`` where it cannot be started, ``RuntimeError`` while an earlier one is still saving.
     """
-    session = _session
+    session = get()
     if session.client is not None and session.client.alive:
         if session.stop_deadline is not None:
             raise RuntimeError("The engine is stopping and saves its work; try again in a moment.")
         return
     if session.client is not None:
-        session.client.close(0.0)
+        _bury(session.client)
     folder.mkdir(parents=True, exist_ok=True)
     session.info, session.stop_deadline = None, None
     session.client = Client(command, cwd=folder, notified=_notified)
     notice("engine", "")
-    request(wire.INITIALIZE, {"protocol": wire.PROTOCOL}, _initialized, panel="engine")
+    request(wire.INITIALIZE, {"protocol": wire.PROTOCOL}, _initialized, panel="engine", failed=_not_initialized)
     wake()
 
 
 def _initialized(result: object) -> None:
-    _session.info = wire.parse_engine(result)
+    session = get()
+    session.info = wire.parse_engine(result)
+    unsent, session.unsent = session.unsent, None
+    if unsent is not None:
+        unsent.send()
+
+
+def _not_initialized(failure: Failure) -> None:
+    """An engine that does not say what it offers is of no use: what waits for it fails with its words."""
+    session = get()
+    unsent, session.unsent = session.unsent, None
+    if unsent is not None:
+        notice(unsent.job.panel, failure.message)
+        unsent.fail(failure)
+    if session.client is not None and session.client.alive:
+        stop()
 
 
 def stop() -> None:
     """Ask the engine to save and leave, which frees its memory; returns at once, and kills it if it stays."""
-    session = _session
+    session = get()
     if session.client is None or session.stop_deadline is not None:
         return
     session.stop_deadline = time.monotonic() + STOP_PATIENCE
@@ -183,22 +101,28 @@ def request(
 ) -> int:
     """Ask the engine; ``done`` is called from a later :func:`pump`. A failure is shown in ``panel``.
 
-    Raises ``RuntimeError`` where no engine runs.
+    Raises ``RuntimeError`` where no engine runs, ``ValueError`` where the parameters cannot be written down.
     """
-    client = _session.client
-    if client is None or not client.alive or (_session.stop_deadline is not None):
+    session = get()
+    client = session.client
+    if client is None or not client.alive or session.stop_deadline is not None:
         raise RuntimeError("The engine is not running.")
+    check_writable(params)
 
     def on_done(result: Any) -> None:
+        if session.ended:
+            return
         try:
             done(result)
-        except WireError as error:
+        except (ValueError, RuntimeError, OSError) as error:  # a WireError is a ValueError
             notice(panel, str(error))
-            if failed is not None:
+            if failed is not None and isinstance(error, WireError):
                 failed(Failure(wire.INTERNAL, str(error)))
 
     def on_failed(failure: Failure) -> None:
-        if failure.code != wire.CANCELLED and not (failure.code == wire.ENGINE_DIED and _session.stop_deadline):
+        if session.ended:
+            return
+        if failure.code != wire.CANCELLED and not (failure.code == wire.ENGINE_DIED and get().stop_deadline):
             notice(panel, failure.message)
         if failed is not None:
             failed(failure)
@@ -206,37 +130,88 @@ def request(
     return client.request(method, params, on_done, on_failed)
 
 
+def check_writable(value: object, name: str = "") -> None:
+    """Check that a value can be sent: texts that UTF-8 holds, numbers that are numbers. Raises ``ValueError`` with a
+    sentence that names what cannot be."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            shown = value.encode("utf-8", "replace").decode()
+            raise ValueError(
+                f"“{shown}” has characters that are no Unicode, as file names of old systems do; rename it, or "
+                "choose another."
+            ) from None
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            check_writable(key)
+            check_writable(entry, str(key))
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            check_writable(entry, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"A number of “{name or 'the request'}” is not finite; look for a scale or position of zero.")
+
+
 def run_job(
     method: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     done: Callable[[Any], None],
     *,
     panel: str,
     title: str,
     workspace: str,
     failed: Callable[[Failure], None] | None = None,
+    scene: int = 0,
 ) -> Job:
     """Start one of the engine's long jobs; progress goes into the returned :class:`Job` and to the watchers.
 
-    Raises ``RuntimeError`` where another one runs or no engine does.
+    ``params`` may be a function: it is called once the engine has said what it offers, so that nothing is asked for
+    by an old name, and may raise ``ValueError``. ``scene`` is the ``session_uid`` of the scene that asks. Raises
+    ``RuntimeError`` where another one runs or no engine does, ``ValueError`` as :func:`request` does.
     """
-    session = _session
+    session = get()
     if session.busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    if session.client is None or not session.client.alive or session.stop_deadline is not None:
+        raise RuntimeError("The engine is not running.")
+    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, folder=state.folder_of(workspace))
 
     def on_done(result: Any) -> None:
+        if job.moved:
+            on_failed(Failure(wire.INTERNAL, MOVED.format(folder=workspace)))
+            notice(panel, MOVED.format(folder=workspace))
+            return
         _end(job, "done")
         done(result)
 
     def on_failed(failure: Failure) -> None:
-        _end(job, "cancelled" if failure.code == wire.CANCELLED else "failed")
+        moved = job.moved
+        _end(job, "cancelled" if failure.code == wire.CANCELLED and not moved else "failed")
+        if moved:
+            notice(panel, MOVED.format(folder=workspace))
         if failed is not None:
             failed(failure)
 
-    number = request(method, params, on_done, panel=panel, failed=on_failed)
-    job = Job(number, panel, title, workspace, time.monotonic())
+    def ask() -> None:
+        job.id = request(method, params() if callable(params) else params, on_done, panel=panel, failed=on_failed)
+
+    def ask_later() -> None:
+        try:
+            ask()
+        except Exception as error:
+            if not isinstance(error, ValueError | RuntimeError | OSError):
+                traceback.print_exc()
+            notice(panel, str(error) or type(error).__name__)
+            on_failed(Failure(wire.INTERNAL, str(error)))
+
+    if session.info is None:
+        session.unsent = Unsent(job, ask_later, on_failed)
+    else:
+        ask()
     session.job = job
     notice(panel, "")
+    say(panel, "")
     wake()
     return job
 
@@ -247,16 +222,19 @@ def _end(job: Job, status: str) -> None:
     job.ended = job.ended or time.monotonic()
     if status == "done":
         job.fraction = 1.0
-    _session.dirty = True
+    get().dirty = True
 
 
 def cancel() -> None:
     """Cancel the engine's job, or the task on this side; what was made is kept by the engine."""
-    session = _session
+    session = get()
     if session.task is not None:
         end_task()
     job = session.job
-    if job is not None and job.status == "running":
+    if job is not None and job.status == "running" and session.unsent is not None:
+        unsent, session.unsent = session.unsent, None
+        unsent.fail(Failure(wire.CANCELLED, "Cancelled."))
+    elif job is not None and job.status == "running":
         request(wire.JOB_CANCEL, {"job": job.id}, lambda _result: None, panel=job.panel)
         job.status = "cancelling"
     session.dirty = True
@@ -264,7 +242,9 @@ def cancel() -> None:
 
 def _notified(method: str, params: object) -> None:
     """One notification of the engine's; unknown ones and those of other jobs are ignored."""
-    session = _session
+    session = get()
+    if session.ended:
+        return
     job = session.job
     try:
         if method == wire.JOB_PROGRESS:
@@ -298,36 +278,36 @@ def run_task(name: str, panel: str, steps: Iterator[float], then: Callable[[], N
 
     Raises ``RuntimeError`` where something else runs.
     """
-    if _session.busy:
+    if get().busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
-    _session.task = Task(name, panel, steps, then)
+    get().task = Task(name, panel, steps, then)
     notice(panel, "")
     wake()
 
 
 def end_task() -> None:
     """Stop the task; its ``finally`` puts back what it had changed."""
-    task, _session.task = _session.task, None
+    task, get().task = get().task, None
     if task is not None:
         try:
             task.steps.close()  # type: ignore[attr-defined]
         except Exception:
             traceback.print_exc()
-    _session.dirty = True
+    get().dirty = True
 
 
 def _step_task() -> None:
     until = time.monotonic() + TASK_SLICE
-    while (task := _session.task) is not None and time.monotonic() < until:
-        _session.dirty = True
+    while (task := get().task) is not None and time.monotonic() < until:
+        get().dirty = True
         try:
             try:
                 task.fraction = next(task.steps)
             except StopIteration:
-                _session.task = None
+                get().task = None
                 task.then()
         except Exception as error:
-            _session.task = None
+            get().task = None
             if not isinstance(error, ValueError | RuntimeError | OSError):
                 traceback.print_exc()
             notice(task.panel, str(error) or type(error).__name__)
@@ -338,8 +318,9 @@ def _step_task() -> None:
 
 def pump() -> None:
     """Handle what came from the engine and do a slice of the task. Never waits, never raises."""
-    session = _session
+    session = get()
     client = session.client
+    _watch_folder()
     if client is not None:
         try:
             before = client.log_count
@@ -358,16 +339,44 @@ def pump() -> None:
             session.installer = None
 
 
+_looked = 0.0
+
+
+def _watch_folder() -> None:
+    """Cancel a job whose project's folder is gone: what it still wrote would begin another of the old name."""
+    global _looked
+    job, now = get().job, time.monotonic()
+    if job is None or job.status != "running" or now - _looked < FOLDER_REST:
+        return
+    _looked = now
+    if job.moved:
+        notice(job.panel, MOVED.format(folder=job.workspace))
+        with contextlib.suppress(RuntimeError):
+            cancel()
+
+
+_burials: list[threading.Thread] = []
+
+
 def _bury(client: Client) -> None:
-    """See a dead or stopped engine off."""
-    session = _session
-    overdue = session.stop_deadline is not None and time.monotonic() > session.stop_deadline
-    if client.alive and not overdue:
+    """See a dead engine off, and end one that stays for too long. Waits for nothing: the last of it, threads that end
+    by themselves, is awaited by a thread."""
+    session = get()
+    if client.alive:
+        if session.stop_deadline is not None and time.monotonic() > session.stop_deadline:
+            client.kill()  # its end arrives as a message
         return
     stopped, death = session.stop_deadline is not None, client.death
     session.client, session.info, session.stop_deadline = None, None, None
-    client.close(0.0)
+    if session.unsent is not None and death is not None:
+        unsent, session.unsent = session.unsent, None
+        notice(unsent.job.panel, death.message)
+        unsent.fail(death)
     session.last_log.extend(client.log()[-20:])
+    # Every waiting request has failed by now (Client.poll), so nothing is called from that thread.
+    burial = threading.Thread(target=client.close, args=(0.0,), daemon=True, name="engine burial")
+    burial.start()
+    _burials[:] = [*(b for b in _burials if b.is_alive()), burial]
     if not stopped and death is not None:
         notice("engine", death.message)
     session.dirty = True
@@ -380,7 +389,7 @@ def wait(until: Callable[[], bool], timeout: float) -> bool:
         if time.monotonic() > deadline:
             return False
         pump()
-        if _session.task is None:
+        if get().task is None:
             time.sleep(0.02)
     return True
 
@@ -394,10 +403,10 @@ def _tick() -> float | None:
     now = time.monotonic()
     # Messages may come many times a second; the time remaining counts down by itself.
     waited = now - _last_redraw
-    if (_session.dirty and waited > REDRAW_REST) or (_session.busy and waited > 1.0):
-        _session.dirty, _last_redraw = False, now
+    if (get().dirty and waited > REDRAW_REST) or (get().busy and waited > 1.0):
+        get().dirty, _last_redraw = False, now
         _redraw()
-    alive = _session.client is not None or _session.busy or _session.installer is not None or _session.dirty
+    alive = get().client is not None or get().busy or get().installer is not None or get().dirty
     return INTERVAL if alive else None
 
 
@@ -412,7 +421,7 @@ def _redraw() -> None:
 
 def wake() -> None:
     """See to it that the timer runs."""
-    _session.dirty = True
+    get().dirty = True
     if not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
 
@@ -424,33 +433,45 @@ def _before_loading(*_args: object) -> None:
 
 @bpy.app.handlers.persistent
 def _after_loading(*_args: object) -> None:
-    _session.notices.clear()
+    get().notices.clear()
+    get().news.clear()
     wake()
 
 
 def register() -> None:
     """Begin with an empty session."""
-    global _session
-    _session = Session()
+    state.begin()
     bpy.app.handlers.load_pre.append(_before_loading)
     bpy.app.handlers.load_post.append(_after_loading)
 
 
 def unregister() -> None:
-    """Stop everything and reap the engine; waits for it to save, a few seconds at most."""
+    """Stop everything and reap the engine; waits for it to save, a few seconds at most. Whatever fails on the way,
+    no engine is left behind."""
+    session = get()
     end_task()
-    if _session.installer is not None:
-        _session.installer.cancel()
-        _session.installer.join(5.0)
-    client, _session.client = _session.client, None
-    if client is not None:
-        client.close(STOP_PATIENCE)
-    _session.watchers.clear()
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
+    session.ended = True  # the scenes' settings are about to go: what arrives now is for nobody
+    session.watchers.clear()
     for handlers, handler in (
         (bpy.app.handlers.load_pre, _before_loading),
         (bpy.app.handlers.load_post, _after_loading),
     ):
         if handler in handlers:
             handlers.remove(handler)
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    client, session.client = session.client, None
+    try:
+        if session.installer is not None:
+            session.installer.cancel()
+            session.installer.join(5.0)
+    finally:
+        if client is not None:
+            try:
+                client.close(STOP_PATIENCE)
+            except Exception:
+                traceback.print_exc()
+                client.kill()
+        for burial in _burials:
+            burial.join(7.0)
+        _burials.clear()

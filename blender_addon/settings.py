@@ -126,6 +126,10 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options=RELATIVE,
     )
+    # As the last opening left them: where the artist has named another folder since, that is meant.
+    opened_workspace: StringProperty(options={"HIDDEN"})
+    opened_size: IntProperty(options={"HIDDEN"}, min=0)
+    opened_upright: BoolProperty(options={"HIDDEN"}, default=True)
     long_side: IntProperty(
         name="Picture Size",
         description="Long side of the pictures that are worked on, in pixels; 0: what the preset says",

@@ -284,8 +284,9 @@ def parse_project(value: object) -> Project:
 def _device(value: object) -> Device:
     data = _map(value, "device")
     return Device(
-        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0)
-    )
+        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0),
+        _text(data, "preset", ""), _text(data, "editor", ""),
+    )  # fmt: skip
 
 
 def _editor(value: object) -> Editor:
@@ -294,6 +295,7 @@ def _editor(value: object) -> Editor:
         _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
         _many(data, "knobs", _knob) if data.get("knobs") else (),
+        _many(data, "wordings", _one_text) if data.get("wordings") else (),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.devices import find_devices
 from engine.edit.settings import EditSettings
 from engine.errors import BadInput
 from engine.protocol import Device, PresetInfo
@@ -92,19 +93,30 @@ PREVIEW = Preset(
 PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
 
 
+PAPER_BYTES = 15 * 2**30  # of a GPU, for Paper
+
+
+def preset_for(device: Device) -> Preset:
+    """The preset that suits a device by its memory: the one default of panel, command line and engine."""
+    if device.name == "cpu":
+        return PREVIEW
+    return PAPER if device.total_bytes >= PAPER_BYTES else STANDARD
+
+
 def choose_preset(name: str | None, device: str) -> Preset:
     """The preset of that name, or the one for the device. Raises BadInput."""
     if name is None:
-        return STANDARD if device.startswith("cuda") else PREVIEW
+        found = next((d for d in find_devices() if d.name == device), Device(device, "", 0, 0))
+        return preset_for(found)
     if name not in PRESETS:
         raise BadInput(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.", field="preset")
     return PRESETS[name]
 
 
 def preset_infos(devices: list[Device]) -> list[PresetInfo]:
-    """The presets for the wire; the default is the one that suits the best of ``devices``."""
-    largest = max((d.total_bytes for d in devices if d.name != "cpu"), default=0)
-    default = PREVIEW if largest == 0 else PAPER if largest >= 15 * 2**30 else STANDARD
+    """The presets for the wire; the default is the one that suits the first of ``devices``, which computes where none
+    is named."""
+    default = preset_for(devices[0]) if devices else PREVIEW
     return [
         PresetInfo(
             name=p.name,

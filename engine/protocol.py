@@ -340,6 +340,8 @@ class Device(msgspec.Struct, frozen=True):
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""  # its default
+    editor: str = ""  # its default's id
 
 
 class Editor(msgspec.Struct, frozen=True):
@@ -350,6 +352,7 @@ class Editor(msgspec.Struct, frozen=True):
     reason: str
     vocabulary: list[str]
     knobs: list[Knob] = []  # their defaults are what this editor recommends
+    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
 
 
 class PresetInfo(msgspec.Struct, frozen=True):

@@ -120,8 +120,8 @@ class Server:
 
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine.devices import find_devices
-        from engine.editors.catalogue import find_editors
-        from engine.presets import preset_infos
+        from engine.editors.catalogue import default_editor, find_editors
+        from engine.presets import preset_for, preset_infos
 
         if params.protocol != protocol.VERSION:
             raise RpcError(
@@ -131,7 +131,9 @@ class Server:
                 {"field": "protocol"},
             )
         self._begin_warm_up()
-        devices = find_devices()
+        devices = [
+            msgspec.structs.replace(d, preset=preset_for(d).name, editor=default_editor(d.name)) for d in find_devices()
+        ]
         return {
             "protocol": protocol.VERSION,
             "engine": __version__,

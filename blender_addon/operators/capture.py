@@ -7,9 +7,13 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from .. import jobs, project, results, session
+from .. import opening, project, results, session
 from ..scene.photograph import Dome, Film
 from .base import attempt, idle
+
+# What a capture's own file may be, and every video that frames can be taken from (engine/capture).
+VIDEOS = ("mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg")
+FILES = tuple(f"*.{ending}" for ending in ("json", "txt", "bin", "npy", "xml", "csv", "sfm", *VIDEOS))
 
 WAYS = (
     ("DOME", "Dome", "From all around the selected objects (all, where none is selected)"),
@@ -28,11 +32,11 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
     )
     bl_idname = "instruct_nerf.open_capture"
     bl_label = "Open Capture"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # what it does arrives later, with an undo step of its own
 
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.json;*.txt;*.bin;*.npy;*.xml;*.csv;*.sfm;*.mp4;*.mov", options={"HIDDEN"})
+    filter_glob: StringProperty(default=";".join(FILES), options={"HIDDEN"})
     stand_upright: BoolProperty(
         name="Stand Upright",
         description="Turn the capture so that up is up and its middle lies at the world's origin",
@@ -55,7 +59,7 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
             # A dashed line from every camera to the root would hide the scene.
             context.space_data.overlay.show_relationship_lines = False
         return attempt(
-            self, "capture", lambda: jobs.open_capture(context.scene, path, stand_upright=self.stand_upright)
+            self, "capture", lambda: opening.open_capture(context.scene, path, stand_upright=self.stand_upright)
         )
 
 
@@ -74,7 +78,7 @@ class INSTRUCT_NERF_OT_reconnect(bpy.types.Operator):
         return idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "capture", lambda: jobs.reconnect(context.scene))
+        return attempt(self, "capture", lambda: opening.reconnect(context.scene))
 
 
 class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):

@@ -4,7 +4,7 @@
 import bpy
 from bpy.props import StringProperty
 
-from .. import jobs, project
+from .. import editing, project
 from ..scene import cameras
 from .base import attempt, has_capture, idle
 
@@ -41,7 +41,7 @@ class INSTRUCT_NERF_OT_try(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         view = project.active_view(context)[cameras.VIEW]
-        return attempt(self, "instruction", lambda: jobs.try_edit(context.scene, view))
+        return attempt(self, "instruction", lambda: editing.try_edit(context.scene, view))
 
 
 class INSTRUCT_NERF_OT_start(bpy.types.Operator):
@@ -56,7 +56,7 @@ class INSTRUCT_NERF_OT_start(bpy.types.Operator):
         return has_capture(cls, context) and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: jobs.start_edit(context.scene))
+        return attempt(self, "edit", lambda: editing.start_edit(context.scene))
 
 
 class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
@@ -73,7 +73,7 @@ class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
         return has_capture(cls, context) and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: jobs.resume_edit(context.scene, self.edit))
+        return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit))
 
 
 class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):

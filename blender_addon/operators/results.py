@@ -16,7 +16,10 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     resolution: IntProperty(
-        name="Resolution", description="Cells along the longest side; 0: what the preset says", min=0, max=2048
+        name="Resolution",
+        description=f"Cells along the longest side, at least {results.MESH_RESOLUTION[0]}; 0: what the preset says",
+        min=0,
+        max=results.MESH_RESOLUTION[1],
     )
     original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
 

@@ -7,8 +7,8 @@ camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import bpy
 from mathutils import Matrix
@@ -17,6 +17,7 @@ from .. import conversion
 from ..conversion import BlenderCamera, Camera, Vector
 
 WORKSPACE = "instruct_nerf_workspace"
+SOURCE = "instruct_nerf_source"  # on the root: what was opened, an absolute path
 VIEW = "instruct_nerf_view"
 CHOSEN = "instruct_nerf_chosen"
 SIZE = "instruct_nerf_size"  # width, height in pixels
@@ -26,14 +27,22 @@ DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius
 
 def absolute(workspace: str) -> str:
     """A workspace as an absolute path without a trailing separator, so that two spellings compare equal."""
-    return str(Path(bpy.path.abspath(workspace)).resolve()) if workspace else ""
+    # Not Path.resolve, which raises where links go round in circles; panels ask at every redraw.
+    return os.path.realpath(bpy.path.abspath(workspace)) if workspace else ""
+
+
+def scene_by_uid(uid: int) -> bpy.types.Scene | None:
+    """The scene of this file with a ``session_uid``, which undo and renaming leave alone; None where it is gone."""
+    return next((s for s in bpy.data.scenes if s.session_uid == uid and s.library is None), None)
 
 
 def root_of(scene: bpy.types.Scene, workspace: str) -> bpy.types.Object | None:
-    """The capture root of a workspace in a scene, or None."""
+    """The capture root of a workspace in a scene, or None. Roots linked from other files are not this file's."""
     wanted = absolute(workspace)
     for item in scene.objects:
-        if item.type == "EMPTY" and WORKSPACE in item and absolute(str(item[WORKSPACE])) == wanted:
+        if item.type != "EMPTY" or WORKSPACE not in item or item.library is not None:
+            continue
+        if absolute(str(item[WORKSPACE])) == wanted:
             return item
     return None
 
@@ -70,6 +79,7 @@ def build(
     radius: float,
     *,
     stand_upright: bool = True,
+    source: str = "",
 ) -> bpy.types.Object:
     """Put a capture into a scene and return its root.
 
@@ -88,7 +98,13 @@ def build(
         root[WORKSPACE] = workspace
         matrix = conversion.world_from_capture(up, centre, radius) if stand_upright else conversion.IDENTITY
         root.matrix_world = Matrix(matrix)
-    collection = _collection(scene, root, name)
+    if source:
+        root[SOURCE] = source
+    collection = collection_of(root, scene)
+    if collection is None:
+        collection = bpy.data.collections.new(name)
+        scene.collection.children.link(collection)
+        collection.objects.link(root)
     scale = sum(root.matrix_world.to_scale()) / 3.0
     root.empty_display_size = 0.25 * radius
     for view, camera in views:
@@ -101,13 +117,13 @@ def build(
     return root
 
 
-def _collection(scene: bpy.types.Scene, root: bpy.types.Object, name: str) -> bpy.types.Collection:
-    if root.users_collection:
-        return root.users_collection[0]
-    collection = bpy.data.collections.new(name)
-    scene.collection.children.link(collection)
-    collection.objects.link(root)
-    return collection
+def collection_of(root: bpy.types.Object, scene: bpy.types.Scene | None = None) -> bpy.types.Collection | None:
+    """The collection that a root lies in, whatever it is called by now: one of ``scene`` (the current one), where it
+    lies in several; None where it lies in none."""
+    scene = scene or bpy.context.scene
+    here = {scene.collection, *scene.collection.children_recursive}
+    own = [collection for collection in root.users_collection if collection.library is None]
+    return next((collection for collection in own if collection in here), own[0] if own else None)
 
 
 def _camera(view: str, camera: Camera, reach: float) -> bpy.types.Object:
@@ -189,11 +205,23 @@ def intrinsics_of(scene: bpy.types.Scene, data: bpy.types.Camera) -> conversion.
     if data.type != "PERSP":
         raise ValueError(f"The camera “{data.name}” is not a perspective camera; set its type to Perspective.")
     render = scene.render
-    share = render.resolution_percentage / 100.0
+    width, height = size_of(scene)
     return conversion.intrinsics_from_blender(
         BlenderCamera(
             data.lens, data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y,
-            max(1, int(render.resolution_x * share)), max(1, int(render.resolution_y * share)),
-            render.pixel_aspect_x, render.pixel_aspect_y,
+            width, height, render.pixel_aspect_x, render.pixel_aspect_y,
         )
     )  # fmt: skip
+
+
+def size_of(scene: bpy.types.Scene) -> tuple[int, int]:
+    """Width and height in pixels that Blender renders a scene at: its own whole-number arithmetic, where 29 % of 100
+    are 29 (by floats 28)."""
+    render = scene.render
+    share = render.resolution_percentage
+    return max(1, render.resolution_x * share // 100), max(1, render.resolution_y * share // 100)
+
+
+def depsgraph_of(scene: bpy.types.Scene) -> bpy.types.Depsgraph:
+    """The evaluated state of a scene, which need not be the one shown."""
+    return bpy.context.evaluated_depsgraph_get() if bpy.context.scene == scene else scene.view_layers[0].depsgraph

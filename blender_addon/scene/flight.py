@@ -10,7 +10,7 @@ from mathutils import Matrix
 
 from .. import conversion, trajectories
 from ..conversion import Camera
-from .cameras import ASPECT, SIZE, intrinsics_of, pose_of, root_of
+from .cameras import ASPECT, SIZE, collection_of, depsgraph_of, intrinsics_of, pose_of, root_of, scene_by_uid
 
 PATH = "instruct_nerf_path"
 
@@ -21,28 +21,26 @@ def sample(scene_name: str, workspace: str, frames: Sequence[int], into: list[Ca
     A generator that moves the scene to one frame a step (markers that switch cameras are honoured) and yields the
     fraction done; frame and camera are put back at the end, however it ends. Raises ``ValueError`` with a sentence.
     """
-    start = _scene(scene_name)
+    start = bpy.data.scenes.get(scene_name)
+    if start is None:
+        raise ValueError(f"The scene “{scene_name}” is gone.")
+    uid = start.session_uid  # it may be renamed meanwhile
     frame_then, subframe_then = start.frame_current, start.frame_subframe
     camera_then = start.camera.name if start.camera else ""
     try:
         for count, frame in enumerate(frames, 1):
-            scene = _scene(scene_name)
+            scene = scene_by_uid(uid)
+            if scene is None:
+                raise ValueError(f"The scene “{scene_name}” is gone.")
             scene.frame_set(frame)
             into.append(_camera_now(scene, workspace))
             yield count / len(frames)
     finally:
-        scene = bpy.data.scenes.get(scene_name)
+        scene = scene_by_uid(uid)
         if scene is not None:
             scene.frame_set(frame_then, subframe=subframe_then)
             if camera_then in scene.objects:
                 scene.camera = scene.objects[camera_then]
-
-
-def _scene(name: str) -> bpy.types.Scene:
-    scene = bpy.data.scenes.get(name)
-    if scene is None:
-        raise ValueError(f"The scene “{name}” is gone.")
-    return scene
 
 
 def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
@@ -51,7 +49,7 @@ def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
         raise ValueError("The capture is not in this scene; open it again.")
     if scene.camera is None or scene.camera.type != "CAMERA":
         raise ValueError("The scene has no camera; set one, or make a Camera Path.")
-    graph = bpy.context.evaluated_depsgraph_get() if bpy.context.scene == scene else scene.view_layers[0].depsgraph
+    graph = depsgraph_of(scene)
     camera, base = scene.camera.evaluated_get(graph), root.evaluated_get(graph)
     pose = conversion.capture_pose_from_world(
         conversion.matrix_from_rows(base.matrix_world), conversion.matrix_from_rows(camera.matrix_world)
@@ -73,7 +71,7 @@ def fly_through(
         data = old.data
         bpy.data.batch_remove([old, data])
     item = _path_camera(scene, cameras[order[0]])
-    root.users_collection[0].objects.link(item)
+    collection_of(root, scene).objects.link(item)
     item.parent = root
     previous = None
     for index, frame in zip(order, times, strict=True):

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import bpy
 
-from .cameras import VIEW, cameras_of
+from ..files import regular
+from .cameras import ASPECT, SIZE, VIEW, cameras_of
 
 PICTURE = "instruct_nerf_picture"  # on an image: it was loaded by this add-on
 
@@ -24,14 +24,17 @@ def load(path: str, known: dict[str, bpy.types.Image]) -> bpy.types.Image | None
     ``known`` is :func:`loaded`, and is kept up to date. Decoding happens when an image is first drawn, so loading a
     thousand is cheap.
     """
+    found = regular(path)  # a pipe would be waited for, and Blender with it
+    if found is None:
+        return None
     try:
-        stamp = str(Path(path).stat().st_mtime_ns)
+        stamp = str(found.st_mtime_ns)
         image = known.get(path)
         if image is None:
             known[path] = image = bpy.data.images.load(path, check_existing=False)
         elif image[PICTURE] != stamp:
             image.reload()
-    except (OSError, RuntimeError):
+    except RuntimeError:
         return None
     image[PICTURE] = stamp
     return image
@@ -44,7 +47,7 @@ def show(
     in_front: bool,
     known: dict[str, bpy.types.Image] | None = None,
 ) -> bool:
-    """Show one file as a camera's background, exactly filling its frame; whether it could be loaded."""
+    """Show one file as a camera's background, where the camera saw it; whether it could be loaded."""
     known = loaded() if known is None else known
     image = load(path, known) if path else None
     if image is None:
@@ -52,10 +55,34 @@ def show(
     backgrounds = camera.data.background_images
     slot = backgrounds[0] if len(backgrounds) else backgrounds.new()
     slot.image = image
-    slot.frame_method = "STRETCH"  # the picture and the frame have the same sides, pixel aspect included
+    fit(camera)
     slot.alpha = opacity
     slot.display_depth = "FRONT" if in_front else "BACK"
     return True
+
+
+def fit(camera: bpy.types.Object, scene: bpy.types.Scene | None = None) -> None:
+    """Lay a view's picture where the view saw it, whatever size ``scene`` (the current one) renders at.
+
+    A view's camera is fitted horizontally, so the picture is to be as wide as the frame, and as high as its own pixels
+    make it. Of Blender's ways, *Crop* does so in a frame that is wider than the picture, *Fit* in one that is higher.
+    """
+    render = (scene or bpy.context.scene).render
+    width, height = (int(v) for v in camera[SIZE])
+    aspect = tuple(float(v) for v in camera[ASPECT])
+    frame = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
+    method = "CROP" if frame >= width * aspect[0] / (height * aspect[1]) else "FIT"
+    for slot in camera.data.background_images:
+        if slot.frame_method != method:
+            slot.frame_method = method
+        if slot.image is not None and tuple(slot.image.display_aspect) != aspect:
+            slot.image.display_aspect = aspect
+
+
+def fit_all(scene: bpy.types.Scene, root: bpy.types.Object) -> None:
+    """Lay every view's picture where the view saw it, after the scene has got another size."""
+    for camera in cameras_of(root):
+        fit(camera, scene)
 
 
 def remove_unused() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import bpy
 from mathutils import Matrix
 
+from ..files import check_mesh
+from .cameras import collection_of
+
 MESH = "instruct_nerf_mesh"  # on the object: the edit's id, "" for the unedited scene
 MATERIAL = "Instruct NeRF colours"
 
@@ -15,10 +18,9 @@ MATERIAL = "Instruct NeRF colours"
 def import_ply(root: bpy.types.Object, path: str, name: str, edit: str) -> bpy.types.Object:
     """Import a PLY in the capture frame under a capture's root and return it; an older mesh of the same edit goes.
 
-    Raises ``ValueError`` where the file holds no mesh.
+    Raises ``ValueError`` where the file holds no mesh, or less than it claims.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"There is no mesh at {path}.")
+    check_mesh(path)
     for old in [item for item in root.children if item.get(MESH) == edit]:
         data = old.data
         bpy.data.objects.remove(old)
@@ -38,7 +40,7 @@ def import_ply(root: bpy.types.Object, path: str, name: str, edit: str) -> bpy.t
     item.name = item.data.name = name
     for collection in list(item.users_collection):
         collection.objects.unlink(item)
-    root.users_collection[0].objects.link(item)
+    collection_of(root).objects.link(item)
     item.parent = root
     item.matrix_parent_inverse = Matrix()
     item.matrix_basis = Matrix()

@@ -4,6 +4,7 @@ with their exact poses."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,10 @@ import bpy
 from mathutils import Matrix, Vector
 
 from .. import conversion, trajectories
-from .cameras import VIEW, intrinsics_of
+from .borrowed import Change, borrowed, literal, plain_output
+from .cameras import VIEW, depsgraph_of, intrinsics_of, scene_by_uid
 
 TRANSFORMS = "transforms.json"
-_NAME = "Instruct NeRF photographer"
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,13 @@ def by_animation(scene: bpy.types.Scene, count: int) -> list[Standpoint]:
 
 
 def photograph(scene_name: str, standpoints: Sequence[Standpoint], film: Film | None, folder: Path) -> Iterator[float]:
-    """Render the scene from each standpoint with its own engine and settings, one picture a step; yields the fraction
+    """Render the scene from each standpoint with its own engine and look, one picture a step; yields the fraction
     done. Without ``film`` the pictures have the scene's own size, and its cameras their own lenses.
 
-    Writes ``folder/images/*.png`` and, last of all, ``folder/transforms.json`` with poses in Blender's world, so that
-    a run that was stopped leaves nothing that looks like a capture. Everything in the scene is put back.
+    Each picture is the whole frame of a pinhole camera at rest, in focus everywhere. Writes ``folder/images/*.png``
+    and, last of all, ``folder/transforms.json`` with poses in Blender's world, so that a run that was stopped leaves
+    nothing that looks like a capture. Between two pictures the scene is as it was but for its frame, so it may be
+    edited, undone and saved meanwhile; the frame is put back at the end.
     """
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -139,39 +142,95 @@ def photograph(scene_name: str, standpoints: Sequence[Standpoint], film: Film | 
     for old in images.glob("*.png"):
         old.unlink()
     frames = []
-    kept = _prepare(bpy.data.scenes[scene_name], film)
+    start = bpy.data.scenes[scene_name]
+    uid = start.session_uid  # it may be renamed meanwhile
+    frame_then, camera_then = (start.frame_current, start.frame_subframe), start.camera.name if start.camera else ""
     try:
         for index, standpoint in enumerate(standpoints):
-            scene = bpy.data.scenes[scene_name]
-            camera = _stand(scene, standpoint)
             name = f"{index + 1:04d}.png"
-            scene.render.filepath = str(images / name)
-            intrinsics = intrinsics_of(scene, camera.data)
-            pose = conversion.capture_pose_from_world(
-                conversion.IDENTITY, conversion.matrix_from_rows(camera.matrix_world)
-            )
-            bpy.ops.render.render(write_still=True, scene=scene_name)
-            if not (images / name).is_file():
-                raise ValueError("Blender wrote no picture; see whether a single render of the scene works.")
-            frames.append((f"images/{name}", standpoint.pose or pose, intrinsics))
+            pose, intrinsics = _take(_scene(uid), standpoint, film, images / name)
+            frames.append((f"images/{name}", pose, intrinsics))
             yield (index + 1) / len(standpoints)
         _write(folder, frames)
     finally:
-        _put_back(scene_name, kept)
+        scene = scene_by_uid(uid)
+        if scene is not None and (scene.frame_current, scene.frame_subframe) != frame_then:
+            scene.frame_set(frame_then[0], subframe=frame_then[1])
+            if camera_then in scene.objects:  # markers may have made another one active on the way
+                scene.camera = scene.objects[camera_then]
 
 
-def _stand(scene: bpy.types.Scene, standpoint: Standpoint) -> bpy.types.Object:
-    """Make the camera of a standpoint the scene's, at its frame. Raises ``ValueError`` where it is gone."""
+def _scene(uid: int) -> bpy.types.Scene:
+    scene = scene_by_uid(uid)
+    if scene is None:
+        raise ValueError("The scene that was photographed is gone.")
+    return scene
+
+
+def _take(
+    scene: bpy.types.Scene, standpoint: Standpoint, film: Film | None, path: Path
+) -> tuple[conversion.Matrix, conversion.Intrinsics]:
+    """Take one picture; its pose in the world and its intrinsics. Raises ``ValueError``."""
     if standpoint.frame is not None:
         scene.frame_set(standpoint.frame)  # markers may make another camera the active one
-    if standpoint.pose is not None:
-        scene.camera = bpy.data.objects[_NAME]
-        scene.camera.matrix_world = Matrix(standpoint.pose)
-    elif standpoint.camera:
-        scene.camera = scene.objects.get(standpoint.camera)
-    if scene.camera is None:
-        raise ValueError("A camera was removed while the scene was photographed.")
-    return scene.camera
+    with contextlib.ExitStack() as stack:
+        if standpoint.pose is not None:
+            assert film is not None
+            camera = stack.enter_context(_photographer(scene, standpoint.pose, film))
+        else:
+            camera = scene.objects.get(standpoint.camera) if standpoint.camera else scene.camera
+        if camera is None or camera.type != "CAMERA":
+            raise ValueError("A camera was removed while the scene was photographed.")
+        stack.enter_context(borrowed(_settings(scene, camera, film, path)))
+        bpy.context.view_layer.update()
+        intrinsics = intrinsics_of(scene, camera.data)
+        seen = camera.evaluated_get(depsgraph_of(scene)) if standpoint.pose is None else camera
+        pose = standpoint.pose or conversion.capture_pose_from_world(
+            conversion.IDENTITY, conversion.matrix_from_rows(seen.matrix_world)
+        )
+        bpy.ops.render.render(write_still=True, scene=scene.name)
+        if not path.is_file():
+            raise ValueError("Blender wrote no picture; see whether a single render of the scene works.")
+    return pose, intrinsics
+
+
+def _settings(scene: bpy.types.Scene, camera: bpy.types.Object, film: Film | None, path: Path) -> list[Change]:
+    """What is changed for one picture."""
+    render, image = scene.render, scene.render.image_settings
+    changes = plain_output(scene)
+    # A render looks for the camera in the timeline's markers before it takes the scene's.
+    changes += [(marker, "camera", None) for marker in scene.timeline_markers if marker.camera is not None]
+    changes += [
+        (scene, "camera", camera),
+        (camera.data.dof, "use_dof", False),
+        (render, "use_motion_blur", False),
+        (render, "film_transparent", False),  # a NeRF needs the background that it will see
+        (render, "filepath", literal(path)),
+        (image, "media_type", "IMAGE"),
+        (image, "file_format", "PNG"),
+        (image, "color_mode", "RGB"),
+        (image, "color_depth", "8"),
+    ]
+    if film is not None:
+        sizes = {"resolution_x": film.width, "resolution_y": film.height, "resolution_percentage": 100}
+        changes += [(render, name, value) for name, value in sizes.items()]
+        changes += [(render, "pixel_aspect_x", 1.0), (render, "pixel_aspect_y", 1.0)]
+    return changes
+
+
+@contextlib.contextmanager
+def _photographer(scene: bpy.types.Scene, pose: conversion.Matrix, film: Film) -> Iterator[bpy.types.Object]:
+    """The photographer's own camera, for as long as one picture takes."""
+    data = bpy.data.cameras.new("Photographer")
+    data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", conversion.SENSOR_WIDTH, film.lens
+    data.clip_start, data.clip_end = 1e-3 * film.reach, 1e3 * film.reach
+    camera = bpy.data.objects.new("Photographer", data)
+    camera.matrix_world = Matrix(pose)
+    scene.collection.objects.link(camera)
+    try:
+        yield camera
+    finally:
+        bpy.data.batch_remove([camera, data])
 
 
 def _write(folder: Path, frames: Sequence[tuple[str, conversion.Matrix, conversion.Intrinsics]]) -> None:
@@ -187,54 +246,3 @@ def _write(folder: Path, frames: Sequence[tuple[str, conversion.Matrix, conversi
     temporary = folder / (TRANSFORMS + ".tmp")
     temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
     os.replace(temporary, folder / TRANSFORMS)
-
-
-_RENDER = (
-    "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "filepath",
-    "use_border", "use_sequencer", "use_file_extension", "film_transparent",
-)  # fmt: skip
-
-
-def _prepare(scene: bpy.types.Scene, film: Film | None) -> dict[str, object]:
-    """Set the scene up for photographs, with a camera for ``film``; returns what must be put back."""
-    render, settings = scene.render, scene.render.image_settings
-    kept: dict[str, object] = {name: getattr(render, name) for name in _RENDER}
-    kept["camera"] = scene.camera.name if scene.camera else ""
-    kept["frame"] = (scene.frame_current, scene.frame_subframe)
-    kept["media_type"] = getattr(settings, "media_type", "")
-    kept["image"] = (settings.file_format, settings.color_mode, settings.color_depth)
-    render.use_border = render.use_sequencer = False
-    render.film_transparent = False  # a NeRF needs the background that it will see
-    render.use_file_extension = True
-    if hasattr(settings, "media_type"):
-        settings.media_type = "IMAGE"
-    settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGB", "8"
-    if film is not None:
-        render.resolution_x, render.resolution_y, render.resolution_percentage = film.width, film.height, 100
-        render.pixel_aspect_x = render.pixel_aspect_y = 1.0
-        data = bpy.data.cameras.new(_NAME)
-        data.sensor_fit, data.sensor_width, data.lens = "HORIZONTAL", conversion.SENSOR_WIDTH, film.lens
-        data.clip_start, data.clip_end = 1e-3 * film.reach, 1e3 * film.reach
-        camera = bpy.data.objects.new(_NAME, data)
-        camera.name = _NAME
-        scene.collection.objects.link(camera)
-    return kept
-
-
-def _put_back(scene_name: str, kept: dict[str, object]) -> None:
-    camera = bpy.data.objects.get(_NAME)
-    if camera is not None:
-        bpy.data.batch_remove([camera, camera.data])
-    scene = bpy.data.scenes.get(scene_name)
-    if scene is None:
-        return
-    settings = scene.render.image_settings
-    if kept["media_type"]:
-        settings.media_type = kept["media_type"]
-    settings.file_format, settings.color_mode, settings.color_depth = kept["image"]  # type: ignore[misc]
-    for name in _RENDER:
-        setattr(scene.render, name, kept[name])
-    frame, subframe = kept["frame"]  # type: ignore[misc]
-    if (scene.frame_current, scene.frame_subframe) != (frame, subframe):
-        scene.frame_set(frame, subframe=subframe)
-    scene.camera = scene.objects.get(str(kept["camera"]))

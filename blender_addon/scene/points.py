@@ -10,6 +10,9 @@ from pathlib import Path
 
 import bpy
 
+from ..files import open_regular
+from .cameras import collection_of
+
 POINTS = "instruct_nerf_points"  # on the object
 _HEADER = [
     "ply", "format binary_little_endian 1.0", "element vertex", "property double x", "property double y",
@@ -36,7 +39,7 @@ def show(root: bpy.types.Object, path: str) -> bpy.types.Object | None:
     mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT").data.foreach_set("color_srgb", colours)
     mesh.update()
     item = bpy.data.objects.new("Sparse Points", mesh)
-    root.users_collection[0].objects.link(item)
+    collection_of(root).objects.link(item)
     item.parent = root
     item.hide_render = True
     item[POINTS] = True
@@ -48,7 +51,7 @@ def _read(path: Path) -> tuple[array, array]:
     has. Raises ``ValueError``."""
     sentence = f"{path.name} does not hold the capture's points; open the capture again."
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             lines = [stream.readline(200).decode("ascii").strip() for _ in _HEADER]
             count = int(lines[2].removeprefix(_HEADER[2]))
             lines[2] = _HEADER[2]

@@ -13,6 +13,9 @@ from typing import Any
 
 import bpy
 
+from .borrowed import literal, plain_output
+from .cameras import size_of
+
 STRIP = "instruct_nerf"
 BEFORE_NAME, AFTER_NAME, WIPE_NAME = "NeRF before", "NeRF after", "NeRF before and after"
 
@@ -26,10 +29,8 @@ def strips_of(scene: bpy.types.Scene) -> Any:
 def even_size(scene: bpy.types.Scene) -> tuple[int, int]:
     """Give the scene an even width and height at 100 %, as films need it, and return them."""
     render = scene.render
-    share = render.resolution_percentage / 100.0
-    width, height = (max(2, int(side * share)) for side in (render.resolution_x, render.resolution_y))
-    width, height = max(4, width + width % 2), max(4, height + height % 2)
-    if (width, height) != (render.resolution_x, render.resolution_y) or share != 1.0:
+    width, height = (max(4, side + side % 2) for side in size_of(scene))
+    if (width, height, 100) != (render.resolution_x, render.resolution_y, render.resolution_percentage):
         render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
     return width, height
 
@@ -114,27 +115,40 @@ def _wipe(effect: Any, show: str, first: int, last: int) -> None:
 def film_settings(scene: bpy.types.Scene, first: int, last: int, path: str) -> None:
     """Set the scene so that Render Animation writes frames ``first``–``last`` as an H.264 MP4 at ``path``.
 
-    The view transform becomes Standard: the frames are finished pictures, and Blender's filmic default would grade
-    them a second time.
+    The look becomes Blender's plainest (view transform Standard, no curves, no exposure): the frames are finished
+    pictures, and anything else would grade them a second time. What the scene has on that would leave frames, or parts
+    of them, out or write over them (region, frame step, burned-in text) is turned off.
     """
-    render = scene.render
-    scene.frame_start, scene.frame_end = first, last
-    render.use_sequencer = True
-    render.use_compositing = False
-    render.filepath = path
-    render.use_file_extension = True
-    settings = render.image_settings
-    if hasattr(settings, "media_type"):  # from 5.0 on, films are a kind of media of their own
-        settings.media_type = "VIDEO"
-    settings.file_format = "FFMPEG"
-    settings.color_mode = "RGB"
-    film = render.ffmpeg
-    film.format, film.codec = "MPEG4", "H264"
-    film.constant_rate_factor, film.ffmpeg_preset = "HIGH", "GOOD"
-    film.audio_codec = "NONE"
-    scene.view_settings.view_transform = "Standard"
-    scene.view_settings.look = "None"
-    scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
+    scene.frame_start, scene.frame_end, scene.frame_step = first, last, 1
+    render, film = scene.render, scene.render.ffmpeg
+    for owner, name, value in (
+        *plain_output(scene),
+        (render, "use_sequencer", True),
+        (render.image_settings, "color_management", "FOLLOW_SCENE"),
+        (render, "filepath", literal(path)),
+        (render.image_settings, "media_type", "VIDEO"),  # from 5.0 on, films are a kind of media of their own
+        (render.image_settings, "file_format", "FFMPEG"),
+        (render.image_settings, "color_mode", "RGB"),
+        (film, "format", "MPEG4"),
+        (film, "codec", "H264"),
+        (render.image_settings, "color_depth", "8"),
+        (film, "use_lossless_output", False),
+        (film, "use_autosplit", False),
+        (film, "constant_rate_factor", "HIGH"),
+        (film, "ffmpeg_preset", "GOOD"),
+        (film, "audio_codec", "NONE"),
+        # The look last: another display may change which looks there are.
+        (scene.view_settings, "view_transform", "Standard"),
+        (scene.view_settings, "look", "None"),
+        (scene.view_settings, "exposure", 0.0),
+        (scene.view_settings, "gamma", 1.0),
+        (scene.view_settings, "use_curve_mapping", False),
+        (scene.view_settings, "use_white_balance", False),
+        (scene.view_settings, "use_hdr_view", False),
+        (scene.sequencer_colorspace_settings, "name", "sRGB"),
+    ):
+        if hasattr(owner, name):
+            setattr(owner, name, value)
     for workspace in bpy.data.workspaces:  # from 5.0 on, a workspace says which scene its sequencers show
         if hasattr(workspace, "sequencer_scene") and workspace.sequencer_scene is None:
             workspace.sequencer_scene = scene

@@ -20,6 +20,7 @@ from engine.capture.photos import (
     LARGEST_FILE,
     SkipView,
     exr_fields,
+    is_floating_tiff,
     open_picture,
     orientation_of,
     read_header,
@@ -32,7 +33,7 @@ from engine.pictures import UNREADABLE
 
 os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # asked for when OpenCV first meets such a picture
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE, _SAMPLE_FORMAT, _FLOATING = 258, 262, 0, 339, 3
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # of TIFF
 _TOO_BRIGHT = 4.0  # times white: where most pixels are, the values are no light
 _STRIP = 2_000_000  # pixels turned into floating point at once
 
@@ -59,14 +60,11 @@ def decode_layers(path: Path, background: tuple[int, int, int], turn: int = 1) -
             stream.seek(0)
             if head[:4] == EXR:
                 picture, alpha = _decode_exr(stream, background)
+            elif is_floating_tiff(stream):
+                picture, alpha = _decode_floating(stream, background, path)
             else:
                 with open_picture(stream, path) as opened:
-                    floating = opened.format == "TIFF" and _FLOATING in _tag(opened, _SAMPLE_FORMAT)
-                    if not floating:
-                        picture, alpha = _decode(opened, background)
-                if floating:
-                    stream.seek(0)
-                    picture, alpha = _decode_floating(stream, background, path)
+                    picture, alpha = _decode(opened, background)
     except UNREADABLE as problem:
         if is_out_of_memory(problem):
             raise MemoryError from None

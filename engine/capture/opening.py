@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from engine.capture.contents import nothing_known
 from engine.capture.formats import (
     blender_synthetic,
     colmap,
@@ -22,8 +23,8 @@ from engine.capture.formats import (
     transforms_json,
 )
 from engine.capture.masks import Masks
+from engine.capture.photos import checking
 from engine.capture.reading import Reading, make_capture
-from engine.capture.registration import find_photos, is_video
 from engine.capture.texts import read_json
 from engine.capture.types import Capture, CaptureError
 
@@ -35,6 +36,7 @@ def open_capture(
     all_pixels: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
     masks: Masks = "auto",
+    check: Callable[[], None] = lambda: None,
 ) -> Capture:
     """Opens a capture's folder or file without decoding a pixel.
 
@@ -42,8 +44,8 @@ def open_capture(
     every `held_out_every`-th view is held out of training (0 or 1: none), unless the source itself says which are.
     A picture undistorted is the largest without empty pixels; with `all_pixels` it keeps every pixel of the photo (up
     to the angle where flat pictures end) and gets a mask of those that are empty. `background` (sRGB, 0-255) is put
-    behind transparent pixels. `masks` says what masks and transparency hide (`engine.capture.masks`). Raises
-    CaptureError.
+    behind transparent pixels. `masks` says what masks and transparency hide (`engine.capture.masks`).
+    `check` is called before each picture is looked at and may raise Cancelled. Raises CaptureError.
     """
     if not all(0 <= channel <= 255 for channel in background):
         raise CaptureError("The background is not a colour of three numbers from 0 to 255.", field="background")
@@ -56,10 +58,11 @@ def open_capture(
     except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
         raise CaptureError(f"{str(source)[:200]!r} is not a path of a capture.", file=source) from None
     try:
-        reading = _read(source)
+        with checking(check):
+            reading = _read(source, check)
+            capture = make_capture(source, reading, long_side, held_out_every, all_pixels)
     except OSError as problem:
         raise CaptureError(f"{source} cannot be read: {problem.strerror or problem}.", file=source) from None
-    capture = make_capture(source, reading, long_side, held_out_every, all_pixels)
     return replace(capture, background=background, masks=masks)
 
 
@@ -95,44 +98,18 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-# Files that belong to a capture and hold no cameras that can be read: what to do with each.
-_INSTEAD = {
-    ".psx": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
-    ".psz": "a Metashape project: in Metashape, File → Export → Export Cameras, as XML, beside the photos",
-    ".rcproj": "a RealityCapture project: export “Internal/External camera parameters” as CSV, beside the photos",
-    ".rsproj": "a RealityScan project: export “Internal/External camera parameters” as CSV, beside the photos",
-    ".abc": "an Alembic file: in Meshroom, let the node ConvertSfMFormat write a .sfm file",
-    ".r3d": "a packed Record3D capture: rename it to .zip, unpack it and choose the unpacked folder",
-    ".zip": "a packed folder: unpack it and choose the unpacked folder",
-    ".db": "COLMAP's database, which holds features and no cameras: choose the folder of the model (sparse/0)",
-}
 _MOST_FOLDERS = 1000  # looked into below the chosen one
 _DEEPEST = 4
 
 
-def _read(source: Path) -> Reading:
+def _read(source: Path, check: Callable[[], None]) -> Reading:
     if source.is_dir():
         reading = _read_here(source) or _read_below(source)
         if reading is not None:
             return reading
-        photos = len(find_photos(source))
-        if photos:
-            raise CaptureError(
-                f"The folder {source.name} holds {photos} photos and no cameras; find their cameras first.",
-                file=source,
-                field="photos",
-            )
-        known = ", ".join(kind.name for kind in FORMATS)
-        raise CaptureError(
-            f"The folder {source.name} holds no capture ({known}); choose the folder that a capture program wrote.",
-            file=source,
-        )
+        raise nothing_known(source, check)
     if not source.exists():
         raise CaptureError(f"{source} does not exist.", file=source)
-    if is_video(source):
-        raise CaptureError(
-            f"{source.name} is a video, without cameras; find its cameras first.", file=source, field="photos"
-        )
     if source.is_file():
         for kind in FORMATS:  # by its name first: many formats are JSON
             if kind.find(source.parent) == source:
@@ -144,10 +121,7 @@ def _read(source: Path) -> Reading:
         for kind in FORMATS:
             if source.suffix.lower() in kind.suffixes:
                 return kind.read(source)
-        if source.suffix.lower() in _INSTEAD:
-            raise CaptureError(f"{source.name} is {_INSTEAD[source.suffix.lower()]}.", file=source)
-    known = ", ".join(kind.name for kind in FORMATS)
-    raise CaptureError(f"{source.name} is not a capture ({known}); choose its folder.", file=source)
+    raise nothing_known(source, check)
 
 
 def _read_here(folder: Path) -> Reading | None:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from engine.errors import cannot_read
 from engine.files import NotAFile, open_file
@@ -33,7 +33,14 @@ RAW = frozenset(
 LONGEST = 30_000  # pixels a side; OpenCV's remap ends at 32,767
 LARGEST = 178_956_970  # pixels; where Pillow suspects a decompression bomb
 LARGEST_FILE = 4 * 2**30  # bytes
-_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT, _COMPRESSION, _ORIENTATION, _SAMPLE_FORMAT = (
+    0x0100,
+    0x0101,
+    0x0103,
+    0x0112,
+    0x0153,
+)  # of TIFF, and of EXIF
+_FLOATING, _LOG_LUV = 3, (34676, 34677)  # the latter is what OpenCV makes of floating point
 _DNG_VERSION = 0xC612
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 
@@ -165,7 +172,7 @@ def read_header(path: Path) -> Header:
     try:
         with open_file(path, LARGEST_FILE) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # LARGEST below is the limit; what is wrong with its EXIF is no matter
-            found = _exr_size(stream, path)
+            found = _exr_size(stream, path) or _floating_tiff_size(stream)
             if found is None:
                 with open_picture(stream, path) as picture:
                     found = _header(picture)
@@ -272,6 +279,34 @@ def _exr_size(stream: BinaryIO, path: Path) -> Header | None:
     if filled != shown:
         raise SkipView(f"The pixels of {path.name} fill only a part of its frame (its data window); save it whole.")
     return Header(filled[2] - filled[0] + 1, filled[3] - filled[1] + 1)
+
+
+def is_floating_tiff(stream: BinaryIO) -> bool:
+    """Whether an open file is a TIFF of floating-point values, of which Pillow knows gray ones only. The file is at its
+    beginning again afterwards. Raises what `UNREADABLE` lists."""
+    return _floating_tiff_size(stream) is not None
+
+
+def _floating_tiff_size(stream: BinaryIO) -> Header | None:
+    head = stream.read(8)
+    fields = None
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        fields = TiffImagePlugin.ImageFileDirectory_v2(head)
+        stream.seek(fields.next)
+        fields.load(stream)
+    stream.seek(0)
+    if fields is None:
+        return None
+    if _FLOATING not in _all_of(fields.get(_SAMPLE_FORMAT)) and fields.get(_COMPRESSION) not in _LOG_LUV:
+        return None
+    width, height, orientation = (fields.get(tag, 1) for tag in (_WIDTH, _HEIGHT, _ORIENTATION))
+    if not all(isinstance(value, int) and value > 0 for value in (width, height, orientation)):
+        raise ValueError
+    return Header(width, height, orientation if orientation <= 8 else 1)
+
+
+def _all_of(value: object) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def exr_fields(header: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -13,43 +13,40 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 import engine
 from engine.capture import registration_worker as worker
-from engine.capture.photos import EXTENSIONS, SkipView, stored_size
+from engine.capture.contents import VIDEOS, Contents, look, nothing_known
+from engine.capture.photos import SkipView, checking, read_header
 from engine.capture.reading import natural
 from engine.capture.types import CaptureError, LeftOut
 from engine.errors import Cancelled
 from engine.files import replacing_folder
 
-VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 MOST_PHOTOS = 2000
 MOST_FRAMES = 150  # kept of a video
 LONG_SIDE = 1600  # pixels, of the pictures as they are compared
-_MOST_FILES = 200_000  # looked at in a folder
+PANORAMA = "It is a 360° panorama, whose pixels no flat camera saw."
 
 
-def find_photos(source: Path) -> list[Path]:
-    """The photos of a folder, or of its folder `images`, in natural order; empty where it has none."""
-    for folder in (source, source / "images"):
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as entries:
-            found = [
-                Path(entry.path)
-                for entry, _ in zip(entries, range(_MOST_FILES), strict=False)
-                if entry.name.endswith(EXTENSIONS) and not entry.name.startswith(".") and entry.is_file()
-            ]
-        if found:
-            return sorted(found, key=lambda path: natural(path.name))
-    return []
+def find_photos(source: Path, check: Callable[[], None] = lambda: None) -> list[Path]:
+    """The photos of a folder, of its folder `images`, or of folders below (a memory card's DCIM), in natural order of
+    their paths; empty where it has none."""
+    if not source.is_dir():
+        return []
+    return sorted(look(source, check).photos, key=lambda path: natural(path.relative_to(source).as_posix()))
 
 
-def is_video(source: Path) -> bool:
-    return source.suffix.lower() in VIDEOS and source.is_file()
+def find_video(source: Path, check: Callable[[], None] = lambda: None) -> Path | None:
+    """The video that `source` is, or the only one that lies in a folder without photos; None where there is none."""
+    if source.is_file():
+        return source if source.suffix.lower() in VIDEOS else None
+    contents = look(source, check) if source.is_dir() else Contents()
+    videos = [] if contents.photos else contents.ending(*VIDEOS)
+    return videos[0] if len(videos) == 1 and videos[0].is_file() else None
 
 
 def register(
@@ -67,35 +64,56 @@ def register(
     Returns what was found and which photos could not be used. Raises CaptureError, whose sentence says what is wrong
     with the photos, and Cancelled within a second of `should_stop()` turning true; then `folder` is as it was.
     """
-    photos, left_out = ([], []) if is_video(source) else _usable(source)
+
+    def check() -> None:
+        if should_stop():
+            raise Cancelled("stopped while photos were being looked for")
+
+    video = find_video(source, check)
+    photos, left_out = ([], []) if video else _usable(source, check)
     with replacing_folder(folder) as part:
         request = worker.Request(
-            str(part),
-            [str(photo) for photo in photos],
-            str(source) if is_video(source) else None,
+            os.fsencode(part),
+            [worker.Photo(os.fsencode(path.resolve()), name) for path, name in photos],
+            None if video is None else os.fsencode(video),
             MOST_FRAMES,
             long_side,
             threads or max(1, (os.cpu_count() or 2) - 1),
         )
         found = _run(request, source, on_plan, on_step, should_stop)
-    return found, left_out
+    return found, left_out + [LeftOut(name, PANORAMA) for name in found.panoramas]
 
 
-def _usable(source: Path) -> tuple[list[Path], list[LeftOut]]:
-    found = find_photos(source)
+def _usable(source: Path, check: Callable[[], None]) -> tuple[list[tuple[Path, str]], list[LeftOut]]:
+    """The photos that can be read, each with the name that it gets, and those that cannot."""
+    found = find_photos(source, check)
+    if not found:
+        raise (
+            nothing_known(source, check) if source.exists() else CaptureError(f"{source} does not exist.", file=source)
+        )
     if len(found) > MOST_PHOTOS:
         raise CaptureError(
             f"{source.name} holds {len(found):,} photos; cameras can be found for at most {MOST_PHOTOS:,}.",
             file=source,
             field="photos",
         )
-    photos, left_out = [], []
+    photos: list[tuple[Path, str]] = []
+    left_out: list[LeftOut] = []
+    taken: set[str] = set()
+    own = found[0].parent if len({path.parent for path in found}) == 1 else source
     for path in found:
+        listed = path.relative_to(own).as_posix()
+        name = listed.encode("utf-8", "replace").decode().replace("\\", "_")  # names of other encodings, too
+        while name.casefold() in taken:
+            name = str(PurePosixPath(name).with_name(f"_{PurePosixPath(name).name}"))
         try:
-            stored_size(path)
-            photos.append(path)
+            with checking(check):
+                read_header(path)
         except SkipView as problem:
-            left_out.append(LeftOut(path.name, str(problem)))
+            left_out.append(LeftOut(name, str(problem)))
+            continue
+        taken.add(name.casefold())
+        photos.append((path, name))
     if len(photos) < 3:
         why = f" The first left out: {left_out[0].reason}" if left_out else ""
         raise CaptureError(
@@ -146,7 +164,7 @@ def _run(
                     continue
                 if line is None:
                     status = process.wait()
-                    if _is_full(Path(request.folder).parent):  # of which COLMAP says nothing
+                    if _is_full(Path(os.fsdecode(request.folder)).parent):  # of which COLMAP says nothing
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     raise CaptureError(
                         f"Finding the cameras of {source.name} ended unexpectedly (status {status}: {_end_of(log)}); "

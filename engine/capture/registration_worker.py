@@ -24,24 +24,37 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
+from PIL import Image
 
-from engine.capture.photos import stored_size
+from engine.capture.decoding import decode
+from engine.capture.panorama import panoramas
+from engine.capture.photos import SkipView, open_picture, stored_size
+from engine.files import open_file
+from engine.pictures import UNREADABLE
 
 OPENCV_FROM = 20  # photos of one camera: enough to tell its tangential distortion from its poses
 ALL_PAIRS_UP_TO = 200  # photos; of more, each is compared with those near it in order
 NEIGHBOURS = 20
 MATCHING = 15  # details that two photos must share by one geometry to be said to match; COLMAP's own number
 _FULL = re.compile(r"disk is full|no space left", re.IGNORECASE)
+_BY_COLMAP = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 _LOOKED_AT = 8  # frames of a video for each that is kept
 _BLOCK = 8  # photos: what is known of a photo to compare it is worked out once for each two blocks
 
 
-class Request(msgspec.Struct):
-    """`photos` are paths of pictures in order, or `video` is one; at most `most_frames` of a video are kept."""
+class Photo(msgspec.Struct):
+    """A photo's path, as the system has it, and the name that it gets below `images/`."""
 
-    folder: str
-    photos: list[str]
-    video: str | None
+    path: bytes
+    name: str
+
+
+class Request(msgspec.Struct):
+    """`photos` are pictures in order, or `video` is the path of one; at most `most_frames` of a video are kept."""
+
+    folder: bytes
+    photos: list[Photo]
+    video: bytes | None
     most_frames: int
     long_side: int  # of the pictures as they are compared, pixels
     threads: int
@@ -66,11 +79,13 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Found(msgspec.Struct, tag="found"):
-    """Of `photos` pictures, the cameras of `registered` were found; all in `pieces` that do not hang together."""
+    """Of `photos` pictures, the cameras of `registered` were found. `apart` more hang together with each other and not
+    with these; `panoramas` were not looked at."""
 
     photos: int
     registered: int
-    pieces: int
+    apart: int
+    panoramas: list[str] = []
 
 
 class _NoCameras(Exception):
@@ -108,23 +123,38 @@ def _leave_with_parent() -> None:
 
 
 def _find_cameras(request: Request, say) -> Found:
-    import pycolmap
-
-    folder, images = Path(request.folder), Path(request.folder) / "images"
-    images.mkdir(parents=True)
+    folder = Path(os.fsdecode(request.folder))
+    images, compared = folder / "images", folder / "compared"
+    for place in (images, compared):
+        place.mkdir(parents=True)
     if request.video is not None:
-        names = list(_frames_of_video(Path(request.video), images, request.most_frames, say))
+        kept = list(_frames_of_video(Path(os.fsdecode(request.video)), images, request.most_frames, say))
     else:
-        names = _copied(request.photos, images)
+        kept = _copied(request.photos, images)
+    round_ones = {path.relative_to(images).as_posix() for path in panoramas([images / name for name in kept])}
+    for name in round_ones:
+        (images / name).unlink()
+    kept = [name for name in kept if name not in round_ones]
+    if round_ones and len(kept) < 3:
+        raise _NoCameras(
+            f"{len(round_ones)} of {len(kept) + len(round_ones)} pictures are 360° panoramas, for which no cameras can "
+            "be found; cut flat (perspective) views from them first, in the camera's program or with ns-process-data "
+            "--camera-type equirectangular."
+        )
+    # Under names of our own: COLMAP's lists of pairs are parted by spaces and take # for a comment.
+    names = [_compared(images / name, compared / f"{index:06d}", request.long_side) for index, name in enumerate(kept)]
     blocks = _blocks(_pairs(len(names)))
     pairs = sum(map(len, blocks))
     say(Plan({"features": len(names), "matches": pairs, "cameras": len(names)}))
     if len(names) < 3:
         raise _NoCameras(f"There are {len(names)} photos; cameras need at least 3 that show the same things.")
 
+    # Only now: after it, Pillow's encoder of PNG can crash (both bring a zlib).
+    import pycolmap
+
     pycolmap.set_random_seed(0)
     database = folder / "database.db"
-    sizes = {stored_size(images / name) for name in names}
+    sizes = {stored_size(compared / name) for name in names}
     mode = pycolmap.CameraMode.SINGLE if len(sizes) == 1 else pycolmap.CameraMode.AUTO
     reader = pycolmap.ImageReaderOptions()
     one_camera = len(sizes) == 1 and len(names) >= OPENCV_FROM
@@ -133,23 +163,23 @@ def _find_cameras(request: Request, say) -> Found:
     extraction.num_threads = request.threads
     extraction.max_image_size = request.long_side
     pycolmap.Database.open(database).close()
-    pycolmap.import_images(database, images, mode, names, reader)
+    pycolmap.import_images(database, compared, mode, names, reader)
     device = pycolmap.Device.cpu
     for done in range(0, len(names), request.threads):
         some = names[done : done + request.threads]
-        pycolmap.extract_features(database, images, some, mode, reader, extraction, device)
+        pycolmap.extract_features(database, compared, some, mode, reader, extraction, device)
         say(Step("features", min(done + request.threads, len(names))))
 
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = request.threads
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = folder / "pairs.txt"
-    compared = 0
+    matched = 0
     for block in blocks:
         pairing.match_list_path.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in block), encoding="utf-8")
         pycolmap.match_image_pairs(database, matching, pairing, device=device)
-        compared += len(block)
-        say(Step("matches", compared))
+        matched += len(block)
+        say(Step("matches", matched))
     _check_matches(database, len(names))
 
     options = pycolmap.IncrementalPipelineOptions()
@@ -157,26 +187,46 @@ def _find_cameras(request: Request, say) -> Found:
     options.min_model_size = 3
     registered = itertools.count(3)  # the first two are one step, without a call
     models = pycolmap.incremental_mapping(
-        database, images, folder, options,
+        database, compared, folder, options,
         next_image_callback=lambda: say(Step("cameras", min(next(registered), len(names)))),
     )  # fmt: skip
-    return _keep_largest(models, folder, len(names), one_camera)
+    found = _keep_largest(models, folder, dict(zip(names, kept, strict=True)), one_camera)
+    found.panoramas = sorted(round_ones)
+    return found
 
 
-def _copied(photos: list[str], images: Path) -> list[str]:
+def _copied(photos: list[Photo], images: Path) -> list[str]:
     """Each photo in the folder `images`, under its own name: a link to the file where the disk allows it."""
-    names = []
-    for photo in map(Path, photos):
-        # COLMAP's lists of pairs are parted by spaces.
-        name = "_".join(photo.name.split())
-        while name in names:
-            name = f"_{name}"
+    for photo in photos:
+        path, target = Path(os.fsdecode(photo.path)), images / photo.name
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(photo, images / name)
+            os.link(path, target)
         except OSError:
-            shutil.copyfile(photo, images / name)
-        names.append(name)
-    return names
+            shutil.copyfile(path, target)
+    return [photo.name for photo in photos]
+
+
+def _compared(photo: Path, stem: Path, long_side: int) -> str:
+    """The picture that COLMAP looks at: a link to the photo, or a copy where it does not read its kind."""
+    target = stem.with_name(stem.name + photo.suffix.lower())
+    if target.suffix in _BY_COLMAP:
+        try:
+            os.link(photo, target)
+        except OSError:
+            shutil.copyfile(photo, target)
+        return target.name
+    target = target.with_suffix(".jpg")
+    try:
+        picture = decode(photo, (255, 255, 255))
+        with open_file(photo) as stream, open_picture(stream, photo) as opened:
+            exif = opened.getexif()  # its focal length
+    except SkipView as problem:
+        raise _NoCameras(str(problem)) from None
+    except UNREADABLE:
+        exif = Image.Exif()
+    picture.save(target, quality=95, subsampling=0, exif=exif)
+    return target.name
 
 
 def _pairs(count: int) -> Iterator[tuple[int, int]]:
@@ -276,7 +326,9 @@ def _refined(model):
     return refined
 
 
-def _keep_largest(models, folder: Path, photos: int, one_camera: bool) -> Found:
+def _keep_largest(models, folder: Path, names: dict[str, str], one_camera: bool) -> Found:
+    """Writes the model of most photos, which are then called as they are below `images/`: `names` has that for each."""
+    photos = len(names)
     best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
     registered = 0 if best is None else best.num_reg_images()
     if best is None or registered < 3:
@@ -294,8 +346,12 @@ def _keep_largest(models, folder: Path, photos: int, one_camera: bool) -> Found:
     (folder / "sparse" / "0").mkdir(parents=True)
     if one_camera and registered >= OPENCV_FROM:
         best = _refined(best)
+    rest = set(names) - {image.name for image in best.images.values() if image.has_pose}
+    apart = {image.name for model in models.values() for image in model.images.values() if image.has_pose} & rest
+    for image in best.images.values():
+        image.name = names[image.name]
     best.write_binary(folder / "sparse" / "0")
-    return Found(photos, registered, len(models))
+    return Found(photos, registered, len(apart))
 
 
 if __name__ == "__main__":

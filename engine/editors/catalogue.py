@@ -100,6 +100,11 @@ def vocabulary(editor: str) -> list[str]:
     return [entry.instruction for entry in _vocabulary(editor) if entry.passed]
 
 
+def wordings(editor: str) -> list[str]:
+    """Other ways to say what an editor knows; ``{noun}`` stands for any words."""
+    return [wording for entry in _vocabulary(editor) if entry.passed for wording in entry.wordings]
+
+
 def about_subject(editor: str, instruction: str) -> bool:
     """Whether an editor's vocabulary says that the instruction changes the subject alone, as "make the old bear gold"
     does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""
@@ -170,7 +175,7 @@ def _describe(name: str) -> EditorInfo:
     def info(label: str, size: int, reason: str = "") -> EditorInfo:
         own = resolved_options(name, {})
         knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in registry.kind_of(source).knobs]
-        return EditorInfo(name, label, size, True, reason, vocabulary(name), knobs)
+        return EditorInfo(name, label, size, True, reason, vocabulary(name), knobs, wordings(name))
 
     if name == HUB_NAME:
         cached = _hub_cache() / f"models--{name.replace('/', '--')}"

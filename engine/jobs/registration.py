@@ -56,8 +56,11 @@ def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Regi
     notes = [f"{left.name} was not used: {left.reason}" for left in left_out]
     if found.registered < found.photos:
         notes.append(f"Cameras were found for {found.registered} of {found.photos} photos.")
-    if found.pieces > 1:
-        notes.append(f"The photos fall into {found.pieces} pieces that do not hang together; the largest was kept.")
+    if found.apart:
+        notes.append(
+            f"{found.apart} of the others hang together with each other and not with these: take photos that show both "
+            "parts; the larger part was kept."
+        )
     for note in notes:
         job.log(note)
     return protocol.Registered(str(workspace.registered), found.photos, found.registered, notes)

@@ -27,6 +27,7 @@ from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, original_pictures
 from engine.jobs.scene import kept_perceptual, kept_scene
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
+from engine.metrics.collapse import has_collapsed
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
@@ -40,6 +41,7 @@ from engine.scenes.settings import LossConfig
 from engine.workspace import EditRecord, Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
+LEAST_CHANGE = 0.005  # of the frames, about one level of 8 bits: below it nothing was edited
 SHOWN = 5  # of them, on the page
 UNEDITED, OURS = "Unedited", "This edit"
 TRAINED = {"One-time DU": "one-time", "SDS": "sds"}  # baselines that train a NeRF
@@ -51,12 +53,12 @@ COLUMNS = (
         "Inconsistency",
         "{:.4f}",
         "how much more than the unedited scene neighbouring frames differ, where by the unedited scene's depth both "
-        "show the same surface: root mean square, colours 0 to 1; lower is better",
+        "show the same surface: root mean square, colours 0 to 1; lower is better, among methods that change as much. "
+        "It is not given where the frames have collapsed or hardly change: nothing is as consistent as nothing",
     ),
     Column(
         "change", "Change", "{:.3f}",
-        "root mean square of the difference to the unedited scene's frames; a method that changes nothing is "
-        "consistent without merit",
+        "root mean square of the difference to the unedited scene's frames, colours 0 to 1",
     ),
     Column(
         "clip_direction", "CLIP direction", "{:.3f}",
@@ -134,13 +136,14 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     methods = []
     for name in (UNEDITED, PER_FRAME, *TRAINED, OURS):
         frames = [load_picture(file).to(device).float() / 255 for file in _files(folder, name, path)]
-        measures = {
-            "inconsistency": _inconsistency(frames, depths, path) - own,
-            "change": float(
-                torch.stack([(a - b).square().mean() for a, b in zip(frames, originals, strict=True)]).mean()
-            )
+        collapsed = has_collapsed(frames, originals)
+        measures = measures_of_edit(
+            change=float(torch.stack([(a - b).square().mean() for a, b in zip(frames, originals, strict=True)]).mean())
             ** 0.5,
-        } | _clip_measures(clip, originals, frames, record.instruction)
+            inconsistency=_inconsistency(frames, depths, path) - own,
+            clip=_clip_measures(clip, originals, frames, record.instruction),
+            collapsed=collapsed,
+        )
         made = _made(folder, name, settings)
         if name == OURS:
             measures |= {
@@ -152,7 +155,13 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         elif made is not None:
             measures |= {"seconds": made.seconds, "edits": float(made.edits), "peak_megabytes": made.peak_bytes / 2**20}
         methods.append(
-            Method(name, {k: v for k, v in measures.items() if v == v}, _shown(folder, name, path), name == OURS)
+            Method(
+                name,
+                {k: v for k, v in measures.items() if v == v},
+                _shown(folder, name, path),
+                name == OURS,
+                "collapsed: its frames show nothing of the scene" if collapsed else "",
+            )
         )
     return _write(folder, workspace, record, device, methods, clip is not None)
 
@@ -225,6 +234,16 @@ def _run_baseline(
 
 def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
     return warping_error(frames, depths, path)
+
+
+def measures_of_edit(change: float, inconsistency: float, clip: dict[str, float], collapsed: bool) -> dict[str, float]:
+    """What is said of a method's frames: how consistent they are only beside a change, and not where they show nothing
+    any more (``collapsed`` 1 says so)."""
+    if collapsed:
+        return {"change": change, "collapsed": 1.0}
+    if change < LEAST_CHANGE:
+        return {"change": change} | {name: value for name, value in clip.items() if name != "clip_consistency"}
+    return {"inconsistency": inconsistency, "change": change} | clip
 
 
 def _clip_measures(

@@ -12,9 +12,12 @@ import cv2
 import msgspec
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from engine import protocol
+from engine.capture.decoding import decode
+from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, checked_instruction
@@ -36,6 +39,7 @@ from engine.workspace import Workspace, writes
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 # What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
 COLUMNS, ROWS = (0.5, 1.0, 1.5, 2.0), (0.75, 1.0, 1.5)
+_UNDER_TRANSPARENT = (255, 255, 255)
 
 
 @writes("trying an instruction")
@@ -134,16 +138,13 @@ def _cells(knobs: Sequence[Knob], settings: EditSettings) -> list[dict[str, prot
 
 
 def _photo(path: Path, long_side: int) -> Tensor:
-    """(H, W, 3), 0–1, upright as the camera was held, its longer side at most ``long_side`` pixels."""
-    from PIL import Image, ImageOps
-
+    """(H, W, 3), 0–1, sRGB, upright as the camera was held, its longer side at most ``long_side`` pixels."""
     try:
-        with Image.open(path) as photo:
-            photo = ImageOps.exif_transpose(photo).convert("RGB")
-            photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
-            return torch.from_numpy(np.array(photo)).float() / 255
-    except (OSError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} cannot be read as a picture ({error}).", file=path) from None
+        photo = decode(path, _UNDER_TRANSPARENT, read_header(path).orientation)
+    except SkipView as problem:
+        raise BadInput(str(problem), file=path) from None
+    photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(photo)).float() / 255
 
 
 def _sheet(original: Tensor, edited: Sequence[Tensor], labels: Sequence[str], columns: int) -> Tensor:

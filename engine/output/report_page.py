@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import read_bounded
+
+LARGEST_FILE = 64 * 2**20  # bytes, of a picture
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } p.about { color: #555; margin-top: .3rem; }
 table { border-collapse: collapse; } th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; } tr.ours { background: #eef6ee; font-weight: 600; }
+small.remark { color: #a33; font-weight: 400; }
 .wide { overflow-x: auto; } table.pictures td { padding: 2px; border: 0; }
 table.pictures img { display: block; height: 150px; }
 table.pictures th { font-weight: 500; white-space: nowrap; border: 0; }
@@ -40,6 +44,7 @@ class Method:
     measures: dict[str, float]
     pictures: Sequence[Path]
     ours: bool = False
+    remark: str = ""  # about the method here, beside its name
 
 
 def page(title: str, about: str, columns: Sequence[Column], methods: Sequence[Method], notes: Sequence[str]) -> str:
@@ -48,7 +53,7 @@ def page(title: str, about: str, columns: Sequence[Column], methods: Sequence[Me
     shown = [c for c in columns if any(c.key in m.measures for m in methods)]
     head = "".join(f'<th title="{text(c.meaning)}">{text(c.heading)}</th>' for c in shown)
     rows = "".join(
-        f"<tr{' class=ours' if m.ours else ''}><td>{text(m.name)}</td>"
+        f"<tr{' class=ours' if m.ours else ''}><td>{text(m.name)}{_remark(m)}</td>"
         + "".join(f"<td>{c.form.format(m.measures[c.key]) if c.key in m.measures else '–'}</td>" for c in shown)
         + "</tr>"
         for m in methods
@@ -71,5 +76,9 @@ def page(title: str, about: str, columns: Sequence[Column], methods: Sequence[Me
     )
 
 
+def _remark(method: Method) -> str:
+    return f'<br><small class="remark">{html.escape(method.remark)}</small>' if method.remark else ""
+
+
 def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(read_bounded(path, LARGEST_FILE)).decode()

@@ -10,6 +10,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``chatter``      talks without end, of its progress (``chatter-views``: of one view; ``chatter-logs``;
                  ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
+``gpu``          says that the machine has a large graphics card
+``old``          speaks an older protocol
 ``tick=SECONDS`` time of one step (0.02)
 """
 
@@ -123,6 +125,7 @@ def chatter() -> None:
 class Engine:
     def __init__(self) -> None:
         self.capture: dict | None = None
+        self.captures: dict[str, dict] = {}  # by workspace
         self.scene: dict | None = None
         self.edits: dict[str, dict] = {}
         self.job: int | None = None
@@ -150,7 +153,7 @@ class Engine:
     # -- jobs ---
 
     def open(self, params: dict) -> dict:
-        self.capture = open_capture(params)
+        self.capture = self.captures[params["workspace"]] = open_capture(params)
         return {"views": 3} if "liar" in MODES else self.capture
 
     def images(self, _params: dict) -> dict:
@@ -292,6 +295,8 @@ class Engine:
 
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
+        with open("requests.jsonl", "a", encoding="utf-8") as heard:  # in the folder that it was started in
+            heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
@@ -300,9 +305,16 @@ class Engine:
         if method in jobs:
             self.start_job(number, jobs[method], params)
         elif method == "initialize":
-            send({"id": number, "result": INITIALIZED})
+            said = dict(INITIALIZED)
+            if "gpu" in MODES:
+                card = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34}
+                said["devices"] = [card | {"preset": "paper", "editor": "small"}, *said["devices"]]
+            if "old" in MODES:
+                said["protocol"] = 0
+            send({"id": number, "result": said})
         elif method == "workspace/read":
-            result = {"capture": self.capture, "scene": self.scene, "edits": list(self.edits.values())}
+            capture = self.captures.get(params["workspace"], self.capture)
+            result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)

@@ -58,3 +58,25 @@ def opened(addon: object, capture: Path) -> bpy.types.Scene:
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
     settle()
     return bpy.context.scene
+
+
+@pytest.fixture
+def ball(addon: object) -> bpy.types.Scene:
+    """A small glowing ball off the middle of a dark cube-sized nothing."""
+    scene = bpy.context.scene
+    scene.render.engine, scene.cycles.samples = "CYCLES", 4
+    scene.world = bpy.data.worlds.new("dark")
+    scene.world.color = (0, 0, 0)
+    if scene.world.use_nodes:  # always from 5.0 on
+        scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0, 0, 0, 1)
+    bpy.ops.mesh.primitive_cube_add(size=2.0)
+    bpy.context.object.display_type = "WIRE"
+    bpy.context.object.visible_camera = False
+    bpy.ops.mesh.primitive_uv_sphere_add(radius=0.15, location=(0.4, -0.3, 0.5))
+    material = bpy.data.materials.new("glow")
+    material.use_nodes = True
+    shader = material.node_tree.nodes["Principled BSDF"]
+    shader.inputs["Emission Color"].default_value = (1, 1, 1, 1)
+    shader.inputs["Emission Strength"].default_value = 5.0
+    bpy.context.object.data.materials.append(material)
+    return scene

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_engine import png
 from in_blender import settle
+from scenes_with_everything_on import FILMS
 
 from blender_addon import conversion, project
 from blender_addon.scene import cameras, flight, strips
@@ -144,3 +145,20 @@ def test_sampling_puts_frame_and_camera_back_even_when_stopped(opened: bpy.types
     assert opened.frame_current == 21 and opened.camera == second
     steps.close()
     assert opened.frame_current == 7 and opened.camera == first and len(into) == 4
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_what_a_scene_has_on_does_not_reach_the_film(empty: None, tmp_path: Path, name: str) -> None:
+    FILMS[name](bpy.context.scene, tmp_path)
+    pictures = film(tmp_path, "SPLIT", count=7)  # and with every frame, whole
+    assert {(colour_at(p, 0.1), colour_at(p, 0.45), colour_at(p, 0.55), colour_at(p, 0.9)) for p in pictures} == {
+        ("red", "red", "blue", "blue")
+    }
+    corners = {tuple(p[y, x] // 32) for p in pictures for x in (2, -3) for y in (2, -3)}
+    assert len(corners) == 2, "something is written over the pictures"
+
+
+def test_a_film_in_a_folder_with_braces(empty: None, tmp_path: Path) -> None:
+    folder = tmp_path / "take {frame} #2"
+    folder.mkdir()
+    assert len(film(folder, "EDITED", count=3)) == 3

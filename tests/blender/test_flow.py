@@ -43,7 +43,7 @@ def test_opening_brings_cameras_photos_and_what_was_left_out(opened: bpy.types.S
     assert [reason for _name, reason in found.left_out] == ["the image does not exist"] * 2
     for camera in cameras.cameras_of(project.root_of(opened)):
         (slot,) = camera.data.background_images
-        assert slot.image.size[:] == (60, 80) and slot.frame_method == "STRETCH"
+        assert slot.image.size[:] == (60, 80) and slot.frame_method == "CROP"  # 16:9 is wider than they are
     assert not session.get().notices
 
 

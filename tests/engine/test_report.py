@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from engine.capture import Capture, Intrinsics, View
-from engine.jobs.report import path_of
+from engine.jobs.report import measures_of_edit, path_of
+from engine.metrics.collapse import has_collapsed
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 
@@ -77,3 +78,45 @@ def test_the_path_goes_from_neighbour_to_neighbour():
     steps = np.diff([int(view.name[1:]) for view in path]) % 40
     assert set(steps.tolist()) in ({1}, {39})
     assert len(path_of(Capture(Path(), Path(), "test", views[:5], [None] * 5), 12)) == 5  # type: ignore[list-item]
+
+
+def frames_of(count: int = 5) -> list[torch.Tensor]:
+    """Views of something with detail, a little apart."""
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    return [
+        torch.stack([0.5 + 0.3 * torch.sin((x + k) / 2 + c) * torch.cos(y / 3 - c) for c in range(3)], dim=-1)
+        for k in range(count)
+    ]
+
+
+def test_frames_that_show_nothing_have_collapsed() -> None:
+    unedited = frames_of()
+    rough = torch.randn(48, 64, 3, generator=torch.Generator().manual_seed(0))
+    waves = torch.sin(torch.arange(64.0) / 12) * torch.cos(torch.arange(48.0) / 9)[:, None]
+    fog = 0.5 + 0.2 * waves[..., None].expand(-1, -1, 3)
+    kinds = {
+        "the same": (unedited, False),
+        "night": ([0.25 * frame for frame in unedited], False),
+        "a sketch": ([(frame.mean(dim=-1, keepdim=True).expand(-1, -1, 3) > 0.5).float() for frame in unedited], False),
+        "softer": ([0.6 * frame + 0.2 for frame in unedited], False),
+        "one colour": ([torch.full_like(frame, 0.97) for frame in unedited], True),
+        "one colour and a little noise": ([0.5 + 0.01 * rough for _ in unedited], True),
+        "fog": ([fog for _ in unedited], True),
+        "not a number": ([frame * float("nan") for frame in unedited], True),
+        "one bad frame": ([torch.zeros_like(unedited[0]), *unedited[1:]], False),
+    }
+    for name, (frames, collapsed) in kinds.items():
+        assert has_collapsed(frames, unedited) is collapsed, name
+
+
+def test_consistency_is_not_given_without_a_change() -> None:
+    clip = {"clip_direction": 0.1, "clip_consistency": 0.9}
+    assert measures_of_edit(0.2, 0.01, clip, False) == {"inconsistency": 0.01, "change": 0.2} | clip
+    assert measures_of_edit(0.3, -0.02, clip, True) == {"change": 0.3, "collapsed": 1.0}
+    assert measures_of_edit(0.001, 0.0, clip, False) == {"change": 0.001, "clip_direction": 0.1}
+
+
+def test_the_page_says_what_has_collapsed() -> None:
+    methods = [Method("SDS", {"a": 1.0}, [], remark="collapsed: <nothing>"), Method("Ours", {"a": 2.0}, [], ours=True)]
+    text = page("title", "about", COLUMNS, methods, [])
+    assert "SDS<br><small" in text and "collapsed: &lt;nothing&gt;" in text and text.count("<small") == 1

@@ -382,7 +382,7 @@ def test_a_folder_that_is_no_capture(tmp_path: Path) -> None:
     for name in ("a.xml", "b.csv", "notes.txt", "keyframes", "rgb"):
         (tmp_path / name).write_text("hello")
     result = opens_or_says_why(tmp_path)
-    assert isinstance(result, CaptureError) and "holds no capture" in result.message
+    assert isinstance(result, CaptureError) and "neither photos nor a video nor cameras" in result.message
 
 
 def test_pickles_are_not_read(tmp_path: Path) -> None:

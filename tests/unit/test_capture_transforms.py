@@ -309,7 +309,7 @@ def test_bom_and_wrong_places(tmp_path: Path) -> None:
     assert len(open_capture(folder, 512).views) == len(open_capture(path, 512).views) == 1
     for source, said in (
         (tmp_path / "nothing", "does not exist"),
-        (folder / "images/0.png", "not a capture"),
+        (folder / "images/0.png", "single picture"),
         (Path("\0"), "not a path"),
         (Path("x" * 5000), "xxx"),
     ):

@@ -50,7 +50,7 @@ def test_table_for_people(tmp_path: Path) -> None:
 
 def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     done = run(tmp_path)
-    assert done.returncode == 2 and "holds no capture" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "is empty" in done.stderr and "Traceback" not in done.stderr
     assert not done.stdout and list(tmp_path.iterdir()) == []
 
 

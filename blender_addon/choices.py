@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which device, preset and editor a scene's settings mean, of what the engine offers now. Free of bpy.
+
+A scene keeps names, and what the engine offers may change between two sessions: a name that it does not offer any more
+means what it would choose itself. What is shown, what is sent and what the engine does are then the same.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from .messages import Device, Editor, EngineInfo, Preset
+
+# Versions up to 0.1 kept the folder that the bundled editors lay in, inside an environment that an update replaces.
+_BUNDLED = re.compile(r"[/\\]engine[/\\]editors[/\\]weights[/\\]([^/\\]+)[/\\]?$")
+
+
+def editor_id(name: str) -> str:
+    """An editor's name; of a bundled one that is given by its folder, the last part."""
+    found = _BUNDLED.search(name)
+    return found.group(1) if found else name
+
+
+def device_of(info: EngineInfo | None, wanted: str) -> Device | None:
+    """The device meant: the one of that name, else the first, which is the engine's own choice."""
+    if info is None or not info.devices:
+        return None
+    return next((d for d in info.devices if d.name == wanted), info.devices[0])
+
+
+def preset_of(info: EngineInfo | None, wanted: str, device: str = "") -> Preset | None:
+    """The preset meant: the one of that name, else the one that suits the device."""
+    if info is None or not info.presets:
+        return None
+    chosen = device_of(info, device)
+    suited = chosen.preset if chosen else ""
+    by_name = {p.name: p for p in info.presets}
+    default = next((p for p in info.presets if p.default), info.presets[0])
+    return by_name.get(wanted) or by_name.get(suited) or default
+
+
+def editor_of(info: EngineInfo | None, wanted: str, device: str = "") -> Editor | None:
+    """The editor meant: the one of that name, else the one that suits the device, else the first that can be used."""
+    if info is None or not info.editors:
+        return None
+    by_id = {editor_id(e.name): e for e in info.editors}
+    chosen = device_of(info, device)
+    suited = by_id.get(editor_id(chosen.editor)) if chosen and chosen.editor else None
+    usable = next((e for e in info.editors if e.available), info.editors[0])
+    return (by_id.get(editor_id(wanted)) if wanted else None) or suited or usable
+
+
+def unknown_to(editor: Editor, instruction: str) -> bool:
+    """Whether an editor that knows certain instructions knows nothing of this one; however it is written."""
+    return bool(editor.vocabulary) and _plain(instruction) not in _known(editor.vocabulary, editor.wordings)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[\w{}]+", text.casefold()))
+
+
+class _Known:
+    def __init__(self, texts: tuple[str, ...]):
+        plain = {_plain(text) for text in texts}
+        self.whole = {text for text in plain if "{noun}" not in text}
+        self.patterns = [
+            re.compile(re.escape(text).replace(r"\{noun\}", r"[\w ]+")) for text in plain if "{noun}" in text
+        ]
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.whole or any(pattern.fullmatch(text) for pattern in self.patterns)
+
+
+@lru_cache(maxsize=8)  # panels ask at every redraw
+def _known(vocabulary: tuple[str, ...], wordings: tuple[str, ...]) -> _Known:
+    return _Known((*vocabulary, *wordings))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What follows something that the artist does elsewhere: saving under another name, loading, another render size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import project, workspaces
+from .choices import editor_id
+from .scene import images
+
+_paths: list[tuple[Any, str, str]] = []
+_sizes: dict[int, tuple[float, ...]] = {}  # session_uid of a scene → the size its pictures are laid out for
+
+
+@bpy.app.handlers.persistent
+def _before_saving(*arguments: object) -> None:
+    """What is written is seen from the file that is written."""
+    target = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+    _paths[:] = workspaces.relative_paths()
+    if target and _paths:
+        workspaces.rebase(_paths, target)
+
+
+@bpy.app.handlers.persistent
+def _after_saving(*_arguments: object) -> None:
+    """What goes on is seen from the file that is open: after Save Copy, and where saving failed, the old one."""
+    if bpy.data.filepath and _paths:
+        workspaces.rebase(_paths, bpy.data.filepath)
+    _paths.clear()
+
+
+@bpy.app.handlers.persistent
+def _after_loading(*_arguments: object) -> None:
+    _sizes.clear()
+    for scene in bpy.data.scenes:
+        if scene.library is None and editor_id(scene.instruct_nerf.editor) != scene.instruct_nerf.editor:
+            scene.instruct_nerf.editor = editor_id(scene.instruct_nerf.editor)
+
+
+@bpy.app.handlers.persistent
+def _after_update(scene: bpy.types.Scene, *_arguments: object) -> None:
+    """A scene of another size frames the pictures behind its cameras otherwise. Called often, so it looks at little."""
+    render = scene.render
+    size = (render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y)
+    if _sizes.get(scene.session_uid) == size:
+        return
+    _sizes[scene.session_uid] = size
+    root = project.root_of(scene) if scene.library is None else None
+    if root is not None:
+        images.fit_all(scene, root)
+
+
+_HANDLERS = {
+    "save_pre": _before_saving,
+    "save_post": _after_saving,
+    "save_post_fail": _after_saving,
+    "load_post": _after_loading,
+    "depsgraph_update_post": _after_update,
+}
+
+
+def register() -> None:
+    """Begin to follow."""
+    _sizes.clear()
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Follow no longer."""
+    for name, handler in _HANDLERS.items():
+        handlers = getattr(bpy.app.handlers, name)
+        if handler in handlers:
+            handlers.remove(handler)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of the engine and of what runs: one :class:`Session` while the add-on is enabled. Asks nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from . import messages
+from .client import Client
+from .install import Installer
+
+Views = Callable[[messages.ViewWritten], None]
+
+
+@dataclass
+class Job:
+    """The engine's job that runs now, or the last one that ran; what the panels draw."""
+
+    id: int
+    panel: str
+    title: str
+    workspace: str
+    started: float  # seconds, monotonic
+    status: str = "running"  # running, cancelling, done, cancelled, failed
+    stage: str = ""
+    label: str = ""
+    step: int = 0
+    of: int = 0
+    fraction: float = 0.0
+    due: float | None = None  # seconds, monotonic: when it should end
+    view: str = ""
+    kind: str = ""
+    image: str = ""
+    pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
+    ended: float | None = None
+    scene: int = 0  # ``session_uid`` of the scene that asked, 0: none
+    folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
+
+    @property
+    def active(self) -> bool:
+        """Whether the engine still works on it."""
+        return self.status in ("running", "cancelling")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end, counted down between two messages; None until known."""
+        return None if self.due is None else max(0.0, self.due - time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, until the end."""
+        return (self.ended or time.monotonic()) - self.started
+
+    @property
+    def moved(self) -> bool:
+        """Whether the workspace that the job began with is no longer where it was."""
+        return self.folder is not None and folder_of(self.workspace) != self.folder
+
+
+def folder_of(path: str) -> tuple[int, int] | None:
+    """Which folder lies at a path, so that another of the same name is told from it; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+@dataclass
+class Unsent:
+    """A job that waits for the engine to say what it offers."""
+
+    job: Job
+    send: Callable[[], None]
+    fail: Callable[[messages.Failure], None]
+
+
+@dataclass
+class Task:
+    """Work on Blender's side in small steps; the generator yields a fraction (0–1) between two steps."""
+
+    name: str
+    panel: str
+    steps: Iterator[float]
+    then: Callable[[], None]  # called once the last step is done, when other work may start again
+    fraction: float = 0.0
+
+
+@dataclass
+class Session:
+    """All that is known; one instance lives as long as the add-on is enabled."""
+
+    client: Client | None = None
+    info: messages.EngineInfo | None = None
+    projects: dict[str, messages.Project] = field(default_factory=dict)
+    job: Job | None = None
+    task: Task | None = None
+    installer: Installer | None = None
+    notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
+    news: dict[str, str] = field(default_factory=dict)  # panel → a sentence that is no error
+    unsent: Unsent | None = None
+    ended: bool = False  # the add-on is being disabled: nothing that arrives is handled any more
+    last_log: deque[str] = field(default_factory=lambda: deque(maxlen=60))
+    stop_deadline: float | None = None
+    dirty: bool = True
+    # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
+    live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    tried: dict[str, tuple[str, str]] = field(default_factory=dict)  # workspace → pictures before and after
+    watchers: list[Views] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """``stopped``, ``starting``, ``ready`` or ``stopping``."""
+        if self.client is None:
+            return "stopped"
+        if self.stop_deadline is not None:
+            return "stopping"
+        return "ready" if self.info is not None else "starting"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job or task runs, so that no other may start."""
+        return (self.job is not None and self.job.active) or self.task is not None
+
+
+_session = Session()
+
+
+def get() -> Session:
+    """The session."""
+    return _session
+
+
+def begin() -> None:
+    """Begin with an empty session."""
+    global _session
+    _session = Session()
+
+
+def notice(panel: str, sentence: str) -> None:
+    """Show a sentence as an error in a panel; an empty one clears it."""
+    if sentence:
+        _session.notices[panel] = sentence
+        print(f"Instruct NeRF: {sentence}")
+    else:
+        _session.notices.pop(panel, None)
+    _session.dirty = True
+
+
+def say(panel: str, sentence: str) -> None:
+    """Show a sentence that is no error in a panel; an empty one clears it."""
+    if sentence:
+        _session.news[panel] = sentence
+        print(f"Instruct NeRF: {sentence}")
+    else:
+        _session.news.pop(panel, None)
+    _session.dirty = True
