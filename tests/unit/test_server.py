@@ -3,6 +3,7 @@
 
 import ast
 import json
+import os
 import re
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 from server_wire import Wire
 
 from engine import jobs, protocol
@@ -266,6 +268,27 @@ def test_shutdown_cancels_and_answers(slow_job):
     assert wire.answer(1)["error"]["code"] == protocol.CANCELLED
     assert wire.answer(2)["result"] == {}
     assert wire.server.finished
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are UTF-16 there")
+def test_photos_whose_names_are_in_another_encoding_are_a_capture_like_any(wire, tmp_path):
+    frames = []
+    for number in range(4):
+        name = os.fsdecode(b"caf\xe9%d.png" % number)
+        with open(tmp_path / name, "wb") as file:
+            Image.new("RGB", (16, 12), (50 * number, 9, 9)).save(file, "PNG")
+        pose = [[1, 0, 0, number], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
+        frames.append({"file_path": name, "transform_matrix": pose})
+    data = {"w": 16, "h": 12, "fl_x": 20, "fl_y": 20, "cx": 8, "cy": 6, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(data))
+    project = tmp_path / "project"
+    wire.ask("capture/open", 1, workspace=str(project), source=str(tmp_path), preset="preview")
+    assert len(wire.answer(1)["result"]["views"]) == 4
+    wire.ask("capture/images", 2, workspace=str(project))
+    views = wire.answer(2)["result"]["views"]
+    assert len(views) == 4 and all(Path(view["image"]).exists() for view in views)
+    wire.ask("workspace/read", 3, workspace=str(project))
+    assert wire.answer(3)["result"]["capture"]["views"] == views
 
 
 @pytest.fixture
