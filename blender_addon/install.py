@@ -22,7 +22,7 @@ from typing import Any
 
 from . import engine_home as home
 from .engine_home import InstallError, Locks, Package, python_of
-from .graphics import backend_for, find_card, outcome
+from .graphics import Card, backend_for, find_card, outcome
 from .running import Command, find_python, python_that_has_pip
 
 LINES = 200
@@ -84,6 +84,8 @@ class Installer:
         self.error = ""
         self.outcome = ""
         self._order, self._repair = order, repair
+        self._card: Card | None = None
+        self._wanted = self._built = ""  # PyTorch's build for this machine, and the one that was to be had
         self._command = Command(self._say)
         self._downloads = Downloads(order.root)
         self._thread = threading.Thread(target=self._run, daemon=True, name="engine installer")
@@ -127,6 +129,12 @@ class Installer:
         locks = home.read_locks(order.locks, order.platform)
         environment = order.root / "e" / locks.name
         marker = home.read_marker(environment) or {}
+        known = {path for path in marker.get("users", ()) if Path(path).exists()}
+        self._card = find_card()
+        self._wanted = backend_for(locks.platform, self._card, locks.version("nvidia-cuda-runtime"))
+        if self._repair and self._card and marker.get("build") != self._build(self._wanted):
+            self._say("PyTorch's build is not the one for this card and driver: the environment is made anew.")
+            marker = {}
         order.root.mkdir(parents=True, exist_ok=True)
         home.remove_leftovers(order.root)
         if self._repair and marker:
@@ -137,7 +145,9 @@ class Installer:
             broken = []
         if not marker:
             needed = sum(p.installed for p in (*locks.packages, *locks.torch)) + SPARE
-            check_space(order.root, needed + self._more_for_the_card(locks))
+            if self._wanted == "auto" and not locks.version("nvidia-cuda-runtime"):
+                needed += CUDA_BYTES  # Windows' locked PyTorch knows no card, and this one does
+            check_space(order.root, needed)
             home.throw_away(environment, order.root)
         uv = self._tool(locks)
         try:
@@ -145,6 +155,8 @@ class Installer:
                 self._packages(uv, locks, environment, [])
             elif broken:
                 self._packages(uv, locks, environment, broken)
+            else:
+                self._built = str((marker.get("build") or [""])[-1])
             self._engine(uv, environment)
             found = self._check(locks, environment)
         except BaseException:
@@ -152,9 +164,10 @@ class Installer:
                 home.throw_away(environment, order.root)
             raise
         self.outcome = found["outcome"]
-        users = {path for path in marker.get("users", ()) if Path(path).exists()} | {order.user}
+        users = known | {order.user}
         versions = {p.name: p.version for p in (*locks.packages, *locks.torch)}
         new = {"wheel": home.digest(order.wheel), "users": sorted(users), "packages": versions, **found}
+        new["build"] = self._build(self._built)
         home.write_marker(environment, new)
         self._tidy(uv, versions, environment.name)
 
@@ -209,8 +222,7 @@ class Installer:
 
     def _torch(self, install: list[str], words: list[str], locks: Locks) -> None:
         """PyTorch's build for the card that is there: the locked one where it fits, else one of PyTorch's own index."""
-        card = find_card()
-        backend = backend_for(locks.platform, card, locks.version("nvidia-cuda-runtime"))
+        backend, self._built = self._wanted, ""
         locked = [*install, *words, "--no-deps", "--requirement", str(locks.file("-torch"))]
         if not backend or self._order.wheels:
             self._call(locked)
@@ -220,6 +232,7 @@ class Installer:
         for choice in dict.fromkeys([backend, "cpu"]):
             try:
                 self._call([*install, *words, *named, *bounds, "--torch-backend", choice])
+                self._built = choice
                 return
             except InstallError as error:
                 if self.cancelled:
@@ -241,7 +254,7 @@ class Installer:
         """Start the engine once, and ask PyTorch what it can compute on."""
         self.label = "Checking the engine"
         python = str(python_of(environment))
-        self._call([python, "-I", "-m", "engine", "--help"])
+        self._call([python, "-I", "-m", "engine", "check", "--quick"])
         if not locks.torch:
             return {"outcome": ""}
         said = self._call([python, "-I", "-c", ASK_TORCH])
@@ -249,7 +262,7 @@ class Installer:
             found = json.loads(said)
         except ValueError:
             raise InstallError(f"PyTorch does not say what it can compute on: {said}") from None
-        return {"torch": found, "outcome": outcome(locks.platform, find_card(), found)}
+        return {"torch": found, "outcome": outcome(locks.platform, self._card, found)}
 
     def _tidy(self, uv: list[str], versions: dict[str, str], name: str) -> None:
         """Remove environments that nobody uses any more, and of the downloads what only they used."""
@@ -263,12 +276,11 @@ class Installer:
         if stale:
             self._call([*uv, "cache", "clean", *sorted(stale)])
 
-    def _more_for_the_card(self, locks: Locks) -> int:
-        """Bytes that another build of PyTorch takes beyond the locked one; only Windows' locked one knows no card."""
-        chosen = backend_for(locks.platform, find_card(), locks.version("nvidia-cuda-runtime"))
-        return CUDA_BYTES if chosen == "auto" and not locks.version("nvidia-cuda-runtime") else 0
-
     # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _build(self, built: str) -> list[str]:
+        """What decides about PyTorch's build, as the marker keeps it: wanted, for which driver, and what came."""
+        return [self._wanted, self._card.driver if self._card else "", built]
 
     def _source(self) -> list[str]:
         """Where packages come from, as uv's options."""
@@ -363,20 +375,22 @@ def damaged(environment: Path, command: Command) -> list[str]:
     return [str(name) for name in names]
 
 
+# RECORD is read here, for importlib.metadata's own list leaves missing files out from Python 3.12 on.
 COMPARE = """
-import base64, hashlib, json, re
+import base64, csv, hashlib, json, re
 from importlib.metadata import distributions
 bad = set()
 for each in distributions():
-    for file in each.files or ():
-        if file.hash is None or file.name.endswith(".pyc"):
+    for name, expected, *_ in csv.reader((each.read_text("RECORD") or "").splitlines()):
+        if not expected or name.endswith(".pyc"):
             continue
+        kind, _, value = expected.partition("=")
         try:
-            with open(file.locate(), "rb") as stream:
-                found = hashlib.file_digest(stream, file.hash.mode).digest()
+            with open(each.locate_file(name), "rb") as stream:
+                found = hashlib.file_digest(stream, kind).digest()
         except OSError:
             found = b""
-        if base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value:
+        if base64.urlsafe_b64encode(found).decode().rstrip("=") != value:
             bad.add(re.sub("[-_.]+", "-", each.metadata["Name"]).lower())
             break
 print(json.dumps(sorted(bad)))

@@ -128,7 +128,8 @@ class Command:
             raise InstallError("The installation was cancelled.")
         if code != 0:
             known = meaning("\n".join(said))
-            raise InstallError(known or f"{label} failed: {said[-1] if said else f'exit code {code}'}")
+            words = next((line for line in reversed(said) if re.search(r"\w", line)), f"exit code {code}")
+            raise InstallError(known or f"{label} failed: {words.strip(' │')}")
         return said[-1] if said else ""
 
 

@@ -333,6 +333,27 @@ def devices() -> None:
     _print({"devices": found, "presets": preset_infos(found)})
 
 
+def check(
+    device: str | None = None,
+    quick: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Check that the engine works here, and say what each kind of work takes; exit status 1 where something is wrong.
+
+    Args:
+        device: cpu or cuda:0; the best where not given.
+        quick: Look at the installation and the kernels only; train, render and edit nothing.
+        as_json: Print JSON for programs instead of lines.
+    """
+    from engine.check import check as run_check
+    from engine.check import lines
+
+    found = run_check(device, quick)
+    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(lines(found)))
+    if found.problems:
+        sys.exit(1)
+
+
 def serve() -> None:
     """Serve Blender on standard input and output."""
     from engine.server import serve as run
@@ -377,6 +398,7 @@ COMMANDS = {
     "report": report,
     "editors": editors,
     "devices": devices,
+    "check": check,
     "serve": serve,
 }
 

@@ -78,9 +78,24 @@ class Photos:
 
     def __init__(self, root: Path, first: tuple[str, ...] = ()) -> None:
         """`first` are the folders, relative to `root`, in which listed paths are looked up before all others."""
-        self.root, self._first = root, first
+        self.root, self.first = root, first
         self._by_end: dict[tuple[str, ...], list[str]] | None = None  # the end of a path, folded -> relative paths
         self._folders: set[str] = set()  # names of folders in which pictures lie
+
+    @classmethod
+    def near(cls, folder: Path, listed: list[str], first: tuple[str, ...] = ()) -> Photos:
+        """The pictures of a file's folder; where none of those listed is below it and most lie in the folder above, or
+        in a folder there that is called as they are listed or as pictures' folders are, that folder's."""
+        some = [path for text in listed[:: len(listed) // 50 + 1] for path in _paths(text)[:1] if path.name]
+        here = cls(folder, first)
+        if not some or any(here.has(str(path)) for path in some):
+            return here
+        names = {name for path in some for name in path.parts[-2:-1] if name not in ("", "/", "//", "..")}
+        for place in (*sorted(names), *_FIRST, ""):
+            found = {end for path in pictures_in(folder.parent / place) for end in _names(folded(path.name))}
+            if 2 * sum(not found.isdisjoint(_names(folded(path.name))) for path in some) >= len(some):
+                return cls(folder.parent, (place,) if place else ())
+        return here
 
     def find(self, listed: str, size: tuple[float, float] | None = None) -> Photo:
         """The picture that `listed` (a path of any machine, a file name, or a name without extension) means.
@@ -93,7 +108,7 @@ class Photos:
         paths = _paths(listed)
         unreadable: SkipView | None = None
         for path in paths:
-            for place in (*self._first, ""):
+            for place in (*self.first, ""):
                 try:
                     there = "" if path.is_absolute() else f"{place}/{path}" if place else str(path)
                     if there and inside(self.root, there).is_file():
@@ -224,6 +239,10 @@ def _parts(path: PurePosixPath) -> list[str]:
 
 def _stem(name: str) -> str:
     return PurePosixPath(name).stem if is_picture(name) or _is_raw(name) else name
+
+
+def _names(name: str) -> set[str]:
+    return {name, _stem(name)}
 
 
 def _is_raw(name: str) -> bool:

@@ -25,7 +25,7 @@ from engine.capture.formats import (
 from engine.capture.masks import Masks
 from engine.capture.photos import checking
 from engine.capture.reading import Reading, make_capture
-from engine.capture.texts import read_json
+from engine.capture.texts import read_json, shown
 from engine.capture.types import Capture, CaptureError
 
 
@@ -57,6 +57,11 @@ def open_capture(
         source = Path(source).resolve()
     except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
         raise CaptureError(f"{str(source)[:200]!r} is not a path of a capture.", file=source) from None
+    if shown(str(source)) != str(source):
+        raise CaptureError(
+            f"The path {shown(str(source))[-200:]} holds what is no Unicode text (UTF-8); rename that folder.",
+            file=shown(str(source)),
+        )
     try:
         with checking(check):
             reading = _read(source, check)

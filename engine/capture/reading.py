@@ -62,9 +62,9 @@ class Reading:
         try:
             yield
         except BadField as problem:
-            self.left_out.append(LeftOut(shown(listed)[:300], f"Of {shown(listed)[-120:]}, {problem}."))
+            self.left_out.append(LeftOut(shown(listed)[:300], shown(f"Of {listed[-120:]}, {problem}.")))
         except SkipView as problem:
-            self.left_out.append(LeftOut(shown(listed)[:300], str(problem)))
+            self.left_out.append(LeftOut(shown(listed)[:300], shown(str(problem))))
 
 
 def check_count(count: int, path: Path, things: str, field: str | None = None) -> None:
@@ -134,7 +134,7 @@ def make_capture(
         views,
         sources,
         left_out,
-        notes,
+        [shown(note) for note in notes],
         points=points,
         gravity_up=_up_as_held(views, held) if reading.up is None else reading.up,
         origin=tuple(origin.tolist()),

@@ -143,10 +143,13 @@ def read_json(path: Path) -> Any:
     data = read_bytes(path)
     if data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
         raise CaptureError(f"{path.name} lists millions of things; it is not a capture's.", file=path)
+    text = text_of(data)
     try:
         try:
-            return json.loads(text_of(data))
+            return json.loads(text)
         except json.JSONDecodeError:
+            if text.count("/*") < 1000 and (plain := _without_comments(text)) != text:
+                return json.loads(plain)
             # The second byte of a Chinese or Japanese character may look like a backslash.
             for page in CODE_PAGES if _encoding_of(data) == "utf-8" and _no_utf8(data) else ():
                 try:
@@ -161,6 +164,16 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, RecursionError):  # a number of thousands of digits; nested without end
         raise CaptureError(f"{path.name} is not a JSON text; it may be damaged, copy it again.", file=path) from None
+
+
+_COMMENTS = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=\s*[\]}])', re.DOTALL)
+
+
+def _without_comments(text: str) -> str:
+    """A JSON text as people edit it by hand, without what the standard does not know: comments and last commas."""
+    for _ in range(2):  # a comma may be the last for a comment after it
+        text = _COMMENTS.sub(lambda found: found[1] or "", text)
+    return text
 
 
 def _no_utf8(data: bytes) -> bool:

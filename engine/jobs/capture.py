@@ -64,8 +64,28 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
                     field="workspace",
                     file=workspace.folder,
                 )
+            if (field := _other_layers(before, capture, workspace)) is not None:
+                raise BadInput(
+                    f"The folder {workspace.folder.name} holds a scene trained with the setting {field} "
+                    f"{_said(getattr(before, field))}; open the capture with that, or choose another project folder.",
+                    field=field,
+                    file=workspace.folder,
+                )
         save_capture(capture, workspace.capture_file)
     return capture_message(workspace, capture)
+
+
+def _other_layers(before: Capture, after: Capture, workspace: Workspace) -> str | None:
+    """The setting that makes of masks or transparency something else than what the scene was trained with; None where
+    there is none, or where the capture has neither."""
+    transparent = next(workspace.images.glob("*.alpha.png"), None) is not None
+    if before.masks != after.masks and (transparent or any(source.mask for source in after.sources)):
+        return "masks"
+    return "background" if transparent and before.background != after.background else None
+
+
+def _said(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def working_size(preset: str | None, long_side: int | None) -> int:

@@ -58,11 +58,11 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def start():
+def start(tmp_path: Path):
     clients: list[Client] = []
 
     def make(*modes: str, **options: object) -> Client:
-        clients.append(Client([*FAKE, *modes], **options))
+        clients.append(Client([*FAKE, *modes], cwd=tmp_path, **options))
         return clients[-1]
 
     yield make

@@ -126,10 +126,22 @@ def test_the_installer_takes_the_build_that_is_to_be_had(
     tried = log.read_text().split("\n")[:-1] if log.exists() else []
     assert [line.split("--torch-backend ")[1].split()[0] for line in tried] == asked
     assert all(word in installer.outcome for word in words), installer.outcome
-    marker = engine_home.read_marker(order.root / "e" / engine_home.read_locks(locks, "linux-x86_64").name)
+    name = engine_home.read_locks(locks, "linux-x86_64").name
+    marker = engine_home.read_marker(order.root / "e" / name)
     assert marker is not None and marker["outcome"] == installer.outcome and torch.exists()
     listed = subprocess.run(
-        [engine_home.python_of(order.root / "e" / engine_home.read_locks(locks, "linux-x86_64").name), "-c",
+        [engine_home.python_of(order.root / "e" / name), "-c",
          "import importlib.util as u; print(u.find_spec('nvidia') is not None)"], capture_output=True, text=True
     )  # fmt: skip
+    # Another driver, or an index that is reached again: Repair makes the environment with the build that fits now.
+    newer = Card("RTX 3060", "590.10")
+    monkeypatch.setattr(install, "find_card", lambda: newer)
+    again = install.Installer(order, repair=True)
+    again.start()
+    assert again.join(60) and again.error == "", list(again.lines)
+    rebuilt = any("made anew" in line for line in again.lines)
+    assert rebuilt and engine_home.read_marker(order.root / "e" / name)["build"] == ["", "590.10", ""]
+    third = install.Installer(order, repair=True)
+    third.start()
+    assert third.join(60) and third.error == "" and not any("made anew" in line for line in third.lines)
     assert listed.stdout.strip() == str(works not in asked)  # CUDA's own packages come with the locked build alone

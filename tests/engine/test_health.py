@@ -312,3 +312,22 @@ def test_hidden_pixels_are_not_measured(project, monkeypatch) -> None:
         patch.setattr(jobs, "view_layers", lambda *_: (None, None))
         whole = project("whole", 9)
         assert train(whole, steps=3).measures.psnr != found["black"].psnr
+
+
+def test_a_trained_scene_keeps_what_its_masks_mean(project) -> None:
+    masks = [np.zeros((20, 24), np.uint8) for _ in range(6)]
+    for k, mask in enumerate(masks):
+        mask[4 + k % 3 : 15, 7 : 17 + k % 4] = 255
+    folder = project("masked", 6, masks)
+    train(folder, steps=1)
+
+    def reopened(**values) -> protocol.Capture:
+        source = str(folder.with_name("masked-source"))
+        return open_into_workspace(protocol.OpenCapture(str(folder), source, "preview", **values))
+
+    for field, value in (("masks", "unknown"), ("background", (0, 0, 0))):
+        with pytest.raises(BadInput, match=f"trained with the setting {field}") as caught:
+            reopened(**{field: value})
+        assert caught.value.field == field
+    reopened()
+    assert Checkpoint(Workspace(folder).checkpoint(None)).header.nerf.background == (1, 1, 1)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"server"},
+    {"server", "check"},
     {"jobs"},
     {"presets"},
     {"edit", "output", "metrics"},

@@ -173,6 +173,43 @@ def test_texts_in_any_unicode_with_any_line_ends(tmp_path: Path, name: str, enco
     assert [source.file for source in open_capture(tmp_path, 64).sources] == names
 
 
+def test_json_that_people_have_edited_by_hand(tmp_path: Path) -> None:
+    names = [f"images/a//b, {index}.png" for index in range(COUNT)]
+    path = listing("transforms.json", tmp_path, names)
+    for file in names:
+        photo(tmp_path / file)
+    text = path.read_text()
+    text = text.replace('"frames": [', '// the hall, "again"\n"frames": [ /* all, ] } */').replace(
+        "}]", "}, // last\n]"
+    )
+    path.write_text(text)
+    with pytest.raises(ValueError):
+        json.loads(text)
+    assert len(open_capture(tmp_path, 64).views) == COUNT
+    path.write_text("/*" * 1_000_000)
+    began = time.process_time()
+    with pytest.raises(CaptureError, match="not valid JSON"):
+        open_capture(tmp_path, 64)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "listed", ["images/Hall_{}.png", "../images/Hall_{}.png", "Hall_{}", "E:/x/photos/Hall_{}.JPG"]
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_photos_that_lie_above_the_chosen_file(tmp_path: Path, name: str, listed: str) -> None:
+    folder = tmp_path / "scan" / "export"
+    path = listing(name, folder, [listed.format(index) for index in range(COUNT)])
+    place = "photos" if "photos" in listed else "images"
+    for index in range(COUNT):
+        photo(tmp_path / f"scan/{place}/Hall_{index}.png")
+        photo(tmp_path / f"scan/other/images/Hall_{index}.png")
+    for chosen in (path, folder, tmp_path / "scan"):
+        capture = open_capture(chosen, 64)
+        files = [(capture.root / source.file).relative_to(tmp_path / "scan").as_posix() for source in capture.sources]
+        assert files == [f"{place}/Hall_{index}.png" for index in range(COUNT)]
+
+
 # -- which of several --------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +300,25 @@ def test_names_of_files_that_are_no_unicode_are_passed_over(tmp_path: Path) -> N
     assert [source.file for source in capture.sources] == ["images/b.png"]
     for left in capture.left_out:
         left.name.encode(), left.reason.encode()
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("COLMAP", "Metashape", "RealityCapture")])
+def test_half_characters_reach_no_sentence(tmp_path: Path, name: str) -> None:
+    path = listing(name, tmp_path, ["good.png", "b\\ud800d.png"])
+    path.write_text(path.read_text().replace("\\\\ud800", "\\ud800"))
+    photo(tmp_path / "good.png")
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 1 and len(capture.left_out) == 1
+    (capture.left_out[0].name + capture.left_out[0].reason).encode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names are Linux's")
+def test_a_folder_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    write(tmp_path / "scan", transforms(2))
+    os.rename(os.fsencode(tmp_path / "scan"), os.fsencode(tmp_path) + b"/\xfcber")
+    with pytest.raises(CaptureError, match="rename that folder") as caught:
+        open_capture(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcber")), 64)
+    caught.value.message.encode()
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------

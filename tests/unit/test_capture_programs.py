@@ -351,6 +351,16 @@ def test_scenes_saved_as_json(tmp_path: Path) -> None:
     assert open_capture(tmp_path, 64).format == open_capture(tmp_path / "sfmdata.json", 64).format
 
 
+def test_lenses_that_are_known_by_their_undistortion_alone(tmp_path: Path) -> None:
+    meshroom(tmp_path, ring(2))
+    lens = {"type": "pinhole", "distortionType": "none", "distortionParams": "", "undistortionType": "3deradial4"}
+    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(lens))
+    with pytest.raises(CaptureError, match="undistortionType is 3deradial4"):
+        open_capture(tmp_path, 64)
+    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(undistortionType="none"))
+    assert open_capture(tmp_path, 64).sources[0].lens.model == "PINHOLE"
+
+
 @pytest.mark.parametrize("word", ["isPoseIndependant", "isPoseIndependent"])
 def test_meshrooms_rigs(tmp_path: Path, word: str) -> None:
     """As AliceVision composes them: world to rig, then rig to camera."""

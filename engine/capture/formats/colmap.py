@@ -149,8 +149,11 @@ def _where_pictures_are(model: Path, chosen: Path, images: list[Image]) -> tuple
         photos = Photos(root)
         if 2 * sum(photos.has(image.name) for image in some) >= len(some):
             return root, ""
-    if most == 0 and len(above) == 4 and above[-1] != chosen:
-        best = (next((folder for folder in above if not _BETWEEN.fullmatch(folder.name)), above[-1]), "")
+    if most == 0 and above[-1] == chosen:
+        photos = Photos.near(chosen, [image.name for image in some])
+        return photos.root, (*photos.first, "")[0]
+    if most == 0:
+        return next((folder for folder in above if not _BETWEEN.fullmatch(folder.name)), above[-1]), ""
     return best
 
 

@@ -39,7 +39,9 @@ def read(path: Path) -> Reading:
         raise CaptureError(f"{path.name} is not a list of cameras, as 3D Gaussian Splatting writes it.", file=path)
     check_count(len(cameras), path, "cameras")
     reading = Reading(path.parent, "3D Gaussian Splatting cameras.json")
-    photos = Photos(path.parent)
+    named = [camera["img_name"] for camera in cameras if isinstance(camera, dict) and "img_name" in camera]
+    photos = Photos.near(path.parent, [name for name in named if isinstance(name, str)])
+    reading.root = photos.root
     for index, camera in enumerate(cameras):
         listed = camera.get("img_name") if isinstance(camera, dict) else None
         with reading.leaving_out(listed if isinstance(listed, str) else f"camera {index}"):

@@ -97,7 +97,9 @@ def read(path: Path) -> Reading:
     # What lies in Meshroom's cache belongs to the project's folder, where the photos are.
     root = next((folder.parent for folder in path.parents if folder.name == CACHE), path.parent)
     reading = Reading(root, "Meshroom cameras.sfm")
-    photos = Photos(root)
+    paths = [view.get("path") for view in views if isinstance(view, dict)]
+    photos = Photos.near(root, [listed for listed in paths if isinstance(listed, str)])
+    reading.root = photos.root
     for index, view in enumerate(views):
         listed = view.get("path") if isinstance(view, dict) else None
         with reading.leaving_out(listed if isinstance(listed, str) else f"view {index}"):
@@ -173,6 +175,9 @@ def _lens(intrinsic: Any, version: tuple[int, ...], size: tuple[float, float]) -
         cx, cy = cx + width / 2, cy + height / 2
     listed = intrinsic.get("distortionParams")
     listed = listed if isinstance(listed, list) else []  # an empty list is written as an empty string
+    other = str(intrinsic.get("undistortionType") or "none").lower()
+    if other != "none":  # a lens that is known by how to straighten its pictures
+        raise BadField("undistortionType", f"is {other[:40]}, a lens that cannot be read yet")
     model, params = _distortion(
         str(intrinsic.get("type")).lower(),
         str(intrinsic.get("distortionType") or "").lower(),

@@ -95,7 +95,8 @@ def _read_chunk(chunk: Element, path: Path, reading: Reading) -> None:
     worlds = {part.get("id"): _similarity(part.find("transform")) for part in chunk.iterfind("components/component")}
     if not worlds:
         worlds = {None: _similarity(chunk.find("transform"))}
-    photos = Photos(path.parent)
+    photos = Photos.near(path.parent, [camera.get("label") or "" for camera, _ in cameras])
+    reading.root = photos.root
     counts = Counter(camera.get("component_id") for camera, _ in cameras if camera.find("transform") is not None)
     main = counts.most_common(1)[0][0] if counts else None
     main = next(iter(worlds)) if main not in worlds and len(worlds) == 1 else main

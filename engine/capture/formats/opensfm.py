@@ -65,7 +65,8 @@ def read(path: Path) -> Reading:
     reading = Reading(root, "OpenSfM reconstruction.json", up=up)
     cameras = largest.get("cameras") if isinstance(largest.get("cameras"), dict) else {}
     # `images` first: undistorted ones, of another camera, may lie deeper in the same folder.
-    photos = Photos(root, ("images",))
+    photos = Photos.near(root, list(shots), ("images",))
+    reading.root = photos.root
     for name, shot in shots.items():
         with reading.leaving_out(name):
             reading.shots.append(_shot(name, shot, cameras, photos))

@@ -44,13 +44,14 @@ def read(path: Path) -> Reading:
     columns, lines, separator = _columns(path, lines)
     check_count(len(lines), path, "cameras")
     reading = Reading(path.parent, "RealityCapture", up=np.array([0.0, 0.0, 1.0]))
-    photos = Photos(path.parent)
     try:
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator))
     except csv.Error as problem:  # a field without end
         raise CaptureError(f"{path.name} is not a CSV text ({problem}); export it again.", file=path) from None
-    for row in rows:
-        values = _values(columns, row, separator)
+    cameras = [_values(columns, row, separator) for row in rows]
+    photos = Photos.near(path.parent, [values["name"] for values in cameras])
+    reading.root = photos.root
+    for values in cameras:
         listed = values["name"]
         with reading.leaving_out(listed):
             photo = photos.find(listed)

@@ -68,7 +68,10 @@ def read(path: Path) -> Reading:
         _check_shared(meta)
     except BadField as problem:
         raise CaptureError(f"In {path.name}, {problem}; correct it.", file=path, field=problem.field) from None
-    photos = Photos(path.parent)
+    photos = Photos.near(
+        path.parent, [f["file_path"] for f in frames if isinstance(f, dict) and _is_text(f.get("file_path"))]
+    )
+    reading.root = photos.root
     held_out = _held_out(meta, reading.notes)
     missing_masks = 0
     depths = False
