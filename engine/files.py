@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -28,6 +27,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from engine.errors import BadInput, Busy, cannot_read, cannot_write, os_error_of
+from engine.text import from_json, to_json
 
 T = TypeVar("T")
 LARGEST_RECORD = 64 * 2**20  # bytes; an edit of 50,000 views takes 3 MB
@@ -189,10 +189,6 @@ def _size(count: int) -> str:
     return f"{count >> 20} MB" if count >= 2**20 else f"{count} bytes"
 
 
-# How Python has what is no UTF-8 in a file's name, as JSON can hold it.
-_OTHER_ENCODING = re.compile(rb"\\u[dD][cC][89a-fA-F]")
-
-
 def read_record(path: Path, kind: type[T]) -> T | None:
     """Read a record; None where there is none. Raises BadInput where it is damaged or cannot be read."""
     try:
@@ -205,25 +201,6 @@ def read_record(path: Path, kind: type[T]) -> T | None:
         return from_json(data, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}); delete it to begin anew.", file=path) from None
-
-
-def from_json(data: bytes, kind: type[T]) -> T:
-    """What `to_json` made. Raises msgspec.MsgspecError, ValueError or RecursionError."""
-    if _OTHER_ENCODING.search(data):
-        return msgspec.convert(json.loads(data, parse_constant=_refused), kind)
-    return msgspec.json.decode(data, type=kind)
-
-
-def to_json(record: msgspec.Struct) -> bytes:
-    """A struct as readable JSON, in which names of files in another encoding than UTF-8 come back as they were."""
-    try:
-        return msgspec.json.format(msgspec.json.encode(record), indent=2)
-    except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(record), indent=2).encode()
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 # ---- writing ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
-from engine.files import from_json, read_bounded, remove_file, write_record
+from engine.files import read_bounded, remove_file, write_record
+from engine.text import from_json
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1

@@ -26,7 +26,7 @@ LAYERS = [
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
-    {"errors", "randomness", "unused"},
+    {"errors", "randomness", "text", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
