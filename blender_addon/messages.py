@@ -139,21 +139,8 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
-    knobs: tuple[Knob, ...]  # their defaults are what it recommends
+    knobs: tuple[Knob, ...] = ()  # their defaults are what it recommends
     wordings: tuple[str, ...] = ()
-
-    def default_of(self, knob: str, otherwise: float) -> float:
-        """What it recommends for a number."""
-        found = [k.default for k in self.knobs if k.name == knob and k.kind in {"float", "int"}]
-        return float(found[0]) if found else otherwise
-
-    @property
-    def text_guidance(self) -> float:
-        return self.default_of("text_guidance", 7.5)
-
-    @property
-    def image_guidance(self) -> float:
-        return self.default_of("image_guidance", 1.5)
 
 
 @dataclass(frozen=True)

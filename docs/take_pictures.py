@@ -54,7 +54,8 @@ def take(options: argparse.Namespace) -> int:
         return 2
     folder = Path(options.folder or tempfile.mkdtemp(prefix="instruct-nerf-window-")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = options.engine_python or engine_environment(folder / "engine")
+    # Blender starts the engine in another folder. Not resolved: an environment's Python is a link out of it.
+    python = Path(os.path.abspath(options.engine_python or engine_environment(folder / "engine")))
     zip_file = folder / "instruct_nerf.zip"
     build = [sys.executable, str(ROOT / "packaging" / "build_extension.py"), "--output", str(zip_file)]
     subprocess.run([*build, *(["--wheel", str(options.wheel)] if options.wheel else [])], check=True)

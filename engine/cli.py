@@ -345,11 +345,10 @@ def check(
         quick: Look at the installation and the kernels only; train, render and edit nothing.
         as_json: Print JSON for programs instead of lines.
     """
-    from engine.check import check as run_check
-    from engine.check import lines
+    from engine import check as checks
 
-    found = run_check(device, quick)
-    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(lines(found)))
+    found = checks.check(device, quick)
+    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(checks.lines(found)))
     if found.problems:
         sys.exit(1)
 

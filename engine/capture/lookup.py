@@ -177,7 +177,8 @@ class Photos:
                 photo = find_photo(self.root, file)
             except SkipView:
                 continue
-            if (photo.width, photo.height) == size:
+            stored = (photo.width, photo.height)
+            if size in (stored, stored[::-1] if photo.orientation >= 5 else stored):
                 fit.append(file)
         return fit or files
 

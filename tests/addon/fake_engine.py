@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import sys
 import threading
@@ -295,7 +296,10 @@ class Engine:
 
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
-        with open("requests.jsonl", "a", encoding="utf-8") as heard:  # in the folder that it was started in
+        heard_in = (
+            "requests.jsonl" if os.path.basename(os.getcwd()) == "run" else os.devnull
+        )  # where the add-on starts it
+        with open(heard_in, "a", encoding="utf-8") as heard:
             heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
@@ -338,7 +342,13 @@ def knobs(text: float, image: float) -> list[dict]:
     return [
         {"name": "text_guidance", "label": "Text", "description": "", "kind": "float", "default": text, **numbers},
         {"name": "image_guidance", "label": "Image", "description": "", "kind": "float", "default": image, **numbers},
-    ]
+        {"name": "keep_background", "label": "Keep Background", "description": "What is not meant stays",
+         "kind": "choice", "default": "auto", "choices": ["auto", "on", "off"], "advanced": False},
+        {"name": "diffusion_steps", "label": "Steps", "description": "", "kind": "int", "default": 20, "minimum": 1,
+         "maximum": 1000, "advanced": True},
+        {"name": "tethered", "label": "Tethered", "description": "", "kind": "bool", "default": False,
+         "advanced": True},
+    ]  # fmt: skip
 
 
 INITIALIZED = {
@@ -347,7 +357,8 @@ INITIALIZED = {
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
-         "vocabulary": ["make it night", "make it sunset"], "knobs": knobs(3.0, 1.5)},
+         "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
+         "knobs": knobs(3.0, 1.5)},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
          "reason": "Its weights are not on this machine.", "vocabulary": [],
          "knobs": knobs(7.5, 1.5)},

@@ -28,6 +28,7 @@ from capture_writers import (
 from test_capture_lookup import FORMATS, colmap_text, listing
 
 from engine.capture import Capture, CaptureError, open_capture
+from engine.capture.formats import opensfm as formats_opensfm
 
 POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
 
@@ -434,6 +435,31 @@ def test_a_project_of_opendronemap(tmp_path: Path) -> None:
     assert capture.sources[0].file == "images/000.png.tif"
 
 
+def test_large_reconstructions_are_read_as_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opensfm(tmp_path, ring(4))
+    path = tmp_path / "reconstruction.json"
+    change(path, lambda w: w.append({"cameras": {}, "shots": {}}))
+    before = open_capture(tmp_path, 64)
+    monkeypatch.setattr(formats_opensfm, "LARGEST_FILE", path.stat().st_size - 100)
+    after = open_capture(tmp_path, 64)
+    assert before.sources == after.sources and before.points.positions.tolist() == after.points.positions.tolist()
+    assert all((a.pose == b.pose).all() for a, b in zip(before.views, after.views, strict=True))
+    monkeypatch.setattr(formats_opensfm, "_LARGEST", path.stat().st_size)
+    text = path.read_text()
+    change(path, lambda w: w[0]["points"].update(text_of_nothing=1))
+    with pytest.raises(CaptureError, match=r"larger than|is no file of a capture's"):
+        open_capture(tmp_path, 64)
+    for bad in (
+        text.replace('"shots"', '"shot"'),
+        text[:-9],
+        text.replace("0.5", '"a"', 1),
+        text.replace("1.1", "NaN"),
+    ):
+        path.write_text(bad + " " * (len(text) - len(bad)))
+        with pytest.raises(CaptureError):
+            open_capture(tmp_path, 64)
+
+
 # -- Polycam, Record3D, 3D Gaussian Splatting --------------------------------------------------------------------------
 
 
@@ -500,6 +526,15 @@ def test_reality_capture_with_names_that_hold_its_own_signs(tmp_path: Path, name
     path.write_text(text)
     capture = open_capture(tmp_path, 64)
     assert len(capture.views) == 3 and np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
+def test_reality_capture_in_degrees_is_sent_back(tmp_path: Path) -> None:
+    poses = ring(4)
+    for index, pose in enumerate(poses):
+        pose[:3, 3] = (16.3731 + 1e-5 * index, 48.2083 - 2e-5 * index, 180.0 + index)
+    reality_capture(tmp_path, poses)
+    with pytest.raises(CaptureError, match="longitudes and latitudes"):
+        open_capture(tmp_path, 64)
 
 
 # -- where captures lie ------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import numpy as np
 from engine.capture.fields import checked_lens, number, rigid_pose
 from engine.capture.lens import Lens
 from engine.capture.lookup import Photos
+from engine.capture.photos import SkipView
 from engine.capture.reading import Reading, Shot, check_count
 from engine.capture.texts import read_start, read_text
 from engine.capture.types import CaptureError
@@ -51,6 +52,7 @@ def read(path: Path) -> Reading:
     cameras = [_values(columns, row, separator) for row in rows]
     photos = Photos.near(path.parent, [values["name"] for values in cameras])
     reading.root = photos.root
+    _check_metric(path, cameras)
     for values in cameras:
         listed = values["name"]
         with reading.leaving_out(listed):
@@ -71,6 +73,23 @@ def read(path: Path) -> Reading:
             pose[:3, 3] = [number(values, key) for key in ("x", "y", "alt")]
             reading.shots.append(Shot(listed, photo, rigid_pose(pose, f"The pose of {listed[-120:]}"), lens, *size))
     return reading
+
+
+def _check_metric(path: Path, cameras: list[dict[str, str]]) -> None:
+    """Raises CaptureError where positions are longitudes and latitudes: degrees across, and metres up."""
+    try:
+        x, y, up = np.array([[number(values, key) for key in ("x", "y", "alt")] for values in cameras]).T
+    except SkipView:
+        return
+    across = max(np.ptp(x), np.ptp(y))
+    degrees = np.abs(x).max() <= 180 and np.abs(y).max() <= 90 and max(np.abs(x).min(), np.abs(y).min()) > 1
+    if degrees and 0 < across < 0.05 and np.ptp(up) > 50 * across:
+        raise CaptureError(
+            f"The positions in {path.name} are longitudes and latitudes; export it in coordinates of metres (local, "
+            "or UTM).",
+            file=path,
+            field="x",
+        )
 
 
 def _columns(path: Path, lines: list[str]) -> tuple[list[str], list[str], str]:
