@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
-from engine.editors.catalogue import about_subject, resolved_options
+from engine.editors.catalogue import about_subject, known_options, resolved_options
 from engine.errors import BadInput
 from engine.protocol import OptionValue
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
@@ -168,9 +168,17 @@ def changed(
     return Told(said, new.options, new.keep if decided else now.keep, step)
 
 
+def settings_for(record: dict[str, Any], editor: str) -> EditSettings:
+    """Settings as an edit's record has them, whose options its editor can take. Raises BadInput."""
+    settings = settings_from(record)
+    return msgspec.structs.replace(settings, options=known_options(editor, settings.options))
+
+
 def settings_from(record: dict[str, Any]) -> EditSettings:
     """Settings as an edit's record has them, also of one that an earlier version wrote. Raises BadInput."""
     given = dict(record)
+    if not isinstance(given.get("guidance", {}), dict):
+        raise BadInput("The settings of the edit are damaged (its guidance is none).", field="settings")
     if "guidance" in given:  # until version 0.1: InstructPix2Pix was the only editor
         guidance = dict(given.pop("guidance"))
         given["keep"] = guidance.pop("relevance", 0.0)

@@ -95,6 +95,11 @@ def resolved_options(
     return own | recommended(editor) | checked_options(kind.knobs, given, f"The editor {Path(editor).name}")
 
 
+def known_options(editor: str, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+    """The options, where the editor has them all and they are in range. Raises BadInput, naming the option."""
+    return checked_options(registry.kind_of(source_of(editor)).knobs, options, f"The editor {Path(editor).name}")
+
+
 def vocabulary(editor: str) -> list[str]:
     """The instructions that an editor was trained on and passed; empty where it takes any."""
     return [entry.instruction for entry in _vocabulary(editor) if entry.passed]

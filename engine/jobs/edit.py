@@ -15,9 +15,9 @@ from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
-from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_from, with_options
+from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
 from engine.editors.base import Editor
-from engine.editors.catalogue import default_editor, editor_id, load_editor, state_of
+from engine.editors.catalogue import default_editor, editor_id, known_options, load_editor, state_of
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
@@ -84,7 +84,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     record = workspace.edit_record(request.edit)
-    settings = settings_from(record.settings)
+    settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
     plan = job.plan(
         *scene_stages(workspace, capture, preset),
@@ -118,7 +118,7 @@ class _Run:
         self, workspace: Workspace, capture: Capture, record: EditRecord, device: str, memory: PeakMemory, job: Job
     ):
         self.workspace, self.job, self.memory = workspace, job, memory
-        self.settings = settings_from(record.settings)
+        self.settings = settings_for(record.settings, record.editor)
         views = [capture.view(name) for name in record.chosen]
         editor = opened_editor(record.editor, device, job)
         perceptual = None
@@ -229,7 +229,11 @@ class _Run:
 
 def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prompts:
     """What the editor is told, and was told before the run was stopped. Raises BadInput."""
-    told = [Told(c.instruction, c.options, c.keep, c.step) for c in record.changes if c.view is None]
+    told = [
+        Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step)
+        for c in record.changes
+        if c.view is None
+    ]
     again = [c for c in record.changes if c.view is not None]
     if unknown := {c.view for c in again} - set(record.chosen):
         raise BadInput(f"The edit {record.id} was to make views again that it does not have: {unknown}.", field="edit")

@@ -15,7 +15,7 @@ from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
 from engine.output.frame_folder import FrameFolder
-from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
 from engine.progress import Job, Stage
@@ -37,7 +37,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     views = _spread(capture, saved.views)
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
-    resolution = request.resolution or preset.mesh_resolution
+    resolution = checked_resolution(request.resolution or preset.mesh_resolution)
     plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
     stage = plan.begin("mesh")
     scene = kept_scene(workspace, request.edit, device, job)

@@ -19,7 +19,7 @@ from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
-from engine.edit.settings import EditSettings, settings_from
+from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
@@ -96,7 +96,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
-    settings = settings_from(record.settings)
+    settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
     missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings) is None]

@@ -43,6 +43,8 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     preset = scene_preset(workspace, request.preset, device)
     if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
         raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
+    if not -(2**63) <= request.seed < 2**63:
+        raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
     plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
