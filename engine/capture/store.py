@@ -15,12 +15,14 @@ from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
+from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
+from engine.text import from_json
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
-_LARGEST_FILE = 256 * 2**20  # bytes
+_LARGEST_FILE = 96 * 2**20  # bytes; 20,000 views take 30 MB
 
 
 class _View(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,7 +112,7 @@ def load_capture(path: Path) -> Capture:
     """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
     path = Path(path)
     try:
-        saved = msgspec.json.decode(read_bounded(path, _LARGEST_FILE), type=_Saved)
+        saved = from_json(read_bounded(path, _LARGEST_FILE), _Saved)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
@@ -119,8 +121,8 @@ def load_capture(path: Path) -> Capture:
         raise _broken(path, f"it has version {saved.version} where this engine knows {_VERSION}")
     if not all(0 <= channel <= 255 for channel in saved.background):
         raise _broken(path, "its background is not a colour")
-    if not saved.views:
-        raise _broken(path, "it holds no views")
+    if not 0 < len(saved.views) <= MOST_VIEWS:
+        raise _broken(path, f"it holds {len(saved.views):,} views")
     views = [_checked_view(view, path) for view in saved.views]
     if not 0 <= saved.points <= 2**32:
         raise _broken(path, "its number of points is none")
