@@ -18,6 +18,7 @@ from engine.capture.ply import read_points, write_points
 from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
+from engine.text import from_json
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
@@ -116,7 +117,7 @@ def load_capture(path: Path) -> Capture:
     """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
     path = Path(path)
     try:
-        saved = msgspec.json.decode(read_bounded(path, _LARGEST_FILE), type=_Saved)
+        saved = from_json(read_bounded(path, _LARGEST_FILE), _Saved)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:

@@ -26,6 +26,7 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
+from engine.results import Project
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
@@ -168,7 +169,7 @@ def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
     """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
-    plan = Plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
+    plan = job.plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
     return capture_message(workspace, ensure_images(workspace, capture, plan, job))
 
 
@@ -224,7 +225,7 @@ _MASKS_SAY = {
 }
 
 
-def read_workspace(request: protocol.ReadWorkspace) -> dict:
+def read_workspace(request: protocol.ReadWorkspace) -> Project:
     """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
     workspace.tidy()
@@ -322,6 +323,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         views=_pictures(workspace.views(record.id)),
         mesh=str(mesh) if mesh.exists() else None,
         seconds=record.seconds,
+        changes=record.changes,
     )
 
 
