@@ -34,6 +34,7 @@ from engine.paths import (
     require_file,
     shortened,
 )
+from engine.text import to_json
 
 __all__ = [
     "ASIDE", "LARGEST_RECORD", "LOCK", "Holder", "NotAFile", "checked_path", "exclusive_folder", "folders_left",
@@ -80,7 +81,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 def write_record(path: Path, record: msgspec.Struct) -> None:
     """Write a record as readable JSON, whole or not at all. Raises BadInput."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(record), indent=2))
+    write_bytes(path, to_json(record))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from engine.errors import BadInput, cannot_read
+from engine.text import from_json
 
 T = TypeVar("T")
 LARGEST_RECORD = 64 * 2**20  # bytes; an edit of 50,000 views takes 3 MB
@@ -170,6 +171,6 @@ def read_record(path: Path, kind: type[T]) -> T | None:
     except OSError as error:
         raise cannot_read(path, error) from None
     try:
-        return msgspec.json.decode(data, type=kind)
+        return from_json(data, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}); delete it to begin anew.", file=path) from None

@@ -22,13 +22,13 @@ LAYERS = [
     {"geometry"},
     {"capture"},
     {"pictures"},
-    {"workspace", "progress", "devices"},
-    {"runtime", "wire", "process"},
+    {"workspace", "progress", "devices", "rpc"},
+    {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "unused"},
+    {"errors", "randomness", "text", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -61,7 +61,13 @@ def test_engine_imports_run_downward():
 
 # Within a package, in the same way.
 INSIDE = {
-    "jobs": [{"capture", "registration"}, {"scene"}, {"edit_stages"}, {"edit"}, {"trying", "output", "report"}],
+    "jobs": [
+        {"capture", "registration", "asked"},
+        {"scene"},
+        {"edit_stages"},
+        {"edit"},
+        {"trying", "output", "report"},
+    ],
 }
 
 
