@@ -133,7 +133,7 @@ class _Run:
             job.check,
             saved,
         )
-        self.edited = set(saved.images()) if saved else set()  # names of views
+        self.edited = set(saved.edited) if saved else set()  # names of views
         self._began = self._saved = time.monotonic()
         if saved is None:
             self.save()  # from here on it can be resumed, whatever happens
