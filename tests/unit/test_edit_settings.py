@@ -41,10 +41,11 @@ def test_an_edit_of_the_version_before_means_what_it_meant():
 
 def test_damaged_settings_are_said():
     for wrong in (
-        {"steps": "abc"}, {"guidance": 3}, {"options": 3}, {"options": {"x": [1]}}, {"losses": {"pixel": "l7"}},
+        BEFORE | {"steps": "abc"}, BEFORE | {"guidance": 3}, BEFORE | {"losses": {"pixel": "l7"}}, {"options": 3},
+        {"options": {"x": [1]}}, {"keep": 7}, {"steps": 0},
     ):  # fmt: skip
         with pytest.raises(BadInput):
-            settings_from(BEFORE | wrong)
+            settings_from(wrong)
 
 
 @pytest.mark.parametrize(
