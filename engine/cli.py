@@ -22,6 +22,7 @@ from rich.text import Text
 
 from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
+from engine.files import read_bounded
 from engine.progress import Job
 
 console = Console(stderr=True)
@@ -285,7 +286,7 @@ def render(
     from engine.jobs import output
 
     try:
-        path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
+        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
     request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)

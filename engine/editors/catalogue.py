@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,13 @@ def load_editor(name: str, device: str) -> Editor:
     return registry.load(source_of(name), editor_id(name), device)
 
 
+def state_of(name: str) -> tuple[Hashable, ...]:
+    """What changes when an editor's files do; of one from the hub, whose files never change, nothing but its name."""
+    folder = Path(source_of(name))
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return (editor_id(name), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
 def find_editors(chosen: str | None = None) -> list[EditorInfo]:
     """The default, the bundled and the hub's editor, and ``chosen`` where it is another."""
     names = dict.fromkeys(editor_id(n) for n in (chosen or os.environ.get(VARIABLE), BUNDLED, HUB_NAME) if n)
@@ -85,6 +93,11 @@ def resolved_options(
     own = {knob.name: knob.default for knob in kind.knobs}
     own |= {name: value for name, value in (preset or {}).items() if name in known}
     return own | recommended(editor) | checked_options(kind.knobs, given, f"The editor {Path(editor).name}")
+
+
+def known_options(editor: str, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+    """The options, where the editor has them all and they are in range. Raises BadInput, naming the option."""
+    return checked_options(registry.kind_of(source_of(editor)).knobs, options, f"The editor {Path(editor).name}")
 
 
 def vocabulary(editor: str) -> list[str]:

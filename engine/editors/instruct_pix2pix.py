@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.editors.base import RELEVANCE_TOP, Check
 from engine.editors.model_folder import check_diffusion_folder
-from engine.errors import BadInput
+from engine.errors import BadInput, is_out_of_memory
 from engine.protocol import OptionValue
 
 
@@ -316,6 +316,8 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
             source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
         )
     except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
     return InstructPix2Pix(pipeline, name, device)

@@ -18,7 +18,7 @@ from engine.files import write_bytes
 from engine.geometry import unproject
 from engine.output.volume import DepthView, Volume
 
-__all__ = ["DepthView", "bounds_from_depth", "fuse", "write_ply"]
+__all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "write_ply"]
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -62,8 +62,7 @@ def fuse(
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
         raise BadInput("The box to make a mesh of has no size.", field="bounds")
-    if not 8 <= resolution <= 512:
-        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    checked_resolution(resolution)
     volume = Volume(low, high, resolution)
     for view in renders:
         volume.add(view)
@@ -73,6 +72,13 @@ def fuse(
     colours = np.clip(volume.colours_at(mesh.vertices) * 255 + 0.5, 0, 255).astype(np.uint8)
     mesh.visual = ColorVisuals(mesh, vertex_colors=colours)
     return mesh
+
+
+def checked_resolution(resolution: int) -> int:
+    """Itself. Raises BadInput where no mesh is made of so many samples: to be asked before anything is rendered."""
+    if not 8 <= resolution <= 512:
+        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    return resolution
 
 
 def _surface(volume: Volume) -> tuple[np.ndarray, np.ndarray]:

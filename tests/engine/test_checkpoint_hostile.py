@@ -14,7 +14,9 @@ from engine.capture import Intrinsics
 from engine.errors import BadInput
 from engine.geometry import Viewpoint
 from engine.scenes.nerfacto import checkpoint as module
+from engine.scenes.nerfacto import limits
 from engine.scenes.nerfacto.checkpoint import Checkpoint
+from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.training import Trainer
@@ -92,6 +94,7 @@ HEADERS = {
     "near": at(["nerf", "near"], 1e30),
     "density": at(["nerf", "initial_density"], 0.0),
     "weight": at(["nerf", "distortion_weight"], 1e300),
+    "background": at(["nerf", "background"], [0.5, 2.0, 0.5]),
     "text": at(["nerf", "levels"], "abc"),
     "no frame": at(["frame"], None),
     "scale": at(["frame", "scale"], 0.0),
@@ -122,19 +125,27 @@ def test_a_header_of_nonsense_is_said_before_anything_is_built(saved, tmp_path, 
         assert "c.safetensors" in caught.value.message and len(caught.value.message) < 400
 
 
+def test_every_number_of_a_configuration_has_a_range():
+    ranged = {*limits._RANGES, "proposal_samples", "proposals", "background"}
+    switches = {"optimise_cameras", "gradient_scaling"}
+    assert {field.name for field in msgspec.structs.fields(NerfactoConfig)} == ranged | switches
+
+
+def test_the_same_scene_is_the_same_bytes(tmp_path):
+    """Nothing of a checkpoint is in an order of chance, which would differ from one save to the next."""
+    trainer, written = a_trainer(), set()
+    for number in range(8):
+        trainer.save(tmp_path / str(number), {"b": torch.zeros(4, 5, 3, dtype=torch.uint8)})
+        written.add((tmp_path / str(number)).read_bytes())
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize("header", ["", "{", "[" * 100_000, "null", '{"format": 1}'])
 def test_a_header_that_is_none_is_said(saved, tmp_path, header):
     path = write(tmp_path / "c.safetensors", saved[0], header)
     for opened in (Checkpoint, open_scene):
         with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
             opened(path)
-
-
-def changed(name, make):
-    def change(tensors):
-        tensors[name] = make(tensors[name]) if name in tensors else make(None)
-
-    return change
 
 
 def first(tensors, prefix, dimensions=1):

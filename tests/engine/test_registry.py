@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.edit.iterative import ImageUpdated
-from engine.edit.settings import with_options
+from engine.edit.settings import settings_for, settings_from, with_options
 from engine.editors import registry
 from engine.editors.catalogue import find_editors, load_editor, resolved_options
 from engine.errors import BadInput
@@ -25,6 +25,7 @@ OWN = {
     "keep_background": "auto",
     "relevance": 0.5,
 }
+OWN_RECORDED = {name: value for name, value in OWN.items() if name not in ("keep_background", "relevance")}
 
 
 @pytest.fixture
@@ -131,3 +132,24 @@ def test_it_edits_a_scene(sphere_set, toy):
         torch.testing.assert_close(image[goes], answer[goes], atol=0.51 / 255, rtol=0)
         kept, changed = kept + int(stays.sum()), changed + int(goes.sum())
     assert kept > 50 and changed > 50
+
+
+@pytest.mark.parametrize("options", [{"brightness": 1e30}, {"checks": 10**9}, {"tint": "../x"}, {"other": 1}])
+def test_options_of_a_record_are_checked_as_given_ones_are(toy, options):
+    settings = msgspec.to_builtins(msgspec.structs.replace(SETTINGS, options=OWN_RECORDED | options))
+    with pytest.raises(BadInput, match="option") as caught:
+        settings_for(settings, toy)
+    assert caught.value.field == next(iter(options))
+    assert settings_for(settings | {"options": OWN_RECORDED}, toy).options == OWN_RECORDED
+
+
+def test_a_record_of_nonsense_is_said():
+    for record in (
+        {"guidance": 3},
+        {"guidance": [1]},
+        {"guidance": {"text": {}}},
+        {"options": {"a": []}},
+        {"steps": []},
+    ):
+        with pytest.raises(BadInput):
+            settings_from(record)

@@ -75,7 +75,8 @@ def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] |
         save_file(
             tensors,
             temporary,
-            metadata={"representation": config.representation, "header": msgspec.json.encode(header).decode()},
+            # One entry alone: safetensors writes several in an order of chance. What says nothing else is a nerfacto.
+            metadata={"header": msgspec.json.encode(header).decode()},
         )
 
 
