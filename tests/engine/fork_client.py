@@ -41,9 +41,9 @@ class Server:
 
 
 def small_capture(folder):
-    """Nine views of 48 × 40 pixels of the sphere, with points: a transforms.json."""
+    """Nine views of 64 × 52 pixels of the sphere, with points: a transforms.json."""
     folder.mkdir()
-    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
+    i = Intrinsics(64, 52, 80.0, 82.0, 30.0, 27.0)
     frames = []
     for number, pose in enumerate(ring(9)):
         Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")

@@ -40,7 +40,7 @@ def set_up() -> None:
     """Presets that take a second, an editor of a few thousand weights, a checkpoint at every turn."""
     tiny = msgspec.structs.replace(
         presets.PREVIEW,
-        long_side=48,
+        long_side=64,
         nerf=msgspec.structs.replace(TINY_NERF, optimise_cameras=False),
         train=msgspec.structs.replace(presets.PREVIEW.train, steps=12, rays=64),
         edit=tiny_edit(presets.PREVIEW.edit),
