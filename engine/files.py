@@ -64,6 +64,9 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".part-{secrets.token_hex(8)}{path.suffix}")
     try:
         make_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
         yield temporary
         if durable:
             _flush_file(temporary)

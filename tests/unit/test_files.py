@@ -307,6 +307,12 @@ def test_nothing_is_written_through_a_link_out_of_the_project(tmp_path):
         ):
             with pytest.raises(BadInput, match="leads out of"):
                 write()
+        touched = []
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Path, "unlink", lambda path, **_: touched.append(path))
+            with pytest.raises(BadInput, match="leads out of"):
+                files.write_record(folder / "views" / "a.json", Note("a"))
+        assert not touched  # not even to tidy up
         (outside / "kept.json").write_text("kept")
         (folder / "own.json").symlink_to(outside / "kept.json")
         files.write_record(folder / "own.json", Note("a"))  # the link is replaced
