@@ -234,12 +234,8 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prom
         for c in record.changes
         if c.view is None
     ]
-    again = [c for c in record.changes if c.view is not None]
-    if unknown := {c.view for c in again} - set(record.chosen):
-        raise BadInput(f"The edit {record.id} was to make views again that it does not have: {unknown}.", field="edit")
-    return Prompts(
-        editor, settings.told(record.instruction), told, [Again(record.chosen.index(c.view), c.step) for c in again]
-    )
+    again = [Again(record.chosen.index(c.view), c.step) for c in record.changes if c.view is not None]
+    return Prompts(editor, settings.told(record.instruction), told, again)
 
 
 def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
