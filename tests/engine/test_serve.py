@@ -227,4 +227,5 @@ def test_a_running_edit_is_talked_to(engine, capture, tmp_path):
     done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
     assert done["finished"] and done["steps"] == 30 and done["changes"] == begun["changes"]
     assert "editor" in two.do("runtime/release")["released"]
+    print(waits)
     assert max(waits.values()) < 2, waits
