@@ -335,7 +335,7 @@ def test_photos_whose_names_are_in_another_encoding_are_a_capture_like_any(wire,
             Image.new("RGB", (64, 48), (50 * number, 9, 9)).save(file, "PNG")
         pose = [[1, 0, 0, number], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
         frames.append({"file_path": name, "transform_matrix": pose})
-    data = {"w": 64, "h": 48, "fl_x": 60, "fl_y": 60, "cx": 32, "cy": 24, "frames": frames}
+    data = {"w": 64, "h": 48, "fl_x": 80, "fl_y": 80, "cx": 32, "cy": 24, "frames": frames}
     (tmp_path / "transforms.json").write_text(json.dumps(data))
     project = tmp_path / "project"
     wire.ask("capture/open", 1, workspace=str(project), source=str(tmp_path), preset="preview")
