@@ -309,7 +309,6 @@ def inside() -> None:
         assert len(strips) == 3 and {s.frame_final_duration for s in strips.values()} == {frames}
         result["strips"] = sorted(strips)
         yield from into_viewport(0.15)
-        hand.look(pictures / "12-results.png")
         area = hand.area()
         area.type = "SEQUENCE_EDITOR"
         area.spaces.active.view_type = "SEQUENCER_PREVIEW"

@@ -45,6 +45,24 @@ class Camera(msgspec.Struct, frozen=True):
     cy: float
 
 
+OptionValue = bool | int | float | str
+"""What a knob of an editor can be turned to."""
+
+
+class Knob(msgspec.Struct, frozen=True):
+    """Something of an editor that an artist may turn."""
+
+    name: str  # as it stands in a request's ``options``
+    label: str
+    description: str
+    kind: Literal["float", "int", "bool", "choice"]
+    default: OptionValue
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: list[str] = []
+    advanced: bool = False  # left as it is by most
+
+
 # What comes in: parameters of the requests ---------------------------------------------------------------------------
 
 
@@ -83,30 +101,35 @@ class TrainScene(Message, frozen=True):
     steps: int | None = None
 
 
-class TryEdit(Message, frozen=True):
+class Instruct(Message, frozen=True, kw_only=True):
+    """What every request to edit says: the one place that an instruction and its options are written."""
+
+    instruction: str
+    editor: str | None = None  # an id; None: the device's default
+    options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
+    seed: int = 0
+    device: str | None = None
+
+
+class TryEdit(Instruct, frozen=True, kw_only=True):
     workspace: str
     view: str
-    instruction: str
-    text_guidance: float | None = None
-    image_guidance: float | None = None
-    keep_background: bool | None = None
-    seed: int = 0
-    editor: str | None = None
-    device: str | None = None
 
 
-class RunEdit(Message, frozen=True):
+class RunEdit(Instruct, frozen=True, kw_only=True):
     workspace: str
-    instruction: str
     views: list[str] | None = None
     preset: str | None = None
-    device: str | None = None
-    seed: int = 0
-    editor: str | None = None
-    text_guidance: float | None = None
-    image_guidance: float | None = None
-    keep_background: bool | None = None
     steps: int | None = None
+    parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+
+
+class TryPhoto(Instruct, frozen=True, kw_only=True):
+    """Edit a photo without any NeRF (command line only); ``sheet``: over the editor's first two numbers."""
+
+    photo: str
+    out: str
+    sheet: bool = False
 
 
 class ResumeEdit(Message, frozen=True):
@@ -258,6 +281,8 @@ class Device(msgspec.Struct, frozen=True):
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""  # its default
+    editor: str = ""  # its default's id
 
 
 class Editor(msgspec.Struct, frozen=True):
@@ -267,8 +292,8 @@ class Editor(msgspec.Struct, frozen=True):
     available: bool
     reason: str
     vocabulary: list[str]
-    text_guidance: float
-    image_guidance: float
+    knobs: list[Knob] = []  # their defaults are what this editor recommends
+    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
 
 
 class PresetInfo(msgspec.Struct, frozen=True):

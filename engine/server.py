@@ -38,14 +38,14 @@ JOBS: dict[str, tuple[str, str]] = {
     "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
     "scene/train": ("scene", "train_scene"),
-    "edit/try": ("edit", "try_edit"),
+    "edit/try": ("trying", "try_edit"),
     "edit/run": ("edit", "run_edit"),
     "edit/resume": ("edit", "resume_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/frames": ("output", "render_frames"),
     "output/report": ("report", "make_report"),
 }
-NEEDS_TORCH = {"scene", "edit", "output", "report"}
+NEEDS_TORCH = {"scene", "edit", "trying", "output", "report"}
 
 
 class RpcError(Exception):
@@ -122,8 +122,8 @@ class Server:
 
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine.devices import find_devices
-        from engine.editors.catalogue import find_editors
-        from engine.presets import preset_infos
+        from engine.editors.catalogue import default_editor, find_editors
+        from engine.presets import preset_for, preset_infos
 
         if params.protocol != protocol.VERSION:
             raise RpcError(
@@ -133,7 +133,9 @@ class Server:
                 {"field": "protocol"},
             )
         self._begin_warm_up()
-        devices = find_devices()
+        devices = [
+            msgspec.structs.replace(d, preset=preset_for(d).name, editor=default_editor(d.name)) for d in find_devices()
+        ]
         return {
             "protocol": protocol.VERSION,
             "engine": __version__,
@@ -361,7 +363,7 @@ def _as_rpc_error(error: BaseException) -> RpcError:
 def _import_torch() -> None:
     """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
     importlib.import_module("engine.jobs.output")
-    importlib.import_module("engine.jobs.edit")
+    importlib.import_module("engine.jobs.trying")
     kernels = importlib.import_module("engine.scenes.nerfacto.hash_encoding")
     for features in (2, 4):  # the proposals' and the full-size field's, and the preview field's
         kernels.compile_kernels(features)

@@ -44,7 +44,7 @@ class SceneRecord(msgspec.Struct, frozen=True):
 
     preset: Name
     device: Name
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     steps: Steps
     of: Steps
     seconds: Seconds = 0.0

@@ -15,12 +15,13 @@ from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, Masks
 from engine.capture.photos import SkipView
 from engine.capture.ply import read_points, write_points
+from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
-_LARGEST_FILE = 256 * 2**20  # bytes
+_LARGEST_FILE = 96 * 2**20  # bytes; 20,000 views take 30 MB
 
 
 class _View(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,8 +120,8 @@ def load_capture(path: Path) -> Capture:
         raise _broken(path, f"it has version {saved.version} where this engine knows {_VERSION}")
     if not all(0 <= channel <= 255 for channel in saved.background):
         raise _broken(path, "its background is not a colour")
-    if not saved.views:
-        raise _broken(path, "it holds no views")
+    if not 0 < len(saved.views) <= MOST_VIEWS:
+        raise _broken(path, f"it holds {len(saved.views):,} views")
     views = [_checked_view(view, path) for view in saved.views]
     if not 0 <= saved.points <= 2**32:
         raise _broken(path, "its number of points is none")

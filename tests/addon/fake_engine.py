@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import sys
 import threading
@@ -270,7 +271,10 @@ class Engine:
 
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
-        with open("requests.jsonl", "a", encoding="utf-8") as heard:  # in the folder that it was started in
+        heard_in = (
+            "requests.jsonl" if os.path.basename(os.getcwd()) == "run" else os.devnull
+        )  # where the add-on starts it
+        with open(heard_in, "a", encoding="utf-8") as heard:
             heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,

@@ -288,7 +288,11 @@ def test_shutdown_cancels_and_answers(slow_job):
 def test_every_job_is_a_request_and_in_the_document(pytestconfig):
     document = (pytestconfig.rootpath / "docs" / "protocol.md").read_text()
     assert set(JOBS) < set(protocol.REQUESTS)
+    how = document.split("*how* stands for", 1)[1].split("\n\n", 1)[0]  # what every request to edit says
     for name, kind in protocol.REQUESTS.items():
         row = next(line for line in document.splitlines() if line.startswith(f"| `{name}` |"))
+        if issubclass(kind, protocol.Instruct):
+            assert "*how*" in row
+            row += how
         for field in kind.__struct_fields__:
             assert f"`{field}" in row, f"docs/protocol.md: {name} does not mention {field}"
