@@ -64,6 +64,15 @@ class TrainedScene:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What an edit was asked while it ran: another instruction from a step on, or a view to be made anew."""
+
+    step: int
+    instruction: str
+    view: str
+
+
+@dataclass(frozen=True)
 class Edit:
     """One edit of the workspace's tree."""
 
@@ -78,6 +87,7 @@ class Edit:
     views: Mapping[str, str]
     mesh: str
     seconds: float
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,3 +187,11 @@ class ViewWritten:
     view: str
     kind: str
     image: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The result of ``job/render``: a picture of the scene after so many steps."""
+
+    image: str
+    step: int

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from .conversion import Camera, Intrinsics, matrix_from_row_major
 from .messages import (
     Capture,
+    Change,
     Device,
     Edit,
     Editor,
@@ -24,6 +25,7 @@ from .messages import (
     Preset,
     Progress,
     Project,
+    Rendered,
     TrainedScene,
     View,
     ViewWritten,
@@ -45,6 +47,12 @@ OUTPUT_MESH: Final = "output/mesh"
 OUTPUT_FRAMES: Final = "output/frames"
 OUTPUT_REPORT: Final = "output/report"
 JOB_CANCEL: Final = "job/cancel"
+JOB_PAUSE: Final = "job/pause"
+JOB_CONTINUE: Final = "job/continue"
+JOB_RENDER: Final = "job/render"
+JOB_CHANGE: Final = "job/change"
+JOB_REMAKE: Final = "job/remake"
+RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
 JOB_PROGRESS: Final = "job/progress"
@@ -252,7 +260,13 @@ def parse_edit(value: object) -> Edit:
         views=_paths(data, "views"),
         mesh=_text(data, "mesh", ""),
         seconds=_number(data, "seconds", 0.0),
+        changes=_many(data, "changes", _change),
     )
+
+
+def _change(value: object) -> Change:
+    data = _map(value, "change")
+    return Change(_whole(data, "step"), _text(data, "instruction", ""), _text(data, "view", ""))
 
 
 def parse_project(value: object) -> Project:
@@ -347,6 +361,17 @@ def parse_images(value: object, *keys: str) -> tuple[list[str], ...]:
     if len({len(entries) for entries in lists}) > 1:
         raise WireError("The engine sent different numbers of frames before and after.")
     return lists
+
+
+def parse_rendered(value: object) -> Rendered:
+    """The result of ``job/render``."""
+    data = _map(value, "result")
+    return Rendered(_text(data, "image"), _whole(data, "step"))
+
+
+def parse_step(value: object) -> int:
+    """The step from which on holds what a running edit was asked."""
+    return _whole(_map(value, "result"), "step")
 
 
 def parse_path(value: object, key: str) -> str:

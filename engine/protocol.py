@@ -17,6 +17,11 @@ PROGRESS = "job/progress"
 VIEW = "job/view"
 LOG = "job/log"
 
+# Names of what a running job is asked for.
+RENDER = "job/render"
+CHANGE = "job/change"
+REMAKE = "job/remake"
+
 # Error codes.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -166,6 +171,42 @@ class CancelJob(Message, frozen=True):
     job: Ident
 
 
+class PauseJob(Message, frozen=True):
+    """Have a job wait at its next step; it keeps all that it holds."""
+
+    job: Ident
+
+
+class ContinueJob(Message, frozen=True):
+    job: Ident
+
+
+class RenderNow(Message, frozen=True):
+    """Render a camera from the scene that a job works on, as it is."""
+
+    job: Ident
+    camera: Camera
+
+
+class ChangeEdit(Message, frozen=True):
+    """Have a running edit follow another instruction, or other options of its editor, from its next step on."""
+
+    job: Ident
+    instruction: str | None = None  # None: as it was
+    options: dict[str, OptionValue] = {}  # those that change
+
+
+class RemakeView(Message, frozen=True):
+    """Have a running edit make the edited picture of a view anew, with other noise."""
+
+    job: Ident
+    view: str
+
+
+class ReleaseRuntime(Message, frozen=True):
+    """Let go of the models that stay loaded between jobs."""
+
+
 class Shutdown(Message, frozen=True):
     pass
 
@@ -184,6 +225,12 @@ REQUESTS: dict[str, type[Message]] = {
     "output/frames": RenderFrames,
     "output/report": MakeReport,
     "job/cancel": CancelJob,
+    "job/pause": PauseJob,
+    "job/continue": ContinueJob,
+    RENDER: RenderNow,
+    CHANGE: ChangeEdit,
+    REMAKE: RemakeView,
+    "runtime/release": ReleaseRuntime,
     "shutdown": Shutdown,
 }
 
@@ -259,6 +306,17 @@ class Scene(msgspec.Struct, frozen=True):
     notes: list[str] = []
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What was asked of an edit while it ran, at which step: another instruction, with all options, or (``view``) the
+    picture of a view made anew."""
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    instruction: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+    options: dict[str, OptionValue] = {}
+    keep: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # threshold of relevance; 0: nothing is kept
+    view: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
 class Edit(msgspec.Struct, frozen=True):
     id: str
     instruction: str
@@ -274,6 +332,7 @@ class Edit(msgspec.Struct, frozen=True):
     views: dict[str, str]
     mesh: str | None
     seconds: float
+    changes: list[Change] = []
 
 
 class Device(msgspec.Struct, frozen=True):

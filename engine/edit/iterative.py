@@ -47,6 +47,7 @@ class SceneUpdated:
     losses: dict[str, float]
 
 
+AGAIN = -1_000_000_000  # where the draws of views that are edited once more begin; a turn's count up from 0
 Event = RelevanceComputed | ImageUpdated | SceneUpdated
 
 
@@ -63,7 +64,7 @@ def iterative_dataset_update(
     ``pictures`` holds the views' training images, at the start the originals, and is changed in place. ``check`` is
     called before every step of anything and may raise Cancelled. The run is a function of the seed, of the prompts and
     of ``trainer.step_index`` alone, so it goes on from a checkpoint as if never stopped (only ``settle`` counts its
-    turn anew).
+    turn anew). ``prompts`` may change within ``check``, for the present step: edits that it has made are made again.
     """
     prompt: Prompt | None = None
     views: dict[int, ViewEdit] = {}  # what the prompt makes of c_I and c_T, once a view
@@ -96,6 +97,10 @@ def iterative_dataset_update(
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
                 yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
+                if prompts.at(step) is not prompt:
+                    break
+        if prompts.at(step) is not prompt:
+            continue  # wished for meanwhile: what was made for this step is made again
         if step % settings.steps_per_round == 0:
             first = step // settings.steps_per_round * settings.images_per_round
             for update in range(first, first + settings.images_per_round):
@@ -105,7 +110,16 @@ def iterative_dataset_update(
                 yield updated
             if settled(changes, settings):
                 return
-        check()
+        check()  # where wishes come in
+        again = 0
+        while len(asked := prompts.again_at(step)) > again:
+            number, view = asked[again]
+            update = step // settings.steps_per_round * settings.images_per_round
+            yield image_update(view, AGAIN - number, settings.noise_range(update))
+            again += 1
+            check()
+        if prompts.at(step) is not prompt:
+            continue
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 

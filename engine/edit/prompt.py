@@ -35,18 +35,31 @@ def relevance_of(view: ViewEdit) -> Tensor:
     return view.relevance
 
 
-class Prompts:
-    """What the editor is told in the course of a run. A change holds from its step on, so that a resumed run, which
-    knows of it beforehand, is the unbroken one."""
+@dataclass(frozen=True)
+class Again:
+    """A view that is to be edited once more at a step, beside those whose turn it is."""
 
-    def __init__(self, editor: Editor, first: Told, changes: Sequence[Told] = ()):
+    view: int
+    step: int
+
+
+class Prompts:
+    """What the editor is told in the course of a run, and which views are to be edited once more. Both hold from their
+    step on, so that a resumed run, which knows of them beforehand, is the unbroken one."""
+
+    def __init__(self, editor: Editor, first: Told, changes: Sequence[Told] = (), again: Sequence[Again] = ()):
         self.editor = editor
         self.told = [first, *changes]
+        self.again = list(again)
         self._now: Prompt | None = None
 
     def change(self, told: Told) -> None:
-        """Tell the editor something else from ``told.step`` on."""
+        """Tell the editor something else from ``told.step`` on, which is the run's present one."""
         self.told.append(told)
+
+    def edit_again(self, view: int, step: int) -> None:
+        """Have a view edited once more at ``step``, which is the run's present one."""
+        self.again.append(Again(view, step))
 
     def at(self, step: int) -> Prompt:
         """What holds at a NeRF step: the same object until it changes."""
@@ -54,3 +67,7 @@ class Prompts:
         if self._now is None or self._now.told is not told:
             self._now = Prompt(told, self.editor.prepare(told.instruction, told.options))
         return self._now
+
+    def again_at(self, step: int) -> list[tuple[int, int]]:
+        """Views to edit once more at a NeRF step: (number of the wish in the run, view)."""
+        return [(number, again.view) for number, again in enumerate(self.again) if again.step == step]

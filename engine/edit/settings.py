@@ -154,6 +154,20 @@ def with_options(
     return msgspec.structs.replace(settings, options=options, keep=threshold if kept else 0.0)
 
 
+def changed(
+    settings: EditSettings, editor: str, now: Told, instruction: str | None, given: dict[str, OptionValue], step: int
+) -> Told:
+    """What an editor that was told ``now`` is told from ``step`` on: another instruction, other values of some knobs,
+    or both. The rest is as it was; but whether the background is kept is decided again for another instruction. Raises
+    BadInput, naming what is wrong."""
+    if instruction is None and not given:
+        raise BadInput("Say what should change: the instruction or an option.", field="instruction")
+    said = now.instruction if instruction is None else checked_instruction(instruction)
+    new = with_options(settings, editor, said, now.options | given)
+    decided = instruction is not None or given.keys() & {KEEP_BACKGROUND.name, RELEVANCE.name}
+    return Told(said, new.options, new.keep if decided else now.keep, step)
+
+
 def settings_for(record: dict[str, Any], editor: str) -> EditSettings:
     """Settings as an edit's record has them, whose options its editor can take. Raises BadInput."""
     settings = settings_from(record)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,13 @@ def default_editor(device: str) -> str:
 def load_editor(name: str, device: str) -> Editor:
     """Load an editor by its id. Raises BadInput where it cannot be had, with the reason."""
     return registry.load(source_of(name), editor_id(name), device)
+
+
+def state_of(name: str) -> tuple[Hashable, ...]:
+    """What changes when an editor's files do; of one from the hub, whose files never change, nothing but its name."""
+    folder = Path(source_of(name))
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return (editor_id(name), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
 def find_editors(chosen: str | None = None) -> list[EditorInfo]:

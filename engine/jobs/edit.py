@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,19 +14,35 @@ from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
-from engine.edit.prompt import Prompts
-from engine.edit.settings import EditSettings, checked_instruction, settings_for, with_options
+from engine.edit.prompt import Again, Prompts
+from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
 from engine.editors.base import Editor
-from engine.editors.catalogue import default_editor, editor_id, load_editor, unknown_words
+from engine.editors.catalogue import (
+    default_editor,
+    editor_id,
+    known_options,
+    load_editor,
+    state_of,
+    unknown_words,
+)
 from engine.errors import BadInput, Cancelled
+from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
 from engine.jobs.edit_stages import EditWatch, edit_stages
-from engine.jobs.scene import CHECKPOINT_EVERY, ensure_scene, render_views, scene_preset, scene_stages, training_views
+from engine.jobs.scene import (
+    CHECKPOINT_EVERY,
+    ensure_scene,
+    kept_perceptual,
+    render_views,
+    scene_preset,
+    scene_stages,
+    training_views,
+)
 from engine.metrics.memory import PeakMemory
-from engine.metrics.perceptual import load_perceptual
 from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan
+from engine.results import Noted
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.workspace import EditRecord, Workspace, writes
@@ -42,7 +59,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
     settings = edit_settings(choose_preset(request.preset, device), request, device)
-    plan = Plan(
+    plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
     )
@@ -77,7 +94,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     record = workspace.edit_record(request.edit)
     settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
-    plan = Plan(
+    plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(record.chosen), len(capture.views), record.steps),
     )
@@ -90,11 +107,12 @@ def _edit(
 ) -> protocol.Edit:
     with PeakMemory(device) as memory:
         run = _Run(workspace, capture, record, device, memory, job)
-        run.edit(EditWatch(plan, job))
-        for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
-            picture = workspace.views(record.id) / f"{view.name}.png"
-            save_picture(picture, render.rgb)
-            job.on_view(view.name, "after", str(picture))
+        with run.talked_to():
+            run.edit(EditWatch(plan, job))
+            for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
+                picture = workspace.views(record.id) / f"{view.name}.png"
+                save_picture(picture, render.rgb)
+                job.on_view(view.name, "after", str(picture))
         record = run.save(finished=True)
     updates = run.settings.image_updates
     job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {updates} image updates")
@@ -113,7 +131,7 @@ class _Run:
         editor = opened_editor(record.editor, device, job)
         perceptual = None
         if self.settings.losses.perceptual_weight:
-            perceptual = job.wait_for(lambda: load_perceptual(device))
+            perceptual = kept_perceptual(device, job)
         loss = perceptual.name if perceptual else "none"
         job.log(f"Editing {len(views)} views with {editor.name}; perceptual loss: {loss}")
         self.record = msgspec.structs.replace(record, perceptual=loss)
@@ -123,19 +141,22 @@ class _Run:
         self.pictures = PictureSet.read(
             workspace.images, views, device, original_pictures(workspace, views, record.parent)
         )
+        self.prompts = _prompts(editor, self.settings, record)
         self.trainer, self.events = begin(
             self.settings,
             open_scene(workspace.checkpoint(record.parent)),
             views,
             self.pictures,
-            Prompts(editor, self.settings.told(record.instruction)),
+            self.prompts,
             perceptual,
             device,
             job.check,
             saved,
         )
         self.edited = set(saved.images()) if saved else set()  # names of views
-        self._began = self._saved = time.monotonic()
+        self._written = self.record  # as it stands on the disk
+        self._began = self._saved = job.clock()
+        self._over = False  # no event comes any more
         if saved is None:
             self.save()  # from here on it can be resumed, whatever happens
 
@@ -151,11 +172,12 @@ class _Run:
                     save_picture(picture, event.image)
                     self.job.on_view(name, "edited", str(picture))
                 watch.saw(event)
-                if time.monotonic() - self._saved > CHECKPOINT_EVERY:
+                if self.job.clock() - self._saved > CHECKPOINT_EVERY:
                     self.save()
         except Cancelled:
             self.save()
             raise
+        self._over = True
         self.save()
 
     def save(self, finished: bool = False) -> EditRecord:
@@ -164,7 +186,7 @@ class _Run:
             name: self.pictures.image(index) for index, name in enumerate(self.record.chosen) if name in self.edited
         }
         self.trainer.save(self.path, images)
-        now = time.monotonic()
+        now = self.job.clock()
         record = msgspec.structs.replace(
             self.record,
             steps=self.trainer.step_index,
@@ -173,8 +195,59 @@ class _Run:
             finished=finished,
         )
         self.workspace.save_edit(record)
-        self._saved = now
+        self._written, self._saved = record, now
         return record
+
+    @contextmanager
+    def talked_to(self) -> Iterator[None]:
+        """While the block runs, wishes are granted: to see the scene, to be told something else, to edit a view once
+        more. What changes the run is written down with its step before it takes effect, so that a resumed run is the
+        unbroken one."""
+        seen = seen_meanwhile(self.workspace, lambda: self.trainer.scene, lambda: self.trainer.step_index, self.job)
+        with seen, self.job.wishes.granting({protocol.CHANGE: self._change, protocol.REMAKE: self._remake}):
+            yield
+
+    def _change(self, wish: protocol.ChangeEdit) -> Noted:
+        step = self._step_to_come()
+        told = changed(self.settings, self.record.editor, self.prompts.told[-1], wish.instruction, wish.options, step)
+        self._note(protocol.Change(step, told.instruction, told.options, told.keep))
+        self.prompts.change(told)
+        self.job.log(f"From step {step} on: “{told.instruction}”")
+        return Noted(step)
+
+    def _remake(self, wish: protocol.RemakeView) -> Noted:
+        step = self._step_to_come()
+        if wish.view not in self.record.chosen:
+            raise BadInput(f"The view {wish.view} is not one that is edited.", field="view")
+        self._note(protocol.Change(step, view=wish.view))
+        self.prompts.edit_again(self.record.chosen.index(wish.view), step)
+        return Noted(step)
+
+    def _step_to_come(self) -> int:
+        if self._over:
+            raise BadInput("The edit has taken its last step; start another one.", field="job")
+        return self.trainer.step_index
+
+    def _note(self, change: protocol.Change) -> None:
+        changes = [*self.record.changes, change]
+        self.record = msgspec.structs.replace(self.record, changes=changes)
+        self._written = msgspec.structs.replace(self._written, changes=changes)
+        self.workspace.save_edit(self._written)
+
+
+def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prompts:
+    """What the editor is told, and was told before the run was stopped. Raises BadInput."""
+    told = [
+        Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step)
+        for c in record.changes
+        if c.view is None
+    ]
+    again = [c for c in record.changes if c.view is not None]
+    if unknown := {c.view for c in again} - set(record.chosen):
+        raise BadInput(f"The edit {record.id} was to make views again that it does not have: {unknown}.", field="edit")
+    return Prompts(
+        editor, settings.told(record.instruction), told, [Again(record.chosen.index(c.view), c.step) for c in again]
+    )
 
 
 def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
@@ -196,8 +269,8 @@ def finished_parent(workspace: Workspace, parent: str | None) -> str | None:
 
 
 def opened_editor(name: str, device: str, job: Job) -> Editor:
-    """An editor, loaded while the job can still be cancelled."""
-    return job.wait_for(lambda: load_editor(name, device))
+    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job."""
+    return job.keep("editor", (state_of(name), device), lambda: load_editor(name, device))
 
 
 def chosen_editor(request: protocol.Instruct, device: str) -> str:

@@ -41,8 +41,9 @@ class EditWatch:
     def saw(self, event: Event) -> None:
         """Advance the plan, and tell."""
         if isinstance(event, RelevanceComputed):
-            self._enter("understand")
-            self._advance(event.view + 1)
+            if "understand" in self._stages:  # else an instruction that was changed asks for it
+                self._enter("understand")
+                self._advance(event.view + 1)
         elif not isinstance(event, ImageUpdated):
             self._enter("edit")
             self._advance(event.step, event.losses)

@@ -5,44 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from engine import protocol
-from engine.capture import Capture, Intrinsics, View
-from engine.capture.fields import BadField, checked_lens
-from engine.capture.lens import Lens
+from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput
-from engine.geometry import Viewpoint
+from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER
+from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
 from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
-from engine.progress import Job, Plan, Stage
+from engine.progress import Job, Stage
+from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
 LAST_FRAME = 1_048_574  # Blender's, and its negative
-LARGEST_FRAME = 8192  # pixels, either side
-
-
-class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colours, vertices in the capture frame."""
-
-    mesh: str
-    vertices: int
-    faces: int
-
-
-class Frames(msgspec.Struct, frozen=True):
-    """Pictures on disk, one a camera: of the unedited and of the edited scene."""
-
-    before: list[str]
-    after: list[str]
 
 
 @writes("making a mesh")
@@ -56,9 +38,9 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
     resolution = checked_resolution(request.resolution or preset.mesh_resolution)
-    plan = Plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
+    plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
     stage = plan.begin("mesh")
-    scene = saved.scene(device)
+    scene = kept_scene(workspace, request.edit, device, job)
     renders = []
     for index, view in enumerate(views):
         render = scene.render(view, job.check)
@@ -98,20 +80,21 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     workspace = Workspace(request.workspace)
     device = choose_device(request.device)
     folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
-    cameras = _checked(request.cameras)
+    if not request.cameras:
+        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
+    cameras = viewpoints(request.cameras, "cameras")
     if abs(request.first_frame) > LAST_FRAME:
         raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
     parent = workspace.edit_record(request.edit).parent
-    scenes = {
-        "before": open_scene(workspace.checkpoint(parent)),
-        "after": open_scene(workspace.checkpoint(request.edit)),
-    }
-    plan = Plan(Stage("frames", "Rendering frames", 2 * len(cameras), SECONDS_A_RENDER))
+    scenes = {"before": parent, "after": request.edit}
+    for edit in scenes.values():
+        open_scene(workspace.checkpoint(edit))  # says what is wrong before anything is rendered
+    plan = job.plan(Stage("frames", "Rendering frames", 2 * len(cameras), SECONDS_A_RENDER))
     stage = plan.begin("frames")
     frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
-    for side, saved in scenes.items():
-        scene = saved.scene(device)
+    for side, edit in scenes.items():
+        scene = kept_scene(workspace, edit, device, job)
         written[side] = []
         for index, camera in enumerate(cameras):
             path = frames.path(side, index)
@@ -122,34 +105,3 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
             job.report(plan, stage)
     frames.finish()
     return Frames(**written)
-
-
-def _checked(cameras: list[protocol.Camera]) -> list[Viewpoint]:
-    """The cameras. Raises BadInput, naming the camera, where they make no picture."""
-    if not cameras:
-        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
-    checked = []
-    for number, camera in enumerate(cameras):
-        values = np.array([*camera.pose, camera.fx, camera.fy, camera.cx, camera.cy])
-        if len(camera.pose) != 16 or not np.isfinite(values).all():
-            raise BadInput(f"Camera {number}: its pose is not 16 finite numbers.", field="cameras")
-        pose = np.array(camera.pose).reshape(4, 4)
-        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(pose[:3, :3]) < 0:
-            raise BadInput(
-                f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
-            )
-        sides = (camera.width, camera.height)
-        if np.abs(pose).max() > 1e9:
-            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field="cameras")
-        if not all(1 <= side <= LARGEST_FRAME for side in sides):
-            raise BadInput(
-                f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
-                field="cameras",
-            )
-        try:
-            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
-        except BadField as problem:
-            raise BadInput(f"Camera {number}: {problem}.", field="cameras") from None
-        intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
-        checked.append(Viewpoint(pose, intrinsics))
-    return checked

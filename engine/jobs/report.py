@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,14 +25,15 @@ from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, original_pictures
+from engine.jobs.scene import kept_perceptual, kept_scene
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
-from engine.metrics.perceptual import load_perceptual
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
 from engine.progress import Job, Plan, Stage
+from engine.results import Report
 from engine.scenes.base import RenderedView
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
@@ -84,14 +84,6 @@ class Made(msgspec.Struct, frozen=True):
     peak_bytes: int
 
 
-class Report(msgspec.Struct, frozen=True):
-    """The report card's files, and its measures by method."""
-
-    html: str
-    json: str
-    measures: dict[str, dict[str, float]]
-
-
 @writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
@@ -108,7 +100,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
     missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings) is None]
-    plan = Plan(
+    plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
             Stage(
@@ -118,14 +110,10 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         ),
     )
     editor = opened_editor(record.editor, device, job) if missing else None
-    scenes = {
-        UNEDITED: open_scene(workspace.checkpoint(record.parent)),
-        OURS: open_scene(workspace.checkpoint(record.id)),
-    }
     stage = plan.begin("frames")
     renders: dict[str, list[RenderedView]] = {}
-    for name, saved in scenes.items():
-        scene = saved.scene(device)
+    for name, edit in {UNEDITED: record.parent, OURS: record.id}.items():
+        scene = kept_scene(workspace, edit, device, job)
         renders[name] = []
         for view in path:
             renders[name].append(scene.render(view, job.check))
@@ -141,7 +129,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         )
         write_record(folder / _slug(name) / "made.json", made)
 
-    clip = job.wait_for(lambda: load_clip(device))
+    clip = job.keep("CLIP", device, lambda: load_clip(device))
     depths = [r.depth for r in renders[UNEDITED]]
     originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
@@ -214,7 +202,7 @@ def _run_baseline(
     prompts = Prompts(editor, settings.told(record.instruction))
     edits = 0
     with PeakMemory(device) as memory:
-        began = time.monotonic()
+        began = job.clock()
         if name == PER_FRAME:
             prompt = prompts.at(0)
             frames = []
@@ -223,11 +211,11 @@ def _run_baseline(
                 plan.advance(number + 1)
                 job.report(plan, stage)
             edits = len(frames)
-            seconds = time.monotonic() - began
+            seconds = job.clock() - began
         else:
             losses = LossConfig("mse") if name == "SDS" else settings.losses
             own = msgspec.structs.replace(settings, method=TRAINED[name], losses=losses)
-            perceptual = job.wait_for(lambda: load_perceptual(device)) if losses.perceptual_weight else None
+            perceptual = kept_perceptual(device, job) if losses.perceptual_weight else None
             views = [capture.view(view) for view in record.chosen]
             originals = original_pictures(workspace, views, record.parent)
             pictures = PictureSet.read(workspace.images, views, device, originals)
@@ -238,7 +226,7 @@ def _run_baseline(
                 plan.advance(trainer.step_index)
                 job.report(plan, stage)
             edits += own.steps if name == "SDS" else 0
-            seconds = time.monotonic() - began
+            seconds = job.clock() - began
             frames = [trainer.scene.render(view, job.check).rgb for view in path]
     _save(folder, name, path, frames)
     return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)

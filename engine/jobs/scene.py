@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
+from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
@@ -45,7 +45,7 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
         raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
     if not -(2**63) <= request.seed < 2**63:
         raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
-    plan = Plan(*scene_stages(workspace, capture, preset, request.steps))
+    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
     assert record is not None
@@ -154,11 +154,11 @@ def _train(
     )
 
     earlier = before.seconds if before else 0.0
-    began = saved = time.monotonic()
+    began = saved = job.clock()
 
     def save(collapsed: bool = False) -> SceneRecord:
         trainer.save(path)
-        seconds = earlier + time.monotonic() - began
+        seconds = earlier + job.clock() - began
         record = SceneRecord(
             preset.name, device, seed, trainer.step_index, steps, seconds, attempt=attempt, collapsed=collapsed
         )
@@ -166,21 +166,24 @@ def _train(
         return record
 
     try:
-        while trainer.step_index < steps:
-            job.check()
-            losses = trainer.step(pictures)
-            if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and trainer.health(pictures).collapsed:
-                attempt += 1
-                job.log(
-                    f"The training had collapsed after {trainer.step_index} steps and begins again from other values, "
-                    f"attempt {attempt + 1} of {ATTEMPTS}"
-                )
-                trainer = begin_scene(preset.nerf, views, capture.centre, training, seed, device, background, attempt)
-            plan.advance(trainer.step_index)
-            job.report(plan, stage, losses)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                save()
-                saved = time.monotonic()
+        with seen_meanwhile(workspace, lambda: trainer.scene, lambda: trainer.step_index, job):
+            while trainer.step_index < steps:
+                job.check()
+                losses = trainer.step(pictures)
+                if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and trainer.health(pictures).collapsed:
+                    attempt += 1
+                    job.log(
+                        f"The training had collapsed after {trainer.step_index} steps and begins again from other "
+                        f"values, attempt {attempt + 1} of {ATTEMPTS}"
+                    )
+                    trainer = begin_scene(
+                        preset.nerf, views, capture.centre, training, seed, device, background, attempt
+                    )
+                plan.advance(trainer.step_index)
+                job.report(plan, stage, losses)
+                if job.clock() - saved > CHECKPOINT_EVERY:
+                    save()
+                    saved = job.clock()
     except Cancelled:
         save()
         raise
@@ -194,8 +197,8 @@ def _train(
 def _measure_and_render(
     workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
 ) -> None:
-    scene = open_scene(workspace.checkpoint(None)).scene(device)
-    perceptual = job.wait_for(lambda: load_perceptual(device))
+    scene = kept_scene(workspace, None, device, job)
+    perceptual = kept_perceptual(device, job)
     folder = workspace.views(None)
     figures = []
     for view, render in render_views(scene, capture.views, plan, job, "before"):
@@ -235,6 +238,21 @@ def _figures(
     seen = torch.from_numpy(known).to(rgb.device)
     distance = float(perceptual.of_seen(rgb, truth, seen))
     return float(psnr(rgb, truth, seen)), float(ssim(rgb, truth, seen)), distance, of_object
+
+
+def kept_perceptual(device: str, job: Job) -> Perceptual:
+    """The perceptual measure; it stays loaded for the next job."""
+    return job.keep("perceptual measure", device, lambda: load_perceptual(device))
+
+
+def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
+    """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
+    where there is none."""
+    path = workspace.checkpoint(edit)
+    saved = open_scene(path)
+    state = path.stat()
+    key = (str(path), state.st_size, state.st_mtime_ns, device)
+    return job.keep("scene" if edit is None else "edited scene", key, lambda: saved.scene(device))
 
 
 def training_views(capture: Capture) -> list[View]:

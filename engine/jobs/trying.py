@@ -30,22 +30,16 @@ from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_o
 from engine.jobs.scene import scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
-from engine.progress import Job, Plan, Stage
+from engine.progress import Job, Stage
 from engine.protocol import Knob
 from engine.randomness import random_seed
+from engine.results import Tried
 from engine.workspace import Workspace, writes
 
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
 # What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
 COLUMNS, ROWS = (0.5, 1.0, 1.5, 2.0), (0.75, 1.0, 1.5)
 _UNDER_TRANSPARENT = (255, 255, 255)
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """A view before and after the instruction, as pictures on disk."""
-
-    before: str
-    after: str
 
 
 @writes("trying an instruction")
@@ -60,7 +54,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     check = _checks(1, settings, job)
     path = workspace.images / view.image
     if not path.exists():
-        images = Plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
+        images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
     editor = opened_editor(chosen_editor(request, device), device, job)
     picture = load_picture(path).to(device).float() / 255
@@ -110,7 +104,7 @@ def edit_picture(
 def _checks(edits: int, settings: EditSettings, job: Job) -> Check:
     """A check for so many edits that also tells how far they are."""
     steps = settings.options.get("diffusion_steps", 20)
-    plan = Plan(Stage("try", "Trying on one picture", edits * int(steps), 0.1))
+    plan = job.plan(Stage("try", "Trying on one picture", edits * int(steps), 0.1))
     stage = plan.begin("try")
 
     def check() -> None:

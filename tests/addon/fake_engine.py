@@ -131,6 +131,7 @@ class Engine:
         self.edits: dict[str, dict] = {}
         self.job: int | None = None
         self.cancelled = threading.Event()
+        self.paused = threading.Event()
         self.thread: threading.Thread | None = None
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
@@ -140,6 +141,8 @@ class Engine:
         return path
 
     def step(self, stage: str, step: int, of: int, fraction: float) -> None:
+        while self.paused.is_set() and not self.cancelled.is_set():
+            time.sleep(TICK)
         if self.cancelled.is_set():
             raise Cancelled
         time.sleep(TICK)
@@ -246,12 +249,34 @@ class Engine:
 
     # -- the wire ---
 
+    def wish(self, number: int, method: str, params: dict) -> None:
+        """What a running job is asked; granted at once, for there is no scene that a step could be changing."""
+        if self.job is None or params["job"] != self.job:
+            error = {"code": -32000, "message": f"The job {params['job']} does not run.", "data": {"field": "job"}}
+            send({"id": number, "error": error})
+            return
+        step = next((edit["steps"] for edit in self.edits.values() if not edit["finished"]), 0)
+        if method in ("job/pause", "job/continue"):
+            (self.paused.set if method == "job/pause" else self.paused.clear)()
+            result: dict = {"paused": method == "job/pause"}
+        elif method == "job/render":
+            camera = params["camera"]
+            folder = Path(self.capture["workspace"]) / "tries"
+            image = png(folder / f"asked-{number}.png", camera["width"], camera["height"], (90, 20, 10))
+            result = {"image": image, "step": step}
+        else:
+            change = {"step": step, "instruction": params.get("instruction") or "", "view": params.get("view")}
+            next(edit for edit in self.edits.values() if not edit["finished"]).setdefault("changes", []).append(change)
+            result = {"step": step}
+        send({"id": number, "result": result})
+
     def start_job(self, number: int, work, params: dict) -> None:  # type: ignore[no-untyped-def]
         if self.job is not None:
             send({"id": number, "error": {"code": -32001, "message": "A job runs already."}})
             return
         self.job = number
         self.cancelled.clear()
+        self.paused.clear()
 
         def body() -> None:
             try:
@@ -295,6 +320,10 @@ class Engine:
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})
+        elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
+            self.wish(number, method, params)
+        elif method == "runtime/release":
+            send({"id": number, "result": {"released": ["editor"]}})
         elif method == "job/cancel":
             self.cancelled.set()
             send({"id": number, "result": {"cancelling": params.get("job") == self.job}})

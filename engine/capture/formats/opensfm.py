@@ -156,6 +156,7 @@ def _shot(name: str, shot: Any, cameras: dict[str, Any], photos: Photos) -> Shot
 
 def _lens(camera: dict[str, Any], size: tuple[float, float]) -> Lens:
     kind = camera.get("projection_type", "perspective")
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind in ("spherical", "equirectangular"):
         raise BadField("projection_type", f"is {kind}: each picture is {PANORAMA}")
     if not isinstance(kind, str) or kind not in _LENSES:
