@@ -249,7 +249,7 @@ def test_links_and_names_of_other_encodings(tmp_path: Path) -> None:
     for index, pixels in enumerate(walk(5)):
         save(pixels, tmp_path / f"disk/{index}.jpg")
         (folder / f"{index}.jpg").symlink_to(Path("../disk") / f"{index}.jpg")
-    (folder / "0.jpg").rename(os.fsencode(folder) + b"/\xff\xd6.jpg")
+    (folder / "0.jpg").rename(folder / os.fsdecode(b"\xff\xd6.jpg"))
     found, left_out = register(folder, tmp_path / "registered", threads=1)
     assert found.registered == 5 and not left_out
     (tmp_path / "photos").rename(tmp_path / "moved")  # relative links would not lead there any more
