@@ -85,6 +85,11 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
     """What to tell of a folder or file that is no capture; its field is `photos` where cameras can be found for it."""
     if not source.is_dir():
         return _of_file(source)
+    try:
+        os.scandir(source).close()
+    except PermissionError:
+        return CaptureError(f"You have no permission to look into the folder {source.name}; change its permissions.",
+                            file=source)  # fmt: skip
     contents = look(source, check)
     name = f"The folder {source.name}"
     if contents.photos:
