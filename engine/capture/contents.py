@@ -40,7 +40,7 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
            ".las", ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
-                   ".svg", ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
+                   ".svg", ".heics", ".jxr")  # fmt: skip
 _NOT_PHOTOS = re.compile(
     r"(?i)masks?(_[0-9]{1,2})?|depths?(_?maps?)?|confidence|normals?|thumb(nail)?s?|thmbnl|segmentations?|semantics?"
     r"|alphas?|mattes?|__macosx|misc"
