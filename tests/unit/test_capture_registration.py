@@ -277,6 +277,7 @@ def test_what_colmap_looks_at(tmp_path: Path) -> None:
     ):  # fmt: skip
         save(pixels, tmp_path / "warm up.heic")
         exif = Image.Exif()
+        exif[271] = "maker"
         exif.get_ifd(0x8769)[0x920A] = 35.0  # focal length
         Image.fromarray(pixels).save(tmp_path / name, format=kind, exif=exif)
         made = tmp_path / worker._compared(tmp_path / name, tmp_path / f"{name}-")
