@@ -146,7 +146,7 @@ class _Run:
             job.check,
             saved,
         )
-        self.edited = set(saved.images()) if saved else set()  # names of views
+        self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk
         self._began = self._saved = job.clock()
         self._over = False  # no event comes any more
