@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.capture.lookup import NOT_PHOTOS
 from engine.capture.photos import RAW, is_picture_name
 from engine.capture.types import CaptureError
 
@@ -40,11 +41,7 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
            ".las", ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
-                   ".svg", ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
-_NOT_PHOTOS = re.compile(
-    r"(?i)masks?(_[0-9]{1,2})?|depths?(_?maps?)?|confidence|normals?|thumb(nail)?s?|thmbnl|segmentations?|semantics?"
-    r"|alphas?|mattes?|__macosx|misc"
-)
+                   ".svg", ".heics", ".jxr")  # fmt: skip
 _JUNK = re.compile(r"(?i)(\..*|thumbs\.db|desktop\.ini|__macosx)")
 
 
@@ -85,6 +82,11 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
     """What to tell of a folder or file that is no capture; its field is `photos` where cameras can be found for it."""
     if not source.is_dir():
         return _of_file(source)
+    try:
+        os.scandir(source).close()
+    except PermissionError:
+        return CaptureError(f"You have no permission to look into the folder {source.name}; change its permissions.",
+                            file=source)  # fmt: skip
     contents = look(source, check)
     name = f"The folder {source.name}"
     if contents.photos:
@@ -179,7 +181,10 @@ def _walk(folder: Path, contents: Contents, check: Callable[[], None]) -> Iterat
         folders[:] = sorted(
             name
             for name in folders
-            if depth < _DEEPEST and not name.startswith(".") and not _NOT_PHOTOS.fullmatch(name)
+            if depth < _DEEPEST
+            and not name.startswith(".")
+            and not NOT_PHOTOS.fullmatch(name)
+            and name.lower() != "misc"
         )
         contents.folders += len(folders)
         count += len(files) + len(folders)

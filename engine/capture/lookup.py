@@ -25,9 +25,9 @@ _FIRST = ("images", "input", "images_2", "images_4", "images_8", "rgb", "rgbd", 
 _MASKS = re.compile(r"masks?(_[0-9]{1,2})?")
 _SPLITS = frozenset(("train", "val", "test"))
 # Folders of what is called like the photos and is none of them.
-_OTHERS = re.compile(
-    r"masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumbnails?|thumbs|segmentations?"
-    r"|semantics?|alphas?|mattes?|dynamic_masks?"
+NOT_PHOTOS = re.compile(
+    r"(?i)(dynamic_)?masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumb(nail)?s?|thmbnl"
+    r"|segmentations?|semantics?|alphas?|mattes?|__macosx"
 )
 
 
@@ -259,7 +259,7 @@ def _is_other(file: str, wanted: set[str]) -> bool:
     """Whether a picture lies in a folder of masks, depths and the like, or of another split, that is not asked for."""
     others = _parts(PurePosixPath(file))[:-1]
     splits = bool(wanted & _SPLITS)
-    return any(part not in wanted and (_OTHERS.fullmatch(part) or (splits and part in _SPLITS)) for part in others)
+    return any(part not in wanted and (NOT_PHOTOS.fullmatch(part) or (splits and part in _SPLITS)) for part in others)
 
 
 def walk(root: Path) -> list[str]:
