@@ -267,3 +267,27 @@ def test_a_trained_scene_keeps_its_capture_but_for_rounding(tmp_path):
     ):
         with pytest.raises(BadInput, match="another capture"):
             reopened(change)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows renames no folder in which a file is open")
+def test_a_project_renamed_while_a_job_runs_is_not_made_again(tmp_path):
+    from capture_on_disk import transforms, write
+
+    from engine.jobs.capture import open_into_workspace
+
+    source = write(tmp_path / "source", transforms(6))
+    ask = protocol.OpenCapture(str(tmp_path / "w"), str(source), "preview")
+    open_into_workspace(ask)
+    renamed = []
+
+    def rename(*_):
+        if not renamed:
+            renamed.append(os.rename(tmp_path / "w", tmp_path / "renamed"))
+
+    (tmp_path / "w" / "capture" / "images").mkdir()
+    with pytest.raises(BadInput, match="was moved, renamed or removed"):
+        write_images(protocol.WriteImages(ask.workspace), Job(on_progress=rename, on_view=rename))
+    assert not (tmp_path / "w").exists()
+    where = str(tmp_path / "renamed")
+    assert len(write_images(protocol.WriteImages(where), Job()).views) == 6
+    assert not [name for name in os.listdir(tmp_path / "renamed" / "capture" / "images") if ".part" in name]
