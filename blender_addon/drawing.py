@@ -43,12 +43,14 @@ def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "N
 
 
 def notice(layout: Any, context: bpy.types.Context, panel: str) -> None:
-    """The panel's error, if it has one."""
-    text = session.get().notices.get(panel)
+    """The panel's error and news, if it has any."""
+    text, news = session.get().notices.get(panel), session.get().news.get(panel)
     if text:
         box = layout.box()
         box.alert = True
         sentences(box, context, text, "ERROR")
+    if news:
+        sentences(layout.box(), context, news, "INFO")
 
 
 def installing(layout: Any, context: bpy.types.Context, installer: Installer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, messages, session, wire
+from . import choices, knobs, messages, session, wire
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of
@@ -33,22 +33,20 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     gathered: dict[str, Any] = {
         "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
     }  # fmt: skip
-    if settings.use_guidance:
-        gathered.update(text_guidance=settings.text_guidance, image_guidance=settings.image_guidance)
-    if settings.keep_background != "AUTO":
-        gathered["keep_background"] = settings.keep_background == "KEEP"
+    uid = scene.session_uid
 
     def params() -> dict[str, Any]:
         info = session.get().info
-        editor = None if model else choices.editor_of(info, wanted, device)
-        if editor is not None and not editor.available:
+        editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
+        if editor is not None and not editor.available and not model:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)
         named = {
             "editor": model or (editor.name if editor else ""),
             "device": device if found is not None and found.name == device else "",
         }
-        return known(gathered | named)
+        options = knobs.options_of(asking, editor) if asking is not None and editor is not None else {}
+        return known(gathered | named | {"options": options or None})
 
     return params
 

@@ -64,6 +64,15 @@ class TrainedScene:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What an edit was asked while it ran: another instruction from a step on, or a view to be made anew."""
+
+    step: int
+    instruction: str
+    view: str
+
+
+@dataclass(frozen=True)
 class Edit:
     """One edit of the workspace's tree."""
 
@@ -78,6 +87,7 @@ class Edit:
     views: Mapping[str, str]
     mesh: str
     seconds: float
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """Something of an editor that an artist may turn; ``kind`` is float, int, bool or choice."""
+
+    name: str
+    label: str
+    description: str
+    kind: str
+    default: bool | int | float | str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    advanced: bool
+
+
+@dataclass(frozen=True)
 class Editor:
     """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
     what it knows, where “{noun}” stands for any words."""
@@ -114,8 +139,7 @@ class Editor:
     available: bool
     reason: str
     vocabulary: tuple[str, ...]
-    text_guidance: float
-    image_guidance: float
+    knobs: tuple[Knob, ...] = ()  # their defaults are what it recommends
     wordings: tuple[str, ...] = ()
 
 
@@ -163,3 +187,11 @@ class ViewWritten:
     view: str
     kind: str
     image: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The result of ``job/render``: a picture of the scene after so many steps."""
+
+    image: str
+    step: int

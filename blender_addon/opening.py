@@ -73,6 +73,7 @@ def _wishes(scene: bpy.types.Scene) -> dict[str, Any]:
         "long_side": settings.long_side,
         "background": [round(255 * channel) for channel in settings.background],
         "all_pixels": settings.all_pixels,
+        "masks": settings.masks,
         "preset": settings.preset,
         "device": settings.device,
     }
@@ -122,6 +123,7 @@ def _open(
                 "workspace": workspace, "source": capture, "preset": preset.name if preset else None,
                 "long_side": wishes["long_side"] or None, "background": wishes["background"],
                 "all_pixels": wishes["all_pixels"] or None,
+                "masks": wishes["masks"] if wishes["masks"] != "auto" else None,
             }
         )  # fmt: skip
         return wanted

@@ -148,6 +148,31 @@ def is_trained(scene: bpy.types.Scene) -> bool:
     return project is not None and (project.scene is not None or bool(project.edits))
 
 
+def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
+    """Sentences on what the settings name and the engine does not have, and on pictures of another size."""
+    info, settings, found = session.get().info, scene.instruct_nerf, []
+    if info is None:
+        return ()
+    editor, preset, device = editor_of(scene), preset_of(scene), choices.device_of(info, settings.device)
+    named = (
+        ("editor", choices.editor_id(settings.editor), editor),
+        ("preset", settings.preset, preset),
+        ("device", settings.device, device),
+    )
+    for what, wanted, used in named:
+        if wanted and used is not None and wanted not in {used.name, choices.editor_id(used.name)}:
+            found.append(f"The {what} “{wanted}” is not here any more: {used.label or used.name} is used.")
+    opened, wanted_now = settings.opened_size, other_size(scene)
+    if wanted_now and is_trained(scene):
+        found.append(
+            f"This project's NeRF was trained on pictures of {opened} px and goes on with them: to work at "
+            f"{wanted_now} px, name another folder under Project and open the capture again."
+        )
+    elif wanted_now:
+        found.append(f"The pictures are prepared anew at the start, at {wanted_now} px (now {opened}).")
+    return tuple(found)
+
+
 def warnings_of_choice(scene: bpy.types.Scene) -> tuple[str, ...]:
     """Sentences on why the chosen views may not hold the scene together."""
     root, project, preset = root_of(scene), project_of(scene), preset_of(scene)

@@ -20,7 +20,7 @@ from typing import Any
 
 import bpy
 
-from . import state, wire
+from . import messages, state, wire
 from .client import Client
 from .messages import Failure, WireError
 from .state import Job, Session, Task, Unsent, get, notice, say
@@ -37,6 +37,8 @@ MOVED = (
     "back, or choose where it is now under Project, and run it again."
 )
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
+
+said: list[Callable[[messages.EngineInfo], None]] = []  # called when an engine has said what it offers
 
 # -- the engine --------------------------------------------------------------------------------------------------
 
@@ -64,6 +66,8 @@ def start(command: list[str], folder: Path) -> None:
 def _initialized(result: object) -> None:
     session = get()
     session.info = wire.parse_engine(result)
+    for listener in said:
+        listener(session.info)
     unsent, session.unsent = session.unsent, None
     if unsent is not None:
         unsent.send()

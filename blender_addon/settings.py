@@ -93,28 +93,6 @@ def _pictures_changed(self: Any, _context: object) -> None:
     project.apply_pictures(self.id_data)
 
 
-SCALES = ("text_guidance", "image_guidance")
-
-
-def _guidance_ticked(self: Any, _context: object) -> None:
-    """Scales that nobody has set start where the editor recommends."""
-    editor = project.editor_of(self.id_data)
-    if self.use_guidance and editor is not None and not self.editor_model:
-        for name in SCALES:
-            if not self.is_property_set(name):
-                setattr(self, name, getattr(editor, name))
-
-
-def _choose_editor(self: Any, index: int) -> None:
-    """Another editor has scales of its own: what was set for the last one means nothing to it."""
-    before = _editor_name(self.id_data)
-    _setter("editor", _editors)(self, index)
-    if _editor_name(self.id_data) != before:
-        for name in SCALES:
-            self.property_unset(name)
-        _guidance_ticked(self, None)
-
-
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -140,6 +118,16 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         description="Of a distorted photo keep every pixel and mask what is empty; else the largest picture without "
         "empty pixels is cut out",
     )
+    masks: EnumProperty(
+        name="Masks",
+        description="What the pixels are that the capture's masks hide",
+        items=(
+            ("auto", "Automatic", "Told apart by what the masks hide"),
+            ("object", "Cut Out", "The masks cut an object out: what they hide is empty"),
+            ("unknown", "Hide", "The masks hide what moves: what lies behind it is learned from other views"),
+            ("ignore", "Not Used", "The pictures are used as if they had no masks"),
+        ),
+    )  # fmt: skip
     background: FloatVectorProperty(
         name="Background", description="The colour behind transparent pixels", subtype="COLOR_GAMMA", size=3,
         default=(1.0, 1.0, 1.0), min=0.0, max=1.0,
@@ -147,28 +135,13 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     instruction: StringProperty(
         name="Instruction", description="What the scene shall become, such as “turn him into Albert Einstein”"
     )
-    use_guidance: BoolProperty(
-        name="Guidance",
-        description="Set how closely the edit follows the text and keeps to the photo",
-        update=_guidance_ticked,
-    )
-    text_guidance: FloatProperty(
-        name="Text", description="How strongly the instruction acts; more: a stronger edit", default=7.5,
-        min=0.0, max=30.0, soft_min=1.0, soft_max=15.0, step=50, precision=1,
-    )  # fmt: skip
-    image_guidance: FloatProperty(
-        name="Photo", description="How closely the edit keeps to the photo; more: a weaker edit", default=1.5,
-        min=0.0, max=10.0, soft_min=1.0, soft_max=3.0, step=10, precision=2,
-    )  # fmt: skip
+    # Of versions up to 0.1; knobs.py makes an editor's knobs of them.
+    use_guidance: BoolProperty(options={"HIDDEN"})
+    text_guidance: FloatProperty(options={"HIDDEN"}, default=7.5)
+    image_guidance: FloatProperty(options={"HIDDEN"}, default=1.5)
     keep_background: EnumProperty(
-        name="Background",
-        description="Whether the edit may reach what the instruction is not about",
-        items=(
-            ("AUTO", "Automatic", "Kept where the editor knows that the instruction is about the subject alone"),
-            ("KEEP", "Is Kept", "Where the instruction matters little, the photos stay as they are"),
-            ("CHANGE", "May Change", "The whole picture is edited"),
-        ),
-    )  # fmt: skip
+        options={"HIDDEN"}, items=(("AUTO", "Automatic", ""), ("KEEP", "Is Kept", ""), ("CHANGE", "May Change", ""))
+    )
     seed: IntProperty(name="Seed", description="The same seed and settings make the same edit", min=0, default=0)
     steps: IntProperty(
         name="Steps", description="Training steps of the edit; 0: what the preset says", min=0, max=1_000_000
@@ -186,7 +159,7 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     editor: StringProperty(options={"HIDDEN"})
     editor_choice: EnumProperty(
         name="Editor", description="The model that edits pictures", items=_editors,
-        get=_getter("editor", _editors), set=_choose_editor,
+        get=_getter("editor", _editors), set=_setter("editor", _editors),
     )  # fmt: skip
     editor_model: StringProperty(
         name="Model",

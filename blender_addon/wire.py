@@ -15,14 +15,17 @@ from typing import Any, Final, TypeVar
 from .conversion import Camera, Intrinsics, matrix_from_row_major
 from .messages import (
     Capture,
+    Change,
     Device,
     Edit,
     Editor,
     EngineInfo,
     Failure,
+    Knob,
     Preset,
     Progress,
     Project,
+    Rendered,
     TrainedScene,
     View,
     ViewWritten,
@@ -44,6 +47,12 @@ OUTPUT_MESH: Final = "output/mesh"
 OUTPUT_FRAMES: Final = "output/frames"
 OUTPUT_REPORT: Final = "output/report"
 JOB_CANCEL: Final = "job/cancel"
+JOB_PAUSE: Final = "job/pause"
+JOB_CONTINUE: Final = "job/continue"
+JOB_RENDER: Final = "job/render"
+JOB_CHANGE: Final = "job/change"
+JOB_REMAKE: Final = "job/remake"
+RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
 JOB_PROGRESS: Final = "job/progress"
@@ -251,7 +260,13 @@ def parse_edit(value: object) -> Edit:
         views=_paths(data, "views"),
         mesh=_text(data, "mesh", ""),
         seconds=_number(data, "seconds", 0.0),
+        changes=_many(data, "changes", _change),
     )
+
+
+def _change(value: object) -> Change:
+    data = _map(value, "change")
+    return Change(_whole(data, "step"), _text(data, "instruction", ""), _text(data, "view", ""))
 
 
 def parse_project(value: object) -> Project:
@@ -279,8 +294,24 @@ def _editor(value: object) -> Editor:
     return Editor(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
-        _number(data, "text_guidance"), _number(data, "image_guidance"),
+        _many(data, "knobs", _knob) if data.get("knobs") else (),
         _many(data, "wordings", _one_text) if data.get("wordings") else (),
+    )  # fmt: skip
+
+
+def _knob(value: object) -> Knob:
+    data = _map(value, "knob")
+    default = data.get("default")
+    if not isinstance(default, (bool, int, float, str)):
+        raise WireError("The engine sent a knob without a default.")
+
+    def bound(key: str) -> float | None:
+        return None if data.get(key) is None else _number(data, key)
+
+    return Knob(
+        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _text(data, "kind"), default,
+        bound("minimum"), bound("maximum"), _many(data, "choices", _one_text) if data.get("choices") else (),
+        _flag(data, "advanced", False),
     )  # fmt: skip
 
 
@@ -330,6 +361,17 @@ def parse_images(value: object, *keys: str) -> tuple[list[str], ...]:
     if len({len(entries) for entries in lists}) > 1:
         raise WireError("The engine sent different numbers of frames before and after.")
     return lists
+
+
+def parse_rendered(value: object) -> Rendered:
+    """The result of ``job/render``."""
+    data = _map(value, "result")
+    return Rendered(_text(data, "image"), _whole(data, "step"))
+
+
+def parse_step(value: object) -> int:
+    """The step from which on holds what a running edit was asked."""
+    return _whole(_map(value, "result"), "step")
 
 
 def parse_path(value: object, key: str) -> str:

@@ -54,7 +54,8 @@ def take(options: argparse.Namespace) -> int:
         return 2
     folder = Path(options.folder or tempfile.mkdtemp(prefix="instruct-nerf-window-")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    python = options.engine_python or engine_environment(folder / "engine")
+    # Blender starts the engine in another folder. Not resolved: an environment's Python is a link out of it.
+    python = Path(os.path.abspath(options.engine_python or engine_environment(folder / "engine")))
     zip_file = folder / "instruct_nerf.zip"
     build = [sys.executable, str(ROOT / "packaging" / "build_extension.py"), "--output", str(zip_file)]
     subprocess.run([*build, *(["--wheel", str(options.wheel)] if options.wheel else [])], check=True)
@@ -308,7 +309,6 @@ def inside() -> None:
         assert len(strips) == 3 and {s.frame_final_duration for s in strips.values()} == {frames}
         result["strips"] = sorted(strips)
         yield from into_viewport(0.15)
-        hand.look(pictures / "12-results.png")
         area = hand.area()
         area.type = "SEQUENCE_EDITOR"
         area.spaces.active.view_type = "SEQUENCER_PREVIEW"

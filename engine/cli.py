@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -20,6 +22,7 @@ from rich.text import Text
 
 from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
+from engine.files import read_bounded
 from engine.progress import Job
 
 console = Console(stderr=True)
@@ -138,86 +141,88 @@ def train(
     _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
 
 
+@dataclass
+class How:
+    """How a picture or a scene is edited: what every request to edit says."""
+
+    instruction: tyro.conf.Positional[str]
+    """What should change, in a sentence."""
+    editor: str | None = None
+    """An editor's id, as `editors` lists them, a folder or a hub name."""
+    options: Annotated[list[str], tyro.conf.arg(name="set", metavar="NAME=VALUE")] = field(default_factory=list)
+    """Knobs of the editor, as `editors` lists them: --set text_guidance=5 keep_background=on."""
+    seed: int = 0
+    """For everything random."""
+    device: str | None = None
+    """cpu or cuda:0; the best where not given."""
+
+    def words(self) -> dict[str, Any]:
+        """The fields of a protocol.Instruct."""
+        given = dataclasses.asdict(self)
+        return given | {"options": dict(_option(text) for text in self.options)}
+
+
+def _option(text: str) -> tuple[str, protocol.OptionValue]:
+    """NAME=VALUE: true and false, a number, or a word. Raises BadInput."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set takes NAME=VALUE, not {text!r}.", field="set")
+    if value in {"true", "false"}:
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
 def try_(
     photo: Annotated[Path, tyro.conf.Positional],
-    instruction: Annotated[str, tyro.conf.Positional],
+    how: Annotated[How, tyro.conf.OmitArgPrefixes],
     out: Path = Path("edited.png"),
-    editor: str | None = None,
-    device: str | None = None,
-    text_guidance: float | None = None,
-    image_guidance: float | None = None,
-    keep_background: bool | None = None,
-    seed: int = 0,
     sheet: bool = False,
 ) -> None:
     """Edit one photo, without any NeRF.
 
     Args:
         photo: A picture file.
-        instruction: What should change, in a sentence.
+        how: The instruction, and what the editor is to do with it.
         out: Where the edited picture goes.
-        editor: A folder or hub name of an InstructPix2Pix.
-        device: cpu or cuda:0; the best where not given.
-        text_guidance: How strongly to follow the instruction.
-        image_guidance: How strongly to keep the picture.
-        keep_background: Leave alone what the instruction is not about; where not given, as the editor knows it.
-        seed: For the noise.
-        sheet: A contact sheet over both guidance scales instead of one picture.
+        sheet: A contact sheet over the editor's first two numbers instead of one picture.
     """
     from engine.jobs import trying
 
-    settings = trying.Try(
-        str(photo), instruction, str(out), editor, device, text_guidance, image_guidance, keep_background, seed, sheet
-    )
-    _run(lambda job: trying.try_photo(settings, job))
+    request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **how.words())
+    _run(lambda job: trying.try_photo(request, job))
     console.print(f"Written: {out}")
 
 
 def edit(
     workspace: Workspace,
-    instruction: Annotated[str, tyro.conf.Positional],
+    how: Annotated[How, tyro.conf.OmitArgPrefixes],
     capture: Path | None = None,
     views: list[str] | None = None,
     preset: str | None = None,
-    device: str | None = None,
-    seed: int = 0,
-    editor: str | None = None,
-    text_guidance: float | None = None,
-    image_guidance: float | None = None,
-    keep_background: bool | None = None,
     steps: int | None = None,
+    parent: str | None = None,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
     Args:
         workspace: The project's folder.
-        instruction: What should change, in a sentence.
+        how: The instruction, and what the editor is to do with it.
         capture: Open this capture first.
         views: Names of the views to edit; all that are not held out where not given.
         preset: preview, standard or paper; by the machine where not given.
-        device: cpu or cuda:0; the best where not given.
-        seed: For everything random.
-        editor: A folder or hub name of an InstructPix2Pix.
-        text_guidance: How strongly to follow the instruction.
-        image_guidance: How strongly to keep the pictures.
-        keep_background: Leave alone what the instruction is not about; where not given, as the editor knows it.
         steps: NeRF steps of the edit.
+        parent: The id of the edit to stand on; the unedited scene where not given.
     """
     from engine.jobs import edit as jobs
 
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        _full(workspace),
-        instruction,
-        views,
-        preset,
-        device,
-        seed,
-        editor,
-        text_guidance,
-        image_guidance,
-        keep_background,
-        steps,
+        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
     )
     _print(_run(lambda job: jobs.run_edit(request, job)))
 
@@ -281,7 +286,7 @@ def render(
     from engine.jobs import output
 
     try:
-        path = msgspec.json.decode(cameras.read_bytes(), type=list[protocol.Camera])
+        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
     request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)
@@ -307,13 +312,17 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
 
 
 def editors() -> None:
-    """List the editors and what each was trained on."""
+    """List the editors, what each was trained on, and the knobs that --set turns."""
     from engine.editors.catalogue import find_editors
 
-    table = Table("editor", "label", "size", "available", "instructions")
     for e in find_editors():
-        table.add_row(e.name, e.label, str(e.size), e.reason or "yes", ", ".join(e.vocabulary) or "any")
-    _say(table)
+        table = Table(title=Text(e.name), title_justify="left", show_header=False)
+        table.add_row("label", Text(e.label))
+        table.add_row("size", f"{e.size} pixels")
+        table.add_row("available", Text(e.reason or "yes"))
+        table.add_row("instructions", Text(", ".join(e.vocabulary) or "any"))
+        table.add_row("knobs", Text("  ".join(f"{knob.name}={knob.default}" for knob in e.knobs)))
+        _say(table)
 
 
 def devices() -> None:
@@ -337,10 +346,10 @@ def check(
         quick: Look at the installation and the kernels only; train, render and edit nothing.
         as_json: Print JSON for programs instead of lines.
     """
-    from engine.jobs import check as jobs
+    from engine import check as checks
 
-    found = jobs.check(device, quick)
-    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(jobs.lines(found)))
+    found = checks.check(device, quick)
+    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(checks.lines(found)))
     if found.problems:
         sys.exit(1)
 

@@ -27,6 +27,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from engine.errors import BadInput, Busy, cannot_read, cannot_write, os_error_of
+from engine.text import from_json, to_json
 
 T = TypeVar("T")
 LARGEST_RECORD = 64 * 2**20  # bytes; an edit of 50,000 views takes 3 MB
@@ -197,7 +198,7 @@ def read_record(path: Path, kind: type[T]) -> T | None:
     except OSError as error:
         raise cannot_read(path, error) from None
     try:
-        return msgspec.json.decode(data, type=kind)
+        return from_json(data, kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}); delete it to begin anew.", file=path) from None
 
@@ -235,7 +236,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 def write_record(path: Path, record: msgspec.Struct) -> None:
     """Write a record as readable JSON, whole or not at all. Raises BadInput."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(record), indent=2))
+    write_bytes(path, to_json(record))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

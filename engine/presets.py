@@ -5,19 +5,12 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.devices import find_devices
 from engine.edit.settings import EditSettings
 from engine.errors import BadInput
 from engine.protocol import Device, PresetInfo
-from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig, ProposalConfig
-
-
-class TrainSettings(msgspec.Struct, frozen=True):
-    """How the unedited scene is trained: on single rays over all pixels of all training views."""
-
-    steps: int
-    rays: int
-    losses: LossConfig = LossConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
+from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -28,7 +21,7 @@ class Preset(msgspec.Struct, frozen=True):
     description: str
     long_side: int  # pixels, of the working images
     nerf: NerfactoConfig
-    train: TrainSettings
+    train: TrainingConfig  # of the unedited scene
     edit: EditSettings
     mesh_resolution: int  # voxels along the longest edge
     min_views: int = 8  # fewer chosen views than this seldom hold a scene together
@@ -40,7 +33,7 @@ PAPER = Preset(
     description="As in the paper: about an hour on a GPU with 16 GB or more",
     long_side=512,
     nerf=NerfactoConfig(),
-    train=TrainSettings(steps=30_000, rays=4096),
+    train=TrainingConfig(steps=30_000, rays=4096),
     edit=EditSettings(),
     mesh_resolution=320,
 )
@@ -51,7 +44,7 @@ STANDARD = Preset(
     description="A consumer GPU with 8 to 12 GB: smaller batches of rays, a third of the steps",
     long_side=512,
     nerf=NerfactoConfig(),
-    train=TrainSettings(
+    train=TrainingConfig(
         steps=10_000, rays=4096, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=10_000)
     ),
     edit=EditSettings(
@@ -82,7 +75,7 @@ PREVIEW = Preset(
         appearance=0,
         optimise_cameras=False,
     ),
-    train=TrainSettings(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
+    train=TrainingConfig(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
     edit=EditSettings(
         steps=300,
         steps_per_round=5,  # 60 image updates, after the first pass over all views
@@ -100,19 +93,30 @@ PREVIEW = Preset(
 PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
 
 
+PAPER_BYTES = 15 * 2**30  # of a GPU, for Paper
+
+
+def preset_for(device: Device) -> Preset:
+    """The preset that suits a device by its memory: the one default of panel, command line and engine."""
+    if device.name == "cpu":
+        return PREVIEW
+    return PAPER if device.total_bytes >= PAPER_BYTES else STANDARD
+
+
 def choose_preset(name: str | None, device: str) -> Preset:
     """The preset of that name, or the one for the device. Raises BadInput."""
     if name is None:
-        return STANDARD if device.startswith("cuda") else PREVIEW
+        found = next((d for d in find_devices() if d.name == device), Device(device, "", 0, 0))
+        return preset_for(found)
     if name not in PRESETS:
         raise BadInput(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.", field="preset")
     return PRESETS[name]
 
 
 def preset_infos(devices: list[Device]) -> list[PresetInfo]:
-    """The presets for the wire; the default is the one that suits the best of ``devices``."""
-    largest = max((d.total_bytes for d in devices if d.name != "cpu"), default=0)
-    default = PREVIEW if largest == 0 else PAPER if largest >= 15 * 2**30 else STANDARD
+    """The presets for the wire; the default is the one that suits the first of ``devices``, which computes where none
+    is named."""
+    default = preset_for(devices[0]) if devices else PREVIEW
     return [
         PresetInfo(
             name=p.name,

@@ -12,6 +12,7 @@ from typing import TypeVar
 from engine.errors import Cancelled
 from engine.protocol import Progress
 from engine.runtime import Runtime, load_alone
+from engine.wishes import Wishes
 
 T = TypeVar("T")
 
@@ -91,13 +92,27 @@ class Job:
     log: Callable[[str], None] = lambda text: None
     cancelled: Callable[[], bool] = lambda: False
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
+    wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
     every: float = 0.25  # seconds between two progress messages of a stage
     _last: float = field(default=0.0, repr=False)
+    _idle: float = field(default=0.0, repr=False)  # seconds
 
     def check(self) -> None:
-        """Raise Cancelled where the job was asked to stop. Called before every step of anything."""
+        """Grant what was wished for, wait where the job is to pause, and raise Cancelled where it is to stop. Called
+        before every step of anything, from the job's own thread."""
+        began = time.monotonic()
+        self.wishes.serve(self.cancelled)
+        self._idle += time.monotonic() - began
         if self.cancelled():
             raise Cancelled("The job was cancelled; what it had made is saved.")
+
+    def clock(self) -> float:
+        """Seconds of the job's own work: it stands still while the job pauses or grants wishes."""
+        return time.monotonic() - self._idle
+
+    def plan(self, *stages: Stage) -> Plan:
+        """A plan by the job's own clock."""
+        return Plan(*stages, clock=self.clock)
 
     def wait_for(self, work: Callable[[], T]) -> T:
         """The result of work that cannot be interrupted, such as loading a model, while still answering a cancel: the

@@ -17,6 +17,11 @@ PROGRESS = "job/progress"
 VIEW = "job/view"
 LOG = "job/log"
 
+# Names of what a running job is asked for.
+RENDER = "job/render"
+CHANGE = "job/change"
+REMAKE = "job/remake"
+
 # Error codes.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -43,6 +48,24 @@ class Camera(msgspec.Struct, frozen=True):
     fy: float
     cx: float
     cy: float
+
+
+OptionValue = bool | int | float | str
+"""What a knob of an editor can be turned to."""
+
+
+class Knob(msgspec.Struct, frozen=True):
+    """Something of an editor that an artist may turn."""
+
+    name: str  # as it stands in a request's ``options``
+    label: str
+    description: str
+    kind: Literal["float", "int", "bool", "choice"]
+    default: OptionValue
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: list[str] = []
+    advanced: bool = False  # left as it is by most
 
 
 # What comes in: parameters of the requests ---------------------------------------------------------------------------
@@ -83,30 +106,35 @@ class TrainScene(Message, frozen=True):
     steps: int | None = None
 
 
-class TryEdit(Message, frozen=True):
+class Instruct(Message, frozen=True, kw_only=True):
+    """What every request to edit says: the one place that an instruction and its options are written."""
+
+    instruction: str
+    editor: str | None = None  # an id; None: the device's default
+    options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
+    seed: int = 0
+    device: str | None = None
+
+
+class TryEdit(Instruct, frozen=True, kw_only=True):
     workspace: str
     view: str
-    instruction: str
-    text_guidance: float | None = None
-    image_guidance: float | None = None
-    keep_background: bool | None = None
-    seed: int = 0
-    editor: str | None = None
-    device: str | None = None
 
 
-class RunEdit(Message, frozen=True):
+class RunEdit(Instruct, frozen=True, kw_only=True):
     workspace: str
-    instruction: str
     views: list[str] | None = None
     preset: str | None = None
-    device: str | None = None
-    seed: int = 0
-    editor: str | None = None
-    text_guidance: float | None = None
-    image_guidance: float | None = None
-    keep_background: bool | None = None
     steps: int | None = None
+    parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+
+
+class TryPhoto(Instruct, frozen=True, kw_only=True):
+    """Edit a photo without any NeRF (command line only); ``sheet``: over the editor's first two numbers."""
+
+    photo: str
+    out: str
+    sheet: bool = False
 
 
 class ResumeEdit(Message, frozen=True):
@@ -143,6 +171,42 @@ class CancelJob(Message, frozen=True):
     job: Ident
 
 
+class PauseJob(Message, frozen=True):
+    """Have a job wait at its next step; it keeps all that it holds."""
+
+    job: Ident
+
+
+class ContinueJob(Message, frozen=True):
+    job: Ident
+
+
+class RenderNow(Message, frozen=True):
+    """Render a camera from the scene that a job works on, as it is."""
+
+    job: Ident
+    camera: Camera
+
+
+class ChangeEdit(Message, frozen=True):
+    """Have a running edit follow another instruction, or other options of its editor, from its next step on."""
+
+    job: Ident
+    instruction: str | None = None  # None: as it was
+    options: dict[str, OptionValue] = {}  # those that change
+
+
+class RemakeView(Message, frozen=True):
+    """Have a running edit make the edited picture of a view anew, with other noise."""
+
+    job: Ident
+    view: str
+
+
+class ReleaseRuntime(Message, frozen=True):
+    """Let go of the models that stay loaded between jobs."""
+
+
 class Shutdown(Message, frozen=True):
     pass
 
@@ -161,6 +225,12 @@ REQUESTS: dict[str, type[Message]] = {
     "output/frames": RenderFrames,
     "output/report": MakeReport,
     "job/cancel": CancelJob,
+    "job/pause": PauseJob,
+    "job/continue": ContinueJob,
+    RENDER: RenderNow,
+    CHANGE: ChangeEdit,
+    REMAKE: RemakeView,
+    "runtime/release": ReleaseRuntime,
     "shutdown": Shutdown,
 }
 
@@ -236,6 +306,17 @@ class Scene(msgspec.Struct, frozen=True):
     notes: list[str] = []
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What was asked of an edit while it ran, at which step: another instruction, with all options, or (``view``) the
+    picture of a view made anew."""
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    instruction: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+    options: dict[str, OptionValue] = {}
+    keep: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # threshold of relevance; 0: nothing is kept
+    view: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
 class Edit(msgspec.Struct, frozen=True):
     id: str
     instruction: str
@@ -251,6 +332,7 @@ class Edit(msgspec.Struct, frozen=True):
     views: dict[str, str]
     mesh: str | None
     seconds: float
+    changes: list[Change] = []
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -258,6 +340,8 @@ class Device(msgspec.Struct, frozen=True):
     label: str
     free_bytes: int
     total_bytes: int
+    preset: str = ""  # its default
+    editor: str = ""  # its default's id
 
 
 class Editor(msgspec.Struct, frozen=True):
@@ -267,8 +351,8 @@ class Editor(msgspec.Struct, frozen=True):
     available: bool
     reason: str
     vocabulary: list[str]
-    text_guidance: float
-    image_guidance: float
+    knobs: list[Knob] = []  # their defaults are what this editor recommends
+    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
 
 
 class PresetInfo(msgspec.Struct, frozen=True):

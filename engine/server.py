@@ -15,19 +15,20 @@ import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
 import msgspec
 
 from engine import __version__, protocol, wire
-from engine.errors import BadInput, Busy, Cancelled, OutOfMemory, explained
+from engine.errors import BadInput, Cancelled
 from engine.process import give_memory_back
 from engine.progress import Job
+from engine.rpc import Request, RpcError, Unreadable, failure_line, read_params, read_request
 from engine.runtime import Runtime
+from engine.wishes import Wishes
 
 log = logging.getLogger(__name__)
 LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
@@ -38,29 +39,19 @@ JOBS: dict[str, tuple[str, str]] = {
     "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
     "scene/train": ("scene", "train_scene"),
-    "edit/try": ("edit", "try_edit"),
+    "edit/try": ("trying", "try_edit"),
     "edit/run": ("edit", "run_edit"),
     "edit/resume": ("edit", "resume_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/frames": ("output", "render_frames"),
     "output/report": ("report", "make_report"),
 }
-NEEDS_TORCH = {"scene", "edit", "output", "report"}
-
-
-class RpcError(Exception):
-    """An error answer: code, sentence and what is at fault."""
-
-    def __init__(self, code: int, message: str, data: dict[str, str] | None = None):
-        super().__init__(message)
-        self.code, self.message, self.data = code, message, data or {}
-
-
-class _Request(msgspec.Struct):
-    method: str
-    id: protocol.Ident | None = None
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-    jsonrpc: str = "2.0"
+NEEDS_TORCH = {"scene", "edit", "trying", "output", "report"}
+# Wish → the jobs that it may be asked of while they run.
+PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
+EDITS = {"edit/run", "edit/resume"}
+WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
+WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,8 @@ class _Running:
     id: protocol.Ident
     method: str
     params: protocol.Message
-    stop: threading.Event
+    stop: threading.Event = field(default_factory=threading.Event)
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 class Server:
@@ -92,23 +84,25 @@ class Server:
     # reading ---------------------------------------------------------------------------------------------------------
 
     def receive(self, line: bytes | wire.TooLong) -> None:
-        """Handle one line; never raises. A cancel takes effect before it returns."""
+        """Handle one line; never raises. What concerns the running job is passed on before it returns."""
         ident: protocol.Ident | None = None
         try:
-            request = _request(line)
+            request = read_request(line)
             ident = request.id
-            params = _params(request)
+            params = read_params(request)
             if request.method in JOBS:
                 self._enqueue(request, params)
             elif request.method == "job/cancel":
                 self._answer(ident, {"cancelling": self.cancel(params.job)})  # type: ignore[attr-defined]
+            elif request.method in WISHES:
+                self._wish(request, params)
             elif request.method == "shutdown":
                 self.close()
                 self.finished = True
                 self._answer(ident, {})
             else:
                 self._quick.put(partial(self._answer_with, ident, partial(self._ask, request.method, params)))
-        except _Unreadable as error:
+        except Unreadable as error:
             self._fail(error.ident, error)
         except BaseException as error:
             self._fail(ident, error)
@@ -116,14 +110,18 @@ class Server:
     def _ask(self, method: str, params: Any) -> Any:
         if method == "initialize":
             return self._initialize(params)
+        if method == "runtime/release":
+            released = self._runtime.release()
+            give_memory_back()
+            return {"released": released}
         from engine.jobs import capture
 
         return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine.devices import find_devices
-        from engine.editors.catalogue import find_editors
-        from engine.presets import preset_infos
+        from engine.editors.catalogue import default_editor, find_editors
+        from engine.presets import preset_for, preset_infos
 
         if params.protocol != protocol.VERSION:
             raise RpcError(
@@ -133,7 +131,9 @@ class Server:
                 {"field": "protocol"},
             )
         self._begin_warm_up()
-        devices = find_devices()
+        devices = [
+            msgspec.structs.replace(d, preset=preset_for(d).name, editor=default_editor(d.name)) for d in find_devices()
+        ]
         return {
             "protocol": protocol.VERSION,
             "engine": __version__,
@@ -142,14 +142,29 @@ class Server:
             "presets": preset_infos(devices),
         }
 
-    def _enqueue(self, request: _Request, params: protocol.Message) -> None:
+    def _enqueue(self, request: Request, params: protocol.Message) -> None:
         if request.id is None:
             raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers at its end.")
         with self._state:
             if self._running is not None:
                 raise RpcError(protocol.BUSY, "The engine is busy with another job; wait for it, or cancel it.")
-            running = self._running = _Running(request.id, request.method, params, threading.Event())
+            running = self._running = _Running(request.id, request.method, params)
         self._jobs.put(lambda: self._run_job(running))
+
+    def _wish(self, request: Request, params: Any) -> None:
+        with self._state:
+            running = self._running
+        if running is None or running.id != params.job:
+            raise BadInput(f"The job {params.job} does not run.", field="job")
+        if running.method not in WISHES[request.method]:
+            raise BadInput(f"A job of {running.method} cannot be asked for {request.method}.", field="job")
+        if request.method in ("job/pause", "job/continue"):
+            paused = request.method == "job/pause"
+            running.wishes.pause(paused)
+            self._answer(request.id, {"paused": paused})
+        else:
+            granted = running.wishes.make(request.method, params)
+            granted.add_done_callback(lambda answer: self._answer_with(request.id, answer.result))
 
     @property
     def busy(self) -> bool:
@@ -197,8 +212,10 @@ class Server:
             log=lambda text: self._log(text, running.id),
             cancelled=running.stop.is_set,
             runtime=self._runtime,
+            wishes=running.wishes,
         )
         answer = self._encoded(running.id, partial(self._run, running.method, running.params, job))
+        running.wishes.close()
         del job
         give_memory_back()
         with self._state:
@@ -248,7 +265,7 @@ class Server:
         self._answer_with(ident, lambda: result)
 
     def _fail(self, ident: protocol.Ident | None, error: BaseException) -> None:
-        self._send(_failed(ident, error))
+        self._send(failure_line(ident, error))
 
     def _encoded(self, ident: protocol.Ident | None, work: Callable[[], Any]) -> bytes:
         """The line that answers with what ``work`` returns or raises; empty where no answer is wanted."""
@@ -256,7 +273,7 @@ class Server:
             result = work()
             return b"" if ident is None else wire.encode({"jsonrpc": "2.0", "id": ident, "result": result})
         except BaseException as error:
-            return _failed(ident, error)
+            return failure_line(ident, error)
 
     def _send(self, line: bytes) -> None:
         if line:
@@ -291,77 +308,10 @@ class _Worker:
             del work  # nothing of a job outlives it
 
 
-class _Unreadable(RpcError):
-    """A line that is no request, and its id where it can be told."""
-
-    def __init__(self, code: int, message: str, ident: protocol.Ident | None):
-        super().__init__(code, message)
-        self.ident = ident
-
-
-def _request(line: bytes | wire.TooLong) -> _Request:
-    """Raises _Unreadable."""
-    if isinstance(line, wire.TooLong):
-        raise _Unreadable(
-            protocol.INVALID_REQUEST,
-            f"The request has {line.size / 2**20:.0f} MiB; the engine reads up to {wire.LONGEST_LINE / 2**20:.0f}. "
-            "Render fewer frames at a time.",
-            wire.ident_of(line.head, line.tail),
-        )
-    try:
-        return wire.decode(line, _Request)
-    except msgspec.ValidationError as error:
-        raise _Unreadable(protocol.INVALID_REQUEST, f"Not a request: {error}.", wire.ident_of(line)) from None
-    except (ValueError, RecursionError) as error:
-        raise _Unreadable(protocol.PARSE_ERROR, f"Not JSON: {error}.", wire.ident_of(line)) from None
-
-
-def _params(request: _Request) -> protocol.Message:
-    """Raises RpcError."""
-    kind = protocol.REQUESTS.get(request.method)
-    if kind is None:
-        raise RpcError(protocol.UNKNOWN_METHOD, f"The engine knows no request {request.method!r}.")
-    try:
-        return wire.decode(bytes(request.params), kind)
-    except (ValueError, RecursionError) as error:
-        raise RpcError(protocol.INVALID_PARAMS, f"{request.method}: {error}.") from None
-
-
-def _failed(ident: protocol.Ident | None, error: BaseException) -> bytes:
-    """The line of an error answer; never raises."""
-    try:
-        rpc = _as_rpc_error(error)
-        if rpc.code == protocol.INTERNAL:
-            log.error("%s", "".join(traceback.format_exception(error)))
-        body = {"code": rpc.code, "message": rpc.message, "data": rpc.data}
-        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
-    except BaseException as another:  # an error that cannot even be told
-        log.error("an error could not be told: %s", type(another).__name__)
-        body = {"code": protocol.INTERNAL, "message": "The engine met a defect of its own.", "data": {}}
-        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
-
-
-def _as_rpc_error(error: BaseException) -> RpcError:
-    if isinstance(error, RpcError):
-        return error
-    known = explained(error)
-    if isinstance(known, Cancelled):
-        return RpcError(protocol.CANCELLED, str(known))
-    if isinstance(known, BadInput):
-        code = protocol.BUSY if isinstance(known, Busy) else protocol.BAD_INPUT
-        at_fault = {"field": known.field, "file": known.file}
-        return RpcError(code, known.message, {k: v for k, v in at_fault.items() if v})
-    if isinstance(known, OutOfMemory):
-        return RpcError(protocol.OUT_OF_MEMORY, str(known))
-    return RpcError(
-        protocol.INTERNAL, f"The engine met a defect of its own ({type(error).__name__}: {error}); its log says where."
-    )
-
-
 def _import_torch() -> None:
     """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
     importlib.import_module("engine.jobs.output")
-    importlib.import_module("engine.jobs.edit")
+    importlib.import_module("engine.jobs.trying")
     kernels = importlib.import_module("engine.scenes.nerfacto.hash_encoding")
     for features in (2, 4):  # the proposals' and the full-size field's, and the preview field's
         kernels.compile_kernels(features)

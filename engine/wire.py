@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from engine.protocol import Ident
+from engine.text import cleaned
 
 LONGEST_LINE = 64 * 2**20  # bytes of a request; 200,000 cameras
 _HEAD, _TAIL = 64 * 2**10, 4 * 2**10  # bytes kept of a longer line, to answer it by
@@ -94,17 +95,6 @@ def decode(line: bytes, kind: type) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, perhaps
         loose = json.loads(line.decode("utf-8", "replace"))
         return msgspec.json.decode(encode(cleaned(loose)), type=kind)
-
-
-def cleaned(value: Any) -> Any:
-    """``value``, of dicts, lists and plain values, with every lone surrogate written out: `caf\\udce9.jpg`."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {cleaned(key): cleaned(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [cleaned(entry) for entry in value]
-    return value
 
 
 def ident_of(head: bytes, tail: bytes = b"") -> int | str | None:

@@ -26,7 +26,8 @@ from msgspec import Meta
 from engine import files
 from engine.errors import BadInput, cannot_write
 from engine.files import checked_path, exclusive_folder, inside, is_link, read_record, write_record
-from engine.protocol import Measures
+from engine.protocol import Change, Measures
+from engine.results import Damaged
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,7 @@ class SceneRecord(msgspec.Struct, frozen=True):
 
     preset: Name
     device: Name
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     steps: Steps
     of: Steps
     seconds: Seconds = 0.0
@@ -73,13 +74,7 @@ class EditRecord(msgspec.Struct, frozen=True):
     seconds: Seconds = 0.0
     peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
-
-
-class Damaged(msgspec.Struct, frozen=True):
-    """A record that cannot be used: an edit's id, `scene` or `capture`, and a sentence that says why."""
-
-    name: str
-    reason: str
+    changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
 
 
 class Workspace:

@@ -1,7 +1,8 @@
 """Training of the small InstructPix2Pix that ships with the engine.
 
-Read in this order: vocabulary (what can be said), scenes, tracing and shading
-(rendered pairs), photos and filters (photographs and whole-picture targets),
-dataset (pairs and cached latents), vae, unet, export, evaluate, sheets.
+Read in this order: vocabulary (what can be said), scenes, shapes, tracing and shading
+(rendered views), pairs (views on disk), photos and filters (photographs and
+whole-picture targets), vae, latents (what the codec makes of both), models, train,
+finish, export, evaluate, sheets and card.
 `python -m training --help` lists the commands.
 """

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from engine.editors.guidance import Guidance
-from engine.jobs.edit import TRY_NOISE
+from engine.jobs.edit import NOISE
 
 from . import filters, latents, pairs, vae
 from .paths import EXPORT, SIZE, read_json, write_json
@@ -87,7 +86,7 @@ def measure_instructions(
     steps: int | None = None,
     keys: Sequence[str] = KEYS,
     log=print,
-    **guidance: float,
+    **options: float,
 ) -> dict:
     """The table: instructions against their truths, and which truth their edits are nearest to.
 
@@ -102,7 +101,7 @@ def measure_instructions(
         chosen = views if instruction.of_subject else views[:half] + crops[: len(views) - half]
         texts = [wording(key, rng) for _ in chosen]
         edits = [
-            editor.edit(c.picture, text, editor.guidance(text, **guidance), steps, seed=k)
+            editor.edit(c.picture, text, options, steps, seed=k)
             for k, (c, text) in enumerate(zip(chosen, texts, strict=True))
         ]
         truths = [c.truths[key] for c in chosen]
@@ -151,14 +150,14 @@ def tune(folder: Path = EXPORT, count: int = 20) -> None:
     crops = [Case(c, {k: filters.apply(k, c) for k in filters.FILTERS}, None) for c in crops]
     whole = ("sunset", "storm", "snow", "pencil", "comic", "oil")
     subject = ("gold", "silver", "bronze", "marble", "red", "green")
-    tried = [(whole, steps, {"text": text}) for steps in (1, 2, 4) for text in (1.0, 1.5)]
+    tried = [(whole, steps, {"text_guidance": text}) for steps in (1, 2, 4) for text in (1.0, 1.5)]
     tried += [(subject, steps, {"relevance": r}) for steps in (1, 2) for r in (0.0, 0.3, 0.4, 0.5)]
-    for keys, steps, guidance in tried:
-        figures = measure_instructions(editor, views, crops, steps, keys, lambda *_, **__: None, **guidance)
+    for keys, steps, given in tried:
+        figures = measure_instructions(editor, views, crops, steps, keys, lambda *_, **__: None, **given)
         rows = figures["instructions"]
         errors = {k: r["relative_error"] for k, r in rows.items()}
         outside = {k: r["outside"] for k, r in rows.items() if "outside" in r}
-        print(f"steps {steps} {guidance}: {np.mean(list(errors.values())):.3f}", errors, outside, flush=True)
+        print(f"steps {steps} {given}: {np.mean(list(errors.values())):.3f}", errors, outside, flush=True)
 
 
 def measure_unknown(editor: Editor, count: int, steps: int | None) -> dict:
@@ -183,19 +182,19 @@ def measure_curves(editor: Editor, count: int, steps: int | None) -> dict:
         (k, c) for k in ("gold", "red", "night", "pencil") for c in (views if BY_KEY[k].of_subject else crops)[:few]
     ]
 
-    def point(level: float = TRY_NOISE, **guidance: float) -> dict:
+    def point(level: float = NOISE, **options: float) -> dict:
         change, error = [], []
         for number, (key, case) in enumerate(chosen):
             text = BY_KEY[key].wordings[0]
-            scales = editor.guidance(text, relevance=0.0, **guidance)
-            edit = editor.edit(case.picture, text, scales, steps, level, seed=number)
+            given = {"keep_background": "off", **options}
+            edit = editor.edit(case.picture, text, given, steps, level, seed=number)
             change.append(np.abs(edit - case.picture).mean())
             error.append(np.abs(edit - case.truths[key]).mean())
         return {"change": round(float(np.mean(change)), 4), "error": round(float(np.mean(error)), 4)}
 
     return {
-        "by_text_guidance": {s: point(text=s) for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)},
-        "by_image_guidance": {s: point(image=s) for s in (1.0, 1.2, 1.5, 2.0, 3.0)},
+        "by_text_guidance": {s: point(text_guidance=s) for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)},
+        "by_image_guidance": {s: point(image_guidance=s) for s in (1.0, 1.2, 1.5, 2.0, 3.0)},
         "by_noise_level": {t: point(level=t) for t in (0.02, 0.25, 0.5, 0.75, 0.98)},
     }
 
@@ -238,24 +237,24 @@ def measure_speed(editor: Editor) -> dict:
     """Seconds for one edit of 20 steps with both guidance scales at work, on two threads, at both sizes of the picture
     that the networks see: as the folder recommends (the scales act above a noise level), and in every step."""
     torch.set_num_threads(2)
-    native, text = editor.model.native_size, "make it night"
-    scales = {
-        "seconds_per_edit": editor.guidance(text, text=2.0, image=1.5),
-        "seconds_guided_throughout": Guidance(2.0, 1.5),
+    native, text = editor.model.size, "make it night"
+    scales: dict[str, dict] = {
+        "seconds_per_edit": {},
+        "seconds_guided_throughout": {"guided_above": 0.0, "tethered": False, "keep_background": "off"},
     }
     times: dict[str, dict[int, float]] = {name: {} for name in scales}
     for size in (128, 256):
-        editor.model.native_size = size
+        editor.model.size = size
         picture = np.random.default_rng(0).random((size, size, 3), np.float32)
         seconds: dict[str, list[float]] = {name: [] for name in scales}
         for _ in range(5):  # in turns, for the machine's pace drifts
-            for name, guidance in scales.items():
+            for name, options in scales.items():
                 started = time.perf_counter()
-                editor.edit(picture, text, guidance, steps=20)
+                editor.edit(picture, text, {"text_guidance": 2.0, "image_guidance": 1.5, **options}, steps=20)
                 seconds[name].append(time.perf_counter() - started)
         for name in scales:
             times[name][size] = round(min(seconds[name]), 2)
-    editor.model.native_size = native
+    editor.model.size = native
     return times
 
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
-from engine.edit.settings import EditSettings
-from engine.editors.guidance import Guidance
-from engine.editors.instruct_pix2pix import load_editor
-from engine.jobs.edit import TRY_NOISE, with_editor
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, with_options
+from engine.editors.catalogue import load_editor
+from engine.jobs.trying import NOISE
+from engine.protocol import OptionValue
 
 
 class Editor:
@@ -19,34 +19,23 @@ class Editor:
         self.name = str(folder)
         self.model = load_editor(self.name, "cpu")
 
-    def guidance(self, instruction: str, **changes: float) -> Guidance:
-        """What the folder recommends for an instruction, with `changes`."""
-        return msgspec.structs.replace(with_editor(EditSettings(), self.name, instruction).guidance, **changes)
-
     def edit(
         self,
         picture: np.ndarray,
         text: str,
-        guidance: Guidance | None = None,
+        options: dict[str, OptionValue] | None = None,
         steps: int | None = None,
-        level: float = TRY_NOISE,
+        level: float = NOISE,
         current: np.ndarray | None = None,
         seed: int = 0,
     ) -> np.ndarray:
-        """The edit of a picture (H, W, 3) in 0..1, with what the folder recommends where nothing is said.
+        """The edit of a picture (H, W, 3) in 0..1, with what the folder recommends where no option is given.
 
         level: the noise that `current` (the picture itself if None) starts with; 1 is pure noise.
         """
-        settings = with_editor(EditSettings(), self.name, text)
-        guidance = guidance or settings.guidance
-        words, original = self.model.embed(text), torch.from_numpy(picture)
-        edited = self.model.edit(
-            original if current is None else torch.from_numpy(current),
-            self.model.condition(original, words, guidance),
-            words,
-            level,
-            guidance,
-            torch.Generator().manual_seed(seed),
-            steps or settings.diffusion_steps,
-        )
-        return edited.numpy()
+        given = (options or {}) | ({"diffusion_steps": steps} if steps else {})
+        settings = with_options(EditSettings(), self.name, text, given)
+        original = torch.from_numpy(picture)
+        view = Prompts(self.model, settings.told(text)).at(0).view(original)
+        start = original if current is None else torch.from_numpy(current)
+        return view.edit(start, level, torch.Generator().manual_seed(seed)).numpy()

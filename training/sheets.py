@@ -67,7 +67,7 @@ def guidance_sheet(editor: Editor, picture: np.ndarray, text: str, path: Path) -
     """Text guidance across, image guidance down; the last row shows the noise level at which the edit starts."""
     rows = [
         [
-            (f"text {s} image {i}", editor.edit(picture, text, editor.guidance(text, text=s, image=i)))
+            (f"text {s} image {i}", editor.edit(picture, text, {"text_guidance": s, "image_guidance": i}))
             for s in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
         ]
         for i in (1.0, 1.5, 2.5)

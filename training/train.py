@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from transformers import CLIPTokenizer
 
-from engine.editors.instruct_pix2pix import may_change, relevance_of
+from engine.edit.keep import may_change
+from engine.editors.instruct_pix2pix import relevance_of
 
 from . import checkpoint, models
 from .latents import Cache

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from engine.edit.settings import EditSettings
-from engine.presets import PREVIEW, TrainSettings
-from engine.scenes.nerfacto.config import LossConfig, NerfactoConfig, OptimiserConfig
+from engine.presets import PREVIEW
+from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Row:
 
     def settings(self, base: EditSettings, seed: int) -> EditSettings:
         steps = round(self.share * base.steps)
-        settings = msgspec.structs.replace(base, seed=seed, steps=steps, **self.change)
+        change = self.change | {"options": base.options | self.change.get("options", {})}
+        settings = msgspec.structs.replace(base, seed=seed, steps=steps, **change)
         optimiser = msgspec.structs.replace(settings.optimiser, decay_steps=settings.steps)
         return msgspec.structs.replace(settings, optimiser=optimiser).checked()
 
@@ -49,7 +51,7 @@ ROWS = {
         Row("more updates", "edit", {"steps_per_round": 3}),
         Row("two views a round", "edit", {"images_per_round": 2}),
         Row("spread views", "edit", {"order": "spread"}),
-        Row("DPM-Solver++", "edit", {"sampler": "dpm++"}),
+        Row("DPM-Solver++", "edit", {"options": {"sampler": "dpm++"}}),
         Row("pixel loss alone", "edit", {"losses": LossConfig("l1")}),
         Row("single rays", "edit", SINGLE_RAYS),
         Row("agreed relevance", "edit", SINGLE_RAYS | {"agreed_relevance": 0.5}),
@@ -75,7 +77,7 @@ class Size:
 
     pixels: int
     nerf: NerfactoConfig
-    train: TrainSettings
+    train: TrainingConfig
     edit: EditSettings
 
 
@@ -83,12 +85,12 @@ def _edit(steps: int, diffusion_steps: int) -> EditSettings:
     return EditSettings(
         steps=steps,
         patches=1,
-        diffusion_steps=diffusion_steps,
+        options={"diffusion_steps": diffusion_steps},
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3),  # over the row's own steps
     )
 
 
-def _train(steps: int) -> TrainSettings:
+def _train(steps: int) -> TrainingConfig:
     optimiser = msgspec.structs.replace(PREVIEW.train.optimiser, decay_steps=steps)
     return msgspec.structs.replace(PREVIEW.train, steps=steps, optimiser=optimiser)
 

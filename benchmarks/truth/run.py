@@ -18,21 +18,19 @@ from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
 from engine.edit.baselines import edit_frame
-from engine.edit.iterative import ImageUpdated, training_batch
+from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
-from engine.edit.settings import EditSettings
-from engine.jobs.edit import with_editor
+from engine.edit.prompt import Prompts
+from engine.edit.settings import with_options
+from engine.geometry import Viewpoint
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
 from engine.metrics.consistency import warping_error
 from engine.metrics.image import psnr, ssim
 from engine.metrics.memory import PeakMemory
 from engine.metrics.perceptual import Perceptual
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import ImageSet, cameras_from
-from engine.scenes.nerfacto.rendering import render_view
-from engine.scenes.nerfacto.training import Trainer, random_seed
+from engine.scenes.base import Scene
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.registry import begin_scene, open_scene
 
 
 @dataclass
@@ -64,66 +62,56 @@ class Harness:
         name = hashlib.blake2b(recipe + pictures, digest_size=8).hexdigest()
         path = self.folder / f"{scene.name.replace(' ', '-')}-{name}.safetensors"
         if not path.exists():
-            frame = NerfFrame.around(scene.poses[: scene.training], scene.centre)
-            torch.manual_seed(random_seed(seed, "weights", 0))
-            nerf = Nerfacto(self.size.nerf, scene.training).to(self.device)
-            trainer = Trainer(nerf, train.losses, train.optimiser, seed=seed)
-            data = self._dataset(scene, frame, scene.before)
+            trainer = begin_scene(
+                self.size.nerf, cameras_of(scene, slice(scene.training)), scene.centre, train, seed, self.device
+            )
+            pictures = PictureSet(list(scene.before[: scene.training]), self.device)
             for _ in range(train.steps):
-                trainer.step(data.sample_pixels(train.rays, trainer.generator()))
+                trainer.step(pictures)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(path, trainer, frame, [str(k) for k in range(scene.training)])
+            trainer.save(path)
         return path
 
     def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
         """Let a method edit the scene."""
-        base = with_editor(self.size.edit, self.editor.name, EDITS[key].instruction)
+        instruction = EDITS[key].instruction
+        base = with_options(self.size.edit, self.editor.name, instruction)
         settings = row.settings(base, seed)
-        checkpoint = Checkpoint(self.unedited(scene, seed))
-        frame = checkpoint.header.frame
+        prompts = Prompts(self.editor, settings.told(instruction))
+        saved = open_scene(self.unedited(scene, seed))
         with PeakMemory(self.device) as memory:
             began, edits = time.monotonic(), 0
             if row.kind in {"unedited", "per-frame"}:
-                pictures = self._held_out(checkpoint.nerf(self.device), frame, scene)
+                pictures = self._held_out(saved.scene(self.device), scene)
                 if row.kind == "per-frame":
-                    words = self.editor.embed(EDITS[key].instruction)
-                    pictures = [edit_frame(self.editor, p, words, settings, k) for k, p in enumerate(pictures)]
+                    prompt = prompts.at(0)
+                    pictures = [edit_frame(prompt, p, settings, k) for k, p in enumerate(pictures)]
                     edits = len(pictures)
             else:
-                data = self._dataset(scene, frame, scene.after[key] if row.kind == "oracle" else scene.before)
-                trainer, events = begin(
-                    settings, checkpoint, data, self.editor, EDITS[key].instruction, self.perceptual, self.device
-                )
+                shown = scene.after[key] if row.kind == "oracle" else scene.before
+                data = PictureSet(list(shown[: scene.training]), self.device)
+                views = cameras_of(scene, slice(scene.training))
+                trainer, events = begin(settings, saved, views, data, prompts, self.perceptual, self.device)
                 if row.kind == "oracle":
-                    self._train(trainer, data, settings)
+                    while trainer.step_index < settings.steps:
+                        trainer.step(data)
                 else:
                     edits = sum(isinstance(event, ImageUpdated) for event in events)
                     edits += settings.steps if settings.method == "sds" else 0
-                pictures = self._held_out(trainer.nerf, frame, scene)
+                pictures = self._held_out(trainer.scene, scene)
             seconds = time.monotonic() - began
         return Outcome(pictures, seconds, edits, memory.peak)
 
-    def _train(self, trainer: Trainer, data: ImageSet, settings: EditSettings) -> None:
-        while trainer.step_index < settings.steps:
-            trainer.step(training_batch(data, trainer, settings))
-
-    def _dataset(self, scene: TruthScene, frame: NerfFrame, pictures: np.ndarray) -> ImageSet:
-        intrinsics = [scene.intrinsics] * scene.training
-        cameras = cameras_from(scene.poses[: scene.training], intrinsics, frame, self.device)
-        return ImageSet(cameras, list(pictures[: scene.training]), self.device)
-
-    def _held_out(self, nerf: Nerfacto, frame: NerfFrame, scene: TruthScene) -> list[Tensor]:
-        poses = scene.poses[scene.held_out]
-        cameras = cameras_from(poses, [scene.intrinsics] * len(poses), frame, self.device)
-        return [render_view(nerf, cameras, k, frame).rgb for k in range(len(poses))]
+    def _held_out(self, rendered: Scene, scene: TruthScene) -> list[Tensor]:
+        return [rendered.render(camera).rgb for camera in cameras_of(scene, scene.held_out)]
 
     def measure(self, outcome: Outcome, unedited: Outcome, scene: TruthScene, key: str) -> dict[str, float]:
         """Means over the held-out cameras, against the true edited pictures."""
         truth = [torch.from_numpy(p).float().to(self.device) / 255 for p in scene.after[key][scene.held_out]]
         pairs = list(zip(outcome.pictures, truth, strict=True))
         depths = [torch.from_numpy(d).to(self.device) for d in scene.depth[scene.held_out]]
-        poses, intrinsics = scene.poses[scene.held_out], [scene.intrinsics] * len(truth)
-        own = warping_error(truth, depths, poses, intrinsics)
+        cameras = cameras_of(scene, scene.held_out)
+        own = warping_error(truth, depths, cameras)
         with torch.no_grad():
             distance = self.perceptual(torch.stack(outcome.pictures), torch.stack(truth))
         measures = {
@@ -131,7 +119,7 @@ class Harness:
             "psnr": float(np.mean([float(psnr(a, b)) for a, b in pairs])),
             "ssim": float(np.mean([float(ssim(a, b)) for a, b in pairs])),
             "perceptual": float(distance.mean()),
-            "inconsistency": warping_error(outcome.pictures, depths, poses, intrinsics) - own,
+            "inconsistency": warping_error(outcome.pictures, depths, cameras) - own,
             "seconds": outcome.seconds,
             "edits": float(outcome.edits),
             "peak_megabytes": outcome.peak_bytes / 2**20,
@@ -142,6 +130,11 @@ class Harness:
             measures["clip_direction"] = float(direction_similarity(original, edited, before, after).mean())
             measures["clip_consistency"] = float(direction_consistency(original, edited).mean())
         return measures
+
+
+def cameras_of(scene: TruthScene, part: slice) -> list[Viewpoint]:
+    """Some of the scene's cameras, named by their number."""
+    return [Viewpoint(pose, scene.intrinsics, str(k)) for k, pose in enumerate(scene.poses)][part]
 
 
 def recovery(unedited: float, method: float, oracle: float) -> float:

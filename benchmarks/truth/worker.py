@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.truth.data import load
 from benchmarks.truth.methods import ROWS, SIZES
 from benchmarks.truth.run import Harness, Outcome, recovery
-from engine.editors.instruct_pix2pix import load_editor
+from engine.editors.catalogue import load_editor
 from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
 from engine.pictures import to_uint8

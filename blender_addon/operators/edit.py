@@ -4,7 +4,7 @@
 import bpy
 from bpy.props import StringProperty
 
-from .. import editing, project
+from .. import editing, knobs, project
 from ..scene import cameras
 from .base import attempt, has_capture, idle
 
@@ -20,6 +20,24 @@ class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         context.scene.instruct_nerf.instruction = self.instruction
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_reset_knob(bpy.types.Operator):
+    """Leave this to the editor again"""
+
+    bl_idname = "instruct_nerf.reset_knob"
+    bl_label = "Reset to the Editor's Own"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    knob: StringProperty(name="Knob", options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        editor = project.editor_of(context.scene)
+        group = knobs.group_of(context.scene, editor) if editor is not None else None
+        if group is None or not hasattr(group, self.knob):
+            return {"CANCELLED"}
+        group.property_unset(self.knob)
         return {"FINISHED"}
 
 
@@ -97,6 +115,7 @@ class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
+    INSTRUCT_NERF_OT_reset_knob,
     INSTRUCT_NERF_OT_try,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,

@@ -32,7 +32,7 @@ def to_srgb(image: Image.Image, meta: Image.Image) -> Image.Image:
         return _by_profile(image, profile)
     if image.mode == "LAB":
         return ImageCms.applyTransform(image, _lab_to_srgb())
-    image = image.convert("RGB")
+    image = _rgb(image)
     if "srgb" in meta.info:  # a PNG that says so
         return image
     gamma = meta.info.get("gamma")
@@ -41,6 +41,10 @@ def to_srgb(image: Image.Image, meta: Image.Image) -> Image.Image:
         return image.point(np.round(encoded(linear) * 255).astype(int).tolist() * 3)
     primaries = _stated_primaries(meta)
     return image if primaries is None else _from_primaries(image, *primaries)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def encoded(linear: np.ndarray) -> np.ndarray:
@@ -104,9 +108,9 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
         image = image.convert("RGB")
     if space != {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}.get(image.mode):
         # Another picture's profile, or a damaged one.
-        return ImageCms.applyTransform(image, _lab_to_srgb()) if image.mode == "LAB" else image.convert("RGB")
+        return ImageCms.applyTransform(image, _lab_to_srgb()) if image.mode == "LAB" else _rgb(image)
     transform = _transform(profile, image.mode)
-    return image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
+    return _rgb(image) if transform is None else ImageCms.applyTransform(image, transform)
 
 
 @lru_cache(maxsize=16)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.capture.lookup import NOT_PHOTOS
 from engine.capture.photos import RAW, is_picture_name
 from engine.capture.types import CaptureError
 
@@ -41,10 +42,6 @@ _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".
            ".las", ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
                    ".svg", ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
-_NOT_PHOTOS = re.compile(
-    r"(?i)masks?(_[0-9]{1,2})?|depths?(_?maps?)?|confidence|normals?|thumb(nail)?s?|thmbnl|segmentations?|semantics?"
-    r"|alphas?|mattes?|__macosx|misc"
-)
 _JUNK = re.compile(r"(?i)(\..*|thumbs\.db|desktop\.ini|__macosx)")
 
 
@@ -179,7 +176,10 @@ def _walk(folder: Path, contents: Contents, check: Callable[[], None]) -> Iterat
         folders[:] = sorted(
             name
             for name in folders
-            if depth < _DEEPEST and not name.startswith(".") and not _NOT_PHOTOS.fullmatch(name)
+            if depth < _DEEPEST
+            and not name.startswith(".")
+            and not NOT_PHOTOS.fullmatch(name)
+            and name.lower() != "misc"
         )
         contents.folders += len(folders)
         count += len(files) + len(folders)

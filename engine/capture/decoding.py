@@ -179,7 +179,7 @@ def _from_light(pixels: np.ndarray | None, background: tuple[int, int, int], mat
 
 
 def decode_mask(path: Path, size: tuple[int, int], turn: int = 1) -> Image.Image:
-    """A mask at the size of its photo, RGB: white where it is at least half as bright as at its brightest, else black.
+    """A mask at the size of its photo, L: white where it is at least half as bright as at its brightest, else black.
 
     `size` is the photo's after `turn`, by which the mask is turned too where it has the shape of the photo as stored.
     Raises SkipView.
@@ -202,4 +202,4 @@ def decode_mask(path: Path, size: tuple[int, int], turn: int = 1) -> Image.Image
     mask = Image.fromarray(white)
     if turn >= 5 and not same_shape(mask.size, size):
         mask = turned(mask, turn)
-    return (mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)).convert("RGB")
+    return mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST)

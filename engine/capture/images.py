@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageChops, PngImagePlugin
 
 from engine.capture.decoding import decode_layers, decode_mask
+from engine.capture.fingerprint import digest_of
 from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, what_is_hidden
 from engine.capture.photos import SkipView, inside, read_header
@@ -30,6 +31,8 @@ from engine.pictures import UNREADABLE
 _VERSION = 2  # of what this module makes of a photo; counted up, pictures are made again
 _REMEMBERED = 25_000_000  # samples of a map kept in memory, 6 bytes each
 _AT_ONCE = 100_000_000  # pixels of photos decoded at the same time
+
+_END = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
 
 Tile = tuple[slice, slice, np.ndarray, np.ndarray]
 
@@ -136,33 +139,72 @@ def _is_made(image: Path, made_by: str) -> bool:
 
 
 def _info_of(image: Path) -> dict:
+    """What a picture's header says. Raises OSError where it is cut off, and what else `UNREADABLE` lists."""
     with open_file(image) as file, Image.open(file, formats=("PNG",)) as picture:
-        return picture.info
+        info = dict(picture.info)
+        file.seek(-len(_END), os.SEEK_END)
+        if file.read() != _END:  # a loss of power after it was renamed
+            raise OSError("cut off")
+        return info
+
+
+def photo_of(image: Path) -> str | None:
+    """The digest (`fingerprint.digest_of`) of the photo that a picture was made of; None where there is no such
+    picture, or one of an earlier version."""
+    try:
+        return _info_of(image).get("photo")
+    except UNREADABLE:
+        return None
 
 
 def _write_one(
     capture: Capture, view: View, source: SourceView, hidden: Hidden, folder: Path, stop: threading.Event
 ) -> Path:
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled("stopped while a picture was being made")
+
     try:
-        orientation = read_header(inside(capture.root, source.file)).orientation if source.turned else 1
-        photo, alpha = decode_layers(inside(capture.root, source.file), capture.background, orientation)
-        if photo.size != (source.width, source.height):
-            raise SkipView(f"The picture {source.file} has changed since the capture was opened; open it again.")
-        mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size, orientation)
+        digest = digest_of(inside(capture.root, source.file), check, source.file_bytes)
+        pixels, mask, alpha = make_picture(capture, view, source, hidden, stop)
     except SkipView as problem:
         raise CaptureError(str(problem), file=capture.root / source.file) from None
-    layers = [(mask and mask.getchannel(0), hidden.masks), (alpha, hidden.alpha)]
+    path, made_by = folder / view.image, recipe(capture, view, source, hidden)
+    layers = {mask_of(path): mask, alpha_of(path): alpha}
+    for file, layer in layers.items():
+        if layer is not None:
+            _write_png(Image.fromarray(layer), file, made_by)
+        else:
+            with contextlib.suppress(OSError):  # the picture says what belongs to it
+                file.unlink()
+    beside = "/".join(file.name for file, layer in layers.items() if layer is not None)
+    _write_png(Image.fromarray(pixels), path, made_by, beside=beside, photo=digest)  # last: what is beside it is there
+    return path
+
+
+def make_picture(
+    capture: Capture, view: View, source: SourceView, hidden: Hidden, stop: threading.Event | None = None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """A view's pinhole picture, (H, W, 3) uint8, its mask and its alpha, (H, W) uint8, where it has any.
+
+    Raises SkipView where the photo or its mask cannot be read or has changed, and Cancelled soon after `stop` is set.
+    """
+    orientation = read_header(inside(capture.root, source.file)).orientation if source.turned else 1
+    photo, alpha = decode_layers(inside(capture.root, source.file), capture.background, orientation)
+    if photo.size != (source.width, source.height):
+        raise SkipView(f"The picture {source.file} has changed since the capture was opened; open it again.")
+    mask = None if source.mask is None else decode_mask(inside(capture.root, source.mask), photo.size, orientation)
+    layers = [(mask, hidden.masks), (alpha, hidden.alpha)]
     empty = [layer for layer, behind in layers if layer is not None and behind == "empty"]
     unknown = [layer for layer, behind in layers if layer is not None and behind == "unknown"]
     if mask is not None and hidden.masks == "empty":
-        photo = Image.composite(photo, Image.new("RGB", photo.size, capture.background), mask.getchannel(0))
+        photo = Image.composite(photo, Image.new("RGB", photo.size, capture.background), mask)
 
     def at_working_size(layer: Image.Image) -> np.ndarray:
-        return undistort(layer.convert("RGB"), source.lens, view.intrinsics, stop, smooth=True)[..., 0]
+        return undistort(layer, source.lens, view.intrinsics, stop, smooth=True)
 
     pixels = undistort(photo, source.lens, view.intrinsics, stop)
-    path, made_by = folder / view.image, recipe(capture, view, source, hidden)
-    layered: dict[Path, np.ndarray] = {}
+    shown = opacity = None
     outside = None if view.mask is None else ~seen_pixels(source, view.intrinsics)
     if outside is not None and outside.any():
         pixels[outside] = capture.background
@@ -171,23 +213,16 @@ def _write_one(
         for layer in unknown:
             # A pixel whose area is masked in part shows some of what the mask is to hide.
             seen &= at_working_size(layer) >= 253
-        layered[mask_of(path)] = seen.astype(np.uint8) * 255
+        shown = seen.astype(np.uint8) * 255
     if empty:
-        layered[alpha_of(path)] = at_working_size(reduce(ImageChops.multiply, empty))
-    for file in (mask_of(path), alpha_of(path)):
-        if file in layered:
-            _write_png(Image.fromarray(layered[file]), file, made_by)
-        else:
-            with contextlib.suppress(OSError):  # the picture says what belongs to it
-                file.unlink()
-    _write_png(Image.fromarray(pixels), path, made_by, layered)  # last: where it is, what is beside it is
-    return path
+        opacity = at_working_size(reduce(ImageChops.multiply, empty))
+    return pixels, shown, opacity
 
 
-def _write_png(picture: Image.Image, path: Path, made_by: str, layers: Iterable[Path] = ()) -> None:
+def _write_png(picture: Image.Image, path: Path, made_by: str, **more: str) -> None:
     info = PngImagePlugin.PngInfo()
-    info.add_text("recipe", made_by)
-    info.add_text("beside", "/".join(file.name for file in layers))
+    for key, text in {"recipe": made_by, **more}.items():
+        info.add_text(key, text)
     with replacing(path, durable=False) as temporary:  # its recipe says, when it is next looked at, whether it is whole
         picture.save(temporary, format="PNG", pnginfo=info, compress_level=2)
 
@@ -216,7 +251,7 @@ def undistort(
     stop: threading.Event | None = None,
     smooth: bool = False,
 ) -> np.ndarray:
-    """The pinhole picture, (height, width, 3) uint8, of an RGB photo taken through `lens`.
+    """The pinhole picture, (height, width, 3) or (height, width) uint8, of a photo, RGB or L, taken through `lens`.
 
     Each pixel is the mean over its own area: of n × n samples of the photo, about one for each of the photo's pixels.
     A sample stands where the lens puts it to 1/64 of the photo's pixel, which is OpenCV's grid. `smooth` ones are
@@ -230,7 +265,7 @@ def undistort(
     # Where samples are few, linear would blur; OpenCV's cubic shifts fine detail by a twentieth of a pixel.
     method = cv2.INTER_LANCZOS4 if samples < 3 and not smooth else cv2.INTER_LINEAR
     lens = lens.scaled(1 / whole, 1 / whole)
-    out = np.empty((intrinsics.height, intrinsics.width, 3), dtype=np.uint8)
+    out = np.empty((intrinsics.height, intrinsics.width, *reduced.shape[2:]), dtype=np.uint8)
     for rows, columns, map_x, map_y in _tiles(lens, intrinsics, samples):
         if stop is not None and stop.is_set():
             raise Cancelled("stopped while a picture was being made")

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo, inside
+from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo, inside, is_picture_name
 from engine.capture.texts import readings_of, shown
 
 _MOST_FILES = 200_000  # looked at in a capture's folder
@@ -25,9 +25,9 @@ _FIRST = ("images", "input", "images_2", "images_4", "images_8", "rgb", "rgbd", 
 _MASKS = re.compile(r"masks?(_[0-9]{1,2})?")
 _SPLITS = frozenset(("train", "val", "test"))
 # Folders of what is called like the photos and is none of them.
-_OTHERS = re.compile(
-    r"masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumbnails?|thumbs|segmentations?"
-    r"|semantics?|alphas?|mattes?|dynamic_masks?"
+NOT_PHOTOS = re.compile(
+    r"(?i)(dynamic_)?masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumb(nail)?s?|thmbnl"
+    r"|segmentations?|semantics?|alphas?|mattes?|__macosx"
 )
 
 
@@ -36,19 +36,14 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name ends like a picture's, in whatever case."""
-    return PurePosixPath(name).suffix.lower() in _ENDINGS
-
-
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie directly in a folder, by their extension, in the order of their names' characters."""
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry.path) for entry, _ in zip(entries, range(_MOST_FILES), strict=False)]
-    except OSError:
+    except (OSError, ValueError):  # a NUL in its name
         return []
-    return sorted(path for path in found if is_picture(path.name) and not path.name.startswith("."))
+    return sorted(path for path in found if is_picture_name(path.name) and not path.name.startswith("."))
 
 
 def agreement(listed: str, file: str) -> int:
@@ -74,7 +69,7 @@ class Missing(SkipView):
 
 
 class Photos:
-    """The pictures below a folder. It is walked once, when the first picture is not where it is listed."""
+    """The pictures below a folder. It is walked once, when one is first asked for by its name."""
 
     def __init__(self, root: Path, first: tuple[str, ...] = ()) -> None:
         """`first` are the folders, relative to `root`, in which listed paths are looked up before all others."""
@@ -164,8 +159,8 @@ class Photos:
             for end in range(len(parts), least - 1, -1):
                 files = self._by_end.get((*parts[len(parts) - end : -1], *last), ())
                 files = [file for file in files if not _is_other(file, {*parts[:-1]})]
-                if any(is_picture(file) for file in files):
-                    return [file for file in files if is_picture(file)]
+                if any(is_picture_name(file) for file in files):
+                    return [file for file in files if is_picture_name(file)]
                 raw = raw or files[:1]
         return raw
 
@@ -177,7 +172,8 @@ class Photos:
                 photo = find_photo(self.root, file)
             except SkipView:
                 continue
-            if (photo.width, photo.height) == size:
+            stored = (photo.width, photo.height)
+            if size in (stored, stored[::-1] if photo.orientation >= 5 else stored):
                 fit.append(file)
         return fit or files
 
@@ -214,7 +210,7 @@ class MaskFinder:
                 for place in self._places:
                     for called in (name, PurePosixPath(name).stem):
                         file = self._files.get((*folders[:before], place, *after, called))
-                        if file is not None and self._taken.setdefault(file, photo.file) == photo.file:
+                        if file not in (None, photo.file) and self._taken.setdefault(file, photo.file) == photo.file:
                             return find_mask(self.root, [file], photo)
         return None
 
@@ -238,7 +234,7 @@ def _parts(path: PurePosixPath) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return PurePosixPath(name).stem if is_picture(name) or _is_raw(name) else name
+    return PurePosixPath(name).stem if is_picture_name(name) or _is_raw(name) else name
 
 
 def _names(name: str) -> set[str]:
@@ -263,7 +259,7 @@ def _is_other(file: str, wanted: set[str]) -> bool:
     """Whether a picture lies in a folder of masks, depths and the like, or of another split, that is not asked for."""
     others = _parts(PurePosixPath(file))[:-1]
     splits = bool(wanted & _SPLITS)
-    return any(part not in wanted and (_OTHERS.fullmatch(part) or (splits and part in _SPLITS)) for part in others)
+    return any(part not in wanted and (NOT_PHOTOS.fullmatch(part) or (splits and part in _SPLITS)) for part in others)
 
 
 def walk(root: Path) -> list[str]:
@@ -285,7 +281,7 @@ def walk(root: Path) -> list[str]:
             folders[:] = []
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _DEEPEST)
         for name in files:
-            if name.startswith(".") or not (is_picture(name) or _is_raw(name)):
+            if name.startswith(".") or not (is_picture_name(name) or _is_raw(name)):
                 continue
             if _is_text(name) and _is_text(relative):
                 found.append(name if relative == "." else f"{relative}/{name}")

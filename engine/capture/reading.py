@@ -16,8 +16,8 @@ import numpy as np
 from engine.capture.exif import TOPS, turns
 from engine.capture.fields import BadField
 from engine.capture.lens import Lens
-from engine.capture.lookup import MaskFinder, agreement, is_picture, key_of
-from engine.capture.photos import Photo, SkipView
+from engine.capture.lookup import MaskFinder, agreement, key_of
+from engine.capture.photos import Photo, SkipView, is_picture_name
 from engine.capture.pinhole import NoPinhole, is_cropped, pinhole_for
 from engine.capture.texts import shown
 from engine.capture.types import Capture, CaptureError, LeftOut, SourceView, SparsePoints, View
@@ -252,7 +252,7 @@ def unique_names(files: list[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for path in paths:
-        short = path.with_suffix("") if is_picture(path.name) else path
+        short = path.with_suffix("") if is_picture_name(path.name) else path
         stem = _safe("-".join(short.relative_to(common).parts))
         name, count = stem, 1
         while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS

@@ -13,19 +13,26 @@ import numpy as np
 from engine.capture.fields import BadField, checked_lens, checked_side, rigid_pose
 from engine.capture.lens import Lens
 from engine.capture.masks import Hidden, Masks
-from engine.capture.photos import SkipView
+from engine.capture.photos import LARGEST, LONGEST, SkipView
 from engine.capture.ply import read_points, write_points
+from engine.capture.reading import MOST_VIEWS
 from engine.capture.types import Capture, CaptureError, Intrinsics, LeftOut, SourceView, SparsePoints, View
 from engine.files import read_bounded, remove_file, write_record
+from engine.text import from_json
 
 POINTS = "points.ply"  # beside the capture's file
 _VERSION = 1
-_LARGEST_FILE = 256 * 2**20  # bytes
+_LARGEST_FILE = 96 * 2**20  # bytes; 20,000 views take 30 MB
+_LARGEST_SIDE = 8192  # pixels, of a working picture
+_LONGEST_NAME = 245  # bytes of UTF-8; systems take 255, endings included
+
+
+_Pose = tuple[(float,) * 16]  # no other number is even read
 
 
 class _View(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    pose: list[float]  # 16, row-major
+    pose: _Pose  # row-major
     intrinsics: Intrinsics
     image: str
     held_out: bool
@@ -110,7 +117,7 @@ def load_capture(path: Path) -> Capture:
     """Reads what `save_capture` wrote; nothing in the file is trusted. Raises CaptureError."""
     path = Path(path)
     try:
-        saved = msgspec.json.decode(read_bounded(path, _LARGEST_FILE), type=_Saved)
+        saved = from_json(read_bounded(path, _LARGEST_FILE), _Saved)
     except OSError as problem:
         raise CaptureError(f"{path.name} cannot be read: {problem.strerror or problem}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
@@ -119,8 +126,8 @@ def load_capture(path: Path) -> Capture:
         raise _broken(path, f"it has version {saved.version} where this engine knows {_VERSION}")
     if not all(0 <= channel <= 255 for channel in saved.background):
         raise _broken(path, "its background is not a colour")
-    if not saved.views:
-        raise _broken(path, "it holds no views")
+    if not 0 < len(saved.views) <= MOST_VIEWS:
+        raise _broken(path, f"it holds {len(saved.views):,} views")
     views = [_checked_view(view, path) for view in saved.views]
     if not 0 <= saved.points <= 2**32:
         raise _broken(path, "its number of points is none")
@@ -150,7 +157,7 @@ def load_capture(path: Path) -> Capture:
 
 def _checked_view(saved: _View, path: Path) -> View:
     name, source = saved.name, saved.source
-    if not 0 < len(name) <= 200 or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
+    if not _is_name(name):
         raise _broken(path, f"{name[:80]!r} is not a view's name")
     if saved.image != f"{name}.png":
         raise _broken(path, f"the picture of view {name} is not its own")
@@ -161,12 +168,24 @@ def _checked_view(saved: _View, path: Path) -> View:
     except SkipView as problem:
         raise _broken(path, str(problem).rstrip(".")) from None
     try:
-        for camera, lens in ((saved.intrinsics, saved.intrinsics), (source, source.lens)):
+        flat = saved.intrinsics
+        for camera, lens, longest in (
+            (flat, Lens("PINHOLE", flat.fx, flat.fy, flat.cx, flat.cy), _LARGEST_SIDE),
+            (source, source.lens, LONGEST),
+        ):
             size = checked_side(camera.width, "width"), checked_side(camera.height, "height")
-            checked_lens(Lens("PINHOLE", lens.fx, lens.fy, lens.cx, lens.cy), size)
+            if max(size) > longest or size[0] * size[1] > LARGEST:
+                raise BadField("size", f"is {size[0]} × {size[1]} pixels, which no picture of a capture has")
+            checked_lens(lens, size)
     except BadField as problem:
         raise _broken(path, f"the camera of view {name}: {problem}") from None
     return View(name, pose, saved.intrinsics, saved.image, saved.held_out, saved.mask)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it names files, with an ending added, on every system, and nothing else."""
+    wrong = name.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in name)
+    return 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME and not wrong
 
 
 def _broken(path: Path, why: str) -> CaptureError:

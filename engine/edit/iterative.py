@@ -4,20 +4,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.edit.agreement import agreed_relevance
+from engine.edit.keep import KeptView
+from engine.edit.originals import Originals
+from engine.edit.prompt import Prompt, Prompts, relevance_of
 from engine.edit.settings import EditSettings, Order
-from engine.editors.instruct_pix2pix import Condition, InstructPix2Pix
+from engine.editors.base import ViewEdit
 from engine.pictures import to_uint8
-from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.rays import ImageSet, RayBatch
-from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
-from engine.scenes.nerfacto.training import Trainer, random_seed
+from engine.randomness import random_seed
+from engine.scenes.base import Check, SceneTrainer
+from engine.scenes.picture_set import PictureSet
+
+
+@dataclass(frozen=True)
+class RelevanceComputed:
+    """It is known where the instruction matters to a view."""
+
+    view: int
 
 
 @dataclass(frozen=True)
@@ -30,95 +40,69 @@ class ImageUpdated:
 
 
 @dataclass(frozen=True)
-class NerfUpdated:
-    """The NeRF took a step; its weighted losses."""
+class SceneUpdated:
+    """The scene took a step; its weighted losses."""
 
     step: int
     losses: dict[str, float]
 
 
-@dataclass(frozen=True)
-class ViewUnderstood:
-    """What the edits of a view need of its captured picture is known."""
-
-    view: int
+AGAIN = -1_000_000_000  # where the draws of views that are edited once more begin; a turn's count up from 0
+Event = RelevanceComputed | ImageUpdated | SceneUpdated
 
 
 def iterative_dataset_update(
-    trainer: Trainer,
-    dataset: ImageSet,
-    originals: Sequence[Tensor],
-    frame: NerfFrame,
-    editor: InstructPix2Pix,
-    instruction: str,
+    trainer: SceneTrainer,
+    pictures: PictureSet,
+    originals: Originals,
+    prompts: Prompts,
     settings: EditSettings,
-    check: Callable[[], None] = lambda: None,
-) -> Iterator[ViewUnderstood | ImageUpdated | NerfUpdated]:
-    """Alternate d image updates and n NeRF updates until the trainer has taken ``settings.steps``.
+    check: Check = lambda: None,
+) -> Iterator[Event]:
+    """Alternate d image updates and n scene updates until the trainer has taken ``settings.steps``.
 
-    ``dataset`` holds the views' training images, at the start the captured ones, and is changed in place; ``originals``
-    are the captured ones, (H, W, 3) uint8 each, and never change. ``check`` is called before every step of anything
-    and may raise Cancelled. The run is a function of the seed and of ``trainer.step_index`` alone, so it goes on from
-    a checkpoint as if never stopped (only ``settle`` counts its turn anew, and views agree again, by the depth of the
-    NeRF as it is).
+    ``pictures`` holds the views' training images, at the start the originals, and is changed in place. ``check`` is
+    called before every step of anything and may raise Cancelled. The run is a function of the seed, of the prompts and
+    of ``trainer.step_index`` alone, so it goes on from a checkpoint as if never stopped (only ``settle`` counts its
+    turn anew). ``prompts`` may change within ``check``, for the present step: edits that it has made are made again.
     """
-    instruction_embedding = editor.embed(instruction)
-    conditions: dict[int, Condition] = {}  # c_I, and where c_T may change it: once a view
-    positions = dataset.cameras.camera_to_worlds[:, :3, 3]
-    changes: deque[float] = deque(maxlen=len(dataset))
+    prompt: Prompt | None = None
+    views: dict[int, ViewEdit] = {}  # what the prompt makes of c_I and c_T, once a view
+    positions = torch.from_numpy(np.stack([view.pose[:3, 3] for view in trainer.views]))
+    changes: deque[float] = deque(maxlen=len(pictures))
 
-    def condition(view: int) -> Condition:
-        return editor.condition(originals[view].float() / 255, instruction_embedding, settings.guidance)
-
-    def image_update(view: int, draw: int, t_range: tuple[float, float], unedited: bool = False) -> ImageUpdated:
-        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range``. As long as the NeRF is ``unedited``,
-        its render is a copy of the captured picture, which is there already."""
-        if view not in conditions:
-            conditions[view] = condition(view)
-        if unedited:
-            render = originals[view].float() / 255
-        else:
-            cameras = corrected_cameras(trainer.nerf, dataset.cameras)
-            render = render_view(trainer.nerf, cameras, view, frame, check).rgb
+    def image_update(view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None) -> ImageUpdated:
+        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render."""
+        assert prompt is not None
+        if view not in views:
+            views[view] = prompt.view(originals[view])
+        if render is None:
+            render = trainer.scene.render(trainer.camera(view), check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
         t = t_range[0] + (t_range[1] - t_range[0]) * float(torch.rand((), generator=random))
         if settings.shared_noise:
             random.manual_seed(random_seed(settings.seed, "shared noise", 0))
-        edited = editor.edit(
-            render,
-            conditions[view],
-            instruction_embedding,
-            t,
-            settings.guidance,
-            random,
-            settings.diffusion_steps,
-            check,
-            settings.sampler,
-        )
-        before = dataset.image(view).clone()
-        dataset.replace(view, to_uint8(edited))
-        after = dataset.image(view)
+        before = pictures.image(view).clone()
+        pictures.replace(view, to_uint8(views[view].edit(render, t, random, check)))
+        after = pictures.image(view)
         return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
 
-    for view in range(settings.agreed_first(len(dataset))):
-        check()
-        conditions[view] = condition(view)
-        yield ViewUnderstood(view)
-    if conditions:
-        cameras = corrected_cameras(trainer.nerf, dataset.cameras)
-        agreed = agreed_relevance([c.relevance for c in conditions.values()], trainer.nerf, cameras, check)
-        conditions = {
-            view: replace(conditions[view], relevance=relevance, threshold=settings.agreed_relevance)
-            for view, relevance in enumerate(agreed)
-        }
-
-    if settings.first_pass and trainer.step_index == 0:
-        for view in range(len(dataset)):
-            yield image_update(view, -1 - view, (settings.t_max, settings.t_max), unedited=True)
-
     while trainer.step_index < settings.steps:
-        if trainer.step_index % settings.steps_per_round == 0:
-            first = trainer.step_index // settings.steps_per_round * settings.images_per_round
+        step = trainer.step_index
+        if prompts.at(step) is not prompt:
+            prompt = prompts.at(step)
+            views.clear()
+            if settings.agreed_relevance and prompt.told.keep:
+                views |= yield from _agreed_views(prompt, originals, settings.agreed_relevance, check)
+        if step == 0 and settings.first_pass:
+            for view in range(len(pictures)):  # the scene still renders the originals
+                yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
+                if prompts.at(step) is not prompt:
+                    break
+        if prompts.at(step) is not prompt:
+            continue  # wished for meanwhile: what was made for this step is made again
+        if step % settings.steps_per_round == 0:
+            first = step // settings.steps_per_round * settings.images_per_round
             for update in range(first, first + settings.images_per_round):
                 view = view_of_update(update, positions, settings.seed, settings.order)
                 updated = image_update(view, update, settings.noise_range(update))
@@ -126,16 +110,38 @@ def iterative_dataset_update(
                 yield updated
             if settled(changes, settings):
                 return
+        check()  # where wishes come in
+        again = 0
+        while len(asked := prompts.again_at(step)) > again:
+            number, view = asked[again]
+            update = step // settings.steps_per_round * settings.images_per_round
+            yield image_update(view, AGAIN - number, settings.noise_range(update))
+            again += 1
+            check()
+        if prompts.at(step) is not prompt:
+            continue
+        losses = trainer.step(pictures)
+        yield SceneUpdated(trainer.step_index, losses)
+
+
+def _agreed_views(
+    prompt: Prompt, originals: Originals, threshold: float, check: Check
+) -> Generator[RelevanceComputed, None, dict[int, ViewEdit]]:
+    """The edits of all views, by number, that keep what the views agree upon: where the instruction matters by less
+    than ``threshold``. By the depth of the unedited scene, so that it is the same whenever it is asked."""
+    edits, maps = [], []
+    for view in range(len(originals)):
         check()
-        losses = trainer.step(training_batch(dataset, trainer, settings))
-        yield NerfUpdated(trainer.step_index, losses)
-
-
-def training_batch(dataset: ImageSet, trainer: Trainer, settings: EditSettings) -> RayBatch:
-    """The rays of the trainer's next step, always as many: of all views, later in patches where the settings say so."""
-    if trainer.step_index < settings.single_rays * settings.steps:
-        return dataset.sample_pixels(settings.patches * settings.patch**2, trainer.generator())
-    return dataset.sample_patches(settings.patches, settings.patch, trainer.generator())
+        edits.append(prompt.prepared.view(originals[view]))
+        maps.append(relevance_of(edits[-1]))
+        yield RelevanceComputed(view)
+    unedited = originals.scene
+    cameras = [unedited.camera(view) for view in range(len(originals))]
+    agreed = agreed_relevance(maps, unedited.scene, cameras, check)
+    return {
+        view: KeptView(edit, originals[view], relevance, threshold)
+        for view, (edit, relevance) in enumerate(zip(edits, agreed, strict=True))
+    }
 
 
 def settled(changes: deque[float], settings: EditSettings) -> bool:

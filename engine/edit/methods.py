@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The methods that change a NeRF, by name, begun alike: by an edit, by the report card, by the benchmark."""
+"""The methods that change a scene, by name, begun alike: by an edit, by the report card, by the benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from engine.edit.baselines import one_time_dataset_update, score_distillation
-from engine.edit.iterative import ImageUpdated, NerfUpdated, ViewUnderstood, iterative_dataset_update
+from engine.edit.iterative import Event, iterative_dataset_update
+from engine.edit.originals import Originals
+from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings
-from engine.editors.instruct_pix2pix import InstructPix2Pix
-from engine.scenes.nerfacto.checkpoint import Checkpoint
-from engine.scenes.nerfacto.rays import ImageSet
-from engine.scenes.nerfacto.training import Trainer
+from engine.geometry import Camera
+from engine.scenes.base import Check, Perceptual, SavedScene, SceneTrainer
+from engine.scenes.picture_set import PictureSet
 
 METHODS = {
     "iterative": iterative_dataset_update,
@@ -22,23 +23,33 @@ METHODS = {
 
 def begin(
     settings: EditSettings,
-    checkpoint: Checkpoint,
-    dataset: ImageSet,
-    editor: InstructPix2Pix,
-    instruction: str,
-    perceptual,
+    parent: SavedScene,
+    views: Sequence[Camera],
+    pictures: PictureSet,
+    prompts: Prompts,
+    perceptual: Perceptual | None,
     device: str,
-    views: Sequence[str] | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> tuple[Trainer, Iterator[ViewUnderstood | ImageUpdated | NerfUpdated]]:
-    """A trainer that goes on from the scene of ``checkpoint``, and the events of ``settings.method`` on it, which begin
-    when they are asked for. ``dataset`` holds the captured pictures of ``views`` (the checkpoint's, by name; all where
-    None) and is changed in place; ``perceptual`` is the loss to take where the settings give it weight."""
-    nerf = checkpoint.nerf(device, views=views)
+    check: Check = lambda: None,
+    saved: SavedScene | None = None,
+) -> tuple[SceneTrainer, Iterator[Event]]:
+    """A trainer that goes on from the scene of ``parent`` and the events of ``settings.method`` on it, which begin when
+    they are asked for; a run that was stopped goes on from where it ``saved``.
+
+    ``pictures`` holds the original pictures of ``views`` and is changed in place, here already where some were edited
+    before; ``perceptual`` is the loss to take where the settings give it weight.
+    """
     loss = perceptual if settings.losses.perceptual_weight else None
-    age = checkpoint.header.age
-    trainer = Trainer(nerf, settings.losses, settings.optimiser, loss, settings.seed, earlier_steps=age)
-    originals = [dataset.image(index).clone() for index in range(len(dataset))]
-    frame = checkpoint.header.frame
-    method = METHODS[settings.method]
-    return trainer, method(trainer, dataset, originals, frame, editor, instruction, settings, check)
+
+    def unedited() -> SceneTrainer:
+        return parent.trainer(views, settings.training, settings.seed, device, loss)
+
+    originals = Originals([pictures.image(view).clone() for view in range(len(pictures))], unedited)
+    if saved is None:
+        trainer = unedited()
+    else:
+        trainer = saved.trainer(views, settings.training, settings.seed, device, loss, resume=True)
+        number = {view.name: index for index, view in enumerate(views)}
+        sizes = {view.name: (view.intrinsics.height, view.intrinsics.width) for view in views}
+        for name, image in saved.images(sizes).items():
+            pictures.replace(number[name], image)
+    return trainer, METHODS[settings.method](trainer, pictures, originals, prompts, settings, check)

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.editors.guidance import Guidance, Sampler
+from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
+from engine.editors.catalogue import about_subject, known_options, resolved_options
 from engine.errors import BadInput
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.protocol import OptionValue
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 from engine.workspace import MOST_STEPS
 
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
@@ -18,6 +20,15 @@ Method = Literal["iterative", "one-time", "sds"]
 """Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""
 Order = Literal["shuffled", "spread"]
 """How image updates go through the views: each turn in a new random order, or each next view far from those before."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An instruction, with a value for every knob of the editor, from a NeRF step on."""
+
+    instruction: str
+    options: dict[str, OptionValue]
+    keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
+    step: int = 0
 
 
 class EditSettings(msgspec.Struct, frozen=True):
@@ -35,9 +46,8 @@ class EditSettings(msgspec.Struct, frozen=True):
     shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
     order: Order = "shuffled"
     settle: float = 0.0  # stop once a turn of the views changed their pictures by less (mean, 0–1); 0: never
-    diffusion_steps: int = 20  # from the drawn t down
-    sampler: Sampler = "ddim"
-    guidance: Guidance = Guidance()
+    options: dict[str, OptionValue] = {}  # of the editor's knobs; of a preset, those for editors that have them
+    keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
     patches: int = 16  # a batch of rays, in patches so that LPIPS can be taken
     patch: int = 32  # edge, pixels
     single_rays: float = 0.0  # share of the steps, from the first, with as many single rays of all views: pixel loss
@@ -56,10 +66,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("t_max", self.t_max <= 1, "at most 1"),
             ("t_max_end", self.t_min <= (self.t_max_end or self.t_max) <= self.t_max, "between t_min and t_max"),
             ("settle", 0 <= self.settle <= 1, "0 to 1"),
-            ("diffusion_steps", 1 <= self.diffusion_steps <= 1000, "1 to 1000"),
-            ("text_guidance", 0 <= self.guidance.text <= 100, "0 to 100"),
-            ("image_guidance", 0 <= self.guidance.image <= 100, "0 to 100"),
-            ("relevance", 0 <= self.guidance.relevance <= 1, "0 to 1"),
+            ("keep", 0 <= self.keep <= 1, "0 to 1"),
             ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),
             ("patches", 1 <= self.patches <= 1024, "1 to 1024"),
             ("patch", 1 <= self.patch <= 256, "1 to 256"),
@@ -79,6 +86,16 @@ class EditSettings(msgspec.Struct, frozen=True):
         return self
 
     @property
+    def training(self) -> TrainingConfig:
+        """What the scene's steps learn from."""
+        rays = self.patches * self.patch**2
+        return TrainingConfig(self.steps, rays, self.losses, self.optimiser, self.single_rays, self.patch)
+
+    def told(self, instruction: str) -> Told:
+        """What the editor is told, but for its editor's own knobs as these settings have them."""
+        return Told(instruction, self.options, self.keep)
+
+    @property
     def rounds(self) -> int:
         """Rounds of image updates before the last NeRF update."""
         return -(-self.steps // self.steps_per_round)
@@ -90,7 +107,7 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     def agreed_first(self, views: int) -> int:
         """Views whose relevance is measured before anything else, so that they can agree."""
-        return views if self.method == "iterative" and self.agreed_relevance and self.guidance.relevance else 0
+        return views if self.method == "iterative" and self.agreed_relevance and self.keep else 0
 
     def updates_first(self, views: int) -> int:
         """Image updates before the first NeRF update of an edit of ``views`` views."""
@@ -112,9 +129,64 @@ def _decays(optimiser: OptimiserConfig) -> list[tuple[str, int]]:
     return [(name, getattr(optimiser, name)) for name in ("decay_steps", "camera_decay_steps")]
 
 
+def checked_instruction(instruction: str) -> str:
+    """The instruction without surrounding space. Raises BadInput where nothing is left."""
+    instruction = " ".join(instruction.split())
+    if not instruction:
+        raise BadInput("The instruction is empty; say what should change.", field="instruction")
+    if len(instruction) > 500:
+        raise BadInput(
+            "The instruction is longer than 500 characters; the editor reads one sentence.", field="instruction"
+        )
+    return instruction
+
+
+def with_options(
+    settings: EditSettings, editor: str, instruction: str, given: dict[str, OptionValue] | None = None
+) -> EditSettings:
+    """The settings with a value for every knob of the editor: as ``given``, as it recommends, or as the settings have
+    it. The background is kept where that was asked for or, where it is left to the editor, where its vocabulary says
+    that the instruction is about the subject alone. Raises BadInput, naming the option."""
+    options = resolved_options(editor, given or {}, settings.options)
+    keep = options.pop(KEEP_BACKGROUND.name, "off")
+    threshold = float(options.pop(RELEVANCE.name, 0.0))
+    kept = keep == "on" or (keep == "auto" and about_subject(editor, instruction))
+    return msgspec.structs.replace(settings, options=options, keep=threshold if kept else 0.0)
+
+
+def changed(
+    settings: EditSettings, editor: str, now: Told, instruction: str | None, given: dict[str, OptionValue], step: int
+) -> Told:
+    """What an editor that was told ``now`` is told from ``step`` on: another instruction, other values of some knobs,
+    or both. The rest is as it was; but whether the background is kept is decided again for another instruction. Raises
+    BadInput, naming what is wrong."""
+    if instruction is None and not given:
+        raise BadInput("Say what should change: the instruction or an option.", field="instruction")
+    said = now.instruction if instruction is None else checked_instruction(instruction)
+    new = with_options(settings, editor, said, now.options | given)
+    decided = instruction is not None or given.keys() & {KEEP_BACKGROUND.name, RELEVANCE.name}
+    return Told(said, new.options, new.keep if decided else now.keep, step)
+
+
+def settings_for(record: dict[str, Any], editor: str) -> EditSettings:
+    """Settings as an edit's record has them, whose options its editor can take. Raises BadInput."""
+    settings = settings_from(record)
+    return msgspec.structs.replace(settings, options=known_options(editor, settings.options))
+
+
 def settings_from(record: dict[str, Any]) -> EditSettings:
-    """Settings as an edit's record has them. Raises BadInput."""
+    """Settings as an edit's record has them, also of one that an earlier version wrote. Raises BadInput."""
+    given = dict(record)
+    if not isinstance(given.get("guidance", {}), dict):
+        raise BadInput("The settings of the edit are damaged (its guidance is none).", field="settings")
+    if "guidance" in given:  # until version 0.1: InstructPix2Pix was the only editor
+        guidance = dict(given.pop("guidance"))
+        given["keep"] = guidance.pop("relevance", 0.0)
+        renamed = {"text": "text_guidance", "image": "image_guidance"}
+        options = {renamed.get(name, name): value for name, value in guidance.items()}
+        options |= {name: given.pop(name) for name in ("diffusion_steps", "sampler") if name in given}
+        given["options"] = options
     try:
-        return msgspec.convert(record, EditSettings).checked()
+        return msgspec.convert(given, EditSettings).checked()
     except msgspec.ValidationError as error:
         raise BadInput(f"The settings of the edit are damaged ({error}).", field="settings") from None

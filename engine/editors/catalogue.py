@@ -3,37 +3,57 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 
-from engine.editors.guidance import Guidance
-from engine.protocol import Editor
+from engine.editors import registry
+from engine.editors.base import Editor, checked_options
+from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, read_json
+from engine.errors import BadInput
+from engine.protocol import Editor as EditorInfo
+from engine.protocol import OptionValue
 
 HUB_NAME = "timbrooks/instruct-pix2pix"
-BUNDLED = Path(__file__).parent / "weights" / "instruct-pix2pix-small"
-# A folder or a hub name that takes the place of the default.
+# Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
+BUNDLED = "instruct-pix2pix-small"
+WEIGHTS = Path(__file__).parent / "weights"
+# An editor that takes the place of the default.
 VARIABLE = "INSTRUCT_NERF_EDITOR"
 
 
-class Recommendation(Guidance, frozen=True):
-    """How an editor is best used."""
-
-    relevance: float = 0.5  # the threshold where the background is to be kept
-    steps: int | None = None  # of the sampler; None: as the preset says
+_Wording = Annotated[str, msgspec.Meta(max_length=LONGEST_WORDING)]
 
 
 class _Entry(msgspec.Struct, frozen=True):
     """An instruction of an editor's ``vocabulary.json``."""
 
-    instruction: str
+    instruction: _Wording
     passed: bool = True
     subject: bool = False
-    wordings: list[str] = []
+    wordings: Annotated[list[_Wording], msgspec.Meta(max_length=100)] = []
+
+
+_Entries = Annotated[list[_Entry], msgspec.Meta(max_length=MOST_ENTRIES)]
+
+
+def editor_id(name: str) -> str:
+    """The id of an editor. A bundled one's is its name, also where an earlier version wrote down its folder, in
+    whatever environment that lay."""
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-3:]
+    bundled = len(last) == 3 and last[:2] == ["editors", "weights"] and (WEIGHTS / last[2]).is_dir()
+    return last[2] if bundled else name
+
+
+def source_of(name: str) -> str:
+    """Where an editor is: its folder, or its name on the hub."""
+    bundled = WEIGHTS / editor_id(name)
+    return str(bundled) if bundled.parent == WEIGHTS and bundled.is_dir() else name
 
 
 def default_editor(device: str) -> str:
@@ -41,14 +61,43 @@ def default_editor(device: str) -> str:
     CPU and the hub's on a GPU."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return chosen
-    return str(BUNDLED) if device == "cpu" and BUNDLED.is_dir() else HUB_NAME
+        return editor_id(chosen)
+    return BUNDLED if device == "cpu" and (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
 
 
-def find_editors(chosen: str | None = None) -> list[Editor]:
+def load_editor(name: str, device: str) -> Editor:
+    """Load an editor by its id. Raises BadInput where it cannot be had, with the reason."""
+    return registry.load(source_of(name), editor_id(name), device)
+
+
+def state_of(name: str) -> tuple[Hashable, ...]:
+    """What changes when an editor's files do; of one from the hub, whose files never change, nothing but its name."""
+    folder = Path(source_of(name))
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return (editor_id(name), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+def find_editors(chosen: str | None = None) -> list[EditorInfo]:
     """The default, the bundled and the hub's editor, and ``chosen`` where it is another."""
-    names = dict.fromkeys([chosen or os.environ.get(VARIABLE), str(BUNDLED), HUB_NAME])
-    return [_describe(name) for name in names if name]
+    names = dict.fromkeys(editor_id(n) for n in (chosen or os.environ.get(VARIABLE), BUNDLED, HUB_NAME) if n)
+    return [_describe(name) for name in names]
+
+
+def resolved_options(
+    editor: str, given: dict[str, OptionValue], preset: dict[str, OptionValue] | None = None
+) -> dict[str, OptionValue]:
+    """A value for every knob of an editor: as ``given``, else as its folder recommends, else as ``preset`` has it for
+    editors of its kind, else the knob's own. Raises BadInput, naming the option, where one is not the editor's."""
+    kind = registry.kind_of(source_of(editor))
+    known = {knob.name for knob in kind.knobs}
+    own = {knob.name: knob.default for knob in kind.knobs}
+    own |= {name: value for name, value in (preset or {}).items() if name in known}
+    return own | recommended(editor) | checked_options(kind.knobs, given, f"The editor {Path(editor).name}")
+
+
+def known_options(editor: str, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+    """The options, where the editor has them all and they are in range. Raises BadInput, naming the option."""
+    return checked_options(registry.kind_of(source_of(editor)).knobs, options, f"The editor {Path(editor).name}")
 
 
 def vocabulary(editor: str) -> list[str]:
@@ -56,13 +105,17 @@ def vocabulary(editor: str) -> list[str]:
     return [entry.instruction for entry in _vocabulary(editor) if entry.passed]
 
 
+def wordings(editor: str) -> list[str]:
+    """Other ways to say what an editor knows; ``{noun}`` stands for any words."""
+    return [wording for entry in _vocabulary(editor) if entry.passed for wording in entry.wordings]
+
+
 def about_subject(editor: str, instruction: str) -> bool:
     """Whether an editor's vocabulary says that the instruction changes the subject alone, as "make the old bear gold"
     does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""
     known = _vocabulary(editor)
     for entry in known:
-        wordings = (re.escape(text).replace(r"\{noun\}", r"[\w ]+") for text in entry.wordings)
-        if any(re.fullmatch(wording, instruction.lower().strip()) for wording in wordings):
+        if any(fits_wording(wording, instruction.lower().strip()) for wording in entry.wordings):
             return entry.subject
     of_subject, of_whole = _marks(known)
     said = _words(instruction)
@@ -91,40 +144,62 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower())) - {"noun"}  # which stands for the subject in a wording
 
 
-def recommended(editor: str) -> Recommendation:
-    """What an editor's folder recommends in its ``guidance.json``; else InstructPix2Pix's own scales."""
+# What a folder's guidance.json calls some of the knobs that it sets; the others by their own names.
+_RECOMMENDED = {
+    "text": "text_guidance",
+    "image": "image_guidance",
+    "steps": "diffusion_steps",
+    "relevance": "relevance",
+    "tethered": "tethered",
+    "guided_above": "guided_above",
+}
+
+
+def recommended(editor: str) -> dict[str, OptionValue]:
+    """What an editor's folder recommends in its ``guidance.json``, by knob; nothing where it says nothing sensible."""
     try:
-        given = msgspec.json.decode((Path(editor) / "guidance.json").read_bytes(), type=Recommendation)
-    except (OSError, msgspec.MsgspecError):
-        return Recommendation()
-    good = given.sensible and (given.steps is None or 1 <= given.steps <= 1000)
-    return given if good else Recommendation()
+        given = read_json(Path(source_of(editor)) / "guidance.json", dict[str, Any])
+        knobs = registry.kind_of(source_of(editor)).knobs
+        named = {_RECOMMENDED.get(key, key): value for key, value in given.items() if value is not None}
+        return checked_options(knobs, {knob.name: named[knob.name] for knob in knobs if knob.name in named})
+    except BadInput:
+        return {}
 
 
 def _vocabulary(editor: str) -> list[_Entry]:
     try:
-        return msgspec.json.decode((Path(editor) / "vocabulary.json").read_bytes(), type=list[_Entry])
-    except (OSError, msgspec.MsgspecError):
+        return read_json(Path(source_of(editor)) / "vocabulary.json", _Entries)
+    except BadInput:
         return []
 
 
-def _describe(name: str) -> Editor:
-    folder = Path(name)
-    scales = recommended(name)
+def _describe(name: str) -> EditorInfo:
+    source = source_of(name)
+    folder = Path(source)
+
+    def info(label: str, size: int, reason: str = "") -> EditorInfo:
+        own = resolved_options(name, {})
+        knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in registry.kind_of(source).knobs]
+        return EditorInfo(name, label, size, True, reason, vocabulary(name), knobs, wordings(name))
+
     if name == HUB_NAME:
         cached = _hub_cache() / f"models--{name.replace('/', '--')}"
         here = (cached / "snapshots").is_dir()
-        reason = "" if here else "It is downloaded when first used (several gigabytes)."
-        return Editor(name, "InstructPix2Pix", 512, True, reason, [], scales.text, scales.image)
-    label = "Small (offline)" if folder == BUNDLED else folder.name
+        return info("InstructPix2Pix", 512, "" if here else "It is downloaded when first used (several gigabytes).")
+    label = "Small (offline)" if name == BUNDLED else folder.name
     try:
-        unet = json.loads((folder / "unet" / "config.json").read_text())
-        vae = json.loads((folder / "vae" / "config.json").read_text())
-        size = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError):
-        reason = f"There is no editor model in {name}."
-        return Editor(name, label, 0, False, reason, [], scales.text, scales.image)
-    return Editor(name, label, size, True, "", vocabulary(name), scales.text, scales.image)
+        return info(label, registry.kind_of(source).size or _working_size(folder))
+    except BadInput as error:
+        return EditorInfo(name, label, 0, False, error.message, [])
+    except (ValueError, KeyError, TypeError):
+        return EditorInfo(name, label, 0, False, f"There is no editor model in {source}.", [])
+
+
+def _working_size(folder: Path) -> int:
+    """Pixels along the edge of what a folder's networks see."""
+    unet = read_json(folder / "unet" / "config.json", dict[str, Any])
+    vae = read_json(folder / "vae" / "config.json", dict[str, Any])
+    return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def _hub_cache() -> Path:

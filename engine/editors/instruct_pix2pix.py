@@ -4,17 +4,37 @@ StableDiffusionInstructPix2PixPipeline."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.guidance import Guidance, Sampler
-from engine.errors import BadInput
+from engine.editors.base import RELEVANCE_TOP, Check
+from engine.editors.model_folder import check_diffusion_folder
+from engine.errors import BadInput, is_out_of_memory
+from engine.protocol import OptionValue
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How the editor is steered; the knobs of its row in registry.py."""
+
+    text_guidance: float = 7.5  # s_T
+    image_guidance: float = 1.5  # s_I
+    diffusion_steps: int = 20  # from the drawn t down
+    sampler: Literal["ddim", "dpm++"] = "ddim"  # Song et al. 2021, or Lu et al. 2022 (2M), of second order
+    tethered: bool = False  # of its picture an edit keeps what the drawn noise leaves certain
+    guided_above: float = 0.0  # 0–1: the noise level below which both scales are 1, in a third of the time
+
+    def scales(self, level: float) -> tuple[float, float]:
+        """(s_T, s_I) at a noise level (0–1). Low ones do without: by then the edit is made, and more of it only burns
+        in (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval")."""
+        return (self.text_guidance, self.image_guidance) if level >= self.guided_above else (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -60,25 +80,7 @@ class NoiseSchedule:
 
 RELEVANCE_NOISE = 0.8  # the level at which relevance is measured
 RELEVANCE_DRAWS = 2  # of noise, over which it is averaged
-RELEVANCE_TOP = 0.98  # the quantile that counts as the largest, so that a few pixels do not set the scale
-RELEVANCE_EDGE = 0.1  # on both sides of the threshold the original is blended in
 EDIT_VARIANCE = 0.25  # of what is wrong in an edit, the latents' own being 1: what a tether weighs the noise against
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the edits of one view need of its unedited picture."""
-
-    latents: Tensor  # (1, C, h, w): c_I
-    picture: Tensor | None = None  # (H, W, 3) uint8, where some of it has to stay
-    relevance: Tensor | None = None  # (1, 1, h, w), 0–1: how much the instruction matters; None: everything may change
-    threshold: float = 0.0  # of the relevance
-
-    def mask(self, height: int, width: int) -> Tensor:
-        """How much the instruction may change, 0–1, of a picture: (height, width, 1)."""
-        assert self.relevance is not None
-        allowed = may_change(self.relevance, self.threshold)
-        return F.interpolate(allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
 
 
 def relevance_of(difference: Tensor) -> Tensor:
@@ -87,11 +89,6 @@ def relevance_of(difference: Tensor) -> Tensor:
     strength = F.avg_pool2d(strength, 3, 1)
     most = strength.flatten(1).quantile(RELEVANCE_TOP, dim=1).clamp_min(1e-6)
     return (strength / most.view(-1, 1, 1, 1)).clamp(max=1)
-
-
-def may_change(relevance: Tensor, threshold: float) -> Tensor:
-    """How much may change where an instruction matters so much, 0–1: nothing below the threshold, all above."""
-    return ((relevance - threshold + RELEVANCE_EDGE) / (2 * RELEVANCE_EDGE)).clamp(0, 1)
 
 
 class InstructPix2Pix:
@@ -123,8 +120,15 @@ class InstructPix2Pix:
             scheduler.config.prediction_type,
         )
         factor = pipeline.vae_scale_factor
-        self.native_size = int(self.unet.config.sample_size) * factor  # pixels
+        self.size = int(self.unet.config.sample_size) * factor  # pixels
         self._multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def prepare(
+        self, instruction: str, options: Mapping[str, OptionValue], references: Sequence[Tensor] = ()
+    ) -> Prepared:
+        """The editor, told what to do. ``options``: of the knobs in its row of registry.py, checked; those missing are
+        the paper's. It takes no references."""
+        return Prepared(self, self.embed(instruction), msgspec.convert(dict(options), Options, strict=False))
 
     @torch.no_grad()
     def embed(self, instruction: str) -> Tensor:
@@ -139,13 +143,9 @@ class InstructPix2Pix:
         return self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
 
     @torch.no_grad()
-    def condition(self, original: Tensor, instruction: Tensor, guidance: Guidance) -> Condition:
-        """What edits of the unedited picture (H, W, 3), 0–1, by the embedding ``instruction`` need. Once a view."""
-        latents = self._encode(self._resized(original))
-        if not guidance.relevance:
-            return Condition(latents)
-        picture = (original * 255).round().to(torch.uint8)
-        return Condition(latents, picture, self.relevance(latents, instruction), guidance.relevance)
+    def condition(self, original: Tensor) -> Tensor:
+        """c_I: the latents (1, C, h, w) of the unedited picture (H, W, 3), 0–1. Once a view."""
+        return self._encode(self._resized(original))
 
     @torch.no_grad()
     def relevance(self, original: Tensor, instruction: Tensor) -> Tensor:
@@ -169,66 +169,29 @@ class InstructPix2Pix:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
         return self._encode(self._resized(picture)) * self.vae.config.scaling_factor
 
-    @torch.no_grad()
-    def edit(
-        self,
-        picture: Tensor,
-        condition: Condition,
-        instruction: Tensor,
-        t: float,
-        guidance: Guidance,
-        generator: torch.Generator,
-        steps: int = 20,
-        check: Callable[[], None] = lambda: None,
-        sampler: Sampler = "ddim",
-    ) -> Tensor:
-        """U(picture, t; c_I, c_T): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it in ``steps`` of the
-        ``sampler``, given the unedited picture's ``condition`` and the embedding ``instruction``; then put back what
-        of the unedited picture has to stay. ``generator`` (CPU) draws the noise; ``check`` is called before every step
-        and may raise Cancelled. Returns (H, W, 3), 0–1.
-
-        Tethered, it is the mean of two that say what the edit is, weighted by their certainty: the editor, wrong by
-        `EDIT_VARIANCE`, and the picture, an edit already as far as one can see through the noise.
-        """
-        clean = self.latents(picture)
-        timesteps = self.schedule.levels(t, steps)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        latents = self.schedule.add_noise(clean, noise, timesteps[0])
-        step = self._dpm_step(timesteps) if sampler == "dpm++" else self.schedule.ddim_step
-        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
-            check()
-            scales = guidance.at(timestep / len(self.schedule.alphas_cumprod))
-            prediction = self.guided_prediction(latents, timestep, condition.latents, instruction, scales)
-            latents = step(prediction, latents, timestep, following)
-        check()
+    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
+        """The picture (height, width, 3), 0–1, of denoised latents."""
         decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)
-        height, width = picture.shape[:2]
         resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
-        edited = resized[0].permute(1, 2, 0).clamp(0, 1)
-        if guidance.tethered:
-            noise_variance = self.schedule.noise_to_signal(timesteps[0]).to(edited)
-            edited = edited + EDIT_VARIANCE / (EDIT_VARIANCE + noise_variance) * (picture.to(edited) - edited)
-        if condition.picture is None:
-            return edited
-        original = condition.picture.to(edited) / 255
-        return original + condition.mask(height, width).to(edited) * (edited - original)
+        return resized[0].permute(1, 2, 0).clamp(0, 1)
 
     def guided_prediction(
-        self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, guidance: Guidance
+        self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, scales: tuple[float, float]
     ) -> Tensor:
         """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3; of
         one where both scales are 1, for then ε(c_I,c_T) alone is left."""
-        if guidance.text == guidance.image == 1:
+        text, picture = scales
+        if text == picture == 1:
             inputs = torch.cat([latents, original], dim=1).contiguous(memory_format=torch.channels_last)
             return self.unet(inputs, timestep, encoder_hidden_states=instruction[:1]).sample
         condition = torch.cat([original, original, torch.zeros_like(original)])
         inputs = torch.cat([latents.expand(3, -1, -1, -1), condition], dim=1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=instruction).sample.chunk(3)
-        return neither + guidance.image * (image - neither) + guidance.text * (both - image)
+        return neither + picture * (image - neither) + text * (both - image)
 
-    def _dpm_step(self, timesteps: list[int]) -> Callable[[Tensor, Tensor, int, int | None], Tensor]:
+    def dpm_step(self, timesteps: list[int]) -> Callable[[Tensor, Tensor, int, int | None], Tensor]:
         """A step like the schedule's ``ddim_step``, by diffusers' DPM-Solver++ over ``timesteps``."""
         from diffusers import DPMSolverMultistepScheduler
 
@@ -243,7 +206,7 @@ class InstructPix2Pix:
     def _resized(self, picture: Tensor) -> Tensor:
         """(H, W, 3) → (1, 3, h, w), −1…1, of about the native area, both sides multiples of what the networks halve."""
         height, width = picture.shape[:2]
-        h, w = edit_size(height, width, self.native_size, self._multiple)
+        h, w = edit_size(height, width, self.size, self._multiple)
         image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
         image = F.interpolate(image, (h, w), mode="bicubic", antialias=True).clamp(0, 1)
         return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
@@ -251,6 +214,77 @@ class InstructPix2Pix:
     def _encode(self, image: Tensor) -> Tensor:
         encoded = self.vae.encode(image)
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """InstructPix2Pix, told what to do."""
+
+    editor: InstructPix2Pix
+    instruction: Tensor  # (3, L, D): c_T and twice ∅
+    options: Options
+
+    def view(self, original: Tensor) -> ViewEdit:
+        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1."""
+        return ViewEdit(self, self.editor.condition(original))
+
+
+@dataclass(frozen=True)
+class ViewEdit:
+    """InstructPix2Pix, told what to do and to which view."""
+
+    prepared: Prepared
+    condition: Tensor  # (1, C, h, w): c_I
+
+    @cached_property
+    def relevance(self) -> Tensor:
+        """(1, 1, h, w), 0–1: where the instruction matters."""
+        return self.prepared.editor.relevance(self.condition, self.prepared.instruction)
+
+    @torch.no_grad()
+    def edit(self, picture: Tensor, t: float, generator: torch.Generator, check: Check = lambda: None) -> Tensor:
+        """U(picture, t; c_I, c_T): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it. ``generator`` (CPU)
+        draws the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
+
+        Tethered, it is the mean of two that say what the edit is, weighted by their certainty: the editor, wrong by
+        `EDIT_VARIANCE`, and the picture, an edit already as far as one can see through the noise.
+        """
+        editor, options = self.prepared.editor, self.prepared.options
+        schedule = editor.schedule
+        clean = editor.latents(picture)
+        timesteps = schedule.levels(t, options.diffusion_steps)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        latents = schedule.add_noise(clean, noise, timesteps[0])
+        step = editor.dpm_step(timesteps) if options.sampler == "dpm++" else schedule.ddim_step
+        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+            check()
+            scales = options.scales(timestep / len(schedule.alphas_cumprod))
+            prediction = editor.guided_prediction(latents, timestep, self.condition, self.prepared.instruction, scales)
+            latents = step(prediction, latents, timestep, following)
+        check()
+        edited = editor.decode(latents, *picture.shape[:2])
+        if options.tethered:
+            noise_variance = schedule.noise_to_signal(timesteps[0]).to(edited)
+            edited = edited + EDIT_VARIANCE / (EDIT_VARIANCE + noise_variance) * (picture.to(edited) - edited)
+        return edited
+
+    def gradient(self, picture: Tensor, t: float, generator: torch.Generator) -> Tensor:
+        """∂L_SDS/∂picture (H, W, 3) (DreamFusion, Poole et al. 2023, eq. 3): w(t)·(ε̂ − ε), w(t) = 1 − ᾱ_t, at the
+        latents of ``picture``, led back through the encoder."""
+        editor, options = self.prepared.editor, self.prepared.options
+        picture = picture.detach().requires_grad_()
+        with torch.enable_grad():
+            latents = editor.latents(picture)
+        timestep = editor.schedule.levels(t, 1)[0]
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noised = editor.schedule.add_noise(latents.detach(), noise, timestep)
+        scales = (options.text_guidance, options.image_guidance)
+        with torch.no_grad():
+            prediction = editor.guided_prediction(noised, timestep, self.condition, self.prepared.instruction, scales)
+            _, predicted = editor.schedule.parts(prediction, noised, timestep)
+        weight = 1 - editor.schedule.alphas_cumprod[timestep]
+        (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))
+        return gradient
 
 
 def edit_size(height: int, width: int, native: int, multiple: int) -> tuple[int, int]:
@@ -266,7 +300,7 @@ def _ddim(scheduler):
     return DDIMScheduler.from_config(scheduler.config)
 
 
-def load_editor(source: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
+def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
     """Load an editor from a folder or a hub name, safetensors only, half precision on a GPU.
 
     Raises BadInput where it cannot be had, with the reason.
@@ -275,36 +309,15 @@ def load_editor(source: str, device, dtype: torch.dtype | None = None) -> Instru
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    folder = Path(source)
-    if folder.is_dir():
-        _check_folder(folder)
-    elif folder.is_absolute():
-        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
+    if Path(source).is_dir():
+        check_diffusion_folder(Path(source))
     try:
         pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
             source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
         )
     except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"The editor {source} could not be loaded: {reason}", field="editor") from error
-    return InstructPix2Pix(pipeline, source, device)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder whose index asks for classes outside diffusers and transformers, before anything is imported."""
-    index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text())
-        libraries = {part[0] for part in parts.values() if isinstance(part, list)}
-    except (OSError, ValueError, AttributeError, IndexError):
-        raise BadInput(
-            f"{folder} is no diffusers model: its model_index.json is missing or damaged.",
-            file=str(index),
-            field="editor",
-        ) from None
-    if not libraries <= {"diffusers", "transformers", None}:
-        raise BadInput(
-            f"{index} asks for code outside diffusers and transformers; such a model is not loaded.",
-            file=str(index),
-            field="editor",
-        )
+        raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
+    return InstructPix2Pix(pipeline, name, device)

@@ -81,13 +81,19 @@ _BETAS = 10_000
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raises BadInput, naming the file, where a folder is no diffusers model that can be loaded without harm: before
-    anything of it is imported or built."""
+    """Raises BadInput, naming the file, where a folder is no model whose files and parts can be loaded without harm:
+    before anything of it is imported or built. Of any kind of editor."""
     try:
         for path in _files(folder):
             _check_file(path)
     except OSError as problem:
         raise _bad(Path(problem.filename or folder), problem.strerror or str(problem)) from None
+    _index(folder)
+
+
+def check_diffusion_folder(folder: Path) -> None:
+    """Raises BadInput, naming the file, where the networks of a Stable Diffusion, in a folder checked before, are none
+    that can be built."""
     parts = _index(folder)
     configs = {name: _config(folder, name) for name in _RANGES if name in parts}
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
+from engine.capture.changes import changed_photos
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
 from engine.capture.photos import checking
@@ -24,6 +26,7 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
+from engine.results import Project
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
@@ -31,6 +34,8 @@ COLLAPSED = (
     "The scene shows nothing of its photos: the training collapsed from each of its beginnings. Photos of an object "
     "before one plain color train well with masks, or with that color transparent; else more views may help."
 )
+SMALLEST, LARGEST = 64, 8192  # pixels, the longer side of working pictures
+_MEASURED = 24  # pixels a side, at least, of what the measures compare
 SECONDS_AN_IMAGE = 0.08  # a first guess, at twelve megapixels
 
 
@@ -42,6 +47,10 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
     job = job or Job()
     workspace = Workspace(request.workspace)
     long_side = working_size(request.preset, request.long_side)
+    if not SMALLEST <= long_side <= LARGEST:
+        raise BadInput(
+            f"The working size must be from {SMALLEST} to {LARGEST} pixels, not {long_side}.", field="long_side"
+        )
     with checking(job.check):
         capture = open_capture(
             checked_path(request.source, "source"),
@@ -51,6 +60,7 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
             masks=request.masks,
         )
     job.check()
+    capture = _large_enough(capture, long_side)
     if not capture.views:
         raise CaptureError(_nothing_left(capture), file=request.source, field="source")
     with workspace.writing("opening a capture"):
@@ -69,6 +79,15 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
                     f"{_said(getattr(before, field))}; open the capture with that, or choose another project folder.",
                     field=field,
                     file=workspace.folder,
+                )
+            changed = next(changed_photos(before, capture, workspace.images, job.check), None)
+            if changed is not None:
+                raise BadInput(
+                    f"The photos of {capture.source.name} have changed since the scene in {workspace.folder.name} was "
+                    f"trained on them (the first: {changed.file}); choose another project folder for the new ones, or "
+                    "put the old ones back.",
+                    field="workspace",
+                    file=capture.root / changed.file,
                 )
         save_capture(capture, workspace.capture_file)
     return capture_message(workspace, capture)
@@ -89,10 +108,30 @@ def _said(value: object) -> str:
 
 def working_size(preset: str | None, long_side: int | None) -> int:
     """The longer side of working pictures in pixels: as given, or the preset's, or this machine's preset's."""
-    if long_side:
+    if long_side is not None:
         return long_side
     name = preset or next(p.name for p in preset_infos(find_devices()) if p.default)
     return choose_preset(name, "cpu").long_side
+
+
+def _large_enough(capture: Capture, long_side: int) -> Capture:
+    """The capture without photos that are too small for a trained scene to be measured on. Raises BadInput where it is
+    the working size that is too small."""
+    small: dict[str, str] = {}
+    for view, source in zip(capture.views, capture.sources, strict=True):
+        width, height = view.intrinsics.width, view.intrinsics.height
+        if min(width, height) >= _MEASURED:
+            continue
+        more = math.ceil(long_side * _MEASURED / min(width, height))
+        if more <= max(source.width, source.height):
+            raise BadInput(
+                f"At a working size of {long_side} pixels the picture of {source.file} would be only {width} × "
+                f"{height}; choose {more} or more.",
+                field="long_side",
+                file=capture.root / source.file,
+            )
+        small[view.name] = f"The picture {source.file} is too small or too narrow: only {width} × {height} pixels."
+    return capture.without(small) if small else capture
 
 
 def _same(before: Capture, after: Capture) -> bool:
@@ -130,7 +169,7 @@ def write_images(request: protocol.WriteImages, job: Job) -> protocol.Capture:
     """Make the pinhole picture of every view. Returns the capture without the views whose photo cannot be read."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
-    plan = Plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
+    plan = job.plan(Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE))
     return capture_message(workspace, ensure_images(workspace, capture, plan, job))
 
 
@@ -186,7 +225,7 @@ _MASKS_SAY = {
 }
 
 
-def read_workspace(request: protocol.ReadWorkspace) -> dict:
+def read_workspace(request: protocol.ReadWorkspace) -> Project:
     """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
     workspace = Workspace(request.workspace)
     workspace.tidy()
@@ -284,6 +323,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         views=_pictures(workspace.views(record.id)),
         mesh=str(mesh) if mesh.exists() else None,
         seconds=record.seconds,
+        changes=record.changes,
     )
 
 

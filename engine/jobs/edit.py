@@ -1,105 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trying an instruction on one view, and editing the scene."""
+"""Editing the scene: a request in, an edit's folder out, resumable at every moment."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
-import torch
 
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.iterative import ImageUpdated, ViewUnderstood
+from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
-from engine.edit.settings import EditSettings, settings_from
-from engine.editors.catalogue import about_subject, default_editor, recommended
-from engine.editors.guidance import Guidance
-from engine.editors.instruct_pix2pix import InstructPix2Pix, load_editor
+from engine.edit.prompt import Again, Prompts
+from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
+from engine.editors.base import Editor
+from engine.editors.catalogue import default_editor, editor_id, known_options, load_editor, state_of
 from engine.errors import BadInput, Cancelled
-from engine.jobs.capture import edit_message, ensure_images, load_opened
+from engine.jobs.asked import seen_meanwhile
+from engine.jobs.capture import edit_message, load_opened
+from engine.jobs.edit_stages import EditWatch, edit_stages
 from engine.jobs.scene import (
     CHECKPOINT_EVERY,
-    SECONDS_A_RENDER,
-    SECONDS_A_STEP,
     ensure_scene,
-    load_dataset,
+    kept_perceptual,
     render_views,
     scene_preset,
     scene_stages,
     training_views,
 )
 from engine.metrics.memory import PeakMemory
-from engine.metrics.perceptual import load_perceptual
-from engine.pictures import load_picture, save_picture
+from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset
-from engine.progress import Job, Plan, Stage
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.training import random_seed
+from engine.progress import Job, Plan
+from engine.results import Noted
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.registry import open_scene
 from engine.workspace import EditRecord, Workspace, writes
-
-SECONDS_AN_IMAGE_UPDATE = 3.0
-SECONDS_A_RELEVANCE = 0.5
-TRY_NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """A view before and after the instruction, as pictures on disk."""
-
-    before: str
-    after: str
-
-
-@writes("trying an instruction")
-def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
-    """Edit one captured view, the NeRF untouched. The picture goes to the workspace's folder `tries`."""
-    workspace = Workspace(request.workspace)
-    capture = load_opened(workspace)
-    view = capture.view(request.view)
-    instruction = checked_instruction(request.instruction)
-    device = choose_device(request.device)
-    preset = scene_preset(workspace, None, device)
-    settings = edit_settings(preset, request, request.editor or default_editor(device)).checked()
-    plan = Plan(Stage("try", "Trying on one view", settings.diffusion_steps, 0.1))
-    stage = plan.begin("try")
-    path = workspace.images / view.image
-    if not path.exists():
-        images = Plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
-        ensure_images(workspace, capture, images, job)
-    editor = opened_editor(request.editor, device, job)
-    picture = load_picture(path).to(device).float() / 255
-
-    def check() -> None:
-        job.check()
-        plan.advance(min(stage.done + 1, stage.units))
-        job.report(plan, stage)
-
-    after = edit_picture(editor, picture, instruction, settings, check)
-    target = workspace.below("tries", f"{view.name}.png")
-    save_picture(target, after)
-    job.on_view(view.name, "edited", str(target))
-    return Tried(before=str(path), after=str(target))
-
-
-def edit_picture(
-    editor: InstructPix2Pix, picture: torch.Tensor, instruction: str, settings: EditSettings, check=lambda: None
-) -> torch.Tensor:
-    """Plain InstructPix2Pix on one picture (H, W, 3), 0–1, from (almost) pure noise."""
-    generator = torch.Generator().manual_seed(random_seed(settings.seed, "try", 0))
-    embedding = editor.embed(instruction)
-    condition = editor.condition(picture, embedding, settings.guidance)
-    return editor.edit(
-        picture,
-        condition,
-        embedding,
-        TRY_NOISE,
-        settings.guidance,
-        generator,
-        settings.diffusion_steps,
-        check,
-        settings.sampler,
-    )
 
 
 @writes("editing")
@@ -110,21 +49,21 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
     chosen = chosen_views(capture, request.views)
+    parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
-    editor = request.editor or default_editor(device)
-    settings = edit_settings(choose_preset(request.preset, device), request, editor).checked()
-    plan = Plan(
+    settings = edit_settings(choose_preset(request.preset, device), request, device)
+    plan = job.plan(
         *scene_stages(workspace, capture, preset),
-        *edit_stages(capture, settings, len(chosen), 0),
+        *edit_stages(settings, len(chosen), len(capture.views), 0),
     )
     capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
     readable = {view.name for view in capture.views}
     record = EditRecord(
         id="",
         instruction=instruction,
-        parent=None,
+        parent=parent,
         preset=preset.name,
-        editor=editor,
+        editor=chosen_editor(request, device),
         perceptual="",
         chosen=[view.name for view in chosen if view.name in readable],
         settings=msgspec.to_builtins(settings),
@@ -145,145 +84,190 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     record = workspace.edit_record(request.edit)
-    settings = settings_of(record)
+    settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
-    plan = Plan(
+    plan = job.plan(
         *scene_stages(workspace, capture, preset),
-        *edit_stages(capture, settings, len(record.chosen), record.steps),
+        *edit_stages(settings, len(record.chosen), len(capture.views), record.steps),
     )
     capture = ensure_scene(workspace, capture, preset, device, 0, plan, job)
     return _edit(workspace, capture, record, device, plan, job)
-
-
-def edit_stages(capture: Capture, settings: EditSettings, views: int, done: int) -> list[Stage]:
-    """The stages of an edit of ``views`` views that has taken ``done`` NeRF updates."""
-    updates = settings.image_updates if settings.method == "iterative" else 0
-    step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
-    return [
-        Stage("understand", "Finding the subject", settings.agreed_first(views), SECONDS_A_RELEVANCE),
-        Stage(
-            "first", "Editing every view", settings.updates_first(views) if done == 0 else 0, SECONDS_AN_IMAGE_UPDATE
-        ),
-        Stage("edit", "Editing", settings.steps, step, done=min(done, settings.steps)),
-        Stage("after", "Rendering edited views", len(capture.views), SECONDS_A_RENDER),
-    ]
 
 
 def _edit(
     workspace: Workspace, capture: Capture, record: EditRecord, device: str, plan: Plan, job: Job
 ) -> protocol.Edit:
     with PeakMemory(device) as memory:
-        return _edit_within(memory, workspace, capture, record, device, plan, job)
-
-
-def _edit_within(
-    memory: PeakMemory,
-    workspace: Workspace,
-    capture: Capture,
-    record: EditRecord,
-    device: str,
-    plan: Plan,
-    job: Job,
-) -> protocol.Edit:
-    settings = settings_of(record)
-    views = [capture.view(name) for name in record.chosen]
-    editor = opened_editor(record.editor, device, job)
-    perceptual = job.wait_for(lambda: load_perceptual(device)) if settings.losses.perceptual_weight else None
-    loss = perceptual.name if perceptual else "none"
-    job.log(f"Editing {len(views)} views with {editor.name}; perceptual loss: {loss}")
-    record = msgspec.structs.replace(record, perceptual=loss)
-
-    folder = workspace.edit(record.id)
-    path = workspace.checkpoint(record.id)
-    begun = path.exists()
-    checkpoint = Checkpoint(path if begun else workspace.checkpoint(record.parent))
-    frame = checkpoint.header.frame
-    dataset = load_dataset(workspace, views, frame, device)
-    trainer, events = begin(
-        settings, checkpoint, dataset, editor, record.instruction, perceptual, device, record.chosen, job.check
-    )
-    edited: set[int] = set()
-    if begun:
-        checkpoint.restore_optimiser(trainer)
-        sizes = {view.name: (view.intrinsics.height, view.intrinsics.width) for view in views}
-        for name, image in checkpoint.images(sizes).items():
-            index = record.chosen.index(name)
-            dataset.replace(index, image)
-            edited.add(index)
-
-    first = trainer.step_index == 0 and settings.updates_first(len(views)) > 0
-    updating = "first" if first else "edit"
-    stage = plan.begin("understand" if settings.agreed_first(len(views)) else updating)
-    earlier = record.seconds
-    began = saved = time.monotonic()
-
-    def save(finished: bool = False) -> EditRecord:
-        images = {record.chosen[index]: dataset.image(index) for index in edited}
-        save_checkpoint(path, trainer, frame, record.chosen, images)
-        now = msgspec.structs.replace(
-            record,
-            steps=trainer.step_index,
-            seconds=earlier + time.monotonic() - began,
-            peak_bytes=max(record.peak_bytes, memory.peak),
-            finished=finished,
-        )
-        workspace.save_edit(now)
-        return now
-
-    if not begun:
-        save()  # from here on it can be resumed, whatever happens
-    try:
-        for event in events:
-            if isinstance(event, ViewUnderstood):
-                plan.advance(event.view + 1)
-                job.report(plan, stage)
-            elif isinstance(event, ImageUpdated):
-                if stage.name == "understand":
-                    stage = plan.begin(updating)
-                edited.add(event.view)
-                name = record.chosen[event.view]
-                picture = folder / "images" / f"{name}.png"
-                save_picture(picture, event.image)
-                job.on_view(name, "edited", str(picture))
-                if stage.name == "first":
-                    plan.advance(min(stage.done + 1, stage.units))
-                    job.report(plan, stage)
-            else:
-                if stage.name != "edit":
-                    stage = plan.begin("edit")
-                plan.advance(event.step)
-                job.report(plan, stage, event.losses)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                save()
-                saved = time.monotonic()
-    except Cancelled:
-        save()
-        raise
-    save()
-    for view, render in render_views(trainer.nerf, frame, capture.views, device, plan, job, stage="after"):
-        picture = workspace.views(record.id) / f"{view.name}.png"
-        save_picture(picture, render.rgb)
-        job.on_view(view.name, "after", str(picture))
-    record = save(finished=True)
-    job.log(f"Edited in {record.seconds:.0f} s: {settings.steps} steps, {settings.image_updates} image updates")
+        run = _Run(workspace, capture, record, device, memory, job)
+        with run.talked_to():
+            run.edit(EditWatch(plan, job))
+            for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
+                picture = workspace.views(record.id) / f"{view.name}.png"
+                save_picture(picture, render.rgb)
+                job.on_view(view.name, "after", str(picture))
+        record = run.save(finished=True)
+    updates = run.settings.image_updates
+    job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {updates} image updates")
     return edit_message(workspace, record)
 
 
-def opened_editor(name: str | None, device: str, job: Job) -> InstructPix2Pix:
-    """The named editor, or the device's default, loaded while the job can still be cancelled."""
-    return job.wait_for(lambda: load_editor(name or default_editor(device), device))
+class _Run:
+    """An edit at work, and all of it that a checkpoint must hold."""
 
+    def __init__(
+        self, workspace: Workspace, capture: Capture, record: EditRecord, device: str, memory: PeakMemory, job: Job
+    ):
+        self.workspace, self.job, self.memory = workspace, job, memory
+        self.settings = settings_for(record.settings, record.editor)
+        views = [capture.view(name) for name in record.chosen]
+        editor = opened_editor(record.editor, device, job)
+        perceptual = None
+        if self.settings.losses.perceptual_weight:
+            perceptual = kept_perceptual(device, job)
+        loss = perceptual.name if perceptual else "none"
+        job.log(f"Editing {len(views)} views with {editor.name}; perceptual loss: {loss}")
+        self.record = msgspec.structs.replace(record, perceptual=loss)
 
-def checked_instruction(instruction: str) -> str:
-    """The instruction without surrounding space. Raises BadInput where nothing is left."""
-    instruction = " ".join(instruction.split())
-    if not instruction:
-        raise BadInput("The instruction is empty; say what should change.", field="instruction")
-    if len(instruction) > 500:
-        raise BadInput(
-            "The instruction is longer than 500 characters; the editor reads one sentence.", field="instruction"
+        self.path = workspace.checkpoint(record.id)
+        saved = open_scene(self.path) if self.path.exists() else None
+        self.pictures = PictureSet.read(
+            workspace.images, views, device, original_pictures(workspace, views, record.parent)
         )
-    return instruction
+        self.prompts = _prompts(editor, self.settings, record)
+        self.trainer, self.events = begin(
+            self.settings,
+            open_scene(workspace.checkpoint(record.parent)),
+            views,
+            self.pictures,
+            self.prompts,
+            perceptual,
+            device,
+            job.check,
+            saved,
+        )
+        self.edited = set(saved.images()) if saved else set()  # names of views
+        self._written = self.record  # as it stands on the disk
+        self._began = self._saved = job.clock()
+        self._over = False  # no event comes any more
+        if saved is None:
+            self.save()  # from here on it can be resumed, whatever happens
+
+    def edit(self, watch: EditWatch) -> None:
+        """Run to the end, saving on the way, and where it is cancelled."""
+        watch.start()
+        try:
+            for event in self.events:
+                if isinstance(event, ImageUpdated):
+                    name = self.record.chosen[event.view]
+                    self.edited.add(name)
+                    picture = self.workspace.edit(self.record.id) / "images" / f"{name}.png"
+                    save_picture(picture, event.image)
+                    self.job.on_view(name, "edited", str(picture))
+                watch.saw(event)
+                if self.job.clock() - self._saved > CHECKPOINT_EVERY:
+                    self.save()
+        except Cancelled:
+            self.save()
+            raise
+        self._over = True
+        self.save()
+
+    def save(self, finished: bool = False) -> EditRecord:
+        """Write the checkpoint, and the record that tells of it."""
+        images = {
+            name: self.pictures.image(index) for index, name in enumerate(self.record.chosen) if name in self.edited
+        }
+        self.trainer.save(self.path, images)
+        now = self.job.clock()
+        record = msgspec.structs.replace(
+            self.record,
+            steps=self.trainer.step_index,
+            seconds=self.record.seconds + now - self._began,
+            peak_bytes=max(self.record.peak_bytes, self.memory.peak),
+            finished=finished,
+        )
+        self.workspace.save_edit(record)
+        self._written, self._saved = record, now
+        return record
+
+    @contextmanager
+    def talked_to(self) -> Iterator[None]:
+        """While the block runs, wishes are granted: to see the scene, to be told something else, to edit a view once
+        more. What changes the run is written down with its step before it takes effect, so that a resumed run is the
+        unbroken one."""
+        seen = seen_meanwhile(self.workspace, lambda: self.trainer.scene, lambda: self.trainer.step_index, self.job)
+        with seen, self.job.wishes.granting({protocol.CHANGE: self._change, protocol.REMAKE: self._remake}):
+            yield
+
+    def _change(self, wish: protocol.ChangeEdit) -> Noted:
+        step = self._step_to_come()
+        told = changed(self.settings, self.record.editor, self.prompts.told[-1], wish.instruction, wish.options, step)
+        self._note(protocol.Change(step, told.instruction, told.options, told.keep))
+        self.prompts.change(told)
+        self.job.log(f"From step {step} on: “{told.instruction}”")
+        return Noted(step)
+
+    def _remake(self, wish: protocol.RemakeView) -> Noted:
+        step = self._step_to_come()
+        if wish.view not in self.record.chosen:
+            raise BadInput(f"The view {wish.view} is not one that is edited.", field="view")
+        self._note(protocol.Change(step, view=wish.view))
+        self.prompts.edit_again(self.record.chosen.index(wish.view), step)
+        return Noted(step)
+
+    def _step_to_come(self) -> int:
+        if self._over:
+            raise BadInput("The edit has taken its last step; start another one.", field="job")
+        return self.trainer.step_index
+
+    def _note(self, change: protocol.Change) -> None:
+        changes = [*self.record.changes, change]
+        self.record = msgspec.structs.replace(self.record, changes=changes)
+        self._written = msgspec.structs.replace(self._written, changes=changes)
+        self.workspace.save_edit(self._written)
+
+
+def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prompts:
+    """What the editor is told, and was told before the run was stopped. Raises BadInput."""
+    told = [
+        Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step)
+        for c in record.changes
+        if c.view is None
+    ]
+    again = [c for c in record.changes if c.view is not None]
+    if unknown := {c.view for c in again} - set(record.chosen):
+        raise BadInput(f"The edit {record.id} was to make views again that it does not have: {unknown}.", field="edit")
+    return Prompts(
+        editor, settings.told(record.instruction), told, [Again(record.chosen.index(c.view), c.step) for c in again]
+    )
+
+
+def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
+    """Where the pictures lie that an edit of ``views`` begins with, by the view's name: those of the edit that it
+    stands on, edited or else rendered from it; none of an edit of the captured scene."""
+    if parent is None:
+        return {}
+    edited = workspace.edit(parent) / "images"
+    rendered = workspace.views(parent)
+    paths = ((view.name, edited / f"{view.name}.png", rendered / f"{view.name}.png") for view in views)
+    return {name: own if own.exists() else render for name, own, render in paths}
+
+
+def finished_parent(workspace: Workspace, parent: str | None) -> str | None:
+    """The edit to stand on. Raises BadInput where it is not finished."""
+    if parent is not None and not workspace.edit_record(parent).finished:
+        raise BadInput(f"The edit {parent} is not finished; resume it before another stands on it.", field="parent")
+    return parent
+
+
+def opened_editor(name: str, device: str, job: Job) -> Editor:
+    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job."""
+    return job.keep("editor", (state_of(name), device), lambda: load_editor(name, device))
+
+
+def chosen_editor(request: protocol.Instruct, device: str) -> str:
+    """The id of the editor that a request names, or of the device's default."""
+    return editor_id(request.editor) if request.editor else default_editor(device)
 
 
 def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
@@ -296,40 +280,8 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
     return chosen
 
 
-def edit_settings(preset: Preset, request: protocol.TryEdit | protocol.RunEdit, editor: str) -> EditSettings:
-    """The preset's settings with what the editor recommends (guidance, sampler steps) and what the request says."""
+def edit_settings(preset: Preset, request: protocol.Instruct, device: str) -> EditSettings:
+    """The preset's settings, with what the request says and what its editor recommends."""
     steps = getattr(request, "steps", None) or preset.edit.steps
     settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
-    return with_editor(
-        settings, editor, request.instruction, request.text_guidance, request.image_guidance, request.keep_background
-    )
-
-
-def with_editor(
-    settings: EditSettings,
-    editor: str,
-    instruction: str,
-    text_guidance: float | None = None,
-    image_guidance: float | None = None,
-    keep_background: bool | None = None,
-) -> EditSettings:
-    """The settings with the guidance, and the sampler's steps, that the editor recommends for the instruction.
-
-    What is given goes before. keep_background: hold the original where the instruction matters little; None: where the
-    editor's vocabulary says that the instruction is about the subject alone.
-    """
-    own = recommended(editor)
-    keep = about_subject(editor, instruction) if keep_background is None else keep_background
-    guidance = Guidance(
-        own.text if text_guidance is None else text_guidance,
-        own.image if image_guidance is None else image_guidance,
-        own.relevance if keep else 0.0,
-        own.tethered,
-        own.guided_above,
-    )
-    steps = own.steps or settings.diffusion_steps
-    return msgspec.structs.replace(settings, guidance=guidance, diffusion_steps=steps)
-
-
-def settings_of(record: EditRecord) -> EditSettings:
-    return settings_from(record.settings)
+    return with_options(settings, chosen_editor(request, device), request.instruction, request.options).checked()

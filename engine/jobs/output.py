@@ -3,45 +3,28 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+
 import numpy as np
 
 from engine import protocol
-from engine.capture import Capture, Intrinsics, View
-from engine.capture.fields import BadField, checked_lens
-from engine.capture.lens import Lens
+from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput
+from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER
+from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
 from engine.output.frame_folder import FrameFolder
-from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
 from engine.presets import PRESETS, PREVIEW
-from engine.progress import Job, Plan, Stage
-from engine.scenes.nerfacto.checkpoint import Checkpoint
-from engine.scenes.nerfacto.rays import cameras_from
-from engine.scenes.nerfacto.rendering import render_view
+from engine.progress import Job, Stage
+from engine.results import Frames, Mesh
+from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, checked_name, writes
 
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
 LAST_FRAME = 1_048_574  # Blender's, and its negative
-LARGEST_FRAME = 8192  # pixels, either side
-
-
-class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colours, vertices in the capture frame."""
-
-    mesh: str
-    vertices: int
-    faces: int
-
-
-class Frames(msgspec.Struct, frozen=True):
-    """Pictures on disk, one a camera: of the unedited and of the edited scene."""
-
-    before: list[str]
-    after: list[str]
 
 
 @writes("making a mesh")
@@ -50,18 +33,17 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     device = choose_device(request.device)
-    checkpoint = Checkpoint(workspace.checkpoint(request.edit))
-    views = _spread(capture, checkpoint.header.views)
+    saved = open_scene(workspace.checkpoint(request.edit))
+    views = _spread(capture, saved.views)
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
-    resolution = request.resolution or preset.mesh_resolution
-    plan = Plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
+    resolution = checked_resolution(request.resolution or preset.mesh_resolution)
+    plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
     stage = plan.begin("mesh")
-    nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
-    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
+    scene = kept_scene(workspace, request.edit, device, job)
     renders = []
     for index, view in enumerate(views):
-        render = render_view(nerf, cameras, index, frame, job.check)
+        render = scene.render(view, job.check)
         renders.append(
             DepthView(
                 pose=view.pose,
@@ -82,7 +64,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
 
 
-def _spread(capture: Capture, names: list[str]) -> list[View]:
+def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
     """The named views, evenly thinned to what a mesh needs."""
     known = {view.name: view for view in capture.views}
     views = [known[name] for name in names if name in known]
@@ -94,59 +76,32 @@ def _spread(capture: Capture, names: list[str]) -> list[View]:
 
 @writes("rendering frames")
 def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
-    """Render each camera from the unedited scene and from the edit, to `frames/<name>/before` and `…/after`."""
+    """Render each camera from what the edit stands on and from the edit, to `frames/<name>/before` and `…/after`."""
     workspace = Workspace(request.workspace)
     device = choose_device(request.device)
     folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
-    poses, intrinsics = _checked(request.cameras)
+    if not request.cameras:
+        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
+    cameras = viewpoints(request.cameras, "cameras")
     if abs(request.first_frame) > LAST_FRAME:
         raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
-    scenes = {"before": Checkpoint(workspace.checkpoint(None)), "after": Checkpoint(workspace.checkpoint(request.edit))}
-    plan = Plan(Stage("frames", "Rendering frames", 2 * len(poses), SECONDS_A_RENDER))
+    parent = workspace.edit_record(request.edit).parent
+    scenes = {"before": parent, "after": request.edit}
+    for edit in scenes.values():
+        open_scene(workspace.checkpoint(edit))  # says what is wrong before anything is rendered
+    plan = job.plan(Stage("frames", "Rendering frames", 2 * len(cameras), SECONDS_A_RENDER))
     stage = plan.begin("frames")
     frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
-    for side, checkpoint in scenes.items():
-        nerf, frame = checkpoint.nerf(device), checkpoint.header.frame
-        cameras = cameras_from(poses, intrinsics, frame, device)
+    for side, edit in scenes.items():
+        scene = kept_scene(workspace, edit, device, job)
         written[side] = []
-        for index in range(len(poses)):
+        for index, camera in enumerate(cameras):
             path = frames.path(side, index)
-            save_picture(path, render_view(nerf, cameras, index, frame, job.check).rgb)
+            save_picture(path, scene.render(camera, job.check).rgb)
             written[side].append(str(path))
             job.on_view(f"{request.first_frame + index:04d}", side, str(path))
             plan.advance(stage.done + 1)
             job.report(plan, stage)
     frames.finish()
     return Frames(**written)
-
-
-def _checked(cameras: list[protocol.Camera]) -> tuple[np.ndarray, list[Intrinsics]]:
-    """Poses (N, 4, 4) and intrinsics. Raises BadInput, naming the camera, where they make no picture."""
-    if not cameras:
-        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
-    poses, intrinsics = [], []
-    for number, camera in enumerate(cameras):
-        values = np.array([*camera.pose, camera.fx, camera.fy, camera.cx, camera.cy])
-        if len(camera.pose) != 16 or not np.isfinite(values).all():
-            raise BadInput(f"Camera {number}: its pose is not 16 finite numbers.", field="cameras")
-        pose = np.array(camera.pose).reshape(4, 4)
-        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(pose[:3, :3]) < 0:
-            raise BadInput(
-                f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field="cameras"
-            )
-        sides = (camera.width, camera.height)
-        if np.abs(pose).max() > 1e9:
-            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field="cameras")
-        if not all(1 <= side <= LARGEST_FRAME for side in sides):
-            raise BadInput(
-                f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
-                field="cameras",
-            )
-        try:
-            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
-        except BadField as problem:
-            raise BadInput(f"Camera {number}: {problem}.", field="cameras") from None
-        poses.append(pose)
-        intrinsics.append(Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy))
-    return np.stack(poses), intrinsics

@@ -38,7 +38,7 @@ def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Regi
     def on_plan(units: dict[str, int]) -> None:
         nonlocal plan, stage
         plan, stage = (
-            Plan(*[Stage(name, _STAGES[name][0], count, _STAGES[name][1]) for name, count in units.items()]),
+            job.plan(*[Stage(name, _STAGES[name][0], count, _STAGES[name][1]) for name, count in units.items()]),
             None,
         )
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,25 +18,26 @@ from engine.devices import choose_device
 from engine.edit.baselines import edit_frame
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
-from engine.edit.settings import EditSettings
-from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, settings_for
+from engine.editors.base import Editor
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.jobs.capture import load_opened
-from engine.jobs.edit import opened_editor, settings_of
-from engine.jobs.scene import load_dataset
+from engine.jobs.edit import opened_editor, original_pictures
+from engine.jobs.scene import kept_perceptual, kept_scene
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
-from engine.metrics.perceptual import load_perceptual
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
 from engine.progress import Job, Plan, Stage
-from engine.scenes.nerfacto.checkpoint import Checkpoint
-from engine.scenes.nerfacto.config import LossConfig
-from engine.scenes.nerfacto.rays import cameras_from
-from engine.scenes.nerfacto.rendering import RenderedView, render_view
+from engine.results import Report
+from engine.scenes.base import RenderedView
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.registry import open_scene
+from engine.scenes.settings import LossConfig
 from engine.workspace import EditRecord, Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
@@ -84,14 +84,6 @@ class Made(msgspec.Struct, frozen=True):
     peak_bytes: int
 
 
-class Report(msgspec.Struct, frozen=True):
-    """The report card's files, and its measures by method."""
-
-    html: str
-    json: str
-    measures: dict[str, dict[str, float]]
-
-
 @writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
@@ -104,11 +96,11 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
-    settings = settings_of(record)
+    settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
     missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings) is None]
-    plan = Plan(
+    plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
             Stage(
@@ -118,13 +110,13 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         ),
     )
     editor = opened_editor(record.editor, device, job) if missing else None
-    scenes = {UNEDITED: Checkpoint(workspace.checkpoint(None)), OURS: Checkpoint(workspace.checkpoint(record.id))}
     stage = plan.begin("frames")
     renders: dict[str, list[RenderedView]] = {}
-    for name, checkpoint in scenes.items():
+    for name, edit in {UNEDITED: record.parent, OURS: record.id}.items():
+        scene = kept_scene(workspace, edit, device, job)
         renders[name] = []
-        for render in _along(checkpoint.nerf(device), checkpoint, path, device, job):
-            renders[name].append(render)
+        for view in path:
+            renders[name].append(scene.render(view, job.check))
             plan.advance(stage.done + 1)
             job.report(plan, stage)
         _save(folder, name, path, [r.rgb for r in renders[name]])
@@ -137,7 +129,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         )
         write_record(folder / _slug(name) / "made.json", made)
 
-    clip = job.wait_for(lambda: load_clip(device))
+    clip = job.keep("CLIP", device, lambda: load_clip(device))
     depths = [r.depth for r in renders[UNEDITED]]
     originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
@@ -192,20 +184,13 @@ def path_of(capture: Capture, count: int) -> list[View]:
     return [views[k] for k in order[first : first + count]]
 
 
-def _along(nerf, checkpoint: Checkpoint, path: Sequence[View], device: str, job: Job):
-    frame = checkpoint.header.frame
-    cameras = cameras_from(np.stack([v.pose for v in path]), [v.intrinsics for v in path], frame, device)
-    for index in range(len(path)):
-        yield render_view(nerf, cameras, index, frame, job.check)
-
-
 def _run_baseline(
     name: str,
     workspace: Workspace,
     capture: Capture,
     record: EditRecord,
     settings: EditSettings,
-    editor: InstructPix2Pix,
+    editor: Editor,
     path: Sequence[View],
     unedited: Sequence[Tensor],
     folder: Path,
@@ -214,41 +199,41 @@ def _run_baseline(
     job: Job,
 ) -> Made:
     stage = plan.begin(_slug(name))
+    prompts = Prompts(editor, settings.told(record.instruction))
     edits = 0
     with PeakMemory(device) as memory:
-        began = time.monotonic()
+        began = job.clock()
         if name == PER_FRAME:
-            words = editor.embed(record.instruction)
+            prompt = prompts.at(0)
             frames = []
             for number, frame in enumerate(unedited):
-                frames.append(edit_frame(editor, frame, words, settings, number, job.check))
+                frames.append(edit_frame(prompt, frame, settings, number, job.check))
                 plan.advance(number + 1)
                 job.report(plan, stage)
             edits = len(frames)
-            seconds = time.monotonic() - began
+            seconds = job.clock() - began
         else:
             losses = LossConfig("mse") if name == "SDS" else settings.losses
             own = msgspec.structs.replace(settings, method=TRAINED[name], losses=losses)
-            perceptual = job.wait_for(lambda: load_perceptual(device)) if losses.perceptual_weight else None
-            checkpoint = Checkpoint(workspace.checkpoint(record.parent))
+            perceptual = kept_perceptual(device, job) if losses.perceptual_weight else None
             views = [capture.view(view) for view in record.chosen]
-            dataset = load_dataset(workspace, views, checkpoint.header.frame, device)
-            trainer, events = begin(
-                own, checkpoint, dataset, editor, record.instruction, perceptual, device, record.chosen, job.check
-            )
+            originals = original_pictures(workspace, views, record.parent)
+            pictures = PictureSet.read(workspace.images, views, device, originals)
+            parent = open_scene(workspace.checkpoint(record.parent))
+            trainer, events = begin(own, parent, views, pictures, prompts, perceptual, device, job.check)
             for event in events:
                 edits += isinstance(event, ImageUpdated)
                 plan.advance(trainer.step_index)
                 job.report(plan, stage)
             edits += own.steps if name == "SDS" else 0
-            seconds = time.monotonic() - began
-            frames = [render.rgb for render in _along(trainer.nerf, checkpoint, path, device, job)]
+            seconds = job.clock() - began
+            frames = [trainer.scene.render(view, job.check).rgb for view in path]
     _save(folder, name, path, frames)
     return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)
 
 
 def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
-    return warping_error(frames, depths, np.stack([v.pose for v in path]), [v.intrinsics for v in path])
+    return warping_error(frames, depths, path)
 
 
 def measures_of_edit(change: float, inconsistency: float, clip: dict[str, float], collapsed: bool) -> dict[str, float]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -13,23 +12,20 @@ from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
-from engine.capture.images import alpha_of, beside, mask_of
 from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
+from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
-from engine.pictures import load_alpha, load_mask, load_picture, read_picture, save_picture
+from engine.pictures import load_picture, save_picture
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.health import ATTEMPTS, begun_again, health_of, is_looked_at
-from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import ImageSet, cameras_from
-from engine.scenes.nerfacto.rendering import RenderedView, render_view
-from engine.scenes.nerfacto.training import Trainer, random_seed
+from engine.scenes.base import RenderedView, Scene
+from engine.scenes.health import ATTEMPTS, is_looked_at
+from engine.scenes.picture_set import PictureSet, view_layers
+from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
@@ -47,7 +43,9 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     preset = scene_preset(workspace, request.preset, device)
     if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
         raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
-    plan = Plan(*scene_stages(workspace, capture, preset, request.steps))
+    if not -(2**63) <= request.seed < 2**63:
+        raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
+    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
     assert record is not None
@@ -133,74 +131,63 @@ def _train(
     path = workspace.checkpoint(None)
     before = workspace.scene_record()
     stage = plan.begin("train")
-    checkpoint = Checkpoint(path) if before is not None and path.exists() else None
-    if checkpoint is not None and checkpoint.header.views != [view.name for view in views]:
+    saved_scene = open_scene(path) if before is not None and path.exists() else None
+    if saved_scene is not None and list(saved_scene.views) != [view.name for view in views]:
         raise BadInput(
             f"The scene in {workspace.folder.name} was begun on other views; choose another project folder.",
             file=path,
             field="workspace",
         )
-    frame = NerfFrame.around(np.stack([view.pose for view in views]), capture.centre)
     attempt = 0
-    if before is not None and checkpoint is not None:
-        frame, seed, attempt = checkpoint.header.frame, before.seed, before.attempt
-    dataset = load_dataset(workspace, views, frame, device)
-    config = preset.nerf
-    if dataset.alpha is not None:
-        red, green, blue = (channel / 255 for channel in capture.background)
-        config = msgspec.structs.replace(config, background=(red, green, blue))
-
-    def trainer_of(attempt: int, checkpoint: Checkpoint | None = None) -> Trainer:
-        own, optimiser, own_seed = begun_again(config, preset.train.optimiser, seed, attempt)
-        if checkpoint is None:
-            torch.manual_seed(random_seed(own_seed, "weights", 0))
-            nerf = Nerfacto(own, len(views)).to(device)
-        else:
-            nerf = checkpoint.nerf(device)
-        return Trainer(nerf, preset.train.losses, optimiser, seed=own_seed)
-
-    trainer = trainer_of(attempt, checkpoint)
-    if checkpoint is not None:
-        checkpoint.restore_optimiser(trainer)
+    if before is not None and saved_scene is not None:
+        seed, attempt = before.seed, before.attempt
+    training = msgspec.structs.replace(preset.train, steps=steps)
+    pictures = PictureSet.read(workspace.images, views, device)
+    red, green, blue = (channel / 255 for channel in capture.background)
+    background = None if pictures.alpha is None else (red, green, blue)
+    if saved_scene is not None:
+        trainer = saved_scene.trainer(views, training, seed, device, resume=True, attempt=attempt)
+    else:
+        trainer = begin_scene(preset.nerf, views, capture.centre, training, seed, device, background)
     job.log(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
 
     earlier = before.seconds if before else 0.0
-    began = saved = time.monotonic()
+    began = saved = job.clock()
 
     def save(collapsed: bool = False) -> SceneRecord:
-        save_checkpoint(path, trainer, frame, [view.name for view in views])
-        seconds = earlier + time.monotonic() - began
+        trainer.save(path)
+        seconds = earlier + job.clock() - began
         record = SceneRecord(
             preset.name, device, seed, trainer.step_index, steps, seconds, attempt=attempt, collapsed=collapsed
         )
         workspace.save_scene(record)
         return record
 
-    def has_collapsed() -> bool:
-        return health_of(trainer.nerf, dataset, trainer.seed, trainer.step_index).collapsed
-
     try:
-        while trainer.step_index < steps:
-            job.check()
-            losses = trainer.step(dataset.sample_pixels(preset.train.rays, trainer.generator()))
-            if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and has_collapsed():
-                attempt += 1
-                job.log(
-                    f"The training had collapsed after {trainer.step_index} steps and begins again from other values, "
-                    f"attempt {attempt + 1} of {ATTEMPTS}"
-                )
-                trainer = trainer_of(attempt)
-            plan.advance(trainer.step_index)
-            job.report(plan, stage, losses)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                save()
-                saved = time.monotonic()
+        with seen_meanwhile(workspace, lambda: trainer.scene, lambda: trainer.step_index, job):
+            while trainer.step_index < steps:
+                job.check()
+                losses = trainer.step(pictures)
+                if attempt + 1 < ATTEMPTS and is_looked_at(trainer.step_index) and trainer.health(pictures).collapsed:
+                    attempt += 1
+                    job.log(
+                        f"The training had collapsed after {trainer.step_index} steps and begins again from other "
+                        f"values, attempt {attempt + 1} of {ATTEMPTS}"
+                    )
+                    trainer = begin_scene(
+                        preset.nerf, views, capture.centre, training, seed, device, background, attempt
+                    )
+                plan.advance(trainer.step_index)
+                job.report(plan, stage, losses)
+                if job.clock() - saved > CHECKPOINT_EVERY:
+                    save()
+                    saved = job.clock()
     except Cancelled:
         save()
         raise
-    record = save(collapsed=has_collapsed())
+    record = save(collapsed=trainer.health(pictures).collapsed)
     job.log(f"Trained {record.steps} steps in {record.seconds:.0f} s")
     if record.collapsed:
         job.log(COLLAPSED)
@@ -210,18 +197,17 @@ def _train(
 def _measure_and_render(
     workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
 ) -> None:
-    checkpoint = Checkpoint(workspace.checkpoint(None))
-    nerf = checkpoint.nerf(device)
-    perceptual = job.wait_for(lambda: load_perceptual(device))
+    scene = kept_scene(workspace, None, device, job)
+    perceptual = kept_perceptual(device, job)
     folder = workspace.views(None)
     figures = []
-    for view, render in render_views(nerf, checkpoint.header.frame, capture.views, device, plan, job, "before"):
+    for view, render in render_views(scene, capture.views, plan, job, "before"):
         path = folder / f"{view.name}.png"
         save_picture(path, render.rgb)
         job.on_view(view.name, "before", str(path))
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
-            mask, alpha = view_layers(workspace, view)
+            mask, alpha = view_layers(workspace.images, view)
             if mask is None or mask.any():
                 figures.append(_figures(render.rgb, truth, mask, alpha, perceptual))
     measures = None
@@ -254,6 +240,21 @@ def _figures(
     return float(psnr(rgb, truth, seen)), float(ssim(rgb, truth, seen)), distance, of_object
 
 
+def kept_perceptual(device: str, job: Job) -> Perceptual:
+    """The perceptual measure; it stays loaded for the next job."""
+    return job.keep("perceptual measure", device, lambda: load_perceptual(device))
+
+
+def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
+    """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
+    where there is none."""
+    path = workspace.checkpoint(edit)
+    saved = open_scene(path)
+    state = path.stat()
+    key = (str(path), state.st_size, state.st_mtime_ns, device)
+    return job.keep("scene" if edit is None else "edited scene", key, lambda: saved.scene(device))
+
+
 def training_views(capture: Capture) -> list[View]:
     """The views that the unedited scene is trained on. Raises BadInput where there are too few to train at all."""
     views = [view for view in capture.views if not view.held_out]
@@ -264,39 +265,12 @@ def training_views(capture: Capture) -> list[View]:
     return views
 
 
-def load_dataset(workspace: Workspace, views: Sequence[View], frame: NerfFrame, device: str) -> ImageSet:
-    """The views' captured pictures and cameras."""
-    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
-    images = (read_picture(workspace.images / view.image) for view in views)
-    masks, alphas = zip(*(view_layers(workspace, view) for view in views), strict=True)
-    try:
-        return ImageSet(cameras, images, device, masks, alphas)
-    except ValueError as error:
-        raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
-
-
 def render_views(
-    nerf: Nerfacto, frame: NerfFrame, views: Sequence[View], device: str, plan: Plan, job: Job, stage: str
+    scene: Scene, views: Sequence[View], plan: Plan, job: Job, stage: str
 ) -> Iterator[tuple[View, RenderedView]]:
     """A stage in which each view is rendered, at its pose in the capture."""
     current = plan.begin(stage)
-    cameras = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, device)
     for index, view in enumerate(views):
-        yield view, render_view(nerf, cameras, index, frame, job.check)
+        yield view, scene.render(view, job.check)
         plan.advance(index + 1)
         job.report(plan, current)
-
-
-def view_layers(workspace: Workspace, view: View) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What belongs to the view's picture: (H, W) bool, where anything is known, and (H, W) uint8, how much of each
-    pixel is not empty space; None where that is all of it. Raises BadInput."""
-    path, width, height = workspace.images / view.image, view.intrinsics.width, view.intrinsics.height
-    try:
-        files = beside(path)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(f"{path} cannot be read ({error}); open the capture again.", file=path) from None
-    mask, alpha = mask_of(path), alpha_of(path)
-    return (
-        load_mask(mask, width, height) if mask in files else None,
-        load_alpha(alpha, width, height) if alpha in files else None,
-    )

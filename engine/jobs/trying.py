@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An instruction on one photo, without any NeRF: a picture, or a contact sheet over both guidance scales."""
+"""An instruction on one picture, without any NeRF: of a captured view or a photo, or a contact sheet over two of the
+editor's knobs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -11,63 +13,96 @@ import msgspec
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from engine import protocol
 from engine.capture.decoding import decode
 from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
-from engine.edit.settings import EditSettings
-from engine.editors.catalogue import default_editor
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, checked_instruction
+from engine.editors.base import Check, Editor
+from engine.editors.catalogue import source_of
+from engine.editors.registry import kind_of
 from engine.errors import BadInput
-from engine.jobs.edit import (
-    checked_instruction,
-    edit_picture,
-    opened_editor,
-    with_editor,
-)
-from engine.pictures import save_picture, to_uint8
+from engine.jobs.capture import ensure_images, load_opened
+from engine.jobs.edit import chosen_editor, edit_settings, opened_editor
+from engine.jobs.scene import scene_preset
+from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
-from engine.progress import Job, Plan, Stage
+from engine.progress import Job, Stage
+from engine.protocol import Knob
+from engine.randomness import random_seed
+from engine.results import Tried
+from engine.workspace import Workspace, writes
 
-SHEET_TEXT = (0.5, 1.0, 1.5, 2.0)  # times the text guidance, one a column
+NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
+# What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
+COLUMNS, ROWS = (0.5, 1.0, 1.5, 2.0), (0.75, 1.0, 1.5)
 _UNDER_TRANSPARENT = (255, 255, 255)
-SHEET_IMAGE = (0.75, 1.0, 1.5)  # times the image guidance, one a row
 
 
-@dataclass(frozen=True)
-class Try:
-    photo: str
-    instruction: str
-    out: str
-    editor: str | None = None
-    device: str | None = None
-    text_guidance: float | None = None
-    image_guidance: float | None = None
-    keep_background: bool | None = None
-    seed: int = 0
-    sheet: bool = False
+@writes("trying an instruction")
+def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
+    """Edit one captured view, the NeRF untouched. The picture goes to the workspace's folder `tries`."""
+    workspace = Workspace(request.workspace)
+    capture = load_opened(workspace)
+    view = capture.view(request.view)
+    instruction = checked_instruction(request.instruction)
+    device = choose_device(request.device)
+    settings = edit_settings(scene_preset(workspace, None, device), request, device)
+    check = _checks(1, settings, job)
+    path = workspace.images / view.image
+    if not path.exists():
+        images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
+        ensure_images(workspace, capture, images, job)
+    editor = opened_editor(chosen_editor(request, device), device, job)
+    picture = load_picture(path).to(device).float() / 255
+    after = edit_picture(editor, picture, instruction, settings, check)
+    target = workspace.below("tries", f"{view.name}.png")
+    save_picture(target, after)
+    job.on_view(view.name, "edited", str(target))
+    return Tried(before=str(path), after=str(target))
 
 
-def try_photo(settings: Try, job: Job) -> Path:
-    """Write the edited photo, or the sheet, to ``settings.out``. Raises BadInput."""
-    instruction = checked_instruction(settings.instruction)
-    device = choose_device(settings.device)
+def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
+    """Write the edited photo, or the sheet, to ``request.out``. Raises BadInput."""
+    out = Path(request.out)
+    if out.suffix.lower() != ".png":
+        raise BadInput(f"{out.name} must end in .png.", field="out")
+    instruction = checked_instruction(request.instruction)
+    device = choose_device(request.device)
+    name = chosen_editor(request, device)
     preset = choose_preset(None, device)
-    name = settings.editor or default_editor(device)
-    edit = with_editor(
-        msgspec.structs.replace(preset.edit, seed=settings.seed),
-        name,
-        instruction,
-        settings.text_guidance,
-        settings.image_guidance,
-        settings.keep_background,
-    ).checked()
-    guidance = edit.guidance
+    settings = edit_settings(preset, request, device)
     editor = opened_editor(name, device, job)
-    picture = _photo(Path(settings.photo), 2 * editor.native_size).to(device)
-    cells = [(guidance.text, guidance.image)]
-    if settings.sheet:
-        cells = [(guidance.text * t, guidance.image * i) for i in SHEET_IMAGE for t in SHEET_TEXT]
-    plan = Plan(Stage("try", "Trying on one picture", len(cells) * edit.diffusion_steps, 0.1))
+    picture = _photo(Path(request.photo), 2 * editor.size).to(device)
+    if not request.sheet:
+        save_picture(out, edit_picture(editor, picture, instruction, settings, _checks(1, settings, job)))
+        return out
+    knobs = _turned(name)
+    cells = _cells(knobs, settings)
+    check = _checks(len(cells), settings, job)
+    requests = [msgspec.structs.replace(request, options=request.options | cell) for cell in cells]
+    edited = [edit_picture(editor, picture, instruction, edit_settings(preset, r, device), check) for r in requests]
+    labels = [" ".join(f"{knob.label.lower()} {cell[knob.name]:.3g}" for knob in knobs) for cell in cells]
+    save_picture(out, _sheet(picture, edited, labels, columns=len(COLUMNS)))
+    return out
+
+
+def edit_picture(
+    editor: Editor, picture: Tensor, instruction: str, settings: EditSettings, check: Check = lambda: None
+) -> Tensor:
+    """The editor alone on one picture (H, W, 3), 0–1, from (almost) pure noise."""
+    generator = torch.Generator().manual_seed(random_seed(settings.seed, "try", 0))
+    prompt = Prompts(editor, settings.told(instruction)).at(0)
+    return prompt.view(picture).edit(picture, NOISE, generator, check)
+
+
+def _checks(edits: int, settings: EditSettings, job: Job) -> Check:
+    """A check for so many edits that also tells how far they are."""
+    steps = settings.options.get("diffusion_steps", 20)
+    plan = job.plan(Stage("try", "Trying on one picture", edits * int(steps), 0.1))
     stage = plan.begin("try")
 
     def check() -> None:
@@ -75,20 +110,34 @@ def try_photo(settings: Try, job: Job) -> Path:
         plan.advance(min(stage.done + 1, stage.units))
         job.report(plan, stage)
 
-    edited = [edit_picture(editor, picture, instruction, _with(edit, *cell), check) for cell in cells]
-    out = Path(settings.out)
-    if out.suffix.lower() != ".png":
-        raise BadInput(f"{out.name} must end in .png.", field="out")
-    save_picture(out, _sheet(picture, edited, cells) if settings.sheet else edited[0])
-    return out
+    return check
 
 
-def _with(settings: EditSettings, text: float, image: float) -> EditSettings:
-    guidance = msgspec.structs.replace(settings.guidance, text=text, image=image)
-    return msgspec.structs.replace(settings, guidance=guidance)
+def _turned(editor: str) -> list[Knob]:
+    """The knobs that a sheet is over: the first two numbers that an artist would turn. Raises BadInput."""
+    numbers = [k for k in kind_of(source_of(editor)).knobs if k.kind in {"float", "int"} and not k.advanced][:2]
+    if not numbers:
+        raise BadInput(f"The editor {Path(editor).name} has no number to make a sheet over.", field="sheet")
+    return numbers
 
 
-def _photo(path: Path, long_side: int) -> torch.Tensor:
+def _cells(knobs: Sequence[Knob], settings: EditSettings) -> list[dict[str, protocol.OptionValue]]:
+    """The options of a sheet's cells, row by row."""
+
+    def values(knob: Knob, factors: Sequence[float]) -> list[float]:
+        own = float(settings.options[knob.name])
+        low = -np.inf if knob.minimum is None else knob.minimum
+        high = np.inf if knob.maximum is None else knob.maximum
+        steps = [min(max(own * factor, low), high) for factor in factors]
+        return [round(step) for step in steps] if knob.kind == "int" else steps
+
+    across = values(knobs[0], COLUMNS)
+    if len(knobs) == 1:
+        return [{knobs[0].name: value} for value in across]
+    return [{knobs[0].name: x, knobs[1].name: y} for y, x in product(values(knobs[1], ROWS), across)]
+
+
+def _photo(path: Path, long_side: int) -> Tensor:
     """(H, W, 3), 0–1, sRGB, upright as the camera was held, its longer side at most ``long_side`` pixels."""
     try:
         photo = decode(path, _UNDER_TRANSPARENT, read_header(path).orientation)
@@ -98,20 +147,20 @@ def _photo(path: Path, long_side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(photo)).float() / 255
 
 
-def _sheet(original: torch.Tensor, edited: list[torch.Tensor], cells: list[tuple[float, float]]) -> torch.Tensor:
-    """The original above left, then one row an image guidance and one column a text guidance, labelled. uint8."""
+def _sheet(original: Tensor, edited: Sequence[Tensor], labels: Sequence[str], columns: int) -> Tensor:
+    """The original above left, then ``edited`` in rows of ``columns``, labelled. uint8."""
     height, width = original.shape[:2]
     margin = 18
-    rows, columns = len(SHEET_IMAGE), len(SHEET_TEXT)
+    rows = -(-len(edited) // columns)
     sheet = np.full((rows * (height + margin), (columns + 1) * (width + 4), 3), 255, np.uint8)
 
-    def put(row: int, column: int, picture: torch.Tensor, label: str) -> None:
+    def put(row: int, column: int, picture: Tensor, label: str) -> None:
         y, x = row * (height + margin), column * (width + 4)
         sheet[y + margin : y + margin + height, x : x + width] = to_uint8(picture).cpu().numpy()
         cv2.putText(sheet, label, (x + 2, y + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
 
     put(0, 0, original, "original")
-    for index, (picture, (text, image)) in enumerate(zip(edited, cells, strict=True)):
+    for index, (picture, label) in enumerate(zip(edited, labels, strict=True)):
         row, column = divmod(index, columns)
-        put(row, column + 1, picture, f"text {text:.3g} image {image:.3g}")
+        put(row, column + 1, picture, label)
     return torch.from_numpy(sheet)

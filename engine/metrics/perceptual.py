@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -42,7 +41,6 @@ class Perceptual(nn.Module):
         return everywhere(*pair)[0, 0][seen].mean()
 
 
-@lru_cache
 def load_perceptual(device) -> Perceptual:
     """LPIPS where its backbone's weights can be had (cached, or downloaded unless HF_HUB_OFFLINE is set), else
     ST-LPIPS, whose weights ship in its wheel. Which one it was is in ``name``."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 import trimesh
 from skimage.measure import marching_cubes
 from trimesh.exchange.ply import export_ply
@@ -14,9 +15,10 @@ from trimesh.visual.color import ColorVisuals
 
 from engine.errors import BadInput
 from engine.files import write_bytes
-from engine.output.volume import DepthView, Volume, pixel_rays
+from engine.geometry import unproject
+from engine.output.volume import DepthView, Volume
 
-__all__ = ["DepthView", "bounds_from_depth", "fuse", "write_ply"]
+__all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "write_ply"]
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -32,9 +34,7 @@ def bounds_from_depth(renders: Iterable[DepthView], centre: np.ndarray, radius: 
     for view in renders:
         step = max(1, int(np.sqrt(view.depth.size / 4000)))  # a few thousand pixels of each view are plenty
         part = np.s_[step // 2 :: step, step // 2 :: step]
-        rays = pixel_rays(view.intrinsics)[part]
-        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
-        points = (rays * view.depth[part][..., None] * (1, -1, -1)) @ view.pose[:3, :3].T + view.pose[:3, 3]
+        points = unproject(torch.as_tensor(view.depth, dtype=torch.float64), view).numpy()[part]
         full = (view.opacity[part] >= 0.5) & np.isfinite(view.depth[part])
         seen.append(points[full])
     points = np.concatenate(seen) if seen else np.zeros((0, 3))
@@ -62,8 +62,7 @@ def fuse(
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
         raise BadInput("The box to make a mesh of has no size.", field="bounds")
-    if not 8 <= resolution <= 512:
-        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    checked_resolution(resolution)
     volume = Volume(low, high, resolution)
     for view in renders:
         volume.add(view)
@@ -73,6 +72,13 @@ def fuse(
     colours = np.clip(volume.colours_at(mesh.vertices) * 255 + 0.5, 0, 255).astype(np.uint8)
     mesh.visual = ColorVisuals(mesh, vertex_colors=colours)
     return mesh
+
+
+def checked_resolution(resolution: int) -> int:
+    """Itself. Raises BadInput where no mesh is made of so many samples: to be asked before anything is rendered."""
+    if not 8 <= resolution <= 512:
+        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    return resolution
 
 
 def _surface(volume: Volume) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.capture.types import Intrinsics
+from engine.geometry import pixel_directions, to_pixels
 
 _CHUNK = 1_000_000  # samples looked at at a time
 _GRAZING = 0.1  # cosine below which a surface is seen too much from the side to say where it is
@@ -27,13 +28,6 @@ class DepthView:
     depth: np.ndarray
     colour: np.ndarray
     opacity: np.ndarray
-
-
-def pixel_rays(intrinsics: Intrinsics) -> np.ndarray:
-    """(H, W, 3) float64 through pixel centres, camera axes x right, y down, z forward (= 1)."""
-    v, u = np.mgrid[: intrinsics.height, : intrinsics.width] + 0.5
-    x, y = (u - intrinsics.cx) / intrinsics.fx, (v - intrinsics.cy) / intrinsics.fy
-    return np.stack([x, y, np.ones_like(x)], axis=-1)
 
 
 class Volume:
@@ -80,8 +74,7 @@ class Volume:
         camera = image.camera
         z = points[2]
         with np.errstate(divide="ignore", invalid="ignore"):
-            u = points[0] / z * camera.fx + (camera.cx - 0.5)  # from the first pixel's centre
-            v = points[1] / z * camera.fy + (camera.cy - 0.5)
+            u, v = (at - 0.5 for at in to_pixels(points[0], -points[1], z, camera))  # from the first pixel's centre
             # Written so that NaN is outside.
             seen = (z > 0) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
         index = np.flatnonzero(seen)
@@ -155,7 +148,7 @@ class _Image:
     @staticmethod
     def of(view: DepthView) -> _Image:
         camera = view.intrinsics
-        rays = pixel_rays(camera)
+        rays = pixel_directions(camera) * (1, -1, -1)
         full = (view.opacity >= 0.5) & (view.depth > 0) & np.isfinite(view.depth)
         z = np.where(full, view.depth, 1.0) / np.linalg.norm(rays, axis=-1)
         z = np.where(full, z, 1e9)  # an empty pixel shows what is very far

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 import sys
 import threading
@@ -130,6 +131,7 @@ class Engine:
         self.edits: dict[str, dict] = {}
         self.job: int | None = None
         self.cancelled = threading.Event()
+        self.paused = threading.Event()
         self.thread: threading.Thread | None = None
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
@@ -139,6 +141,8 @@ class Engine:
         return path
 
     def step(self, stage: str, step: int, of: int, fraction: float) -> None:
+        while self.paused.is_set() and not self.cancelled.is_set():
+            time.sleep(TICK)
         if self.cancelled.is_set():
             raise Cancelled
         time.sleep(TICK)
@@ -245,12 +249,34 @@ class Engine:
 
     # -- the wire ---
 
+    def wish(self, number: int, method: str, params: dict) -> None:
+        """What a running job is asked; granted at once, for there is no scene that a step could be changing."""
+        if self.job is None or params["job"] != self.job:
+            error = {"code": -32000, "message": f"The job {params['job']} does not run.", "data": {"field": "job"}}
+            send({"id": number, "error": error})
+            return
+        step = next((edit["steps"] for edit in self.edits.values() if not edit["finished"]), 0)
+        if method in ("job/pause", "job/continue"):
+            (self.paused.set if method == "job/pause" else self.paused.clear)()
+            result: dict = {"paused": method == "job/pause"}
+        elif method == "job/render":
+            camera = params["camera"]
+            folder = Path(self.capture["workspace"]) / "tries"
+            image = png(folder / f"asked-{number}.png", camera["width"], camera["height"], (90, 20, 10))
+            result = {"image": image, "step": step}
+        else:
+            change = {"step": step, "instruction": params.get("instruction") or "", "view": params.get("view")}
+            next(edit for edit in self.edits.values() if not edit["finished"]).setdefault("changes", []).append(change)
+            result = {"step": step}
+        send({"id": number, "result": result})
+
     def start_job(self, number: int, work, params: dict) -> None:  # type: ignore[no-untyped-def]
         if self.job is not None:
             send({"id": number, "error": {"code": -32001, "message": "A job runs already."}})
             return
         self.job = number
         self.cancelled.clear()
+        self.paused.clear()
 
         def body() -> None:
             try:
@@ -270,7 +296,10 @@ class Engine:
 
     def answer(self, request: dict) -> bool:
         number, method, params = request["id"], request["method"], request.get("params", {})
-        with open("requests.jsonl", "a", encoding="utf-8") as heard:  # in the folder that it was started in
+        heard_in = (
+            "requests.jsonl" if os.path.basename(os.getcwd()) == "run" else os.devnull
+        )  # where the add-on starts it
+        with open(heard_in, "a", encoding="utf-8") as heard:
             heard.write(json.dumps({"method": method, **params}) + "\n")
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
@@ -291,6 +320,10 @@ class Engine:
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             send({"id": number, "result": result})
+        elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
+            self.wish(number, method, params)
+        elif method == "runtime/release":
+            send({"id": number, "result": {"released": ["editor"]}})
         elif method == "job/cancel":
             self.cancelled.set()
             send({"id": number, "result": {"cancelling": params.get("job") == self.job}})
@@ -303,16 +336,32 @@ class Engine:
         return True
 
 
+def knobs(text: float, image: float) -> list[dict]:
+    """An editor's knobs, as the engine describes them."""
+    numbers = {"minimum": 0.0, "maximum": 100.0, "choices": [], "advanced": False}
+    return [
+        {"name": "text_guidance", "label": "Text", "description": "", "kind": "float", "default": text, **numbers},
+        {"name": "image_guidance", "label": "Image", "description": "", "kind": "float", "default": image, **numbers},
+        {"name": "keep_background", "label": "Keep Background", "description": "What is not meant stays",
+         "kind": "choice", "default": "auto", "choices": ["auto", "on", "off"], "advanced": False},
+        {"name": "diffusion_steps", "label": "Steps", "description": "", "kind": "int", "default": 20, "minimum": 1,
+         "maximum": 1000, "advanced": True},
+        {"name": "tethered", "label": "Tethered", "description": "", "kind": "bool", "default": False,
+         "advanced": True},
+    ]  # fmt: skip
+
+
 INITIALIZED = {
     "protocol": 1,
     "engine": "0.0-fake",
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
-         "vocabulary": ["make it night", "make it sunset"], "text_guidance": 3.0, "image_guidance": 1.5},
+         "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
+         "knobs": knobs(3.0, 1.5)},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
          "reason": "Its weights are not on this machine.", "vocabulary": [],
-         "text_guidance": 7.5, "image_guidance": 1.5},
+         "knobs": knobs(7.5, 1.5)},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from addon_captures import ring
 
-from blender_addon import wire
+from blender_addon import messages, wire
 from blender_addon.client import Client, clean_environment
 from blender_addon.messages import Failure
 
@@ -58,11 +58,11 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def start():
+def start(tmp_path: Path):
     clients: list[Client] = []
 
     def make(*modes: str, **options: object) -> Client:
-        clients.append(Client([*FAKE, *modes], **options))
+        clients.append(Client([*FAKE, *modes], cwd=tmp_path, **options))
         return clients[-1]
 
     yield make
@@ -165,6 +165,41 @@ def test_notifications_arrive_in_order_on_the_polling_thread(start, tmp_path: Pa
     steps = [wire.parse_progress(p).step for m, p in heard if m == wire.JOB_PROGRESS]
     assert steps == sorted(steps) and steps[-1] == 12  # some may have been overtaken
     assert sum(m == wire.JOB_VIEW for m, _ in heard) == 12
+
+
+def test_a_running_edit_is_talked_to(start, tmp_path: Path) -> None:
+    heard: list[messages.Progress] = []
+
+    def listen(method: str, params: object) -> None:
+        if method == wire.JOB_PROGRESS:
+            heard.append(wire.parse_progress(params))
+
+    client = start("tick=0.05", notified=listen)
+    opened = ask(client, wire.CAPTURE_OPEN, workspace=str(tmp_path), source=str(ring(tmp_path / "capture")), preset="p")
+    settle(client, opened)
+    view = wire.parse_capture(opened.result).views[0]
+    edit = Asked()
+    params = {"workspace": str(tmp_path), "instruction": "x", "preset": "preview"}
+    job = client.request(wire.EDIT_RUN, params, edit.done, edit.failed)
+    while not any(progress.stage == "edit" for progress in heard):
+        client.poll()
+        time.sleep(0.01)
+    paused = ask(client, wire.JOB_PAUSE, job=job)
+    seen = ask(client, wire.JOB_RENDER, job=job, camera=wire.camera_object(view.camera))
+    changed = ask(client, wire.JOB_CHANGE, job=job, instruction="y")
+    again = ask(client, wire.JOB_REMAKE, job=job, view=view.name)
+    wrong = ask(client, wire.JOB_PAUSE, job=job + 99)
+    settle(client, paused, seen, changed, again, wrong)
+    assert Path(wire.parse_rendered(seen.result).image).exists()
+    assert wire.parse_step(changed.result) == wire.parse_step(again.result) == wire.parse_rendered(seen.result).step
+    assert wrong.failure is not None and wrong.failure.field == "job"
+    at = heard[-1].step
+    time.sleep(0.2)
+    client.poll()
+    assert heard[-1].step <= at + 1  # the step that it was taking
+    settle(client, ask(client, wire.JOB_CONTINUE, job=job), edit)
+    done = wire.parse_edit(edit.result)
+    assert [(c.instruction, c.view) for c in done.changes] == [("y", ""), ("", view.name)]
 
 
 def test_text_that_utf8_cannot_hold_is_asked_and_answered(start, tmp_path: Path) -> None:

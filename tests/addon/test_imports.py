@@ -18,7 +18,7 @@ LAYERS = [
     {"drawing", "operators", "following"},
     {"settings", "results"},
     {"editing"},
-    {"opening"},
+    {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},

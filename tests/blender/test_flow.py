@@ -213,40 +213,6 @@ def test_an_editor_that_is_not_available_is_refused_with_its_reason(opened: bpy.
     assert settings.device == ""
 
 
-def test_guidance_is_sent_only_when_set(opened: bpy.types.Scene) -> None:
-    edited(opened)
-    wanted = project.edit_of(opened).id
-    opened.instruct_nerf.use_guidance, opened.instruct_nerf.text_guidance = True, 5.5
-    opened.instruct_nerf.keep_background = "CHANGE"
-    edited(opened)
-    assert project.edit_of(opened).id != wanted
-    # The stand-in keeps what it was sent; workspace/read is how it comes back.
-    answers: list[dict] = []
-    session.request("workspace/read", {"workspace": "x"}, answers.append, panel="edit")
-    settle()
-    first, second = (e["settings"] for e in answers[0]["edits"])
-    assert "text_guidance" not in first and second["text_guidance"] == pytest.approx(5.5)
-    assert "keep_background" not in first and second["keep_background"] is False
-
-
-def test_guidance_starts_where_the_editor_recommends(opened: bpy.types.Scene) -> None:
-    settings = opened.instruct_nerf
-
-    def scales() -> tuple[float, float]:
-        return settings.text_guidance, settings.image_guidance
-
-    settings.use_guidance = True
-    assert scales() == (3.0, 1.5)  # as the stand-in's first editor says
-    settings.text_guidance = 4.0
-    settings.use_guidance = False
-    settings.use_guidance = True
-    assert scales() == (4.0, 1.5)  # what the artist set is not lost
-    settings.editor_choice = settings.editor_choice
-    assert scales() == (4.0, 1.5)  # it is the same editor
-    settings.editor_choice = "hub/big"
-    assert scales() == (7.5, 1.5)
-
-
 def test_disabling_ends_the_engine(addon, capture: Path) -> None:
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
     settle()

@@ -28,12 +28,12 @@ from blender_addon.scene import cameras, mesh
 
 FOX = Path(__file__).parents[3] / "shared" / "captures" / "fox"
 TRAINED = os.environ.get("INSTRUCT_NERF_FOX_WORKSPACE", "")
-STEPS = 600
 VIEWS = ("0001", "0026", "0042")  # from the left; from the right, held out of training; from below
 SUBJECT = 0.7  # of the capture's radius: what is nearer to its centre is the subject, a fox's head on a wall
 
-# What a mesh must keep in each camera. Measured, of the three the worst, after 600 and after 1500 steps of training:
-LEAST_OVERLAP = 0.93  # 0.983 and 0.991; 0.951 as the preview preset trains: the wall stands where the subject ends
+# What a mesh must keep in each camera, of a scene trained as the preview preset does: to the end, since its learning
+# rate falls all the way. Stopped at 600 of its 1000 steps, views disagree about the depth of the plain wall.
+LEAST_OVERLAP = 0.93  # 0.947, of the three the worst: the wall stands where the subject ends; 0.924 after 600 steps
 MOST_DISTANCE = 0.015  # 0.007 and 0.004; axes mistaken make more than a tenth
 MOST_SHIFT = 0.25  # pixels, each way: half of the half pixel that must not pass; 0.07 and 0.13
 MOST_ZOOM = 0.005  # 0.0017 and 0.0011; two per cent of scale make at least 0.018
@@ -135,7 +135,7 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
     opened = open_into_workspace(protocol.OpenCapture(str(folder), str(FOX), "preview"))
     if not TRAINED:
         write_images(protocol.WriteImages(str(folder)), job)
-        train_scene(protocol.TrainScene(str(folder), "preview", "cpu", steps=STEPS), job)
+        train_scene(protocol.TrainScene(str(folder), "preview", "cpu"), job)
 
     workspace = Workspace(folder)
     views = [view for view in load_opened(workspace).views if view.name in VIEWS]

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from engine.capture import Intrinsics
+from engine.geometry import Viewpoint
 from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
 from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.rays import ImageSet, cameras_from
+from engine.scenes.picture_set import PictureSet
 
 VIEWS = 36  # fewer do not tie the sphere down
 
@@ -72,18 +73,19 @@ def sphere_picture(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.5
 
 @pytest.fixture
 def sphere():
-    """(frame, poses, intrinsics, images): views of a coloured sphere in a room."""
+    """(frame, views, images): views of a coloured sphere in a room, named v0, v1 …, and what they show."""
     intrinsics = Intrinsics(24, 20, 30.0, 31.0, 11.0, 10.5)
     poses = ring(VIEWS)
     images = [sphere_picture(pose, intrinsics) for pose in poses]
-    return NerfFrame.around(poses, np.zeros(3)), poses, [intrinsics] * len(poses), images
+    views = [Viewpoint(pose, intrinsics, f"v{number}") for number, pose in enumerate(poses)]
+    return NerfFrame.around(poses, np.zeros(3)), views, images
 
 
 @pytest.fixture
 def sphere_set(sphere):
-    """(frame, ImageSet) on the CPU."""
-    frame, poses, intrinsics, images = sphere
-    return frame, ImageSet(cameras_from(poses, intrinsics, frame, "cpu"), images, "cpu")
+    """(frame, views, PictureSet) on the CPU."""
+    frame, views, images = sphere
+    return frame, views, PictureSet(images, "cpu")
 
 
 @pytest.fixture(scope="session")

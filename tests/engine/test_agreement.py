@@ -10,8 +10,9 @@ import torch
 
 from engine.capture import Intrinsics
 from engine.edit.agreement import agreed_relevance
+from engine.geometry import Viewpoint
 from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.rays import cameras_from
+from engine.scenes.nerfacto.scene import NerfactoScene
 
 from .conftest import ring
 
@@ -29,6 +30,9 @@ class Sphere:
     def __init__(self, scale):
         self.scale = scale
 
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
     def eval(self):
         self.training = False
 
@@ -38,7 +42,8 @@ class Sphere:
     def __call__(self, rays):
         assert not self.training
         depth = self.scale * depth_of(rays.origins.numpy() / self.scale, rays.directions.numpy())
-        return SimpleNamespace(depth=torch.from_numpy(depth).float())
+        depth = torch.from_numpy(depth).float()
+        return SimpleNamespace(rgb=depth.expand(-1, 3), depth=depth, opacity=torch.ones_like(depth))
 
 
 def depth_of(origins, directions):
@@ -61,11 +66,12 @@ TOP = truth(np.array([0.0, 0.0, ROOM]))  # the most of any surface
 
 @pytest.fixture(scope="module")
 def scene():
+    """(poses, cameras, a scene that has learned them)."""
     poses = ring(VIEWS)
     frame = NerfFrame.around(poses, np.zeros(3))
-    cameras = cameras_from(poses, [LENS] * VIEWS, frame, "cpu")
     scale = float(np.linalg.norm(frame.nerf_from_capture(poses)[0, :3, 3]) / np.linalg.norm(poses[0, :3, 3]))
-    return poses, cameras, scale
+    assert scale < 0.9  # the frames differ
+    return poses, [Viewpoint(pose, LENS) for pose in poses], NerfactoScene(Sphere(scale), frame)
 
 
 def cells(pose):
@@ -78,7 +84,7 @@ def cells(pose):
 
 def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone(scene):
     """Every view is right but for what lies left of the middle of its picture, which it takes for the subject too."""
-    poses, cameras, scale = scene
+    poses, cameras, learned = scene
     exact, maps = [], []
     for pose in poses:
         origins, directions = cells(pose)
@@ -87,9 +93,8 @@ def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone
         wrong = own.copy()
         wrong[:, : WIDTH // 2] = 1.0
         maps.append(torch.from_numpy(wrong / TOP).float()[None, None])
-    nerf = Sphere(scale)
-    agreed = agreed_relevance(maps, nerf, cameras)
-    assert nerf.training  # as it was
+    agreed = agreed_relevance(maps, learned, cameras)
+    assert learned.nerf.training  # as it was
     assert all(a.shape == m.shape for a, m in zip(agreed, maps, strict=True))
     before, after = (
         np.mean([np.abs(m[0, 0].numpy() - e).mean() for m, e in zip(some, exact, strict=True)])
@@ -100,10 +105,10 @@ def test_what_one_view_takes_for_the_subject_and_the_others_do_not_is_left_alone
 
 def test_all_but_a_few_of_the_views_that_see_the_surface_say_as_much(scene):
     """Maps of one value each, so that nothing is read between cells; against one cell after another."""
-    poses, cameras, scale = scene
+    poses, cameras, learned = scene
     values = np.linspace(0.1, 0.9, VIEWS)
     maps = [torch.full((1, 1, HEIGHT, WIDTH), float(v)) for v in values]
-    agreed = agreed_relevance(maps, Sphere(scale), cameras)
+    agreed = agreed_relevance(maps, learned, cameras)
     depths = [depth_of(*cells(pose)).reshape(HEIGHT, WIDTH) for pose in poses]
     counts, expected = set(), []
     for pose in poses:
@@ -126,7 +131,7 @@ def test_all_but_a_few_of_the_views_that_see_the_surface_say_as_much(scene):
 
 
 def test_a_view_that_nobody_shares_keeps_its_own(scene):
-    _, cameras, scale = scene
+    _, cameras, learned = scene
     mine = torch.rand(1, 1, HEIGHT, WIDTH)
-    (own,) = agreed_relevance([mine], Sphere(scale), cameras[:1])
+    (own,) = agreed_relevance([mine], learned, cameras[:1])
     torch.testing.assert_close(own, (mine / mine.quantile(0.98)).clamp(max=1), atol=1e-3, rtol=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.jobs import check
+from engine import check
 from engine.scenes.nerfacto import hash_encoding
 
 ROOT = Path(__file__).parents[2]

@@ -10,18 +10,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.capture import Intrinsics
 from engine.errors import BadInput
+from engine.geometry import Viewpoint
 from engine.scenes.nerfacto import checkpoint as module
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.nerfacto import limits
+from engine.scenes.nerfacto.checkpoint import Checkpoint
+from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.registry import open_scene
+from engine.scenes.settings import TrainingConfig
 
-from .conftest import TINY_NERF
+from .conftest import TINY_NERF, ring
 
 FRAME = NerfFrame(0.25, (0.0, 1.0, 2.0))
 VIEWS = ["a", "b", "c"]
+LENS = Intrinsics(5, 4, 6.0, 6.0, 2.5, 2.0)
+CAMERAS = [Viewpoint(pose, LENS, name) for pose, name in zip(ring(3), VIEWS, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,7 @@ def saved(tmp_path_factory):
         parameter.grad = torch.ones_like(parameter)
     trainer.optimiser.step()
     trainer.step_index = 3
-    save(path, trainer, {"b": torch.zeros(4, 5, 3, dtype=torch.uint8)})
+    trainer.save(path, {"b": torch.zeros(4, 5, 3, dtype=torch.uint8)})
     with open(path, "rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         header = json.loads(json.loads(file.read(size))["__metadata__"]["header"])
@@ -87,6 +94,7 @@ HEADERS = {
     "near": at(["nerf", "near"], 1e30),
     "density": at(["nerf", "initial_density"], 0.0),
     "weight": at(["nerf", "distortion_weight"], 1e300),
+    "background": at(["nerf", "background"], [0.5, 2.0, 0.5]),
     "text": at(["nerf", "levels"], "abc"),
     "no frame": at(["frame"], None),
     "scale": at(["frame", "scale"], 0.0),
@@ -110,22 +118,34 @@ def test_a_header_of_nonsense_is_said_before_anything_is_built(saved, tmp_path, 
     header = json.loads(json.dumps(header))
     HEADERS[name](header)
     monkeypatch.setattr(module, "Nerfacto", None)
-    with pytest.raises(BadInput, match="train again") as caught:
-        Checkpoint(write(tmp_path / "c.safetensors", tensors, header))
-    assert "c.safetensors" in caught.value.message and len(caught.value.message) < 400
+    path = write(tmp_path / "c.safetensors", tensors, header)
+    for opened in (Checkpoint, open_scene):
+        with pytest.raises(BadInput, match="train again") as caught:
+            opened(path)
+        assert "c.safetensors" in caught.value.message and len(caught.value.message) < 400
+
+
+def test_every_number_of_a_configuration_has_a_range():
+    ranged = {*limits._RANGES, "proposal_samples", "proposals", "background"}
+    switches = {"optimise_cameras", "gradient_scaling"}
+    assert {field.name for field in msgspec.structs.fields(NerfactoConfig)} == ranged | switches
+
+
+def test_the_same_scene_is_the_same_bytes(tmp_path):
+    """Nothing of a checkpoint is in an order of chance, which would differ from one save to the next."""
+    trainer, written = a_trainer(), set()
+    for number in range(8):
+        trainer.save(tmp_path / str(number), {"b": torch.zeros(4, 5, 3, dtype=torch.uint8)})
+        written.add((tmp_path / str(number)).read_bytes())
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("header", ["", "{", "[" * 100_000, "null", '{"format": 1}'])
 def test_a_header_that_is_none_is_said(saved, tmp_path, header):
-    with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
-        Checkpoint(write(tmp_path / "c.safetensors", saved[0], header))
-
-
-def changed(name, make):
-    def change(tensors):
-        tensors[name] = make(tensors[name]) if name in tensors else make(None)
-
-    return change
+    path = write(tmp_path / "c.safetensors", saved[0], header)
+    for opened in (Checkpoint, open_scene):
+        with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
+            opened(path)
 
 
 def first(tensors, prefix, dimensions=1):
@@ -181,14 +201,15 @@ def test_what_is_no_file_of_tensors_is_said(saved, tmp_path, kind):
         made = {"empty": b"", "short": b"abc", "huge header": struct.pack("<Q", 2**62) + data, "zeros": bytes(10_000)}
         made |= {"cut": data[:-10], "text": b"not tensors at all" * 10}
         path.write_bytes(made[kind])
-    with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
-        Checkpoint(path)
+    for opened in (Checkpoint, open_scene):
+        with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
+            opened(path)
 
 
 def test_nothing_stays_mapped(saved, tmp_path):
     """Windows replaces no file that is mapped; elsewhere a mapping changes when the file does."""
     path = write(tmp_path / "c.safetensors", *saved)
-    checkpoint = Checkpoint(path)
+    checkpoint = open_scene(path)
     nerf, images = checkpoint.nerf("cpu"), checkpoint.images()
     trainer = a_trainer(nerf)
     checkpoint.restore_optimiser(trainer)
@@ -207,14 +228,10 @@ def test_a_checkpoint_that_grew_old_is_replaced_while_its_tensors_are_used(saved
     nerf = Checkpoint(path).nerf("cpu")
     trainer = a_trainer(nerf)
     Checkpoint(path).restore_optimiser(trainer)
-    save(path, trainer, Checkpoint(path).images())
+    trainer.save(path, Checkpoint(path).images())
     assert json.loads(msgspec.json.encode(Checkpoint(path).header)) == saved[1]
 
 
 def a_trainer(nerf=None):
     nerf = nerf if nerf is not None else Nerfacto(TINY_NERF, len(VIEWS))
-    return Trainer(nerf, LossConfig(), OptimiserConfig())
-
-
-def save(path, trainer, images):
-    save_checkpoint(path, trainer, FRAME, VIEWS, images)
+    return Trainer(nerf, FRAME, CAMERAS, TrainingConfig(steps=10, rays=16))

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from engine.capture import Intrinsics
+from engine.geometry import Viewpoint, unproject
 from engine.metrics.clip import direction_consistency, direction_similarity
-from engine.metrics.consistency import points_of, warp, warping_error
+from engine.metrics.consistency import warp, warping_error
 
 from .conftest import ring, sphere_picture
 
@@ -33,20 +34,21 @@ def sphere_depth(pose, intrinsics, radius=1.5, room=6.0):
 def frames():
     poses = ring(90)[:6]  # four degrees apart
     pictures = [torch.from_numpy(sphere_picture(pose, CAMERA)).float() / 255 for pose in poses]
-    return poses, pictures, [sphere_depth(pose, CAMERA) for pose in poses]
+    cameras = [Viewpoint(pose, CAMERA) for pose in poses]
+    return cameras, pictures, [sphere_depth(pose, CAMERA) for pose in poses]
 
 
 def test_points_lie_on_the_surfaces(frames):
-    poses, _, depths = frames
-    distance = points_of(depths[2], poses[2], CAMERA).norm(dim=-1)
+    cameras, _, depths = frames
+    distance = unproject(depths[2], cameras[2]).norm(dim=-1)
     near = (distance - 1.5).abs() < 1e-4
     assert 0.2 < near.float().mean() < 0.9
     torch.testing.assert_close(distance[~near], torch.full_like(distance[~near], 6.0), atol=1e-4, rtol=0)
 
 
 def test_a_neighbour_warped_is_the_picture_itself(frames):
-    poses, pictures, depths = frames
-    warped = warp(depths[0], poses[0], CAMERA, pictures[1], depths[1], poses[1], CAMERA)
+    cameras, pictures, depths = frames
+    warped = warp(depths[0], cameras[0], pictures[1], depths[1], cameras[1])
     assert 0.7 < warped.known.float().mean() < 1
     assert (warped.rgb - pictures[0])[warped.known].abs().mean() < 0.01
     # What the neighbour cannot see, behind the sphere's edge, is not compared.
@@ -55,23 +57,21 @@ def test_a_neighbour_warped_is_the_picture_itself(frames):
 
 
 def test_the_error_is_that_of_what_changes_between_the_pictures(frames):
-    poses, pictures, depths = frames
-    cameras = [CAMERA] * len(poses)
-    own = warping_error(pictures, depths, poses, cameras)
+    cameras, pictures, depths = frames
+    own = warping_error(pictures, depths, cameras)
     assert own < 0.03
     flicker = [p + (0.1 if k % 2 else -0.1) for k, p in enumerate(pictures)]
-    assert warping_error(flicker, depths, poses, cameras) == pytest.approx(0.2, rel=0.02)
+    assert warping_error(flicker, depths, cameras) == pytest.approx(0.2, rel=0.02)
     shifted = [p + 0.3 for p in pictures]  # the same change in all pictures is consistent
-    assert warping_error(shifted, depths, poses, cameras) == pytest.approx(own, rel=1e-3)
+    assert warping_error(shifted, depths, cameras) == pytest.approx(own, rel=1e-3)
     stuck = [pictures[0]] * len(pictures)  # a picture that does not follow the camera is not
-    assert warping_error(stuck, depths, poses, cameras) > 3 * own
+    assert warping_error(stuck, depths, cameras) > 3 * own
 
 
 def test_cameras_that_see_nothing_in_common(frames):
-    poses, pictures, depths = frames
-    away = poses[1] @ np.diag([-1.0, 1, -1, 1])
-    pair = np.stack([poses[0], away])
-    assert math.isnan(warping_error(pictures[:2], depths[:2], pair, [CAMERA] * 2))
+    cameras, pictures, depths = frames
+    away = Viewpoint(cameras[1].pose @ np.diag([-1.0, 1, -1, 1]), CAMERA)
+    assert math.isnan(warping_error(pictures[:2], depths[:2], [cameras[0], away]))
 
 
 def test_clip_directions():

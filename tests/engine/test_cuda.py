@@ -9,19 +9,22 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.editors.guidance import Guidance
-from engine.editors.instruct_pix2pix import InstructPix2Pix
+from engine.edit.keep import KeptView
+from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared
+from engine.geometry import Viewpoint, seen_from, unproject
 from engine.metrics.perceptual import Perceptual
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import ImageSet, RayBatch, cameras_from
-from engine.scenes.nerfacto.rendering import corrected_cameras
+from engine.scenes.nerfacto.rays import RayBatch, cameras_from, sample_pixels
 from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.settings import LossConfig, TrainingConfig
 
 from .conftest import TINY_NERF, Intrinsics, ring
 
 CUDA = torch.device("cuda:0")
+FRAME = NerfFrame(0.25, (0.0, 0.0, 0.0))
+CAMERAS = [Viewpoint(pose, Intrinsics(16, 12, 20.0, 20.0, 8.0, 6.0)) for pose in ring(4)]
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def on_cuda(module, dtype=None):
     return module
 
 
-def test_a_training_step_on_patches_with_the_perceptual_loss(fake):
+def test_a_training_step_on_patches_with_the_perceptual_loss(fake, monkeypatch):
     nerf = on_cuda(Nerfacto(TINY_NERF, 4))
     network = on_cuda(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 1)))
 
@@ -74,11 +77,9 @@ def test_a_training_step_on_patches_with_the_perceptual_loss(fake):
             return self.net(a - b).abs()
 
     perceptual = Perceptual(Distance(), "fake")
-    trainer = Trainer(nerf, LossConfig("l1", 1.0), OptimiserConfig(), perceptual)
-    frame = NerfFrame(0.25, (0.0, 0.0, 0.0))
-    intrinsics = [Intrinsics(16, 12, 20.0, 20.0, 8.0, 6.0)] * 4
-    cameras = cameras_from(ring(4), intrinsics, frame, CUDA)
-    rays = cameras.generate_rays(
+    training = TrainingConfig(4, 128, LossConfig("l1", 1.0), single_rays=0.0, patch=8)
+    trainer = Trainer(nerf, FRAME, CAMERAS, training, perceptual=perceptual)
+    rays = trainer._cameras.generate_rays(
         camera_indices=torch.zeros(128, 1, dtype=torch.long, device=CUDA), coords=torch.rand(128, 2, device=CUDA)
     )
     trainer._begin_step()
@@ -90,23 +91,38 @@ def test_a_training_step_on_patches_with_the_perceptual_loss(fake):
     loss = perceptual(rendered.rgb.view(shape), colours.view(shape)).mean()
     loss = loss + sum(nerf.regularisers(rendered).values()) + (rendered.rgb - colours).abs().mean()
     assert loss.device == CUDA  # autograd itself asks the driver, so the backward pass needs a real GPU
-    corrected = corrected_cameras(nerf, cameras)
-    assert corrected.camera_to_worlds.device == CUDA
+
+    taken = []
+
+    def numpy(tensor):  # fake tensors hold no numbers
+        taken.append(tensor.device.type)
+        return np.zeros(tensor.shape)
+
+    monkeypatch.setattr(torch.Tensor, "numpy", numpy)
+    corrected = trainer.camera(2)
+    assert taken == ["cpu"] and corrected.pose.shape == (4, 4)
+    np.testing.assert_array_equal(corrected.pose[:3, 3], CAMERAS[2].pose[:3, 3])
 
 
 def test_batches_are_drawn_on_the_device(fake):
-    intrinsics = [Intrinsics(16, 12, 20.0, 20.0, 8.0, 6.0)] * 4
-    cameras = cameras_from(ring(4), intrinsics, NerfFrame(0.25, (0.0, 0.0, 0.0)), "cpu").to(CUDA)
-    data = ImageSet.__new__(ImageSet)
-    data.cameras, data.widths, data.heights = cameras, cameras.width.flatten(), cameras.height.flatten()
-    data._starts = np.arange(5) * 192
-    data.starts = torch.from_numpy(data._starts[:-1]).to(CUDA)
-    data.pixels = torch.zeros(768, 3, dtype=torch.uint8, device=CUDA)
-    data.seen = data.drawn = None
-    batch = data.sample_pixels(32, torch.Generator())
+    cameras = cameras_from(CAMERAS, FRAME, CUDA)
+    pictures = PictureSet([np.zeros((12, 16, 3), np.uint8)] * 4, CUDA)
+    assert pictures.pixels.device == pictures.starts.device == pictures.widths.device == CUDA
+    batch = sample_pixels(pictures, cameras, 32, torch.Generator())
     assert batch.colours.device == CUDA and batch.rays.origins.device == CUDA and batch.colours.shape == (32, 3)
-    data.seen, data.drawn = torch.ones(768, dtype=torch.bool, device=CUDA), torch.arange(700, device=CUDA)
-    assert data.sample_pixels(32, torch.Generator()).colours.device == CUDA
+    pictures.seen, pictures.drawn = torch.ones(768, dtype=torch.bool, device=CUDA), torch.arange(700, device=CUDA)
+    assert sample_pixels(pictures, cameras, 32, torch.Generator()).colours.device == CUDA
+    pictures.object = torch.arange(300, device=CUDA)
+    pictures.alpha = torch.zeros(768, dtype=torch.uint8, device=CUDA)
+    batch = sample_pixels(pictures, cameras, 32, torch.Generator())
+    assert batch.alpha is not None and batch.alpha.device == CUDA and batch.colours.shape == (32, 3)
+
+
+def test_what_another_camera_sees_is_found_on_the_device(fake):
+    depth = torch.rand(12, 16, device=CUDA)
+    points = unproject(depth, CAMERAS[0])
+    place, known = seen_from(points, CAMERAS[1], depth)
+    assert points.device == place.device == known.device == CUDA and known.dtype == torch.bool
 
 
 def test_an_edit_in_half_precision(fake, tiny_pipeline):
@@ -117,15 +133,13 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
         **{k: v for k, v in tiny_pipeline.vae.config.items() if k[0] != "_" and k != "block_out_channels"}
     )
     editor = InstructPix2Pix.__new__(InstructPix2Pix)
-    editor.device, editor.dtype, editor.native_size, editor._multiple = CUDA, torch.float16, 32, 8
+    editor.device, editor.dtype, editor.size, editor._multiple = CUDA, torch.float16, 32, 8
     editor.unet, editor.vae = on_cuda(unet, torch.float16), on_cuda(vae, torch.float16)
-    from engine.editors.instruct_pix2pix import NoiseSchedule
-
     editor.schedule = NoiseSchedule(torch.linspace(1, 0, 1000, device=CUDA), 1.0, "v_prediction")
     picture = torch.rand(20, 30, 3, device=CUDA)
     text = torch.zeros(3, 12, 16, dtype=torch.float16, device=CUDA)
-    guidance = Guidance(relevance=0.5)
-    condition = editor.condition(picture, text, guidance)
-    assert condition.latents.dtype == torch.float16 and condition.relevance.device == CUDA
-    edited = editor.edit(picture, condition, text, 0.7, guidance, torch.Generator(), 3)
-    assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)
+    view = Prepared(editor, text, Options(diffusion_steps=3)).view(picture)
+    assert view.condition.dtype == torch.float16 and view.relevance.device == CUDA
+    for one in (view, KeptView(view, picture, view.relevance, 0.5)):
+        edited = one.edit(picture, 0.7, torch.Generator())
+        assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)

@@ -31,7 +31,7 @@ from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.workspace import EditRecord, SceneRecord, Workspace
 
 from .conftest import ring, sphere_picture
-from .test_checkpoint_hostile import a_trainer, save
+from .test_checkpoint_hostile import a_trainer
 
 resource = pytest.importorskip("resource", reason="limits of POSIX")
 SMALL = 300  # bytes that a file may have where the disk is not a real one
@@ -114,7 +114,7 @@ def a_mesh(folder, seed):
 
 def a_checkpoint(folder, seed):
     torch.manual_seed(seed)
-    save(folder / "scene" / "checkpoint.safetensors", a_trainer(), {})
+    a_trainer().save(folder / "scene" / "checkpoint.safetensors")
     Checkpoint(folder / "scene" / "checkpoint.safetensors").nerf("cpu")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """InstructPix2Pix: its DDIM against diffusers' scheduler, its guided edit against diffusers' pipeline."""
 
+import shutil
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from engine.editors.catalogue import BUNDLED, Recommendation, about_subject, recommended
-from engine.editors.guidance import Guidance
-from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, edit_size, load_editor
+from engine.edit.prompt import Prompt
+from engine.edit.settings import Told
+from engine.editors.catalogue import BUNDLED, about_subject, load_editor, recommended, resolved_options, source_of
+from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared, edit_size
 from engine.errors import BadInput, Cancelled
 
 
@@ -42,7 +44,7 @@ def test_dpm_solver_is_of_second_order():
         editor.device, editor._scheduler_config = torch.device("cpu"), dict(schedule.config)
         editor.schedule = NoiseSchedule(alphas, 1.0, "epsilon")
         levels = editor.schedule.levels(0.9, steps)
-        step = editor._dpm_step(levels) if sampler == "dpm++" else editor.schedule.ddim_step
+        step = editor.dpm_step(levels) if sampler == "dpm++" else editor.schedule.ddim_step
         x = torch.linspace(-2, 2, 9)
         for timestep, following in zip(levels, [*levels[1:], None], strict=True):
             alpha = alphas[timestep]
@@ -64,7 +66,7 @@ def test_guidance_of_one_takes_one_pass_and_is_the_limit_of_three(tiny_pipeline)
     passes = []
     handle = editor.unet.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
     one, near = (
-        editor.guided_prediction(latents, 500, original, editor.embed("make it night"), Guidance(scale, scale))
+        editor.guided_prediction(latents, 500, original, editor.embed("make it night"), (scale, scale))
         for scale in (1.0, 1.0 + 1e-6)
     )
     handle.remove()
@@ -77,15 +79,15 @@ def test_guidance_acts_above_its_noise_level_alone(tiny_pipeline):
     with none."""
     editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
     torch.manual_seed(4)
-    picture, words = torch.rand(32, 32, 3), editor.embed("make it night")
+    picture = torch.rand(32, 32, 3)
     passes: list[int] = []
     editor.unet.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
 
-    def edit(*guidance: float, above: float = 0.0):
+    def edit(text: float, image: float, above: float = 0.0):
         passes.clear()
-        scales = Guidance(*guidance, guided_above=above)
-        condition = editor.condition(picture, words, scales)
-        return editor.edit(picture, condition, words, 0.8, scales, torch.Generator().manual_seed(0), 4)
+        options = {"text_guidance": text, "image_guidance": image, "guided_above": above, "diffusion_steps": 4}
+        view = editor.prepare("make it night", options).view(picture)
+        return view.edit(picture, 0.8, torch.Generator().manual_seed(0))
 
     throughout, unguided = edit(5.0, 1.5), edit(1.0, 1.0)
     part = edit(5.0, 1.5, above=0.5)
@@ -112,7 +114,7 @@ def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
     torch.manual_seed(1)
     picture = torch.rand(32, 32, 3) * 0.8 + 0.1
     noise = torch.randn(1, 4, 8, 8)
-    guidance = Guidance(text=5.0, image=1.7)
+    text, image = 5.0, 1.7
     tiny_pipeline.set_progress_bar_config(disable=True)
     embedded = editor.embed("make it night")
     expected = tiny_pipeline(
@@ -120,17 +122,17 @@ def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
         negative_prompt_embeds=embedded[1:2],
         image=(picture.permute(2, 0, 1)[None] * 2 - 1),
         num_inference_steps=20,
-        guidance_scale=guidance.text,
-        image_guidance_scale=guidance.image,
+        guidance_scale=text,
+        image_guidance_scale=image,
         latents=noise,
         output_type="pt",
     ).images[0]
-    condition = editor.condition(picture, embedded, guidance).latents
+    condition = editor.condition(picture)
     latents = noise
     timesteps = tiny_pipeline.scheduler.timesteps.tolist()
     for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         with torch.no_grad():
-            prediction = editor.guided_prediction(latents, timestep, condition, embedded, guidance)
+            prediction = editor.guided_prediction(latents, timestep, condition, embedded, (text, image))
         latents = editor.schedule.ddim_step(prediction, latents, timestep, following)
     with torch.no_grad():
         got = (editor.vae.decode(latents).sample[0] / 2 + 0.5).clamp(0, 1)
@@ -140,12 +142,10 @@ def test_the_whole_edit_agrees_with_diffusers_pipeline(tiny_pipeline):
 def test_an_edit_keeps_size_depends_on_its_seed_and_stops(tiny_pipeline):
     editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
     picture = torch.rand(50, 90, 3)
-    embedded = editor.embed("x")
-    condition = editor.condition(picture, embedded, Guidance())
+    view = editor.prepare("x", {}).view(picture)
 
     def edit(seed, check=lambda: None):
-        generator = torch.Generator().manual_seed(seed)
-        return editor.edit(picture, condition, embedded, 0.7, Guidance(), generator, 20, check)
+        return view.edit(picture, 0.7, torch.Generator().manual_seed(seed), check)
 
     first = edit(0)
     assert first.shape == (50, 90, 3) and first.min() >= 0 and first.max() <= 1
@@ -180,14 +180,14 @@ def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
     words = torch.stack([torch.ones(12, 16), torch.zeros(12, 16), torch.zeros(12, 16)])
 
     def edit(relevance):
-        guidance = Guidance(1.0, 1.0, relevance)
-        condition = editor.condition(original, words, guidance)
-        return editor.edit(render, condition, words, 0.7, guidance, torch.Generator().manual_seed(0), 2)
+        prepared = Prepared(editor, words, Options(1.0, 1.0, diffusion_steps=2))
+        view = Prompt(Told("x", {}, keep=relevance), prepared).view(original)
+        return view.edit(render, 0.7, torch.Generator().manual_seed(0))
 
     free, kept = edit(0.0), edit(0.5)
     far = torch.ones(64, 64, dtype=torch.bool)
     far[:56, :56] = False  # the quarter, and the blur of the map round it
-    assert (kept - original)[far].abs().max() < 1 / 255  # it is held in eight bits
+    assert torch.equal(kept[far], original[far])
     assert (free - original)[far].abs().mean() > 0.1
     torch.testing.assert_close(kept[:12, :12], free[:12, :12])
 
@@ -198,12 +198,11 @@ def test_a_tethered_edit_is_the_posterior_mean_of_edit_and_noised_picture(tiny_p
     value: Bayes' rule by summing over a grid of values."""
     editor = InstructPix2Pix(tiny_pipeline, "tiny", "cpu")
     picture = torch.rand(32, 48, 3)
-    words = editor.embed("x")
 
     def edit(tethered):
-        guidance = Guidance(1.0, 1.0, tethered=tethered)
-        condition = editor.condition(picture, words, guidance)
-        return editor.edit(picture, condition, words, t, guidance, torch.Generator().manual_seed(0), 2)
+        options = {"text_guidance": 1.0, "image_guidance": 1.0, "tethered": tethered, "diffusion_steps": 2}
+        view = editor.prepare("x", options).view(picture)
+        return view.edit(picture, t, torch.Generator().manual_seed(0))
 
     free, tethered = edit(False), edit(True)
     alpha = float(editor.schedule.alphas_cumprod[round(1000 * t)])
@@ -234,24 +233,40 @@ def test_a_tethered_edit_is_the_posterior_mean_of_edit_and_noised_picture(tiny_p
     ],
 )
 def test_what_is_about_the_subject_is_known_by_its_wording(instruction, subject):
-    assert about_subject(str(BUNDLED), instruction) is subject
+    assert about_subject(BUNDLED, instruction) is subject
 
 
 def test_what_an_editor_recommends_is_checked(tmp_path):
-    assert recommended(str(tmp_path)) == Recommendation(7.5, 1.5)
+    folder = str(tmp_path)
+    papers = {
+        "text_guidance": 7.5,
+        "image_guidance": 1.5,
+        "keep_background": "auto",
+        "relevance": 0.5,
+        "diffusion_steps": 20,
+        "sampler": "ddim",
+        "tethered": False,
+        "guided_above": 0.0,
+    }
+    assert recommended(folder) == {} and resolved_options(folder, {}) == papers
+    whole = {"text_guidance": 2.0, "image_guidance": 1.0, "relevance": 0.7, "diffusion_steps": 3}
     for text, expected in (
-        ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', Recommendation(2.0, 1.0, 0.7, steps=3)),
-        ('{"tethered": true}', Recommendation(tethered=True)),
-        ('{"tethered": "yes"}', Recommendation()),
-        ('{"guided_above": 0.6}', Recommendation(guided_above=0.6)),
-        ('{"guided_above": 600}', Recommendation()),
-        ('{"text": -2}', Recommendation()),
-        ('{"steps": 0}', Recommendation()),
-        ('{"relevance": "much"}', Recommendation()),
-        ("[", Recommendation()),
+        ('{"text": 2, "image": 1, "steps": 3, "relevance": 0.7, "size": 128}', whole),
+        ('{"tethered": true}', {"tethered": True}),
+        ('{"tethered": "yes"}', {}),
+        ('{"guided_above": 0.6}', {"guided_above": 0.6}),
+        ('{"guided_above": 600}', {}),
+        ('{"text": -2}', {}),
+        ('{"steps": 0}', {}),
+        ('{"relevance": "much"}', {}),
+        ("[", {}),
     ):
         (tmp_path / "guidance.json").write_text(text)
-        assert recommended(str(tmp_path)) == expected, text
+        assert recommended(folder) == expected, text
+        assert resolved_options(folder, {}) == papers | expected
+        given = {"text_guidance": 3.0}  # what is asked for stands above what is recommended, that above a preset
+        resolved = resolved_options(folder, given, {"diffusion_steps": 9, "relevance": 0.1})
+        assert resolved == papers | {"diffusion_steps": 9, "relevance": 0.1} | expected | given
 
 
 @pytest.mark.parametrize(
@@ -265,24 +280,32 @@ def test_edit_size_has_the_native_area_and_the_aspect(size, native, multiple):
 
 
 def test_what_is_no_editor_is_said(tmp_path):
-    with pytest.raises(BadInput, match=r"model_index\.json is missing"):
-        load_editor(str(tmp_path), "cpu")
-    (tmp_path / "model_index.json").write_text('{"_class_name": "X", "unet": ["os", "system"]}')
-    with pytest.raises(BadInput, match="code outside diffusers"):
-        load_editor(str(tmp_path), "cpu")
-    with pytest.raises(BadInput, match="There is no editor"):
-        load_editor(str(tmp_path / "none"), "cpu")
+    def refused(folder, match):
+        with pytest.raises(BadInput, match=match) as caught:
+            load_editor(str(folder), "cpu")
+        return caught.value
+
+    refused(tmp_path, r"model_index\.json is missing")
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "StableDiffusionInstructPix2PixPipeline", "unet": ["os", "system"]}')
+    refused(tmp_path, "code outside diffusers")
+    assert refused(tmp_path / "none", "There is no editor").field == "editor"
+    index.write_text('{"_class_name": "X", "unet": ["os", "system"]}')
+    refused(tmp_path, "code outside diffusers")  # before anything else is made of it
+    index.write_text('{"_class_name": "X"}')
+    assert refused(tmp_path, "is a X, which this engine cannot use").field == "editor"
 
 
-def test_pickled_weights_are_refused(tiny_pipeline, tmp_path):
+def test_pickled_weights_are_refused(tmp_path):
     """A folder whose weights are not safetensors does not load."""
-    import json
+    from diffusers import UNet2DConditionModel
 
-    (tmp_path / "model_index.json").write_text(
-        json.dumps(
-            {"_class_name": "StableDiffusionInstructPix2PixPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
-        )
-    )
-    tiny_pipeline.unet.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    folder = tmp_path / "model"
+    shutil.copytree(source_of(BUNDLED), folder)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)
+    for weights in (folder / "unet").glob("*.safetensors"):
+        weights.unlink()
+    unet.save_pretrained(folder / "unet", safe_serialization=False)
+    assert list((folder / "unet").glob("*.bin"))
     with pytest.raises(BadInput, match="could not be loaded"):
-        load_editor(str(tmp_path), "cpu")
+        load_editor(str(folder), "cpu")

@@ -18,22 +18,24 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs import scene as jobs
 from engine.jobs.capture import open_into_workspace, write_images
 from engine.progress import Job
-from engine.scenes.nerfacto import health
+from engine.scenes import health
+from engine.scenes.health import Health, is_looked_at
+from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
-from engine.scenes.nerfacto.health import Health, begun_again, health_of, is_looked_at
 from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.rays import cameras_from, sample_pixels
+from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.nerfacto.training import Diverged, Trainer
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.settings import OptimiserConfig, TrainingConfig
 from engine.workspace import SceneRecord, Workspace
 
-from .conftest import TINY_NERF, VIEWS
-
-NAMES = [f"v{k}" for k in range(VIEWS)]
+from .conftest import TINY_NERF
 
 
-def trainer_of(seed: int = 0) -> Trainer:
+def trainer_of(frame, views, seed: int = 0) -> Trainer:
     torch.manual_seed(seed)
-    return Trainer(Nerfacto(TINY_NERF, VIEWS), LossConfig(), OptimiserConfig(), seed=seed)
+    return Trainer(Nerfacto(TINY_NERF, len(views)), frame, views, TrainingConfig(1000, 64), seed)
 
 
 def weights(nerf: Nerfacto) -> torch.Tensor:
@@ -65,15 +67,14 @@ def test_what_has_collapsed(health: Health, collapsed: bool) -> None:
 
 
 def test_a_look_changes_nothing(sphere_set) -> None:
-    _, data = sphere_set
+    frame, views, data = sphere_set
 
     def run(look: bool) -> torch.Tensor:
-        trainer = trainer_of()
+        trainer = trainer_of(frame, views)
         for _ in range(8):
-            trainer.step(data.sample_pixels(64, trainer.generator()))
+            trainer.step(data)
             if look:
-                found = health_of(trainer.nerf, data, 0, trainer.step_index)
-                assert found == health_of(trainer.nerf, data, 0, trainer.step_index)
+                assert trainer.health(data) == trainer.health(data)
         return weights(trainer.nerf)
 
     assert torch.equal(run(True), run(False))
@@ -105,12 +106,12 @@ class Cheap:
 @pytest.fixture
 def project(tmp_path: Path, sphere, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Makes a project of the sphere's views, with a preset that trains it in seconds, looked at every other step."""
-    _, poses, intrinsics, images = sphere
+    _, views_of, images = sphere
     tiny = msgspec.structs.replace(
         presets.PREVIEW,
         long_side=24,
         nerf=TINY_NERF,
-        train=presets.TrainSettings(steps=12, rays=32, optimiser=OptimiserConfig()),
+        train=TrainingConfig(steps=12, rays=32, optimiser=OptimiserConfig()),
     )
     monkeypatch.setitem(presets.PRESETS, "preview", tiny)
     monkeypatch.setattr(jobs, "load_perceptual", lambda device: Cheap())
@@ -119,12 +120,12 @@ def project(tmp_path: Path, sphere, monkeypatch: pytest.MonkeyPatch) -> Callable
     def make(name: str, views: int = 6, masks: list[np.ndarray] | None = None) -> Path:
         import json
 
-        i, frames = intrinsics[0], []
+        i, frames = views_of[0].intrinsics, []
         source = tmp_path / f"{name}-source"
         (source / "images").mkdir(parents=True)
         for k in range(views):
             Image.fromarray(images[k]).save(source / f"images/{k}.png")
-            frames.append({"file_path": f"images/{k}.png", "transform_matrix": poses[k].tolist()})
+            frames.append({"file_path": f"images/{k}.png", "transform_matrix": views_of[k].pose.tolist()})
             if masks is not None:
                 Image.fromarray(masks[k]).save(source / f"mask{k}.png")
                 frames[-1]["mask_path"] = f"mask{k}.png"
@@ -146,10 +147,10 @@ def collapses(monkeypatch: pytest.MonkeyPatch, *steps: tuple[int, int]) -> None:
     """Trainings collapse at such (attempt, step), as the health of real ones would have it."""
     seeds = {begun_again(TINY_NERF, OptimiserConfig(), 0, attempt)[2]: attempt for attempt in range(health.ATTEMPTS)}
 
-    def found(nerf, dataset, seed, step) -> Health:
-        return Health(1.0 if (seeds[seed], step) in steps else 0.0, 1.0, None)
+    def found(self: Trainer, pictures: PictureSet) -> Health:
+        return Health(1.0 if (seeds[self.seed], self.step_index) in steps else 0.0, 1.0, None)
 
-    monkeypatch.setattr(jobs, "health_of", found)
+    monkeypatch.setattr(Trainer, "health", found)
 
 
 def test_a_collapse_begins_again_and_a_resumed_run_is_the_unbroken_one(project, monkeypatch) -> None:
@@ -182,7 +183,7 @@ def test_a_collapse_begins_again_and_a_resumed_run_is_the_unbroken_one(project, 
 
 
 def test_a_collapse_that_cannot_be_helped_is_said(project, monkeypatch) -> None:
-    monkeypatch.setattr(jobs, "health_of", lambda *_: Health(1.0, 1.0, None))
+    monkeypatch.setattr(Trainer, "health", lambda *_: Health(1.0, 1.0, None))
     said: list[str] = []
     folder = project("lost")
     scene = train(folder, Job(log=said.append))
@@ -238,31 +239,31 @@ def test_a_longer_training_renders_its_views_anew(project) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_training(sphere_set) -> None:
-    _, data = sphere_set
-    trainer = trainer_of()
-    batch = data.sample_pixels(64, trainer.generator())
+    frame, views, data = sphere_set
+    trainer = trainer_of(frame, views)
+    batch = sample_pixels(data, cameras_from(views, frame, "cpu"), 64, torch.Generator().manual_seed(0))
     batch.colours[3, 1] = math.nan
     with pytest.raises(Diverged, match=r"broke down at step 1: .*colour.*NaN"):
-        trainer.step(batch)
+        trainer._update(batch)
 
 
 def test_weights_that_are_no_numbers_are_not_saved(sphere_set, tmp_path: Path) -> None:
-    frame, data = sphere_set
-    trainer = trainer_of()
-    trainer.step(data.sample_pixels(64, trainer.generator()))
+    frame, views, data = sphere_set
+    trainer = trainer_of(frame, views)
+    trainer.step(data)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, trainer, frame, NAMES)
+    save_checkpoint(path, trainer)
     good = path.read_bytes()
     for spoil in (
         lambda t: next(t.nerf.field.parameters()),
         lambda t: t.optimiser.state_dict()["state"][0]["exp_avg_sq"],
     ):
-        spoiled = trainer_of()
-        spoiled.step(data.sample_pixels(64, spoiled.generator()))
+        spoiled = trainer_of(frame, views)
+        spoiled.step(data)
         with torch.no_grad():
             spoil(spoiled).view(-1)[0] = math.inf
         with pytest.raises(Diverged, match=r"before step 1: .*not numbers"):
-            save_checkpoint(path, spoiled, frame, NAMES)
+            save_checkpoint(path, spoiled)
         assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
 
 
@@ -271,18 +272,18 @@ def test_a_job_that_breaks_down_keeps_what_was_good(project, monkeypatch) -> Non
     checkpoint = Workspace(folder).checkpoint(None)
     train(folder, steps=4)
     good = checkpoint.read_bytes()
-    step = Trainer.step
+    update = Trainer._update
 
     def spoiled(self: Trainer, batch):
         if self.step_index == 7:
             batch.colours[:] = math.nan
-        return step(self, batch)
+        return update(self, batch)
 
-    monkeypatch.setattr(Trainer, "step", spoiled)
+    monkeypatch.setattr(Trainer, "_update", spoiled)
     with pytest.raises(BadInput, match="broke down at step 8"):
         train(folder, steps=10)
     assert checkpoint.read_bytes() == good and Workspace(folder).scene_record().steps == 4
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "_update", update)
     assert train(folder, steps=10).finished
 
 
@@ -296,15 +297,15 @@ def test_hidden_pixels_are_not_measured(project, monkeypatch) -> None:
     found = {}
     for name, hidden in (("black", 0), ("white", 255)):
         folder = project(name, 9, masks)
-        render_view = jobs.render_view
+        render = NerfactoScene.render
 
-        def spoiled(nerf, cameras, view, frame, check=lambda: None, render=render_view, value=hidden):
-            out = render(nerf, cameras, view, frame, check)
+        def spoiled(self, camera, check=lambda: None, render=render, value=hidden):
+            out = render(self, camera, check)
             out.rgb[4:12, 6:18] = value
             return out
 
         with monkeypatch.context() as patch:
-            patch.setattr(jobs, "render_view", spoiled)
+            patch.setattr(NerfactoScene, "render", spoiled)
             found[name] = train(folder, steps=3).measures
     assert found["black"] == found["white"] and found["black"].views == 1 and found["black"].psnr_object is None
     with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from engine.jobs import edit, output
+from engine.jobs import output, trying
 from engine.server import Server
 
 
@@ -64,7 +64,7 @@ def test_a_cancel_while_a_model_loads_harms_no_later_job(own_module, monkeypatch
         built.append(nn.Linear(2, 2))
         return {"meta": built[-1].weight.is_meta}
 
-    monkeypatch.setattr(edit, "try_edit", try_edit)
+    monkeypatch.setattr(trying, "try_edit", try_edit)
     monkeypatch.setattr(output, "make_mesh", make_mesh)
 
     def ask(ident, method, **params):

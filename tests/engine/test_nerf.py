@@ -10,26 +10,30 @@ from nerfstudio.field_components.spatial_distortions import SceneContraction
 
 from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
+from engine.geometry import Viewpoint
 from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
-from engine.scenes.nerfacto.rays import cameras_from
-from engine.scenes.nerfacto.rendering import corrected_cameras, render_view
+from engine.scenes.nerfacto.rays import cameras_from, sample_patches, sample_pixels
+from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.nerfacto.training import Trainer
+from engine.scenes.registry import open_scene
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 from .conftest import TINY_NERF, VIEWS, ring
-
-NAMES = [f"v{i}" for i in range(VIEWS)]
-
 
 PLAIN = LossConfig()
 
 
-def trainer_of(views=VIEWS, seed=0, losses=PLAIN, **kwargs):
-    torch.manual_seed(seed)
+def training_of(rays=64, losses=PLAIN, **kwargs):
     optimiser = OptimiserConfig(final_learning_rate=1e-3, decay_steps=300)
-    return Trainer(Nerfacto(TINY_NERF, views), losses, optimiser, seed=seed, **kwargs)
+    return TrainingConfig(500, rays, losses, optimiser, **kwargs)
+
+
+def trainer_of(frame, views, seed=0, training=None, **kwargs):
+    torch.manual_seed(seed)
+    nerf = Nerfacto(TINY_NERF, len(views))
+    return Trainer(nerf, frame, views, training or training_of(), seed, **kwargs)
 
 
 def same_weights(a, b):
@@ -58,46 +62,54 @@ def test_frame_puts_cameras_in_the_cube_and_lengths_come_back():
 
 def test_rays_are_the_cameras_rays(sphere):
     """Every ray's direction against a pinhole written out; origins are the cameras'."""
-    frame, poses, intrinsics, _ = sphere
-    cameras = cameras_from(poses, intrinsics, frame, "cpu")
-    i = intrinsics[0]
+    frame, views, _ = sphere
+    cameras = cameras_from(views, frame, "cpu")
+    i, pose = views[5].intrinsics, views[5].pose
     rays = cameras.generate_rays(camera_indices=5)
     for y, x in [(0, 0), (3, 17), (19, 23)]:
         local = np.array([(x + 0.5 - i.cx) / i.fx, -(y + 0.5 - i.cy) / i.fy, -1])
-        world = poses[5, :3, :3] @ local
+        world = pose[:3, :3] @ local
         np.testing.assert_allclose(rays.directions[y, x], world / np.linalg.norm(world), atol=1e-5)
-    np.testing.assert_allclose(rays.origins[2, 3], poses[5, :3, 3] * frame.scale, atol=1e-5)
+    np.testing.assert_allclose(rays.origins[2, 3], pose[:3, 3] * frame.scale, atol=1e-5)
 
 
-def test_views_of_several_sizes_are_rendered_as_they_are_alone(sphere):
-    """As captures have them whose pictures differ by a pixel after the lens was taken out of them."""
-    frame, poses, intrinsics, _ = sphere
+def test_views_of_several_sizes_are_rendered_as_rays_among_the_others_are(sphere):
+    """As captures have them whose pictures differ by a pixel after the lens was taken out of them: a view on its own
+    against nerfstudio's rays of it among cameras of other sizes."""
+    frame, views, _ = sphere
+    i = views[0].intrinsics
     sizes = [(24, 20), (25, 20), (24, 21)]
     several = [
-        Intrinsics(w, h, intrinsics[0].fx, intrinsics[0].fy, intrinsics[0].cx, intrinsics[0].cy) for w, h in sizes
+        Viewpoint(view.pose, Intrinsics(w, h, i.fx, i.fy, i.cx, i.cy))
+        for view, (w, h) in zip(views[:3], sizes, strict=True)
     ]
-    nerf = trainer_of(len(sizes)).nerf
-    together = cameras_from(poses[:3], several, frame, "cpu")
-    for view, (width, height) in enumerate(sizes):
-        alone = cameras_from(poses[view : view + 1], several[view : view + 1], frame, "cpu")
-        render = render_view(nerf, together, view, frame)
+    nerf = trainer_of(frame, several).nerf
+    together = cameras_from(several, frame, "cpu")
+    for number, (width, height) in enumerate(sizes):
+        render = NerfactoScene(nerf, frame).render(several[number])
         assert render.rgb.shape == (height, width, 3)
-        torch.testing.assert_close(render.rgb, render_view(nerf, alone, 0, frame).rgb)
+        nerf.eval()
+        with torch.no_grad():
+            among = nerf(together.generate_rays(camera_indices=number, keep_shape=True).flatten())
+        torch.testing.assert_close(render.rgb, among.rgb.view(height, width, 3).clamp(0, 1))
+        torch.testing.assert_close(render.depth * frame.scale, among.depth.view(height, width))
+        nerf.train()
 
 
 def test_batches_bring_the_pixels_that_their_rays_hit(sphere_set, sphere):
-    _, data = sphere_set
-    _, poses, intrinsics, images = sphere
+    frame, views, pictures = sphere_set
+    images = sphere[2]
+    cameras = cameras_from(views, frame, "cpu")
     for batch in (
-        data.sample_pixels(64, torch.Generator().manual_seed(0)),
-        data.sample_patches(3, 8, torch.Generator().manual_seed(0)),
+        sample_pixels(pictures, cameras, 64, torch.Generator().manual_seed(0)),
+        sample_patches(pictures, cameras, 3, 8, torch.Generator().manual_seed(0)),
     ):
         for n in range(0, len(batch.colours), 7):
-            view = int(batch.rays.camera_indices[n])
-            local = poses[view, :3, :3].T @ batch.rays.directions[n].numpy()
-            i = intrinsics[view]
+            number = int(batch.rays.camera_indices[n])
+            local = views[number].pose[:3, :3].T @ batch.rays.directions[n].numpy()
+            i = views[number].intrinsics
             x, y = i.cx - local[0] / local[2] * i.fx, i.cy + local[1] / local[2] * i.fy
-            pixel = images[view][int(y), int(x)]
+            pixel = images[number][int(y), int(x)]
             np.testing.assert_allclose(batch.colours[n] * 255, pixel, atol=0.01)
     patch = batch.colours[:64].view(8, 8, 3)
     assert batch.patch == 8 and len(batch.colours) == 3 * 64
@@ -106,133 +118,164 @@ def test_batches_bring_the_pixels_that_their_rays_hit(sphere_set, sphere):
 
 def test_a_scene_is_learnt(sphere_set, sphere):
     """A sphere coloured by its normals: far better than the mean colour, and its depth where it is."""
-    frame, data = sphere_set
-    _, poses, _, images = sphere
-    trainer = trainer_of()
+    frame, views, pictures = sphere_set
+    images = sphere[2]
+    trainer = trainer_of(frame, views, training=training_of(rays=256))
     for _ in range(500):
-        trainer.step(data.sample_pixels(256, trainer.generator()))
-    render = render_view(trainer.nerf, data.cameras, 4, frame)
+        trainer.step(pictures)
+    render = trainer.scene.render(views[4])
     truth = torch.from_numpy(images[4]).float() / 255
     error = (render.rgb - truth).square().mean()
     flat = (truth - truth.mean(dim=(0, 1))).square().mean()
     assert error < 0.4 * flat
     middle = render.depth[10, 11].item()
-    assert middle == pytest.approx(np.linalg.norm(poses[4, :3, 3]) - 1.5, rel=0.15)
+    assert middle == pytest.approx(np.linalg.norm(views[4].pose[:3, 3]) - 1.5, rel=0.15)
 
 
 def test_losses_on_patches_reach_the_perceptual_measure(sphere_set):
-    _, data = sphere_set
+    frame, views, pictures = sphere_set
     seen = []
 
     def perceptual(a, b):
         seen.append((a.shape, b.detach()))
         return (a - b).abs().mean(dim=(1, 2, 3))
 
-    trainer = trainer_of(losses=LossConfig("l1", 0.5), perceptual=perceptual)
-    batch = data.sample_patches(2, 8, trainer.generator())
-    losses = trainer.step(batch)
+    training = training_of(2 * 8**2, LossConfig("l1", 0.5), single_rays=0.0, patch=8)
+    trainer = trainer_of(frame, views, training=training, perceptual=perceptual)
+    batch = sample_patches(pictures, cameras_from(views, frame, "cpu"), 2, 8, trainer._generator())
+    losses = trainer.step(pictures)
     assert seen[0][0] == (2, 8, 8, 3)
     torch.testing.assert_close(seen[0][1], batch.colours.view(2, 8, 8, 3))
     assert losses["perceptual"] == pytest.approx(0.5 * losses["colour"], rel=1e-5)
     with pytest.raises(ValueError, match="perceptual"):
-        trainer_of(losses=LossConfig("l1", 0.5))
+        trainer_of(frame, views, training=training)
+
+
+def test_a_step_towards_a_target_goes_there_in_its_view_alone(sphere_set):
+    """Rays of one view, through the pixels that the generator draws, towards values that need not be colours."""
+    frame, views, _ = sphere_set
+    trainer = trainer_of(frame, views)
+    height, width = 20, 24
+    target = torch.rand(height, width, 3) * 4 - 2
+    batches = []
+    update = trainer._update
+    trainer._update = lambda batch, **how: batches.append(batch) or update(batch, **how)
+    losses = trainer.step_towards(5, target, torch.Generator().manual_seed(1))
+    (batch,) = batches
+    assert trainer.step_index == 1 and losses["colour"] > 0
+    assert len(batch.colours) == 64 and set(batch.rays.camera_indices.flatten().tolist()) == {5}
+    i = views[5].intrinsics
+    local = batch.rays.directions.detach().numpy() @ views[5].pose[:3, :3]
+    x, y = i.cx - local[:, 0] / local[:, 2] * i.fx, i.cy + local[:, 1] / local[:, 2] * i.fy
+    assert torch.equal(batch.colours, target[y.astype(int), x.astype(int)])
+    assert len({(int(a), int(b)) for a, b in zip(y, x, strict=True)}) > 40
 
 
 def test_a_resumed_training_is_the_unbroken_one(sphere_set, tmp_path):
-    frame, data = sphere_set
+    frame, views, pictures = sphere_set
 
     def run(trainer, steps):
         for _ in range(steps):
-            trainer.step(data.sample_pixels(64, trainer.generator()))
+            trainer.step(pictures)
 
-    unbroken = trainer_of()
+    unbroken = trainer_of(frame, views)
     run(unbroken, 14)
-    first = trainer_of()
+    first = trainer_of(frame, views)
     run(first, 9)
-    image = data.image(3).clone()
-    save_checkpoint(tmp_path / "c.safetensors", first, frame, NAMES, {"v3": image})
+    image = pictures.image(3).clone()
+    first.save(tmp_path / "c.safetensors", {"v3": image})
     torch.rand(100)  # whatever else draws random numbers meanwhile
-    opened = Checkpoint(tmp_path / "c.safetensors")
-    second = Trainer(opened.nerf("cpu"), first.losses, first.config, seed=0)
-    opened.restore_optimiser(second)
-    assert second.step_index == 9 and opened.header.frame == frame
+    opened = open_scene(tmp_path / "c.safetensors")
+    second = opened.trainer(views, training_of(), 0, "cpu", resume=True)
+    assert second.step_index == 9 and second.scene.frame == frame
+    assert list(opened.views) == [view.name for view in views]
     assert torch.equal(opened.images()["v3"], image)
     run(second, 5)
     assert same_weights(second, unbroken)
-    other = trainer_of(seed=1)
+    other = trainer_of(frame, views, seed=1)
     run(other, 14)
     assert not same_weights(other, unbroken)
 
 
 def test_a_scene_renders_the_same_when_loaded(sphere_set, tmp_path):
     """Also while its proposals are still being annealed, and at the start of an edit, which counts its steps anew."""
-    frame, data = sphere_set
-    trainer = trainer_of()
+    frame, views, pictures = sphere_set
+    trainer = trainer_of(frame, views)
     for _ in range(6):  # TINY_NERF is annealed over 10
-        trainer.step(data.sample_pixels(64, trainer.generator()))
-    save_checkpoint(tmp_path / "c.safetensors", trainer, frame, NAMES)
+        trainer.step(pictures)
+    trainer.save(tmp_path / "c.safetensors")
     opened = Checkpoint(tmp_path / "c.safetensors")
-    expected = render_view(trainer.nerf, data.cameras, 0, frame).rgb
-    assert torch.equal(render_view(opened.nerf("cpu"), data.cameras, 0, frame).rgb, expected)
-    edit = Trainer(opened.nerf("cpu"), PLAIN, trainer.config, earlier_steps=opened.header.age)
+    expected = trainer.scene.render(views[0]).rgb
+    assert torch.equal(opened.scene("cpu").render(views[0]).rgb, expected)
+    edit = opened.trainer(views, training_of(), 0, "cpu")
     assert edit.age == 6 and edit.step_index == 0
     edit._begin_step()
-    assert torch.equal(render_view(edit.nerf, data.cameras, 0, frame).rgb, expected)
+    assert torch.equal(edit.scene.render(views[0]).rgb, expected)
 
 
 def test_a_scene_goes_to_other_views_with_what_it_learnt(sphere_set, tmp_path):
-    frame, _ = sphere_set
-    trainer = trainer_of()
+    frame, views, _ = sphere_set
+    trainer = trainer_of(frame, views)
     with torch.no_grad():
         trainer.nerf.camera_optimizer.pose_adjustment.copy_(torch.arange(6.0 * VIEWS).view(VIEWS, 6) * 1e-3)
-    save_checkpoint(tmp_path / "c.safetensors", trainer, frame, NAMES)
-    nerf = Checkpoint(tmp_path / "c.safetensors").nerf("cpu", views=["v5", "new", "v0"])
-    adjustment = nerf.camera_optimizer.pose_adjustment
+    trainer.save(tmp_path / "c.safetensors")
+    others = [views[5], Viewpoint(views[1].pose, views[1].intrinsics, "new"), views[0]]
+    moved = Checkpoint(tmp_path / "c.safetensors").trainer(others, training_of(), 0, "cpu")
+    adjustment = moved.nerf.camera_optimizer.pose_adjustment
     torch.testing.assert_close(adjustment[0], torch.arange(30.0, 36.0) * 1e-3)
     assert adjustment[1].abs().max() == 0
     appearance = trainer.nerf.field.embedding_appearance.embedding.weight
-    torch.testing.assert_close(nerf.field.embedding_appearance.embedding.weight[1], appearance.mean(dim=0))
+    torch.testing.assert_close(moved.nerf.field.embedding_appearance.embedding.weight[1], appearance.mean(dim=0))
+    for mine, theirs in ((0, 5), (2, 0)):
+        np.testing.assert_array_equal(moved.camera(mine).pose, trainer.camera(theirs).pose)
+    np.testing.assert_array_equal(moved.camera(1).pose, views[1].pose)
 
 
 def test_corrected_cameras_are_where_training_rays_start(sphere_set):
     """Against nerfstudio's own application of the correction to rays."""
-    _, data = sphere_set
-    nerf = trainer_of().nerf
+    frame, views, _ = sphere_set
+    trainer = trainer_of(frame, views)
     with torch.no_grad():
-        nerf.camera_optimizer.pose_adjustment.normal_(std=0.05)
-    rays = data.cameras.generate_rays(camera_indices=4).flatten()
-    nerf.camera_optimizer.apply_to_raybundle(rays)
-    corrected = corrected_cameras(nerf, data.cameras).generate_rays(camera_indices=4).flatten()
+        trainer.nerf.camera_optimizer.pose_adjustment.normal_(std=0.05)
+    rays = cameras_from(views, frame, "cpu").generate_rays(camera_indices=4).flatten()
+    before = rays.origins.clone()
+    trainer.nerf.camera_optimizer.apply_to_raybundle(rays)
+    assert (rays.origins - before).abs().max() > 1e-3
+    camera = trainer.camera(4)
+    assert camera.name == "v4" and camera.intrinsics == views[4].intrinsics
+    corrected = cameras_from([camera], frame, "cpu").generate_rays(camera_indices=0).flatten()
     torch.testing.assert_close(corrected.origins, rays.origins, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(corrected.directions, rays.directions, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
-    frame, _ = sphere_set
+    frame, views, _ = sphere_set
     path = tmp_path / "c.safetensors"
-    with pytest.raises(BadInput, match="no checkpoint"):
-        Checkpoint(path)
-    trainer = trainer_of()
-    save_checkpoint(path, trainer, frame, NAMES)
+    for opened in (Checkpoint, open_scene):
+        with pytest.raises(BadInput, match="no checkpoint"):
+            opened(path)
+    trainer = trainer_of(frame, views)
+    save_checkpoint(path, trainer)
     whole = path.read_bytes()
     for damaged in (b"", b"\x00" * 100, whole[: len(whole) // 2], b"\xff" * 8 + whole[8:]):
         path.write_bytes(damaged)
-        with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
-            Checkpoint(path)
+        for opened in (Checkpoint, open_scene):
+            with pytest.raises(BadInput, match="cannot be read as a checkpoint"):
+                opened(path)
     lying = copy.copy(trainer)
     lying.nerf = torch.nn.Linear(1, 1)
     lying.nerf.config = TINY_NERF
     lying.optimiser = torch.optim.Adam(lying.nerf.parameters())
-    save_checkpoint(path, lying, frame, NAMES)
+    save_checkpoint(path, lying)
     with pytest.raises(BadInput, match="larger tables than the file"):
         Checkpoint(path).nerf("cpu")
 
 
 def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
-    from engine.scenes.nerfacto import rendering
+    from engine.scenes.nerfacto import scene
 
-    frame, data = sphere_set
-    monkeypatch.setitem(rendering.CHUNK, "cpu", 100)
+    frame, views, _ = sphere_set
+    monkeypatch.setitem(scene.CHUNK, "cpu", 100)
     calls = []
 
     def check():
@@ -240,9 +283,11 @@ def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
         if len(calls) == 3:
             raise Cancelled
 
+    trainer = trainer_of(frame, views)
     with pytest.raises(Cancelled):
-        render_view(trainer_of().nerf, data.cameras, 0, frame, check)
+        trainer.scene.render(views[0], check)
     assert len(calls) == 3
-    whole = render_view(trainer_of().nerf, data.cameras, 0, frame)
-    monkeypatch.setitem(rendering.CHUNK, "cpu", 10_000)
-    torch.testing.assert_close(render_view(trainer_of().nerf, data.cameras, 0, frame).rgb, whole.rgb)
+    assert trainer.nerf.training  # as it was
+    whole = trainer_of(frame, views).scene.render(views[0])
+    monkeypatch.setitem(scene.CHUNK, "cpu", 10_000)
+    torch.testing.assert_close(trainer_of(frame, views).scene.render(views[0]).rgb, whole.rgb)

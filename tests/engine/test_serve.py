@@ -172,3 +172,59 @@ def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path
     assert np.abs(same[0].astype(int) - same[1]).max() <= 1  # a frame from a view's camera is that view's render
     print(waits)
     assert max(waits.values()) < 2, waits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_running_edit_is_talked_to(engine, capture, tmp_path):
+    """Looked at, paused, told something else, cancelled while paused, killed: each within two seconds, nothing lost."""
+    workspace = str(tmp_path / "w")
+    one = engine()
+    one.do("initialize", protocol=1)
+    view = one.do("capture/open", workspace=workspace, source=str(capture), preset="preview")["views"][3]
+    camera = {key: view[key] for key in ("pose", "width", "height", "fx", "fy", "cx", "cy")}
+    one.do("scene/train", workspace=workspace, preset="preview", device="cpu", steps=20)
+    how = {"instruction": "make it night", "preset": "preview", "device": "cpu", "steps": 30}
+    job = one.ask("edit/run", workspace=workspace, **how)
+    waits = {}
+
+    def timed(what, method, **params):
+        began = time.monotonic()
+        result = one.do(method, job=job, **params)
+        waits[what] = time.monotonic() - began
+        return result
+
+    def editing(engine, from_step):
+        engine.until(lambda m: m.get("params", {}).get("stage") == "edit" and m["params"]["step"] >= from_step)
+
+    one.until(lambda m: m.get("params", {}).get("kind") == "edited")
+    seen = timed("to be looked at", "job/render", camera=camera)
+    assert Image.open(seen["image"]).size == (view["width"], view["height"]) and seen["step"] == 0
+    editing(one, 3)
+    changed = timed("to be told something else", "job/change", instruction="turn it into a pencil sketch")
+    timed("to make a view again", "job/remake", view=view["name"])
+    timed("to be looked at while editing", "job/render", camera=camera)
+    assert one.do("job/pause", job=job) == {"paused": True}
+    seen = timed("to be looked at while paused", "job/render", camera=camera)
+    time.sleep(1.0)
+    assert one.do("job/render", job=job, camera=camera)["step"] == seen["step"]
+    waits["to be cancelled while paused"] = one.cancel(job)
+    begun = one.do("workspace/read", workspace=workspace)["edits"][-1]
+    assert begun["steps"] == seen["step"] and not begun["finished"]
+    assert [change["view"] for change in begun["changes"]] == [None, view["name"]]
+    assert begun["changes"][0]["step"] == changed["step"] >= 3
+
+    job = one.ask("edit/resume", workspace=workspace, edit=begun["id"])
+    editing(one, begun["steps"] + 2)
+    one.do("job/pause", job=job)
+    one.process.stdin.close()  # Blender is gone
+    began = time.monotonic()
+    assert one.process.wait(timeout=30) == 0
+    waits["to leave while paused"] = time.monotonic() - began
+
+    two = engine()
+    two.do("initialize", protocol=1)
+    done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
+    assert done["finished"] and done["steps"] == 30 and done["changes"] == begun["changes"]
+    assert set(two.do("runtime/release")["released"]) == {"editor"}
+    assert max(waits.values()) < 2, waits

@@ -19,8 +19,7 @@ from benchmarks.truth.run import Harness, Outcome, recovery
 from benchmarks.truth.worker import Worker
 from engine.capture import Intrinsics
 from engine.edit.settings import EditSettings
-from engine.presets import TrainSettings
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 from .conftest import TINY_NERF, ring, sphere_picture
 from .test_consistency import sphere_depth
@@ -51,17 +50,26 @@ class Oracle:
 
     name = "oracle"
 
-    def embed(self, instruction):
-        return instruction
+    def prepare(self, instruction, options, references=()):
+        return self
 
-    def condition(self, original, instruction, guidance):
-        return original
-
-    def edit(self, picture, original, instruction, t, guidance, generator, steps, check, sampler):
-        return self.answer(original * torch.tensor([1.0, 0.7, 0.7]), original, generator)
+    def view(self, original):
+        return OracleView(self, original)
 
     def answer(self, truth, original, generator):
         return truth
+
+
+class OracleView:
+    """One view's edits by an oracle, or by one that cheats."""
+
+    relevance = None
+
+    def __init__(self, oracle, original):
+        self.oracle, self.original = oracle, original
+
+    def edit(self, picture, t, generator, check=lambda: None):
+        return self.oracle.answer(self.original * torch.tensor([1.0, 0.7, 0.7]), self.original, generator)
 
 
 class ReturnsItsInput(Oracle):
@@ -87,8 +95,8 @@ class Noise(Oracle):
 SIZE = Size(
     24,
     TINY_NERF,
-    TrainSettings(500, 256, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=300)),
-    EditSettings(steps=160, steps_per_round=4, patches=4, patch=8, losses=LossConfig("l1"), diffusion_steps=1,
+    TrainingConfig(500, 256, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=300)),
+    EditSettings(steps=160, steps_per_round=4, patches=4, patch=8, losses=LossConfig("l1"),
                  optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=160)),
 )  # fmt: skip
 

@@ -14,18 +14,19 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"server"},
+    {"server", "check"},
     {"jobs"},
     {"presets"},
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
+    {"geometry"},
     {"capture"},
     {"pictures"},
-    {"workspace", "progress", "devices"},
-    {"runtime", "wire", "process"},
+    {"workspace", "progress", "devices", "rpc"},
+    {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
-    {"errors", "unused"},
+    {"errors", "randomness", "text", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -56,10 +57,91 @@ def test_engine_imports_run_downward():
     assert not wrong
 
 
-def test_the_engine_knows_nothing_of_blender_and_never_unpickles():
+# Within a package, in the same way.
+INSIDE = {
+    "jobs": [
+        {"capture", "registration", "asked"},
+        {"scene"},
+        {"edit_stages"},
+        {"edit"},
+        {"trying", "output", "report"},
+    ],
+}
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_imports_inside_a_package_run_one_way(package):
+    level = {name: number for number, names in enumerate(INSIDE[package]) for name in names}
+    wrong = []
+    for file in sorted((ROOT / "engine" / package).rglob("*.py")):
+        own = file.relative_to(ROOT / "engine" / package).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        assert own in level, f"{package}/{own} has no place in the written order"
+        for name in imports_of(file):
+            parts = name.split(".")
+            other = parts[2] if parts[:2] == ["engine", package] and len(parts) > 2 else None
+            if other in level and other != own and level[other] >= level[own]:
+                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def names_in(file: Path) -> set[str]:
+    """Every name and attribute that the code of a file uses or defines."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.arg | ast.keyword):
+            found.add(node.arg or "")
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("package", ["edit", "jobs", "output", "metrics", "runtime"])
+def test_only_a_representation_knows_its_frame_and_only_an_editor_its_latents(package):
+    """What goes through the two interfaces knows no NeRF frame, no nerfstudio class and no diffusion model."""
+    files = [*(ROOT / "engine" / package).rglob("*.py"), *(ROOT / "engine").glob(f"{package}.py")]
+    for file in files:
+        for name in imports_of(file):
+            assert not name.startswith(("nerfstudio", "diffusers", "transformers.models")), (file, name)
+            assert not name.startswith("engine.scenes.nerfacto"), (file, name)
+            assert not name.startswith("engine.editors.instruct_pix2pix"), (file, name)
+        wrong = {"latents", "NerfFrame", "RayBundle", "Cameras", "unet", "vae", "frame_of", "Nerfacto"}
+        assert not names_in(file) & wrong, file
+
+
+def test_the_engine_knows_nothing_of_blender():
     for file in (ROOT / "engine").rglob("*.py"):
         names = {name.split(".")[0] for name in imports_of(file)}
-        assert not names & {"bpy", "mathutils", "blender_addon", "pickle"}, file
+        assert not names & {"bpy", "mathutils", "blender_addon"}, file
+
+
+# Functions that unpickle what they read, or may.
+UNPICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def test_nothing_is_unpickled_by_any_way():
+    for file in (ROOT / "engine").rglob("*.py"):
+        names = {name.split(".")[0] for name in imports_of(file)}
+        assert not names & UNPICKLES, file
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            call = ast.unparse(node.func)
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert call not in {"torch.load", "pd.read_pickle", "pandas.read_pickle"}, (file, node.lineno)
+            assert given.get("allow_pickle", "False") == "False", (file, node.lineno)
+            if call in {"np.load", "numpy.load"}:
+                assert given.get("allow_pickle") == "False", (file, node.lineno)
+            if call.endswith("from_pretrained"):
+                safe = given.get("use_safetensors") == "True" or "Tokenizer" in call or "Config" in call
+                assert safe or "Processor" in call, (file, node.lineno)
+            assert given.get("trust_remote_code", "False") == "False", (file, node.lineno)
+            assert given.get("shell", "False") == "False", (file, node.lineno)
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,14 @@ def test_masks_belong_to_every_format(tmp_path: Path, name: str, mask: str) -> N
     assert all(view.mask for view in capture.views)
 
 
+def test_photos_in_a_folder_called_masks_are_not_their_own(tmp_path: Path) -> None:
+    names = [f"masks/{index}.png" for index in range(2)]
+    listing("transforms.json", tmp_path, names)
+    for file in names:
+        photo(tmp_path / file)
+    assert [source.mask for source in open_capture(tmp_path, 64).sources] == [None, None]
+
+
 def test_masks_of_folders_and_those_that_belong_to_nobody(tmp_path: Path) -> None:
     names = [f"images/{side}/{index}.png" for side in ("left", "right") for index in range(2)]
     listing("COLMAP", tmp_path, [name.removeprefix("images/") for name in names])

@@ -63,7 +63,7 @@ def test_masks_of_several_kinds(tmp_path: Path) -> None:
     for name, picture in kinds.items():
         picture.save(tmp_path / f"{name}.png")
         white = np.asarray(decode_mask(tmp_path / f"{name}.png", (64, 48)))
-        assert np.array_equal(white[..., 0] == 255, pattern), name
+        assert np.array_equal(white == 255, pattern), name
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "black.png")
     assert not np.asarray(decode_mask(tmp_path / "black.png", (64, 48))).any()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,18 @@ import numpy as np
 import pytest
 from capture_on_disk import photo, ring, transforms, write
 from capture_writers import (
-    FLIP,
     gaussian_splatting,
     meshroom,
     metashape_xml,
     opensfm,
     photos,
     polycam,
-    reality_capture,
     record3d,
 )
 from test_capture_lookup import FORMATS, colmap_text, listing
 
 from engine.capture import Capture, CaptureError, open_capture
+from engine.capture.formats import opensfm as formats_opensfm
 
 POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
 
@@ -80,6 +77,16 @@ def test_spellings_of_perspective_cameras(tmp_path: Path, spelled: str) -> None:
 def test_spellings_of_fisheyes(tmp_path: Path, spelled: str) -> None:
     lens = open_capture(write(tmp_path, transforms(1, camera_model=spelled, k1=0.1)), 64).sources[0].lens
     assert (lens.model, lens.params) == ("OPENCV_FISHEYE", (0.1, 0, 0, 0))
+
+
+def test_opencvs_rational_and_the_thin_prism_by_their_names(tmp_path: Path) -> None:
+    k = {"k1": -0.05, "k2": 0.02, "k3": -0.01, "k4": 0.03, "p1": 0.001, "p2": -0.0005}
+    lens = open_capture(write(tmp_path / "a", transforms(1, **k, camera_model="FULL_OPENCV")), 64).sources[0].lens
+    assert (lens.model, lens.params) == ("OPENCV", (-0.05, 0.02, 0.001, -0.0005, -0.01, 0.03, 0, 0))
+    meta = transforms(1, **k, sx1=0.002, camera_model="THIN_PRISM_FISHEYE")
+    lens = open_capture(write(tmp_path / "b", meta), 64).sources[0].lens
+    assert lens.model == "THIN_PRISM_FISHEYE"
+    assert lens.params == (-0.05, 0.02, 0.001, -0.0005, -0.01, 0.03, 0.002, 0)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5, 1.0001, 250.0])
@@ -183,6 +190,7 @@ def test_images_txt_with_and_without_lines_of_keypoints(tmp_path: Path) -> None:
         "\r\n".join(line + "\r\n" for line in lines),
         "\n".join([*lines[:3], keypoints, *lines[3:]]),
         "\n".join(line.replace(" ", "\t", 9) for line in lines),
+        "\n".join(line.replace(".", ",", line.count(".") - 1) for line in lines),
     ):
         path.write_bytes(text.encode())
         assert len(open_capture(tmp_path, 64).views) == 6, text
@@ -203,192 +211,6 @@ def test_points_that_splatting_made_of_the_model(tmp_path: Path) -> None:
     header = ["ply", "format ascii 1.0", "element vertex 1"] + [f"property float {axis}" for axis in "xyz"]
     (tmp_path / "sparse/0/points3D.ply").write_text("\n".join([*header, "end_header", "0.5 0 -1", ""]))
     assert open_capture(tmp_path, 64).points.positions.tolist() == [[0.5, 0, -1]]
-
-
-# -- Metashape ---------------------------------------------------------------------------------------------------------
-
-
-def metashape_folder(folder: Path, text: str, count: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cameras.xml").write_text(text, encoding="utf-8")
-    photos(folder, [f"images/{index:03d}.png" for index in range(count)])
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["frame", "fisheye", "equisolid_fisheye"])
-def test_all_of_metashapes_lens(tmp_path: Path, kind: str) -> None:
-    """Its manual's formulas, term by term, with skew, affinity and all tangential terms."""
-    c = {"f": 40.0, "cx": 1.0, "cy": -0.5, "b1": 0.7, "b2": -3.5, "k1": 0.05, "k2": -0.02, "k3": 0.01, "k4": -0.004,
-         "p1": 0.002, "p2": -0.003, "p3": 0.4, "p4": -0.2}  # fmt: skip
-    poses = ring(3)
-    capture = open_capture(metashape_folder(tmp_path, metashape_xml(poses, c, kind), 3), 64)
-    local = (POINTS - poses[1][:3, 3]) @ poses[1][:3, :3] * (1, -1, -1)
-    across, down, ahead = local.T
-    if kind == "frame":
-        x, y = across / ahead, down / ahead
-    else:
-        r0 = np.hypot(across, down)
-        angle = np.arctan2(r0, ahead)
-        r = angle if kind == "fisheye" else 2 * np.sin(angle / 2)
-        x, y = across * r / r0, down * r / r0
-    r2 = x * x + y * y
-    radial = 1 + c["k1"] * r2 + c["k2"] * r2**2 + c["k3"] * r2**3 + c["k4"] * r2**4
-    growing = 1 + c["p3"] * r2 + c["p4"] * r2**2
-    u = x * radial + (c["p1"] * (r2 + 2 * x * x) + 2 * c["p2"] * x * y) * growing
-    v = y * radial + (c["p2"] * (r2 + 2 * y * y) + 2 * c["p1"] * x * y) * growing
-    expected = np.stack([32 + 1 + u * 40 + u * 0.7 + v * -3.5, 24 - 0.5 + v * 40], axis=1)
-    assert np.abs(pixels(capture, 1, POINTS) - expected).max() < 1e-9
-    halved = capture.sources[1].lens.scaled(0.5, 0.5)
-    assert np.abs(halved.project(local) * 2 - capture.sources[1].lens.project(local)).max() < 1e-9
-
-
-def test_disabled_cameras_stay_out(tmp_path: Path) -> None:
-    text = metashape_xml(ring(4), {"f": 70.0}).replace('label="001"', 'label="001" enabled="false"')
-    text = text.replace('label="002"', 'label="002" enabled="0"').replace('label="003"', 'label="003" enabled="true"')
-    capture = open_capture(metashape_folder(tmp_path, text, 4), 64)
-    assert [view.name for view in capture.views] == ["000", "003"]
-    assert reasons(capture) == "001 is disabled in Metashape. 002 is disabled in Metashape."
-
-
-def test_the_chunk_of_most_aligned_cameras(tmp_path: Path) -> None:
-    first, second = (metashape_xml(ring(n), {"f": f}) for n, f in ((3, 70.0), (5, 71.0)))
-    chunk = second[second.index("<chunk") : second.index("</document>")]
-    text = first.replace("</document>", chunk.replace("Chunk 1", "The hall") + "</document>")
-    folder = metashape_folder(tmp_path, text, 5)
-    capture = open_capture(folder, 64)
-    assert len(capture.views) == 5 and capture.sources[0].lens.fx == 71
-    assert "The hall (5); not opened: Chunk 1 (3)" in capture.notes[0]
-    text = text.replace('<chunk label="The hall" enabled="true">', '<chunk label="The hall" enabled="false">')
-    (folder / "cameras.xml").write_text(text)
-    assert open_capture(folder, 64).sources[0].lens.fx == 70
-    (folder / "cameras.xml").write_text(re.sub("<transform>.*?</transform>", "", text.split("The hall")[0]) + "The hall"
-                                        + text.split("The hall")[1])  # fmt: skip
-    assert open_capture(folder, 64).sources[0].lens.fx == 71
-
-
-def test_groups_are_folders(tmp_path: Path) -> None:
-    poses = ring(4)
-    text = metashape_xml(poses, {"f": 70.0})
-    cameras = re.findall(r"<camera .*?</camera>", text)
-    for index, camera in enumerate(cameras):
-        cameras[index] = camera.replace(f'label="{index:03d}"', f'label="IMG_{index % 2}"')
-    groups = "".join(
-        f'<group id="{index}" label="{name}" type="folder">{"".join(cameras[2 * index : 2 * index + 2])}</group>'
-        for index, name in enumerate(("100CANON", "101CANON"))
-    )
-    text = re.sub(r"<camera .*</camera>", lambda _: groups, text)
-    (tmp_path / "cameras.xml").write_text(text)
-    files = [f"DCIM/{folder}/IMG_{index}.JPG" for folder in ("100CANON", "101CANON") for index in range(2)]
-    photos(tmp_path, files)
-    capture = open_capture(tmp_path, 64)
-    assert [source.file for source in capture.sources] == files
-    assert all(np.abs(view.pose - pose).max() < 1e-9 for view, pose in zip(capture.views, poses, strict=True))
-
-
-def rig_xml(count: int, place: str) -> tuple[str, list[np.ndarray]]:
-    """A rig of two: (XML, the poses of the cameras in their order). The second sits 0.1 to the right, turned by 20°."""
-    text = metashape_xml(ring(count), {"f": 70.0})
-    sensor = re.search(r'<sensor id="0".*?</sensor>', text)[0]
-    slave = sensor.replace('id="0"', 'id="1" master_id="0"').replace("</sensor>", place + "</sensor>")
-    text = text.replace("</sensors>", slave + "</sensors>")
-    for index in range(count):
-        text = text.replace(
-            "</cameras>",
-            f'<camera id="{count + index}" sensor_id="1" component_id="0" master_id="{index}" '
-            f'label="{count + index:03d}"/></cameras>',
-        )
-    turn = np.eye(4)
-    turn[:3, :3], turn[:3, 3] = cv2.Rodrigues(np.array([0, math.radians(20), 0]))[0], (0.1, 0, 0)
-    return text, [*ring(count), *(pose @ FLIP @ turn @ FLIP for pose in ring(count))]
-
-
-def test_a_rigs_slaves_stand_where_their_sensor_is(tmp_path: Path) -> None:
-    turn = " ".join(map(repr, cv2.Rodrigues(np.array([0, math.radians(20), 0]))[0].ravel().tolist()))
-    text, poses = rig_xml(3, f"<rotation>{turn}</rotation><translation>0.1 0 0</translation>")
-    capture = open_capture(metashape_folder(tmp_path, text, 6), 64)
-    assert len(capture.views) == 6
-    for view, pose in zip(capture.views, poses, strict=True):
-        assert np.abs(view.pose - pose).max() < 1e-9
-
-
-def test_slaves_that_cannot_be_placed_are_said_to_be_of_a_rig(tmp_path: Path) -> None:
-    text, _ = rig_xml(2, "<rotation>1 0 0</rotation>")
-    capture = open_capture(metashape_folder(tmp_path / "a", text, 4), 64)
-    assert len(capture.views) == 2 and reasons(capture).count("in its rig is not 3 × 3 numbers") == 2
-    text, _ = rig_xml(2, "")
-    text = re.sub('(label="000">)<transform>.*?</transform>', r"\1", text)
-    capture = open_capture(metashape_folder(tmp_path / "b", text, 4), 64)
-    assert reasons(capture).count("did not align") == 2  # the master, and so its slave
-
-
-# -- Meshroom ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_newest_scene_of_meshrooms_cache(tmp_path: Path) -> None:
-    meshroom(tmp_path, ring(3))
-    scene = (tmp_path / "cameras.sfm").read_text()
-    (tmp_path / "cameras.sfm").unlink()
-    wanted = {"SfMExpanding/a": scene.replace('"35"', '"36"'), "SfMTransform/b": scene.replace('"35"', '"37"'),
-              "CameraInit/c": json.dumps(json.loads(scene) | {"poses": []})}  # fmt: skip
-    for place, text in wanted.items():
-        path = tmp_path / "MeshroomCache" / place / "cameras.sfm"
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-        os.utime(path, (1e9, 1e9))  # copied together: the later node is taken
-    (tmp_path / "scan.mg").write_text("{}")
-    for chosen in (tmp_path, tmp_path / "scan.mg"):
-        assert open_capture(chosen, 64).sources[0].lens.fx == 74
-    os.utime(tmp_path / "MeshroomCache/SfMExpanding/a/cameras.sfm", (2e9, 2e9))
-    os.utime(tmp_path / "MeshroomCache/CameraInit/c/cameras.sfm", (2.1e9, 2.1e9))  # has no poses yet
-    assert open_capture(tmp_path, 64).sources[0].lens.fx == 72
-    chosen = open_capture(tmp_path / "MeshroomCache/SfMTransform/b/cameras.sfm", 64)
-    assert chosen.sources[0].lens.fx == 74 and chosen.root == tmp_path
-
-
-def test_scenes_saved_as_json(tmp_path: Path) -> None:
-    meshroom(tmp_path, ring(3))
-    (tmp_path / "cameras.sfm").rename(tmp_path / "sfmdata.json")
-    assert open_capture(tmp_path, 64).format == open_capture(tmp_path / "sfmdata.json", 64).format
-
-
-def test_lenses_that_are_known_by_their_undistortion_alone(tmp_path: Path) -> None:
-    meshroom(tmp_path, ring(2))
-    lens = {"type": "pinhole", "distortionType": "none", "distortionParams": "", "undistortionType": "3deradial4"}
-    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(lens))
-    with pytest.raises(CaptureError, match="undistortionType is 3deradial4"):
-        open_capture(tmp_path, 64)
-    change(tmp_path / "cameras.sfm", lambda s: s["intrinsics"][0].update(undistortionType="none"))
-    assert open_capture(tmp_path, 64).sources[0].lens.model == "PINHOLE"
-
-
-@pytest.mark.parametrize("word", ["isPoseIndependant", "isPoseIndependent"])
-def test_meshrooms_rigs(tmp_path: Path, word: str) -> None:
-    """As AliceVision composes them: world to rig, then rig to camera."""
-    rigs, own = ring(2), []
-    for turn, centre in (((0.0, 0.0, 0.0), (0.0, 0, 0)), ((0.1, 0.3, -0.2), (0.2, -0.1, 0.05))):
-        own.append((cv2.Rodrigues(np.array(turn))[0], np.array(centre)))
-    meshroom(tmp_path, [rigs[0], rigs[1], rigs[0], rigs[1]])
-
-    def as_rig(scene: dict) -> None:
-        scene["poses"] = scene["poses"][:2]
-        scene["rigs"] = [{"rigId": "9", "subPoses": [
-            {"status": "estimated", "pose": {"rotation": [repr(v) for v in r.flatten(order="F").tolist()],
-                                             "center": [repr(v) for v in c.tolist()]}} for r, c in own]}]  # fmt: skip
-        for index, view in enumerate(scene["views"]):
-            view.update(rigId="9", subPoseId=str(index // 2), poseId=str(7 * (index % 2)), **{word: "0"})
-
-    change(tmp_path / "cameras.sfm", as_rig)
-    capture = open_capture(tmp_path, 64)
-    for index, view in enumerate(capture.views):
-        rig = np.linalg.inv(rigs[index % 2] @ FLIP)
-        rotation, centre = own[index // 2]
-        in_rig = POINTS @ rig[:3, :3].T + rig[:3, 3]
-        expected = (in_rig - centre) @ rotation.T
-        found = (POINTS - view.pose[:3, 3]) @ view.pose[:3, :3] * (1, -1, -1)
-        assert np.abs(found - expected).max() < 1e-9
-    change(tmp_path / "cameras.sfm", lambda s: s.update(rigs=[]))
-    with pytest.raises(CaptureError, match="of a rig in which it has no place"):
-        open_capture(tmp_path, 64)
 
 
 # -- OpenSfM and OpenDroneMap ------------------------------------------------------------------------------------------
@@ -434,6 +256,31 @@ def test_a_project_of_opendronemap(tmp_path: Path) -> None:
     assert capture.sources[0].file == "images/000.png.tif"
 
 
+def test_large_reconstructions_are_read_as_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opensfm(tmp_path, ring(4))
+    path = tmp_path / "reconstruction.json"
+    change(path, lambda w: w.append({"cameras": {}, "shots": {}}))
+    before = open_capture(tmp_path, 64)
+    monkeypatch.setattr(formats_opensfm, "LARGEST_FILE", path.stat().st_size - 100)
+    after = open_capture(tmp_path, 64)
+    assert before.sources == after.sources and before.points.positions.tolist() == after.points.positions.tolist()
+    assert all((a.pose == b.pose).all() for a, b in zip(before.views, after.views, strict=True))
+    monkeypatch.setattr(formats_opensfm, "_LARGEST", path.stat().st_size)
+    text = path.read_text()
+    change(path, lambda w: w[0]["points"].update(text_of_nothing=1))
+    with pytest.raises(CaptureError, match=r"larger than|is no file of a capture's"):
+        open_capture(tmp_path, 64)
+    for bad in (
+        text.replace('"shots"', '"shot"'),
+        text[:-9],
+        text.replace("0.5", '"a"', 1),
+        text.replace("1.1", "NaN"),
+    ):
+        path.write_text(bad + " " * (len(text) - len(bad)))
+        with pytest.raises(CaptureError):
+            open_capture(tmp_path, 64)
+
+
 # -- Polycam, Record3D, 3D Gaussian Splatting --------------------------------------------------------------------------
 
 
@@ -473,33 +320,6 @@ def test_splatting_was_trained_on_undistorted_pictures(tmp_path: Path, size: tup
             open_capture(tmp_path, 64)
         photos(tmp_path, [f"undistorted/{index:03d}.png" for index in range(3)])  # found by their size
         assert open_capture(tmp_path, 64).sources[0].file == "undistorted/000.png"
-
-
-# -- RealityCapture ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_reality_capture_that_a_spreadsheet_saved_again(tmp_path: Path, separator: str) -> None:
-    source = reality_capture(tmp_path, ring(3))
-    path = tmp_path / "registration.csv"
-    header, *rows = path.read_text().splitlines()
-    rows = [separator.join(f.replace(".", ",") if i else f for i, f in enumerate(row.split(","))) for row in rows]
-    path.write_text("\n".join(["#cameras 3", header.replace(",", separator).replace("#name", "#Name"), *rows]))
-    capture = open_capture(tmp_path, 64)
-    assert np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
-
-
-@pytest.mark.parametrize("name", ["the hall, north, {}.png", '"the hall, {}.png"', "#{}.png"])
-def test_reality_capture_with_names_that_hold_its_own_signs(tmp_path: Path, name: str) -> None:
-    source = reality_capture(tmp_path, ring(3))
-    path = tmp_path / "registration.csv"
-    text = path.read_text()
-    for index in range(3):
-        text = text.replace(f"{index:03d}.png", name.format(index))
-        (tmp_path / f"images/{index:03d}.png").rename(tmp_path / "images" / name.format(index).strip('"'))
-    path.write_text(text)
-    capture = open_capture(tmp_path, 64)
-    assert len(capture.views) == 3 and np.abs(pixels(capture, 1, POINTS) - source(1, POINTS)).max() < 1e-6
 
 
 # -- where captures lie ------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 import time
 from pathlib import Path
@@ -12,11 +14,18 @@ import cv2
 import numpy as np
 import pytest
 from capture_on_disk import photo, shared
+from PIL import Image
 
-from engine.capture import CaptureError, open_capture
+from engine import protocol
+from engine.capture import CaptureError, open_capture, photos
+from engine.capture import registration_worker as worker
+from engine.capture.panorama import panoramas
+from engine.capture.photos import SkipView
 from engine.capture.registration import find_photos, register
 from engine.capture.registration_worker import ALL_PAIRS_UP_TO, _blocks, _pairs, sharpness
 from engine.errors import Cancelled
+from engine.jobs import registration as job
+from engine.progress import Job
 
 
 def textured(path: Path, seed: int) -> None:
@@ -128,8 +137,6 @@ def test_the_sharpest_frames_of_a_video(tmp_path: Path) -> None:
     for index in range(25):
         video.write(sharp if index % 5 == 3 else cv2.GaussianBlur(sharp, (0, 0), 3))
     video.release()
-    from engine.capture import registration_worker as worker
-
     (tmp_path / "images").mkdir()
     said: list[object] = []
     names = list(worker._frames_of_video(tmp_path / "walk.avi", tmp_path / "images", 5, said.append))
@@ -172,3 +179,144 @@ def test_fox_without_its_poses(tmp_path: Path) -> None:
     print(f"{count} cameras: {np.median(distances):.2f} % (worst {distances.max():.2f} %) of the radius, "
           f"{np.median(degrees):.2f}° (worst {degrees.max():.2f}°)")  # fmt: skip
     assert count == found.registered and np.median(distances) < 0.5 and np.median(degrees) < 0.3
+
+
+# Photos of a corner between two textured walls and a floor, by ray casting: enough for COLMAP, and a moment to make.
+
+
+def corner(position: np.ndarray, target: np.ndarray, size: tuple[int, int] = (400, 300), around: bool = False):
+    """(H, W, 3) uint8: what a camera at `position` (x right, y down, z ahead) sees; `around`: all of it, 2:1."""
+    width, height = size
+    ahead = (target - position) / np.linalg.norm(target - position)
+    right = np.cross((0, 1, 0), ahead)
+    right /= np.linalg.norm(right)
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    if around:
+        turn, tilt = (x / width - 0.5) * 2 * np.pi, (y / height - 0.5) * np.pi
+        rays = np.stack([np.sin(turn) * np.cos(tilt), np.sin(tilt), np.cos(turn) * np.cos(tilt)], axis=-1)
+    else:
+        rays = np.stack([(x - width / 2) / width, (y - height / 2) / width, np.full(x.shape, 0.9)], axis=-1)
+    rays = rays @ np.stack([right, np.cross(ahead, right), ahead])
+    rng, picture, nearest = np.random.default_rng(3), np.zeros((height, width, 3), np.uint8), np.full(x.shape, np.inf)
+    for axis in range(3):
+        for side in (-4.0, 4.0):
+            texture = cv2.resize(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8), (768, 768))
+            distance = (side - position[axis]) / np.where(rays[..., axis] == 0, 1e-9, rays[..., axis])
+            hit = (distance > 0) & (distance < nearest)
+            at = (position + rays * distance[..., None])[..., [i for i in range(3) if i != axis]]
+            u, v = ((at + 4) * 96).astype(np.float32).transpose(2, 0, 1)
+            picture[hit] = cv2.remap(texture, u, v, cv2.INTER_LINEAR)[hit]
+            nearest[hit] = distance[hit]
+    return picture
+
+
+def walk(count: int, sideways: float = 0.5) -> list[np.ndarray]:
+    places = np.linspace(-sideways, sideways, count)
+    return [corner(np.array((x, 0.2 * x, -2.0)), np.array((2.5, 1.0, 3.0))) for x in places]
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".heic":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "pattern", ["#{:02d} garden.jpg", "a b/{:02d}  #x.webp", "IMG_{:02d}.HEIC", "{:02d}.avif", "DCIM/10{}CANON/IMG.JPG"]
+)
+def test_names_and_kinds(tmp_path: Path, pattern: str) -> None:
+    """Cameras are found for each, and it opens with the photos as they are: their names, pixels and kinds."""
+    names = [pattern.format(index) for index in range(6)]
+    for name, pixels in zip(names, walk(6), strict=True):
+        save(pixels, tmp_path / "photos" / name)
+    found, left_out = register(tmp_path / "photos", tmp_path / "registered", threads=1)
+    assert (found.photos, found.registered, found.apart, left_out) == (6, 6, 0, [])
+    capture = open_capture(tmp_path / "registered", 400)
+    own = {Path(name).name if "DCIM" not in name else name for name in names}
+    assert {Path(source.file).relative_to("images").as_posix() for source in capture.sources} == own
+    assert all((source.width, source.height) == (400, 300) for source in capture.sources)
+    assert sorted(path.name for path in (tmp_path / "registered").iterdir()) == ["images", "sparse"]
+
+
+@pytest.mark.slow
+def test_links_and_names_of_other_encodings(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, pixels in enumerate(walk(5)):
+        save(pixels, tmp_path / f"disk/{index}.jpg")
+        (folder / f"{index}.jpg").symlink_to(Path("../disk") / f"{index}.jpg")
+    (folder / "0.jpg").rename(os.fsencode(folder) + b"/\xff\xd6.jpg")
+    found, left_out = register(folder, tmp_path / "registered", threads=1)
+    assert found.registered == 5 and not left_out
+    (tmp_path / "photos").rename(tmp_path / "moved")  # relative links would not lead there any more
+    assert len(open_capture(tmp_path / "registered", 400).views) == 5
+
+
+@pytest.mark.slow
+def test_pieces_are_counted_by_their_photos(tmp_path: Path) -> None:
+    """Two places that have nothing in common: the smaller one's photos are said to hang together elsewhere."""
+    for index, pixels in enumerate(walk(6)):
+        save(pixels, tmp_path / f"photos/a{index}.jpg")
+    for index, x in enumerate(np.linspace(-0.5, 0.5, 4)):
+        save(corner(np.array((x, -0.2 * x, 2.0)), np.array((-3.0, -1.0, -3.0))), tmp_path / f"photos/b{index}.jpg")
+    found, _ = register(tmp_path / "photos", tmp_path / "registered", threads=1)
+    assert found.registered >= 6 and found.registered + found.apart <= found.photos == 10
+    assert found.apart in (0, 4) and (found.apart == 4) == (found.registered == 6)
+
+
+def test_panoramas_get_no_cameras(tmp_path: Path) -> None:
+    for index, x in enumerate(np.linspace(-0.5, 0.5, 4)):
+        place = np.array((x, 0.1, 0.0))
+        save(corner(place, place + np.array((0.3, 0, 1)), (512, 256), around=True), tmp_path / f"photos/{index}.jpg")
+    said = refused(tmp_path / "photos", tmp_path)
+    assert "360° panoramas" in said and "flat" in said
+
+
+def test_which_photos_are_panoramas(tmp_path: Path) -> None:
+    paths = {}
+    for index, x in enumerate(np.linspace(-0.5, 0.5, 4)):
+        place = np.array((x, 0.1, 0.0))
+        wide = corner(place, place + np.array((0.3, 0, 1)), (512, 256), around=True)
+        flat = corner(place, place + np.array((0.3, 0, 1)), (512, 256))
+        studio = np.full((256, 512, 3), 240, np.uint8)
+        studio[:, 150:350] = flat[:, 150:350]  # an object before an even wall, alike at both edges
+        for name, pixels in (("around", wide), ("flat", flat), ("studio", studio)):
+            save(pixels, tmp_path / f"{name}{index}.png")
+            paths.setdefault(name, []).append(tmp_path / f"{name}{index}.png")
+    assert panoramas(paths["around"]) == paths["around"]
+    assert panoramas(paths["flat"]) == panoramas(paths["studio"]) == panoramas([tmp_path / "nothing.jpg"]) == []
+    # What says so itself, of whatever shape: a part of one, and a phone's.
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><GPano:ProjectionType>equirectangular</GPano:ProjectionType></x:xmpmeta>'
+    )
+    Image.new("RGB", (300, 200)).save(tmp_path / "said.jpg", xmp=xmp)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA401] = 6
+    Image.new("RGB", (800, 200)).save(tmp_path / "phone.jpg", exif=exif)
+    both = [tmp_path / "said.jpg", tmp_path / "phone.jpg"]
+    assert panoramas([*both, paths["flat"][0]]) == both
+
+
+def test_a_photo_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not called damaged."""
+    photo(tmp_path / "a.jpg")
+    monkeypatch.setattr(photos, "open_file", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no")))
+    with pytest.raises(SkipView, match=r"no permission to read the picture a\.jpg"):
+        photos.read_header(tmp_path / "a.jpg")
+
+
+def test_what_is_told_of_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces are told of only where photos lie in them."""
+    for found, parts in (
+        (worker.Found(10, 10, 0), []),
+        (worker.Found(10, 7, 0), ["7 of 10"]),
+        (worker.Found(10, 6, 4), ["6 of 10", "4 of the others hang together"]),
+    ):
+        monkeypatch.setattr(job, "register", lambda *_, found=found: (found, []))
+        request = protocol.RegisterPhotos(str(tmp_path / "w"), str(tmp_path))
+        notes = job.register_photos(request, Job()).notes
+        assert len(notes) == len(parts) and all(part in note for part, note in zip(parts, notes, strict=True))

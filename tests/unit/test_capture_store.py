@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from capture_on_disk import photo, transforms, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.capture import CaptureError, load_capture, open_capture, save_capture
+from engine.capture import CaptureError, load_capture, open_capture, save_capture, write_images
 from engine.errors import BadInput
 
 
@@ -51,13 +52,60 @@ def _changed(saved: dict[str, Any], view: dict[str, Any] | None = None, **values
      {"view": {"name": "../a"}}, {"view": {"name": ""}}, {"view": {"image": "b.png"}}, {"view": {"pose": [0.0] * 16}},
      {"view": {"pose": [1.0]}}, {"view": {"held_out": 1}}, {"view": {"intrinsics": {}}},
      {"view": {"intrinsics": {"width": 0, "height": 1, "fx": 1, "fy": 1, "cx": 0, "cy": 0}}},
-     {"view": {"intrinsics": {"width": 1, "height": 1, "fx": -1, "fy": 1, "cx": 0, "cy": 0}}}],
+     {"view": {"intrinsics": {"width": 1, "height": 1, "fx": -1, "fy": 1, "cx": 0, "cy": 0}}},
+     {"view": {"intrinsics": {"width": 90_000, "height": 90_000, "fx": 9e4, "fy": 9e4, "cx": 4e4, "cy": 4e4}}},
+     {"view": {"intrinsics": {"width": 64, "height": 48, "fx": 1e308, "fy": 50, "cx": 32, "cy": 24}}},
+     {"view": {"intrinsics": {"width": 64, "height": 48, "fx": 50, "fy": 50, "cx": -1e9, "cy": 24}}},
+     {"view": {"pose": [1.0] * 17}}, {"view": {"pose": [1e308] * 16}}, {"view": {"pose": "[]"}},
+     {"view": {"name": "x" * 300, "image": "x" * 300 + ".png"}}, {"view": {"name": "a\u0000", "image": "a\u0000.png"}},
+     {"view": {"name": "\ud800", "image": "\ud800.png"}}, {"view": {"mask": "../mask.png"}},
+     {"gravity_up": [0, 0, 0]}, {"gravity_up": [1e308, 0, 0]}, {"origin": [1e308, 0, 0, 0]}, {"points": -1},
+     {"masks": "all"}, {"hidden": {"masks": "maybe"}}],
 )  # fmt: skip
 def test_nothing_in_it_is_trusted(saved: Path, change: dict[str, Any]) -> None:
     saved.write_text(json.dumps(_changed(json.loads(saved.read_text()), **change)))
     with pytest.raises(CaptureError, match="damaged") as caught:
         load_capture(saved)
     assert caught.value.file == str(saved)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{"width": 30_000, "height": 30_000}, {"width": 10**9}, {"lens": {"fx": 1e308}}, {"lens": {"cx": 1e308}},
+     {"lens": {"params": [1e308] * 8}}, {"lens": {"params": []}}, {"lens": {"model": "MAGIC"}}, {"turned": "yes"}],
+)  # fmt: skip
+def test_cameras_that_cannot_be(saved: Path, source: dict[str, Any]) -> None:
+    content = json.loads(saved.read_text())
+    there = content["views"][0]["source"]
+    content["views"][0]["source"] = there | source | {"lens": there["lens"] | source.get("lens", {})}
+    saved.write_text(json.dumps(content))
+    with pytest.raises(CaptureError, match="damaged"):
+        load_capture(saved)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
+def test_numbers_that_json_does_not_have(saved: Path, number: str) -> None:
+    content = json.loads(saved.read_text())
+    content["views"][0]["pose"][3] = 12345.5
+    saved.write_text(json.dumps(content).replace("12345.5", number))
+    with pytest.raises(CaptureError, match="damaged"):
+        load_capture(saved)
+
+
+def test_a_photo_outside_the_root_is_not_read(saved: Path) -> None:
+    photo(saved.parent.parent / "secret.png")
+    content = json.loads(saved.read_text())
+    content["views"][0]["source"]["file"] = "../secret.png"
+    saved.write_text(json.dumps(content))
+    with pytest.raises(CaptureError, match="outside"):
+        write_images(load_capture(saved), saved.parent / "images")
+
+
+def test_a_pipe_is_not_waited_for(saved: Path) -> None:
+    saved.unlink()
+    os.mkfifo(saved)
+    with pytest.raises(CaptureError, match="pipe"):
+        load_capture(saved)
 
 
 def test_twice_the_same_name(saved: Path) -> None:

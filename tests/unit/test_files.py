@@ -369,3 +369,23 @@ def test_memory_is_called_memory_whoever_says_it():
     assert explained(bad) is bad
     own = OutOfMemory("Lower the resolution.")
     assert explained(own) is own
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are UTF-16 there")
+def test_names_in_another_encoding_are_written_and_read_back(tmp_path):
+    class Named(msgspec.Struct):
+        name: str
+        numbers: tuple[float, ...] = ()
+
+    record = Named(os.fsdecode(b"caf\xe9.jpg"), (1.5, 2.0))
+    files.write_record(tmp_path / "record.json", record)
+    (tmp_path / "record.json").read_text(encoding="utf-8")
+    assert files.read_record(tmp_path / "record.json", Named) == record
+    for text, why in (
+        ('{"name": "\\udce9", "numbers": [NaN]}', "NaN"),
+        ('{"name": "\\udce9" ', "damaged"),
+        ('{"name": 3, "x": "\\udce9"}', "str"),
+    ):
+        (tmp_path / "record.json").write_text(text)
+        with pytest.raises(BadInput, match=why):
+            files.read_record(tmp_path / "record.json", Named)

@@ -18,7 +18,7 @@ from capture_on_disk import looking_at
 from engine.capture import Intrinsics
 from engine.errors import BadInput
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
-from engine.output.volume import Volume, pixel_rays
+from engine.output.volume import Volume
 
 # Portrait, principal point off the middle, unequal focal lengths.
 CAMERA = Intrinsics(90, 140, 150.0, 156.0, 38.0, 77.0)
@@ -50,6 +50,13 @@ def box(origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
         one, two = ((CENTRE + side * HALF - origin) / rays for side in (-1, 1))
     enters, leaves = np.minimum(one, two).max(axis=-1), np.maximum(one, two).min(axis=-1)
     return np.where((enters < leaves) & (enters > 0), enters, np.inf)
+
+
+def pixel_rays(camera: Intrinsics) -> np.ndarray:
+    """(H, W, 3) through pixel centres, camera axes x right, y down, z forward (= 1)."""
+    v, u = np.mgrid[: camera.height, : camera.width] + 0.5
+    x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
 
 
 def colour_at(points: np.ndarray) -> np.ndarray:

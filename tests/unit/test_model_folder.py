@@ -12,10 +12,17 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.editors.model_folder import check_model_folder, fits_wording, read_json
+from engine.editors import model_folder
+from engine.editors.model_folder import fits_wording, read_json
 from engine.errors import BadInput
 
 BUNDLED = Path(engine.__file__).parent / "editors" / "weights" / "instruct-pix2pix-small"
+
+
+def check_model_folder(folder):
+    """As a load of a Stable Diffusion looks at it."""
+    model_folder.check_model_folder(folder)
+    model_folder.check_diffusion_folder(folder)
 
 
 @pytest.fixture

@@ -1,40 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The server's protocol, without a process: lines in, lines out."""
 
+import ast
 import json
-import queue
+import os
+import re
 import threading
 import time
 import weakref
+from pathlib import Path
 
+import msgspec
 import pytest
+from PIL import Image
+from server_wire import Wire
 
-from engine import protocol
+from engine import jobs, protocol
 from engine.errors import BadInput, Cancelled
-from engine.server import JOBS, Server
+from engine.results import RESULTS
+from engine.server import JOBS
 from engine.wire import TooLong
-
-
-class Wire:
-    """A server, and what it sent."""
-
-    def __init__(self, **kwargs):
-        self.lines = queue.Queue()
-        self.server = Server(lambda line: self.lines.put(json.loads(line)), **kwargs)
-
-    def ask(self, method, ident=1, **params):
-        self.server.receive(json.dumps({"jsonrpc": "2.0", "id": ident, "method": method, "params": params}).encode())
-
-    def next(self, timeout=10):
-        return self.lines.get(timeout=timeout)
-
-    def answer(self, ident, timeout=10):
-        """The answer to request ``ident``; notifications before it are dropped."""
-        end = time.monotonic() + timeout
-        while True:
-            message = self.next(end - time.monotonic())
-            if message.get("id") == ident and "method" not in message:
-                return message
 
 
 @pytest.fixture
@@ -62,10 +47,10 @@ def slow_job(monkeypatch):
 
 
 def test_initialize_says_what_there_is_within_a_second(wire):
-    began = time.monotonic()
+    began = time.process_time()  # of this program: others may keep it waiting
     wire.ask("initialize", protocol=protocol.VERSION)
     result = wire.answer(1)["result"]
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 0.5
     assert result["devices"][-1]["name"] == "cpu" and result["devices"][-1]["total_bytes"] > 2**30
     assert {p["name"] for p in result["presets"]} == {"preview", "standard", "paper"}
     assert sum(p["default"] for p in result["presets"]) == 1
@@ -285,10 +270,102 @@ def test_shutdown_cancels_and_answers(slow_job):
     assert wire.server.finished
 
 
-def test_every_job_is_a_request_and_in_the_document(pytestconfig):
-    document = (pytestconfig.rootpath / "docs" / "protocol.md").read_text()
+@pytest.mark.skipif(os.name != "posix", reason="names are UTF-16 there")
+def test_photos_whose_names_are_in_another_encoding_are_a_capture_like_any(wire, tmp_path):
+    frames = []
+    for number in range(4):
+        name = os.fsdecode(b"caf\xe9%d.png" % number)
+        with open(tmp_path / name, "wb") as file:
+            Image.new("RGB", (16, 12), (50 * number, 9, 9)).save(file, "PNG")
+        pose = [[1, 0, 0, number], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
+        frames.append({"file_path": name, "transform_matrix": pose})
+    data = {"w": 16, "h": 12, "fl_x": 20, "fl_y": 20, "cx": 8, "cy": 6, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(data))
+    project = tmp_path / "project"
+    wire.ask("capture/open", 1, workspace=str(project), source=str(tmp_path), preset="preview")
+    assert len(wire.answer(1)["result"]["views"]) == 4
+    wire.ask("capture/images", 2, workspace=str(project))
+    views = wire.answer(2)["result"]["views"]
+    assert len(views) == 4 and all(Path(view["image"]).exists() for view in views)
+    wire.ask("workspace/read", 3, workspace=str(project))
+    assert wire.answer(3)["result"]["capture"]["views"] == views
+
+
+@pytest.fixture
+def document(pytestconfig):
+    return (pytestconfig.rootpath / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def row_of(document, method):
+    """Cells of a request's row: parameters, result."""
+    row = next(line for line in document.splitlines() if re.match(rf"\| [^|]*`{re.escape(method)}`", line))
+    return row.split("|")[2:4]
+
+
+def names(text):
+    """What a list in the document names, without what it says of each in brackets or behind a colon."""
+    while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = shorter
+    return set(re.findall(r"`(\w+)\??`", re.sub(r":[^,|]*", "", text)))
+
+
+def test_every_job_is_a_request_and_in_the_document(document):
     assert set(JOBS) < set(protocol.REQUESTS)
+    how = set(protocol.Instruct.__struct_fields__)
+    assert names(document[document.index("*how* stands for") :].split("\n\n")[0]) == how
     for name, kind in protocol.REQUESTS.items():
-        row = next(line for line in document.splitlines() if line.startswith(f"| `{name}` |"))
-        for field in kind.__struct_fields__:
-            assert f"`{field}" in row, f"docs/protocol.md: {name} does not mention {field}"
+        parameters, _ = row_of(document, name)
+        expected = set(kind.__struct_fields__)
+        assert names(parameters) == (expected - how if "*how*" in parameters else expected), name
+
+
+def test_every_result_is_what_the_document_says(document):
+    shared = {protocol.Capture: "capture", protocol.Scene: "scene", protocol.Edit: "edit"}
+    assert RESULTS.keys() == protocol.REQUESTS.keys()
+    for name, kind in RESULTS.items():
+        _, result = row_of(document, name)
+        fields = {shared[kind]} if kind in shared else set(getattr(kind, "__annotations__", {}))
+        assert names(result) == fields, name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("`camera`", protocol.Camera),
+        ("`capture`", protocol.Capture),
+        ("`scene`", protocol.Scene),
+        ("`edit`", protocol.Edit),
+        ("device", protocol.Device),
+        ("editor", protocol.Editor),
+        ("knob", protocol.Knob),
+        ("preset", protocol.PresetInfo),
+        ("`job/progress`", protocol.Progress),
+    ],
+)
+def test_every_object_is_what_the_document_says(document, name, kind):
+    bullet = re.search(rf"^- {name}: (.*?)(?=^- |^#|\Z)", document, re.MULTILINE | re.DOTALL).group(1)
+    told = names(bullet) - {"job"}
+    assert told == set(kind.__struct_fields__)
+    for field in msgspec.structs.fields(kind):  # and so of what it holds
+        for inner in (protocol.View, protocol.LeftOut, protocol.Measures, protocol.Change):
+            if inner.__name__ in str(field.type):
+                own = set(inner.__struct_fields__) - set(protocol.Camera.__struct_fields__)
+                assert own <= set(re.findall(r"`(\w+)`", bullet)), (field.name, own)
+
+
+def test_jobs_return_what_the_document_says():
+    """By their annotations, read without importing torch: the jobs are other tests' business."""
+    for method, (module, function) in JOBS.items():
+        tree = ast.parse((Path(jobs.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+        [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+        assert ast.unparse(found.returns).removeprefix("protocol.") == RESULTS[method].__name__, method
+
+
+def test_what_is_answered_is_of_its_type(wire, tmp_path):
+    for ident, (method, params) in enumerate(
+        [("initialize", {"protocol": 1}), ("workspace/read", {"workspace": str(tmp_path)}), ("runtime/release", {})]
+    ):
+        wire.ask(method, ident, **params)
+        result = wire.answer(ident)["result"]
+        assert result.keys() == RESULTS[method].__annotations__.keys()
+        msgspec.convert(result, RESULTS[method])

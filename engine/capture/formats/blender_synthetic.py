@@ -38,6 +38,10 @@ def read(folder: Path) -> Reading:
         except CaptureError as problem:  # a broken list of test pictures takes nothing from the others
             problems.append(problem)
             continue
+        if part.shots and part.root != (whole.root if seen else part.root):
+            problems.append(CaptureError(f"The pictures of {path.name} lie elsewhere than the others.", file=path))
+            continue
+        whole.root = part.root if part.shots else whole.root
         for shot in part.shots:
             if seen.setdefault(shot.photo.file, split) != split:
                 twice += 1

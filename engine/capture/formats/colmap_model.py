@@ -99,6 +99,11 @@ class _Binary:
         return decoded(data[:end])
 
 
+def _number(word: str) -> float:
+    """A number, with the decimal comma too that some countries' machines write. Raises ValueError."""
+    return float(word.replace(",", "."))
+
+
 def count_images(model: Path) -> int:
     path = file_of(model, "images")
     if path.suffix == ".txt":
@@ -118,7 +123,7 @@ def read_cameras(model: Path) -> dict[int, Camera]:
             try:
                 ident, camera_model = int(words[0]), words[1].upper()
                 width, height = int(words[2]), int(words[3])
-                cameras[ident] = Camera(camera_model, width, height, tuple(map(float, words[4:20])))
+                cameras[ident] = Camera(camera_model, width, height, tuple(map(_number, words[4:20])))
             except (ValueError, IndexError):
                 raise _damaged(path, f"has no camera in line {number}") from None
             _not_too_many(path, len(cameras), "cameras")
@@ -144,7 +149,7 @@ def read_images(model: Path) -> list[Image]:
         for number, line in _image_lines(path):
             words = line.split(maxsplit=9)
             try:
-                values = [float(word) for word in words[1:8]]
+                values = [_number(word) for word in words[1:8]]
                 images.append(Image(words[9], int(words[8]), tuple(values[:4]), tuple(values[4:])))
             except (ValueError, IndexError):
                 raise _damaged(path, f"has no picture in line {number}") from None
@@ -180,7 +185,7 @@ def read_points(model: Path) -> SparsePoints | None:
             continue
         words = line.split(maxsplit=7)
         try:
-            positions.append((float(words[1]), float(words[2]), float(words[3])))
+            positions.append((_number(words[1]), _number(words[2]), _number(words[3])))
             colours.append((int(words[4]) & 255, int(words[5]) & 255, int(words[6]) & 255))
         except (ValueError, IndexError):
             raise _damaged(path, f"has no point in line {number}") from None
@@ -257,7 +262,7 @@ def _is_image(line: str) -> bool:
     name = words[9].split()
     try:
         for word in name:
-            float(word)
+            _number(word)
     except ValueError:
         return True
     return len(name) % 3 != 0

@@ -69,8 +69,9 @@ def read(path: Path) -> Reading:
 
 def _check_undistorted(photo: Photo, size: tuple[float, float]) -> None:
     """Undistorting changes a picture's size a little; reducing it, a lot. Raises SkipView for the photo before it."""
-    off = max(abs(photo.width - size[0]), abs(photo.height - size[1]))
-    if off > 1 and 0.8 < photo.width / size[0] < 1.25:
+    stored = (photo.width, photo.height)
+    fits = any(abs(w - size[0]) <= 1 and abs(h - size[1]) <= 1 for w, h in (stored, stored[::-1]))
+    if not fits and 0.8 < photo.width / size[0] < 1.25:
         raise SkipView(
             f"The picture {photo.file} has {photo.width} × {photo.height} pixels and its camera {size[0]:g} × "
             f"{size[1]:g}: it is the photo before it was undistorted; use the pictures in the folder “images” that 3D "

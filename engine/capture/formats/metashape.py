@@ -114,7 +114,7 @@ def _read_chunk(chunk: Element, path: Path, reading: Reading) -> None:
             size = size_of(resolution.attrib if resolution is not None else {})
             photo = photos.find(f"{group}/{label}" if group and "/" not in label else label, size)
             reading.shots.append(Shot(f"{group}/{label}" if group else label, photo, pose, _lens(sensor, size), *size))
-    reading.up = _up(worlds.get(main))
+    reading.up = _up(worlds.get(main)) if _is_turned(chunk, main) else None
 
 
 def _pose(
@@ -201,6 +201,12 @@ def _into_main(
     moved = np.linalg.solve(ours, theirs @ pose)
     moved[:3, :3] /= np.cbrt(np.linalg.det(moved[:3, :3]))
     return moved
+
+
+def _is_turned(chunk: Element, main: str | None) -> bool:
+    """Whether a component was turned to stand in its world; scale bars alone only give it a size."""
+    parts = [part for part in chunk.iterfind("components/component") if part.get("id") == main] or [chunk]
+    return parts[0].find("transform/rotation") is not None
 
 
 def _up(world: np.ndarray | None) -> np.ndarray | None:

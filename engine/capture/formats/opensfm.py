@@ -9,10 +9,12 @@ guess of OpenSfM's, as good as any other.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from engine.capture.fields import (
@@ -28,12 +30,14 @@ from engine.capture.fields import (
 from engine.capture.lens import Lens
 from engine.capture.lookup import Photos
 from engine.capture.photos import SkipView
-from engine.capture.reading import Reading, Shot, check_count
-from engine.capture.texts import read_json
-from engine.capture.types import CaptureError, SparsePoints
+from engine.capture.reading import MOST_VIEWS, Reading, Shot, check_count
+from engine.capture.texts import LARGEST_FILE, read_bytes, read_json
+from engine.capture.types import MOST_POINTS, CaptureError, SparsePoints
 
 NAME = "reconstruction.json"
 _PLACES = (NAME, f"opensfm/{NAME}", "reconstruction.meshed.json", f"undistorted/{NAME}")
+_LARGEST = 256 * 2**20  # bytes
+_TOO_MANY = "too many"
 _NO_GPS = 999_998.0  # from here on, the precision that a photo without a position is given
 _LENSES = {  # projection_type: (our model, its parameters by OpenSfM's names; "" is zero)
     **dict.fromkeys(
@@ -50,7 +54,7 @@ def find(folder: Path) -> Path | None:
 
 def read(path: Path) -> Reading:
     """All shots of the largest reconstruction. Raises CaptureError for the file; single bad shots are left out."""
-    whole = read_json(path)
+    whole = _read_large(path) if path.stat().st_size > LARGEST_FILE else read_json(path)
     if not isinstance(whole, list):
         raise CaptureError(f"{path.name} is not a list of reconstructions, as OpenSfM writes it.", file=path)
     parts = [part for part in whole if isinstance(part, dict) and isinstance(part.get("shots"), dict)]
@@ -76,8 +80,46 @@ def read(path: Path) -> Reading:
             f"{path.name} holds {len(parts)} reconstructions that were not joined: the largest, of "
             f"{len(shots)} pictures, was opened; the others have {others}."
         )
+    if largest.get("points") == _TOO_MANY:
+        reading.notes.append("Its sparse points were left out: they are too many.")
     reading.points = _points(largest.get("points"))
     return reading
+
+
+class _Part(msgspec.Struct):
+    """A reconstruction whose parts are not looked into yet."""
+
+    shots: msgspec.Raw
+    cameras: msgspec.Raw = msgspec.Raw(b"{}")
+    points: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Point(msgspec.Struct):
+    coordinates: tuple[float, float, float]
+    color: tuple[float, float, float]
+
+
+def _read_large(path: Path) -> list[dict[str, Any]]:
+    """What a large file lists, as `read_json` would give it, but for the points: hundreds of megabytes that take
+    several times as much as Python's own numbers. Raises CaptureError."""
+    data = read_bytes(path, _LARGEST)
+    parts = []
+    try:
+        if data.count(b'"shots"') > MOST_VIEWS:
+            raise ValueError
+        for part in msgspec.json.decode(data, type=list[_Part]):
+            if max(memoryview(raw).nbytes for raw in (part.shots, part.cameras)) > LARGEST_FILE:
+                raise ValueError
+            points: Any = _TOO_MANY
+            if memoryview(part.points).nbytes <= _LARGEST // 2:
+                points = msgspec.json.decode(part.points, type=dict[str, _Point])
+            shots, cameras = msgspec.json.decode(part.shots), msgspec.json.decode(part.cameras)
+            parts.append({"shots": shots, "cameras": cameras, "points": points})
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise CaptureError(
+            f"{path.name} is no reconstruction of OpenSfM's, or is damaged; copy it again.", file=path
+        ) from None
+    return parts
 
 
 def _knows_gravity(shots: dict[str, Any]) -> bool:
@@ -114,6 +156,7 @@ def _shot(name: str, shot: Any, cameras: dict[str, Any], photos: Photos) -> Shot
 
 def _lens(camera: dict[str, Any], size: tuple[float, float]) -> Lens:
     kind = camera.get("projection_type", "perspective")
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind in ("spherical", "equirectangular"):
         raise BadField("projection_type", f"is {kind}: each picture is {PANORAMA}")
     if not isinstance(kind, str) or kind not in _LENSES:
@@ -129,8 +172,10 @@ def _lens(camera: dict[str, Any], size: tuple[float, float]) -> Lens:
 
 def _points(listed: Any) -> SparsePoints | None:
     positions, colours = [], []
-    for point in listed.values() if isinstance(listed, dict) else ():
+    for point in islice(listed.values(), MOST_POINTS) if isinstance(listed, dict) else ():
         try:
+            if isinstance(point, _Point):
+                point = {"coordinates": point.coordinates, "color": point.color}
             place = [float(value) for value in point["coordinates"]]
             colour = [min(max(int(value), 0), 255) for value in point["color"]]
         except (TypeError, ValueError, KeyError, OverflowError):

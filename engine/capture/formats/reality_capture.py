@@ -5,6 +5,7 @@ A row a picture: name, x, y, alt, heading, pitch, roll (degrees), f (millimetres
 px, py (principal point from the middle, in units of the longer side), k1 … k4 (over even powers of the radius), t1, t2
 (tangential, in OpenCV's order). The world is a map's: x east, y north, z up; a camera of heading, pitch and roll zero
 looks straight down with north at the top of its picture. The size is the picture's own: the file does not say it.
+Without positions of the photos or a ground plane the world lies as it likes; the file does not say that either.
 
 Spreadsheets that saved the file again may have put semicolons or tabs between the fields, and commas into numbers.
 """
@@ -18,14 +19,19 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.capture.exif import TOPS
 from engine.capture.fields import checked_lens, number, rigid_pose
 from engine.capture.lens import Lens
 from engine.capture.lookup import Photos
+from engine.capture.photos import SkipView
 from engine.capture.reading import Reading, Shot, check_count
 from engine.capture.texts import read_start, read_text
 from engine.capture.types import CaptureError
+from engine.capture.upright import up_from_cameras
 
 NAME = "RealityCapture CSV"
+_A_MAPS = 10_000.0  # metres from the origin
+_HELD = 15.0  # degrees between up by the cameras and the world's z
 _NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
 
 
@@ -43,7 +49,7 @@ def read(path: Path) -> Reading:
     lines = read_text(path).splitlines()
     columns, lines, separator = _columns(path, lines)
     check_count(len(lines), path, "cameras")
-    reading = Reading(path.parent, "RealityCapture", up=np.array([0.0, 0.0, 1.0]))
+    reading = Reading(path.parent, "RealityCapture")
     try:
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator))
     except csv.Error as problem:  # a field without end
@@ -51,6 +57,7 @@ def read(path: Path) -> Reading:
     cameras = [_values(columns, row, separator) for row in rows]
     photos = Photos.near(path.parent, [values["name"] for values in cameras])
     reading.root = photos.root
+    _check_metric(path, cameras)
     for values in cameras:
         listed = values["name"]
         with reading.leaving_out(listed):
@@ -70,7 +77,37 @@ def read(path: Path) -> Reading:
             pose[:3, :3] = rotation_from_angles(*angles)
             pose[:3, 3] = [number(values, key) for key in ("x", "y", "alt")]
             reading.shots.append(Shot(listed, photo, rigid_pose(pose, f"The pose of {listed[-120:]}"), lens, *size))
+    reading.up = _up(reading.shots)
     return reading
+
+
+def _up(shots: list[Shot]) -> np.ndarray | None:
+    """z, where it is up: in coordinates of a map, or where the cameras were held as if it were; else None."""
+    if not shots:
+        return None
+    up = np.array([0.0, 0.0, 1.0])
+    if np.linalg.norm(np.median([shot.pose[:2, 3] for shot in shots], axis=0)) > _A_MAPS:
+        return up
+    tops = np.array([TOPS[shot.photo.orientation] for shot in shots], dtype=np.float64)
+    held = up_from_cameras(np.array([shot.pose[:3, :3] for shot in shots]), tops)
+    return up if held @ up > math.cos(math.radians(_HELD)) else None
+
+
+def _check_metric(path: Path, cameras: list[dict[str, str]]) -> None:
+    """Raises CaptureError where positions are longitudes and latitudes: degrees across, and metres up."""
+    try:
+        x, y, up = np.array([[number(values, key) for key in ("x", "y", "alt")] for values in cameras]).T
+    except SkipView:
+        return
+    across = max(np.ptp(x), np.ptp(y))
+    degrees = np.abs(x).max() <= 180 and np.abs(y).max() <= 90 and max(np.abs(x).min(), np.abs(y).min()) > 1
+    if degrees and 0 < across < 0.05 and np.ptp(up) > 50 * across:
+        raise CaptureError(
+            f"The positions in {path.name} are longitudes and latitudes; export it in coordinates of metres (local, "
+            "or UTM).",
+            file=path,
+            field="x",
+        )
 
 
 def _columns(path: Path, lines: list[str]) -> tuple[list[str], list[str], str]:

@@ -36,7 +36,7 @@ NAME = "transforms.json"
 
 # Names of camera models as programs spell them, in capitals and without signs between. All of the first kind say
 # nothing but what the coefficients say; all of the second put odd powers of the angle to the axis.
-_PERSPECTIVE = {"SIMPLEPINHOLE", "PINHOLE", "SIMPLERADIAL", "RADIAL", "OPENCV", "FULLOPENCV", "PERSPECTIVE", "BROWN",
+_PERSPECTIVE = {"SIMPLEPINHOLE", "PINHOLE", "SIMPLERADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "BROWN",
                 "BROWNCONRADY", "RADTAN", "RADIALTANGENTIAL"}  # fmt: skip
 _FISHEYE = {"OPENCVFISHEYE", "SIMPLERADIALFISHEYE", "RADIALFISHEYE", "FISHEYE", "FISHEYEOPENCV", "EQUIDISTANT",
             "KANNALABRANDT"}  # fmt: skip
@@ -44,11 +44,12 @@ _PANORAMAS = {"EQUIRECTANGULAR", "SPHERICAL", "PANORAMA", "LATLONG", "OMNIDIRECT
               "OMNIDIRECTIONALSTEREOR", "VR180L", "VR180R"}  # fmt: skip
 _ARIA = "FISHEYE624"  # nerfstudio's name of Project Aria's, which COLMAP calls RAD_TAN_THIN_PRISM_FISHEYE
 _OPENCV_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_THIN_PRISM_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1")
 _FISHEYE_ORDER = ("k1", "k2", "k3", "k4")
 _NERFSTUDIO_ORDER = ("k1", "k2", "k3", "k4", "p1", "p2")  # of its list `distortion_params`, and of our lens BROWN
 _GROUPS = (
     ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov"),
-    (*_OPENCV_ORDER, "distortion_params"),
+    (*_OPENCV_ORDER, "sx1", "sy1", "distortion_params"),
     ("camera_model", "is_fisheye"),
 )
 _FLAGS = ("equirectangular", "latlong", "ftheta_p0")  # instant-ngp's, of panoramas
@@ -208,7 +209,7 @@ def _focal(values: Mapping[str, Any], focal: str, radians: str, degrees: str, si
 
 
 def _kind(values: Mapping[str, Any]) -> str:
-    """The camera model: perspective, fisheye or _ARIA."""
+    """The camera model: perspective, rational, fisheye, thin prism or _ARIA."""
     for key in _FLAGS:
         if values.get(key):
             raise BadField(key, f"says that each picture is {PANORAMA}")
@@ -220,6 +221,8 @@ def _kind(values: Mapping[str, Any]) -> str:
         raise BadField("camera_model", f"is {stated[:40]}: each picture is {PANORAMA}")
     if model in _PERSPECTIVE:
         return "perspective"
+    if model in ("FULLOPENCV", "THINPRISMFISHEYE"):
+        return "rational" if model == "FULLOPENCV" else "thin prism"
     if model in _FISHEYE:
         return "fisheye"
     if model != _ARIA:
@@ -239,10 +242,12 @@ def _distortion(values: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
         if not isinstance(listed, list) or len(listed) != len(_NERFSTUDIO_ORDER):
             raise BadField("distortion_params", f"is not a list of {len(_NERFSTUDIO_ORDER)} numbers")
         values = {**values, **dict(zip(_NERFSTUDIO_ORDER, listed, strict=True))}
+    if kind == "thin prism":
+        return "THIN_PRISM_FISHEYE", tuple(number(values, key, 0.0) for key in _THIN_PRISM_ORDER)
     if kind == "fisheye":
         return "OPENCV_FISHEYE", tuple(number(values, key, 0.0) for key in _FISHEYE_ORDER)
     # OpenCV's k4 divides, together with k5 and k6; nerfstudio has neither, and its k4 is over the radius' eighth power.
-    rational = values.get("k5") is not None or values.get("k6") is not None
+    rational = kind == "rational" or values.get("k5") is not None or values.get("k6") is not None
     if not rational and number(values, "k4", 0.0):
         return "BROWN", tuple(number(values, key, 0.0) for key in _NERFSTUDIO_ORDER)
     params = tuple(number(values, key, 0.0) for key in _OPENCV_ORDER)

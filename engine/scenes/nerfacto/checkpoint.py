@@ -16,11 +16,16 @@ from torch import Tensor
 
 from engine.errors import BadInput
 from engine.files import replacing
+from engine.geometry import Camera
+from engine.scenes.base import Perceptual
+from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.limits import problem_of
 from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.nerfacto.training import Diverged, Trainer
+from engine.scenes.settings import TrainingConfig
 from engine.scenes.stored import TensorFile
 
 FORMAT = 1
@@ -47,11 +52,9 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     age: Count  # steps that the scene has taken in all
 
 
-def save_checkpoint(
-    path: Path, trainer: Trainer, frame: NerfFrame, views: list[str], images: Mapping[str, Tensor] | None = None
-) -> None:
-    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises Diverged, and what
-    is there stays, where the scene's weights or the optimiser's moments are no numbers."""
+def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] | None = None) -> None:
+    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises
+    Diverged, and what is there stays, where the scene's weights or the optimiser's moments are no numbers."""
     tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
     state = trainer.optimiser.state_dict()["state"]
     for index, moments in state.items():
@@ -59,7 +62,9 @@ def save_checkpoint(
             tensors[f"adam.{index}.{name}"] = moments[name]
     for name, image in (images or {}).items():
         tensors[f"image.{name}"] = image
-    header = CheckpointHeader(FORMAT, trainer.nerf.config, frame, views, trainer.step_index, trainer.age)
+    views = [view.name for view in trainer.views]
+    config = trainer.nerf.config
+    header = CheckpointHeader(FORMAT, config, trainer.scene.frame, views, trainer.step_index, trainer.age)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if wrong := _not_numbers(tensors):
         raise Diverged(
@@ -70,6 +75,7 @@ def save_checkpoint(
         save_file(
             tensors,
             temporary,
+            # One entry alone: safetensors writes several in an order of chance. What says nothing else is a nerfacto.
             metadata={"header": msgspec.json.encode(header).decode()},
         )
 
@@ -134,6 +140,34 @@ class Checkpoint:
     def _named(self, prefix: str) -> list[str]:
         """The rest of the names that begin so."""
         return [name.removeprefix(prefix) for name in self._file.layouts if name.startswith(prefix)]
+
+    @property
+    def views(self) -> list[str]:
+        return self.header.views
+
+    def scene(self, device: str) -> NerfactoScene:
+        """The scene, to be looked at."""
+        return NerfactoScene(self.nerf(device), self.header.frame)
+
+    def trainer(
+        self,
+        views: Sequence[Camera],
+        training: TrainingConfig,
+        seed: int,
+        device: str,
+        perceptual: Perceptual | None = None,
+        resume: bool = False,
+        attempt: int = 0,
+    ) -> Trainer:
+        """A trainer of this scene on ``views``, each known by its name: a new run or, to ``resume``, the saved one,
+        which was the ``attempt``-th."""
+        _, optimiser, seed = begun_again(self.header.nerf, training.optimiser, seed, attempt)
+        training = msgspec.structs.replace(training, optimiser=optimiser)
+        nerf = self.nerf(device, [view.name for view in views])
+        trainer = Trainer(nerf, self.header.frame, views, training, seed, perceptual, earlier_steps=self.header.age)
+        if resume:
+            self.restore_optimiser(trainer)
+        return trainer
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         names = self._named(prefix)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a NeRF is made of and how it is trained, as plain values: importable without torch."""
+"""What a nerfacto is made of, as plain values: importable without torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ class ProposalConfig(msgspec.Struct, frozen=True):
 
 class NerfactoConfig(msgspec.Struct, frozen=True):
     """nerfacto's size. The defaults are nerfstudio's."""
+
+    representation: ClassVar[str] = "nerfacto"
 
     levels: int = 16
     features_per_level: int = 2
@@ -42,22 +44,3 @@ class NerfactoConfig(msgspec.Struct, frozen=True):
     # The color (0–1) behind a scene; it is learned on random ones, so that its opacity is that of its pictures: of
     # objects that were cut out of theirs, which stand in empty space, or full. None: what the farthest samples are.
     background: tuple[float, float, float] | None = None
-
-
-class LossConfig(msgspec.Struct, frozen=True):
-    """How far a rendered ray is from its pixel. nerfacto's own regularisers are always added."""
-
-    pixel: Literal["mse", "l1"] = "mse"
-    perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
-    opacity_weight: float = 0.1  # of the squared error of opacity, where a scene stands in empty space
-
-
-class OptimiserConfig(msgspec.Struct, frozen=True):
-    """Adam with an exponential decay, as nerfstudio's nerfacto has it."""
-
-    learning_rate: float = 1e-2
-    final_learning_rate: float = 1e-4
-    decay_steps: int = 200_000
-    camera_learning_rate: float = 1e-3
-    camera_final_learning_rate: float = 1e-4
-    camera_decay_steps: int = 5000

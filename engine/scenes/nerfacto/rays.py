@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,17 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from engine.capture import Intrinsics
+from engine.geometry import Camera
 from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.picture_set import PictureSet
 
-LEAST_EMPTY = 0.01  # of all pixels, or what is transparent is an edge, not the space around a scene
 
-
-def cameras_from(poses: np.ndarray, intrinsics: Sequence[Intrinsics], frame: NerfFrame, device) -> Cameras:
-    """nerfstudio's cameras, in the NeRF frame, of N poses (N, 4, 4) in the capture frame."""
-    moved = torch.from_numpy(frame.nerf_from_capture(poses)[:, :3]).float()
+def cameras_from(views: Sequence[Camera], frame: NerfFrame, device) -> Cameras:
+    """nerfstudio's cameras, in the NeRF frame, of cameras in the capture frame."""
+    moved = torch.from_numpy(frame.nerf_from_capture(np.stack([view.pose for view in views]))[:, :3]).float()
 
     def column(name: str, dtype=torch.float32) -> Tensor:
-        return torch.tensor([[getattr(i, name)] for i in intrinsics], dtype=dtype)
+        return torch.tensor([[getattr(view.intrinsics, name)] for view in views], dtype=dtype)
 
     return Cameras(
         camera_to_worlds=moved,
@@ -56,117 +55,54 @@ class RayBatch:
         return premultiplied + (1 - alpha) * other
 
 
-class ImageSet:
-    """The training images, one flat run of pixels on the device, so that a batch is one gather.
-
-    Pixels are 8-bit, as the files are: what is trained on, what is saved and what a resumed run loads are the same.
-    """
-
-    def __init__(
-        self,
-        cameras: Cameras,
-        images: Iterable[np.ndarray],
-        device,
-        masks: Sequence[np.ndarray | None] | None = None,
-        alphas: Sequence[np.ndarray | None] | None = None,
-    ):
-        """``images``: N arrays (H, W, 3) uint8, of the cameras' sizes, asked for one by one. ``masks``: for each,
-        (H, W) bool, false where nothing is known; None where all of it is. ``alphas``: for each, (H, W) uint8, how much
-        of a pixel is not empty space; None where all is full. Raises ValueError where no pixel is left."""
-        self.cameras = cameras
-        self.widths = cameras.width.flatten()
-        self.heights = cameras.height.flatten()
-        sizes = (self.widths * self.heights).cpu().numpy()
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self.starts = torch.from_numpy(self._starts[:-1]).to(device)
-        self.pixels = self._together(images, np.zeros((1, 3), np.uint8)).to(device)
-
-        self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
-        self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
-        self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
-        self.object: Tensor | None = None  # and half of them where there is empty space: those that are not empty
-        seen = None if masks is None else self._together(masks, np.ones(1, bool))
-        if seen is not None and not seen.all():
-            self.seen, self.drawn = seen.to(device), _places(seen).to(device)
-            if not len(self.drawn):
-                raise ValueError("the masks leave no pixel to train on")
-        alpha = None if alphas is None else self._together(alphas, np.full(1, 255, np.uint8))
-        if alpha is not None and (alpha == 0).float().mean() >= LEAST_EMPTY:
-            full = (alpha > 0) if seen is None else (alpha > 0) & seen
-            if not full.any():
-                raise ValueError("they are transparent everywhere")
-            self.alpha, self.object = alpha.to(device), _places(full).to(device)
-
-    def _together(self, parts: Iterable[np.ndarray | None], blank: np.ndarray) -> Tensor:
-        """The views' pictures or masks in one run, on the CPU; ``blank`` (1, …) everywhere in the place of None."""
-        whole = np.empty((self._starts[-1], *blank.shape[1:]), blank.dtype)
-        for view, part in zip(range(len(self)), parts, strict=True):
-            whole[self._starts[view] : self._starts[view + 1]] = (
-                blank if part is None else part.reshape(-1, *blank.shape[1:])
-            )
-        return torch.from_numpy(whole)
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixels.device
-
-    def image(self, view: int) -> Tensor:
-        """(H, W, 3) uint8."""
-        height, width = int(self.heights[view]), int(self.widths[view])
-        return self.pixels[self._starts[view] : self._starts[view + 1]].view(height, width, 3)
-
-    def replace(self, view: int, image: Tensor) -> None:
-        """Put ``image`` (H, W, 3) uint8 in the place of the view's training image."""
-        self.image(view).copy_(image)
-
-    def sample_pixels(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` rays, uniform over the pixels of all views that no mask hides; where there is empty space, half of
-        them over what is not empty."""
-        of_object = 0 if self.object is None else count // 2
-        choices = len(self.pixels if self.drawn is None else self.drawn)
-        flat = torch.randint(choices, (count - of_object,), generator=generator).to(self.device)
-        if self.drawn is not None:
-            flat = self.drawn[flat].long()
-        if self.object is not None:
-            place = torch.randint(len(self.object), (of_object,), generator=generator).to(self.device)
-            flat = torch.cat([flat, self.object[place].long()])
-        view = torch.bucketize(flat, self.starts, right=True) - 1
-        inside = flat - self.starts[view]
-        width = self.widths[view]
-        y = torch.div(inside, width, rounding_mode="floor")
-        return RayBatch(self._rays(view, y, inside - y * width), self._colours(flat), alpha=self._alpha(flat))
-
-    def sample_patches(self, count: int, edge: int, generator: torch.Generator) -> RayBatch:
-        """``count`` square patches of ``edge`` pixels (less where a view is smaller): views uniform, places uniform;
-        masked pixels are among them, and said."""
-        edge = min(edge, int(self.widths.min()), int(self.heights.min()))
-        view = torch.randint(len(self), (count,), generator=generator).to(self.device)
-        place = torch.rand(2, count, generator=generator).to(self.device)
-        top = (place[0] * (self.heights[view] - edge + 1)).long()
-        left = (place[1] * (self.widths[view] - edge + 1)).long()
-        step = torch.arange(edge, device=self.device)
-        y = (top[:, None, None] + step[None, :, None]).expand(-1, -1, edge).flatten()
-        x = (left[:, None, None] + step[None, None, :]).expand(-1, edge, -1).flatten()
-        view = view.repeat_interleave(edge * edge)
-        flat = self.starts[view] + y * self.widths[view] + x
-        seen = None if self.seen is None else self.seen[flat]
-        return RayBatch(self._rays(view, y, x), self._colours(flat), edge, seen, self._alpha(flat))
-
-    def _colours(self, flat: Tensor) -> Tensor:
-        return self.pixels[flat].float() / 255
-
-    def _alpha(self, flat: Tensor) -> Tensor | None:
-        return None if self.alpha is None else self.alpha[flat].float() / 255
-
-    def _rays(self, view: Tensor, y: Tensor, x: Tensor) -> RayBundle:
-        coords = torch.stack([y, x], dim=-1) + 0.5  # pixel centres at half-integers
-        return self.cameras.generate_rays(camera_indices=view[:, None], coords=coords)
+def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator) -> RayBatch:
+    """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
+    space, half of them over what is not empty."""
+    of_object = 0 if pictures.object is None else count // 2
+    choices = len(pictures.pixels if pictures.drawn is None else pictures.drawn)
+    flat = torch.randint(choices, (count - of_object,), generator=generator).to(pictures.device)
+    if pictures.drawn is not None:
+        flat = pictures.drawn[flat].long()
+    if pictures.object is not None:
+        place = torch.randint(len(pictures.object), (of_object,), generator=generator).to(pictures.device)
+        flat = torch.cat([flat, pictures.object[place].long()])
+    view = torch.bucketize(flat, pictures.starts, right=True) - 1
+    inside = flat - pictures.starts[view]
+    width = pictures.widths[view]
+    y = torch.div(inside, width, rounding_mode="floor")
+    rays = rays_through(cameras, view, y, inside - y * width)
+    return RayBatch(rays, _colours(pictures, flat), alpha=_alpha(pictures, flat))
 
 
-def _places(where: Tensor) -> Tensor:
-    """Which elements of a flat mask are true, in as few bytes as they fit."""
-    places = where.nonzero()[:, 0]
-    return places.int() if len(where) < 2**31 else places
+def sample_patches(
+    pictures: PictureSet, cameras: Cameras, count: int, edge: int, generator: torch.Generator
+) -> RayBatch:
+    """``count`` square patches of ``edge`` pixels (less where a view is smaller): views uniform, places uniform; masked
+    pixels are among them, and said."""
+    device = pictures.device
+    edge = min(edge, int(pictures.widths.min()), int(pictures.heights.min()))
+    view = torch.randint(len(pictures), (count,), generator=generator).to(device)
+    place = torch.rand(2, count, generator=generator).to(device)
+    top = (place[0] * (pictures.heights[view] - edge + 1)).long()
+    left = (place[1] * (pictures.widths[view] - edge + 1)).long()
+    step = torch.arange(edge, device=device)
+    y = (top[:, None, None] + step[None, :, None]).expand(-1, -1, edge).flatten()
+    x = (left[:, None, None] + step[None, None, :]).expand(-1, edge, -1).flatten()
+    view = view.repeat_interleave(edge * edge)
+    flat = pictures.starts[view] + y * pictures.widths[view] + x
+    seen = None if pictures.seen is None else pictures.seen[flat]
+    return RayBatch(rays_through(cameras, view, y, x), _colours(pictures, flat), edge, seen, _alpha(pictures, flat))
+
+
+def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBundle:
+    """Rays through the centres of pixels (R,), of ``cameras`` by number (R,)."""
+    coords = torch.stack([y, x], dim=-1) + 0.5  # pixel centres at half-integers
+    return cameras.generate_rays(camera_indices=view[:, None], coords=coords)
+
+
+def _colours(pictures: PictureSet, flat: Tensor) -> Tensor:
+    return pictures.pixels[flat].float() / 255
+
+
+def _alpha(pictures: PictureSet, flat: Tensor) -> Tensor | None:
+    return None if pictures.alpha is None else pictures.alpha[flat].float() / 255

@@ -4,15 +4,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from engine.errors import BadInput
-from engine.scenes.nerfacto.config import LossConfig, OptimiserConfig
+from engine.geometry import Camera, Viewpoint
+from engine.randomness import random_seed
+from engine.scenes.base import Perceptual
+from engine.scenes.health import Health
+from engine.scenes.nerfacto.beginnings import begun_again
+from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import RayBatch
+from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sample_patches, sample_pixels
+from engine.scenes.nerfacto.scene import NerfactoScene
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.settings import TrainingConfig
+
+LOOKED_AT = 2048  # rays, for a training's health
+
+
+def begin(
+    config: NerfactoConfig,
+    views: Sequence[Camera],
+    centre: np.ndarray,
+    training: TrainingConfig,
+    seed: int,
+    device: str,
+    background: tuple[float, float, float] | None = None,
+    attempt: int = 0,
+) -> Trainer:
+    """The trainer of a nerfacto that knows nothing yet, of a scene about ``centre`` (3, capture frame) that stands in
+    empty space before a ``background``, where there is one; the ``attempt``-th to learn it."""
+    frame = NerfFrame.around(np.stack([view.pose for view in views]), centre)
+    if background is not None:
+        config = replace(config, background=background)
+    config, optimiser, seed = begun_again(config, training.optimiser, seed, attempt)
+    torch.manual_seed(random_seed(seed, "weights", 0))
+    nerf = Nerfacto(config, len(views)).to(device)
+    return Trainer(nerf, frame, views, replace(training, optimiser=optimiser), seed)
 
 
 class Diverged(BadInput):
@@ -20,55 +55,115 @@ class Diverged(BadInput):
 
 
 class Trainer:
-    """A NeRF and its optimisers, at some step. Everything that a checkpoint must hold to go on."""
+    """A nerfacto and its optimisers, at some step (a SceneTrainer). Everything that a checkpoint must hold to go on."""
 
     def __init__(
         self,
         nerf: Nerfacto,
-        losses: LossConfig,
-        optimiser: OptimiserConfig,
-        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        frame: NerfFrame,
+        views: Sequence[Camera],
+        training: TrainingConfig,
         seed: int = 0,
+        perceptual: Perceptual | None = None,
         earlier_steps: int = 0,
     ):
-        """``perceptual``: (N, H, W, 3) twice, 0–1 → (N,); needed where ``losses`` weigh it. ``earlier_steps``: how many
-        steps the NeRF had taken when it came here, from another trainer."""
-        if losses.perceptual_weight and perceptual is None:
+        """``perceptual`` is needed where the losses weigh it. ``earlier_steps``: how many steps the NeRF had taken when
+        it came here, from another trainer."""
+        if training.losses.perceptual_weight and perceptual is None:
             raise ValueError("these losses need a perceptual measure")
         self.nerf = nerf
-        self.losses = losses
-        self.config = optimiser
+        self.scene = NerfactoScene(nerf, frame)
+        self.views = views
+        self.training = training
         self.perceptual = perceptual
         self.seed = seed
         self.earlier_steps = earlier_steps
         self.step_index = 0
+        self._cameras = cameras_from(views, frame, next(nerf.parameters()).device)
         cameras = list(nerf.camera_optimizer.parameters())
         scene = [*nerf.field.parameters(), *nerf.proposal_networks.parameters()]
-        groups = [{"params": scene, "lr": optimiser.learning_rate}]
+        groups = [{"params": scene, "lr": training.optimiser.learning_rate}]
         if cameras:
-            groups.append({"params": cameras, "lr": optimiser.camera_learning_rate})
+            groups.append({"params": cameras, "lr": training.optimiser.camera_learning_rate})
         self.optimiser = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
-    def step(self, batch: RayBatch) -> dict[str, float]:
-        """One NeRF update on ``batch``; the losses, weighted as they were added. Raises Diverged where they are no
-        numbers any more."""
+    @torch.no_grad()
+    def camera(self, view: int) -> Camera:
+        """A training camera as the camera optimiser has moved it: where its picture was really taken from."""
+        camera, optimiser = self.views[view], self.nerf.camera_optimizer
+        if optimiser.config.mode == "off":
+            return camera
+        correction = optimiser(torch.tensor([view], device=self._cameras.device))[0].double().cpu().numpy()
+        pose = camera.pose.copy()
+        pose[:3, :3] = correction[:, :3] @ pose[:3, :3]
+        pose[:3, 3] += self.scene.frame.capture_from_nerf_distance(correction[:, 3])
+        return Viewpoint(pose, camera.intrinsics, camera.name)
+
+    def step(self, pictures: PictureSet) -> dict[str, float]:
+        """One NeRF update, on rays of all views or, after the share of ``single_rays``, of patches."""
+        c, generator = self.training, self._generator()
+        if c.single_rays >= 1 or self.step_index < c.single_rays * c.steps:
+            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
+        return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
+
+    def step_towards(self, view: int, target: Tensor, generator: torch.Generator) -> dict[str, float]:
+        """One NeRF update on rays through pixels of ``view`` drawn by ``generator``, towards ``target`` (H, W, 3)."""
+        height, width = target.shape[:2]
+        flat = torch.randint(height * width, (self.training.rays,), generator=generator).to(target.device)
+        y = torch.div(flat, width, rounding_mode="floor")
+        rays = rays_through(self._cameras, torch.full_like(flat, view), y, flat - y * width)
+        return self._update(RayBatch(rays, target.view(-1, 3)[flat]), before_own=True)
+
+    @torch.no_grad()
+    def health(self, pictures: PictureSet) -> Health:
+        """How the scene fits some pixels, drawn by seed and step alone; changes nothing that a step uses."""
+        random = torch.Generator().manual_seed(random_seed(self.seed, "health", self.step_index))
+        batch = sample_pixels(pictures, self._cameras, LOOKED_AT, random)
+        was_training = self.nerf.training
+        self.nerf.eval()
+        try:
+            rendered = self.nerf(batch.rays)
+        finally:
+            self.nerf.train(was_training)
+        solid = None
+        if batch.alpha is not None and self.nerf.background is not None:
+            opacity, full, empty = rendered.opacity[:, 0], batch.alpha > 0.5, batch.alpha < 0.5
+            if full.any() and empty.any():
+                solid = float(opacity[full].mean() - opacity[empty].mean())
+        return Health(
+            error=float((rendered.rgb - batch.colours).square().mean()),
+            constant=float((batch.colours - batch.colours.mean(dim=0)).square().mean()),
+            solid=solid,
+        )
+
+    def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
+        """Write a checkpoint; ``images``: edited training pictures, (H, W, 3) uint8, by the view's name."""
+        from engine.scenes.nerfacto.checkpoint import save_checkpoint
+
+        save_checkpoint(path, self, images)
+
+    def _update(self, batch: RayBatch, before_own: bool = False) -> dict[str, float]:
+        """One NeRF update on ``batch``, whose colours are before the scene's own background or, unless ``before_own``,
+        before any; the losses, weighted as they were added. Raises Diverged where they are
+        no numbers any more."""
         self._begin_step()
-        background, colours = self._background(batch)
+        weights = self.training.losses
+        background, colours = (None, batch.colours) if before_own else self._background(batch)
         rendered = self.nerf(batch.rays, background)
         terms = self.nerf.regularisers(rendered)
         if batch.seen is not None:  # nothing is known there: whatever is rendered is right
             colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
         difference = rendered.rgb - colours
-        terms["colour"] = difference.abs().mean() if self.losses.pixel == "l1" else difference.square().mean()
-        if self.losses.perceptual_weight and batch.patch > 1:
+        terms["colour"] = difference.abs().mean() if weights.pixel == "l1" else difference.square().mean()
+        if weights.perceptual_weight and batch.patch > 1:
             assert self.perceptual is not None
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
-            terms["perceptual"] = self.losses.perceptual_weight * distance.mean()
-        if background is not None and self.losses.opacity_weight:
+            terms["perceptual"] = weights.perceptual_weight * distance.mean()
+        if background is not None and weights.opacity_weight:
             error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
             error = error if batch.seen is None else torch.where(batch.seen, error, 0)
-            terms["opacity"] = self.losses.opacity_weight * error.mean()
+            terms["opacity"] = weights.opacity_weight * error.mean()
         self.optimiser.zero_grad(set_to_none=True)
         losses = torch.stack([term.reshape(()) for term in terms.values()])
         losses.sum().backward()
@@ -98,7 +193,7 @@ class Trainer:
     def _begin_step(self) -> None:
         """Set all that depends on the position alone: learning rates, anneal, and the samplers' random numbers, so
         that a resumed run and an unbroken one are the same."""
-        step, c = self.step_index, self.config
+        step, c = self.step_index, self.training.optimiser
         self.nerf.train()
         self.nerf.at_age(self.age)
         torch.manual_seed(random_seed(self.seed, "samples", step))
@@ -112,18 +207,10 @@ class Trainer:
         """Steps that the NeRF has taken in all."""
         return self.earlier_steps + self.step_index
 
-    def generator(self) -> torch.Generator:
+    def _generator(self) -> torch.Generator:
         """Random numbers for drawing this step's batch (CPU, a function of seed and step)."""
         return torch.Generator().manual_seed(random_seed(self.seed, "batch", self.step_index))
 
 
 def _decayed(first: float, last: float, step: int, steps: int) -> float:
     return first * (last / first) ** min(step / steps, 1.0)
-
-
-def random_seed(seed: int, purpose: str, position: int) -> int:
-    """A seed for one draw at one place in a run: nothing random then needs saving."""
-    import hashlib
-
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{position}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1

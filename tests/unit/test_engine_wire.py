@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from engine import wire
+from engine.rpc import read_params, read_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,6 +113,17 @@ def test_text_that_utf8_cannot_hold_is_cleaned_when_sent_and_when_received():
     assert wire.decode(b'{"name": "caf\xe9"}', Named).name == "caf\N{REPLACEMENT CHARACTER}"
     with pytest.raises(ValueError):
         wire.decode(b'{"name": "\\ud800', Named)
+
+
+def test_fifty_thousand_cameras_are_one_request():
+    camera = {"pose": [0.123456789012345 + k for k in range(16)], "width": 1920, "height": 1080}
+    camera |= {"fx": 1234.5678901, "fy": 1234.5678901, "cx": 960.0, "cy": 540.0}
+    params = {"workspace": "/w", "edit": "0001-a", "name": "path", "cameras": [camera] * 50_000}
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "output/frames", "params": params}).encode() + b"\n"
+    assert len(line) > 16 * 2**20
+    [read] = wire.read_lines(io.BytesIO(line))
+    request = read_request(read)
+    assert request.id == 1 and len(read_params(request).cameras) == 50_000
 
 
 @pytest.mark.parametrize("where", ["a Python print", "the C library", "a subprocess"])

@@ -161,8 +161,8 @@ def work(folder: Path, device: str) -> list[Step]:
     """Train one step of a capture made for it, render its views, and edit one of them with the editor that ships."""
     from engine.editors.catalogue import BUNDLED
     from engine.jobs.capture import open_into_workspace, write_images
-    from engine.jobs.edit import try_edit
     from engine.jobs.scene import train_scene
+    from engine.jobs.trying import try_edit
 
     workspace = str(folder / "workspace")
     steps: list[Step] = []
@@ -180,7 +180,8 @@ def work(folder: Path, device: str) -> list[Step]:
     def edit() -> None:
         view = sorted(path.stem for path in (folder / "capture").glob("*.png"))[0]
         wish = "turn everything into gold"
-        try_edit(protocol.TryEdit(workspace, view, wish, editor=str(BUNDLED), device=device), Job())
+        request = protocol.TryEdit(workspace=workspace, view=view, instruction=wish, editor=BUNDLED, device=device)
+        try_edit(request, Job())
 
     for name, act in (("open a capture", prepare), ("train one step and render", train), ("edit one view", edit)):
         steps.append(_timed(name, device, act))

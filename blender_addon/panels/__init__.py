@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sidebar's tab; draws what is known and writes nothing."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import capture, edit, engine, results
+
+CLASSES = (*capture.CLASSES, *edit.CLASSES, *results.CLASSES, *engine.CLASSES)
+
+
+def register() -> None:
+    """Register the panels."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Unregister the panels."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening a capture, and choosing the views that are edited."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import project, session
+from ..drawing import notice, running, sentences
+from ..scene import cameras
+from .base import Base
+
+
+class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
+    """Opening a capture"""
+
+    bl_label = "Capture"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        settings, found = scene.instruct_nerf, project.project_of(scene)
+        row = layout.row(align=True)
+        row.scale_y = 1.3
+        # The file browser ignores INVOKE's remembered path, so the open folder is what it starts in.
+        row.operator("instruct_nerf.open_capture", icon="FILE_FOLDER")
+        row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
+        notice(layout, context, "capture")
+        running(layout, context, "capture")
+        if not settings.workspace:
+            sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+            return
+        capture = found.capture if found else None
+        if capture is None:
+            if not session.get().busy:
+                sentences(layout, context, "This file's capture has not been read since Blender started.", "INFO")
+                layout.operator("instruct_nerf.reconnect", icon="FILE_REFRESH")
+        else:
+            size = capture.views[0].camera.intrinsics if capture.views else None
+            column = layout.column(align=True)
+            title = cameras.absolute(settings.workspace).replace("\\", "/").rsplit("/", 1)[-1]
+            column.label(text=f"{title}: {len(capture.views)} views", icon="CAMERA_DATA")
+            if size is not None:
+                held = sum(view.held_out for view in capture.views)
+                column.label(text=f"{size.width} × {size.height} px, {held} kept for measuring", icon="BLANK1")
+            for note in capture.notes:
+                sentences(layout, context, note, "INFO")
+        if not bpy.data.filepath:
+            sentences(layout, context, "Save the .blend file before opening to keep the project beside it.", "INFO")
+
+
+class INSTRUCT_NERF_PT_left_out(Base, bpy.types.Panel):
+    """Which views could not be opened, and why"""
+
+    bl_label = "Left Out"
+    bl_parent_id = "INSTRUCT_NERF_PT_capture"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        found = project.project_of(context.scene)
+        return found is not None and found.capture is not None and bool(found.capture.left_out)
+
+    def draw_header(self, context: bpy.types.Context) -> None:
+        found = project.project_of(context.scene)
+        self.layout.label(text=f"{len(found.capture.left_out)}")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in project.project_of(context.scene).capture.left_out:
+            by_reason.setdefault(reason or "no reason given", []).append(name)
+        for reason, names in by_reason.items():
+            sentences(self.layout, context, f"{len(names)}: {reason}", "ERROR")
+            more = f" and {len(names) - 40} more" if len(names) > 40 else ""
+            sentences(self.layout, context, ", ".join(names[:40]) + more)
+
+
+class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
+    """Where the project lies"""
+
+    bl_label = "Project"
+    bl_parent_id = "INSTRUCT_NERF_PT_capture"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.instruct_nerf
+        layout.use_property_split, layout.use_property_decorate = True, False
+        row = layout.row()
+        row.enabled = not session.get().busy  # what a job makes goes to the folder that it began with
+        row.prop(settings, "workspace")
+        layout.prop(settings, "masks")
+        layout.prop(settings, "long_side")
+        layout.prop(settings, "background")
+        layout.prop(settings, "all_pixels")
+
+
+class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):
+    """Choosing the views that are edited"""
+
+    bl_label = "Cameras"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return project.root_of(context.scene) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        root = project.root_of(scene)
+        views = cameras.cameras_of(root)
+        chosen = sum(bool(view.get(cameras.CHOSEN)) for view in views)
+        layout.label(text=f"{chosen} of {len(views)} views chosen" if chosen else f"All {len(views)} views")
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.use_selected")
+        row.operator("instruct_nerf.use_all")
+        row.operator("instruct_nerf.select_chosen", text="", icon="RESTRICT_SELECT_OFF")
+        for warning in project.warnings_of_choice(scene):
+            sentences(layout.box(), context, warning, "ERROR")
+        layout.operator("instruct_nerf.look_through", icon="VIEW_CAMERA")
+
+
+CLASSES = (
+    INSTRUCT_NERF_PT_capture,
+    INSTRUCT_NERF_PT_left_out,
+    INSTRUCT_NERF_PT_workspace,
+    INSTRUCT_NERF_PT_cameras,
+)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The instruction, its editor and that editor's knobs, and the edit itself."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import choices, knobs, previews, project, session
+from ..drawing import duration, notice, running, sentences
+from ..scene import cameras
+from .base import Base
+
+EDITS_SHOWN = 8
+
+
+class INSTRUCT_NERF_MT_vocabulary(bpy.types.Menu):
+    """Instructions that the chosen editor was trained on"""
+
+    bl_label = "Instructions This Editor Knows"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        editor = project.editor_of(context.scene)
+        for instruction in (editor.vocabulary if editor else ())[:60]:
+            self.layout.operator("instruct_nerf.use_instruction", text=instruction).instruction = instruction
+
+
+class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
+    """What the scene shall become"""
+
+    bl_label = "Instruction"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return project.root_of(context.scene) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        settings, editor = scene.instruct_nerf, project.editor_of(scene)
+        row = layout.row(align=True)
+        row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
+        if editor is not None and editor.vocabulary and not settings.editor_model:
+            row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
+            if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
+                known = (
+                    f"{editor.label} does not know this instruction, and would leave the pictures nearly as they are."
+                )
+                sentences(
+                    layout.box(), context, known + " The list beside it has those that it was trained on.", "ERROR"
+                )
+        column = layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        draw_knobs(column, scene, advanced=False)
+        column.prop(settings, "seed")
+        notice(layout, context, "instruction")
+        if running(layout, context, "instruction"):
+            return
+        view = project.active_view(context)
+        text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
+        layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
+        before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
+        icons = previews.icon(before), previews.icon(after)
+        if all(icons):
+            row = layout.row(align=True)
+            for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
+                column = row.column(align=True)
+                column.template_icon(icon_value=icon, scale=6.0)
+                column.label(text=label)
+
+
+def draw_knobs(layout: bpy.types.UILayout, scene: bpy.types.Scene, *, advanced: bool) -> None:
+    """The knobs of the scene's editor, those that most leave alone or the others; beside one that was turned, what
+    gives it back to the editor."""
+    editor = project.editor_of(scene)
+    group = knobs.group_of(scene, editor) if editor is not None else None
+    for knob in knobs.usable(editor) if group is not None else ():
+        if knob.advanced != advanced:
+            continue
+        row = layout.row(align=True)
+        row.prop(group, knob.name)
+        if group.is_property_set(knob.name):
+            row.operator("instruct_nerf.reset_knob", text="", icon="LOOP_BACK", emboss=False).knob = knob.name
+
+
+class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
+    """What most leave as the editor recommends"""
+
+    bl_label = "Editor's Details"
+    bl_parent_id = "INSTRUCT_NERF_PT_instruction"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        editor = project.editor_of(context.scene)
+        return editor is not None and any(knob.advanced for knob in knobs.usable(editor))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = self.layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        draw_knobs(column, context.scene, advanced=True)
+
+
+class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
+    """Starting and watching the edit"""
+
+    bl_label = "Edit"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return project.root_of(context.scene) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        settings, info = scene.instruct_nerf, session.get().info
+        column = layout.column()
+        column.use_property_split, column.use_property_decorate = True, False
+        column.enabled = info is not None
+        column.prop(settings, "preset_choice")
+        column.prop(settings, "editor_choice")
+        column.prop(settings, "editor_model")
+        column.prop(settings, "device_choice")
+        column.prop(settings, "steps")
+        if (preset := project.preset_of(scene)) is not None and preset.description:
+            sentences(layout, context, preset.description)
+        for sentence in project.warnings_of_settings(scene):
+            sentences(layout.box(), context, sentence, "INFO")
+        editor = project.editor_of(scene)
+        if editor is not None and not editor.available and not settings.editor_model:
+            sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
+        notice(layout, context, "edit")
+        if not running(layout, context, "edit"):
+            row = layout.row()
+            row.scale_y = 1.5
+            row.operator("instruct_nerf.start_edit", icon="PLAY")
+        self.edits(context)
+
+    def edits(self, context: bpy.types.Context) -> None:
+        """The workspace's edits, newest first."""
+        found = project.project_of(context.scene)
+        for _, reason in found.damaged if found is not None else ():
+            sentences(self.layout.box(), context, reason, "ERROR")
+        if found is None or not found.edits:
+            return
+        current = project.edit_of(context.scene)
+        column = self.layout.box().column(align=True)
+        for edit in list(reversed(found.edits))[:EDITS_SHOWN]:
+            row = column.row(align=True)
+            icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
+            row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
+            row.label(text=edit.instruction)
+            if edit.finished:
+                row.label(text=duration(edit.seconds))
+            else:
+                share = f" {100 * edit.steps // edit.of} %" if edit.of else ""
+                row.operator("instruct_nerf.resume_edit", text=f"Resume{share}", icon="PLAY").edit = edit.id
+        if len(found.edits) > EDITS_SHOWN:
+            column.label(text=f"and {len(found.edits) - EDITS_SHOWN} older")
+
+
+CLASSES = (
+    INSTRUCT_NERF_MT_vocabulary,
+    INSTRUCT_NERF_PT_instruction,
+    INSTRUCT_NERF_PT_knobs,
+    INSTRUCT_NERF_PT_edit,
+)

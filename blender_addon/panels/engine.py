@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine: whether it runs, where it is installed, what it says."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import project, session
+from ..drawing import installing, notice, sentences
+from .base import Base
+
+
+class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
+    """The engine's state"""
+
+    bl_label = "Engine"
+
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        state = session.get().state
+        icon = {"ready": "CHECKMARK", "stopped": "PAUSE"}.get(state, "SORTTIME")
+        self.layout.label(text=state.capitalize(), icon=icon)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, state = self.layout, session.get()
+        notice(layout, context, "engine")
+        if state.installer is not None:
+            installing(layout, context, state.installer)
+        elif project.engine_command(("",)) is None:
+            sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
+            if (locks := project.locks()) is not None:
+                sentences(layout, context, f"Packages: {locks.download / 1e9:.1f} GB to download at most.")
+            layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
+            if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
+                sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
+        elif state.state in {"stopped", "stopping"}:
+            layout.operator("instruct_nerf.start_engine", icon="PLAY")
+        else:
+            layout.operator("instruct_nerf.stop_engine", text="Stop and Free Memory", icon="SNAP_FACE")
+        if state.info is not None:
+            for device in state.info.devices:
+                free = f", {device.free_bytes / 2**30:.1f} GB free" if device.free_bytes else ""
+                layout.label(text=f"{device.label or device.name}{free}", icon="MEMORY")
+
+
+class INSTRUCT_NERF_PT_python(Base, bpy.types.Panel):
+    """Where the engine is installed"""
+
+    bl_label = "Installation"
+    bl_parent_id = "INSTRUCT_NERF_PT_engine"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        chosen = project.preferences()
+        if chosen is not None:
+            sentences(self.layout, context, "An engine elsewhere: its Python, or a command. Empty: the installed one.")
+            self.layout.prop(chosen, "engine_python", text="")
+        if said := project.installation():
+            sentences(self.layout, context, said)
+            row = self.layout.row(align=True)
+            row.operator("instruct_nerf.repair_engine", icon="FILE_REFRESH")
+            row.operator("instruct_nerf.remove_engine", icon="TRASH")
+
+
+class INSTRUCT_NERF_PT_log(Base, bpy.types.Panel):
+    """The end of the engine's log"""
+
+    bl_label = "Log"
+    bl_parent_id = "INSTRUCT_NERF_PT_engine"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        state = session.get()
+        lines = [*state.last_log, *(state.client.log() if state.client else ())]
+        column = self.layout.column(align=True)
+        column.scale_y = 0.7
+        for line in lines[-14:] or ["(nothing yet)"]:
+            column.label(text=line[:120])
+
+
+CLASSES = (
+    INSTRUCT_NERF_PT_engine,
+    INSTRUCT_NERF_PT_python,
+    INSTRUCT_NERF_PT_log,
+)

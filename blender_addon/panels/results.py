@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Seeing and using what came of an edit."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import previews, project, wire
+from ..drawing import notice, running, sentences
+from ..scene import cameras
+from .base import Base
+
+
+class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
+    """Seeing and using what came of it"""
+
+    bl_label = "Results"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return project.root_of(context.scene) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        settings = scene.instruct_nerf
+        layout.row(align=True).prop(settings, "shown", expand=True)
+        view = project.active_view(context)
+        if view is not None:
+            name = str(view[cameras.VIEW])
+            if settings.shown != wire.VIEW_IMAGE and not project.picture(scene, settings.shown, name):
+                sentences(layout, context, f"{name} has no such picture yet; its photo is shown.", "INFO")
+            elif icon := previews.icon(project.picture(scene, settings.shown, name)):
+                layout.template_icon(icon_value=icon, scale=7.0)
+        row = layout.row(align=True)
+        row.prop(settings, "opacity", slider=True)
+        row.prop(settings, "in_front", text="", icon="XRAY")
+        layout.operator("instruct_nerf.look_through", text="Show View", icon="VIEW_CAMERA")
+        layout.separator()
+        notice(layout, context, "results")
+        if running(layout, context, "results"):
+            return
+        layout.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
+        column = layout.column(align=True)
+        column.operator("instruct_nerf.camera_path", icon="CURVE_PATH")
+        row = column.row(align=True)
+        row.prop(scene, "frame_start", text="Start")
+        row.prop(scene, "frame_end", text="End")
+        column = layout.column(align=True)
+        column.row(align=True).prop(settings, "film", expand=True)
+        column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
+        if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
+            column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.report", icon="SPREADSHEET")
+        row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")
+
+
+CLASSES = (INSTRUCT_NERF_PT_results,)

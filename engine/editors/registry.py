@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds of editor there are, one row each, and how one is loaded. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.editors.base import KEEP_BACKGROUND, RELEVANCE, Editor
+from engine.editors.model_folder import check_model_folder, read_json
+from engine.errors import BadInput
+from engine.protocol import Knob
+
+
+@dataclass(frozen=True)
+class EditorKind:
+    """What is known of a kind of editor before one is loaded."""
+
+    pipeline: str  # the `_class_name` of its folders' model_index.json
+    loader: str  # module:function, (source, name, device) → Editor; source: a folder or a hub name
+    knobs: tuple[Knob, ...] = ()  # what an artist may turn
+    can: frozenset[str] = frozenset()  # of "relevance", "gradient", "references"
+    size: int | None = None  # pixels along the edge of what it sees; None: as the networks in its folder say
+
+
+KINDS = [
+    EditorKind(
+        "StableDiffusionInstructPix2PixPipeline",
+        "engine.editors.instruct_pix2pix:load",
+        (
+            Knob("text_guidance", "Text", "How strongly the instruction is followed", "float", 7.5, 0.0, 100.0),
+            Knob("image_guidance", "Image", "How strongly the picture is kept", "float", 1.5, 0.0, 100.0),
+            KEEP_BACKGROUND,
+            RELEVANCE,
+            Knob(
+                "diffusion_steps",
+                "Steps",
+                "Denoising steps of an edit, from its noise level down",
+                "int",
+                20,
+                1,
+                1000,
+                advanced=True,
+            ),
+            Knob(
+                "sampler",
+                "Sampler",
+                "DDIM (Song et al. 2021), or DPM-Solver++ (Lu et al. 2022): as good in half the steps",
+                "choice",
+                "ddim",
+                choices=["ddim", "dpm++"],
+                advanced=True,
+            ),
+            Knob(
+                "tethered",
+                "Tethered",
+                "Keep of the picture what the drawn noise leaves certain",
+                "bool",
+                False,
+                advanced=True,
+            ),
+            Knob(
+                "guided_above",
+                "Guided Above",
+                "Noise level below which both scales are 1, in a third of the time",
+                "float",
+                0.0,
+                0.0,
+                1.0,
+                advanced=True,
+            ),
+        ),
+        frozenset({"relevance", "gradient"}),
+    ),
+]
+
+
+def kind_of(source: str) -> EditorKind:
+    """The kind of the editor in a folder, by its model_index.json; a hub name is taken for the
+    first kind. Raises BadInput where it is damaged, or of a kind that the engine does not know."""
+    index = Path(source) / "model_index.json"
+    if not index.exists():
+        return KINDS[0]
+    name = read_json(index, dict[str, Any]).get("_class_name")
+    for kind in KINDS:
+        if kind.pipeline == name:
+            return kind
+    known = ", ".join(kind.pipeline for kind in KINDS)
+    raise BadInput(
+        f"{source} is a {str(name)[:80]}, which this engine cannot use as an editor; it knows {known}.",
+        file=source,
+        field="editor",
+    )
+
+
+def load(source: str, name: str, device: str) -> Editor:
+    """Load the editor in the folder, or of the hub's name, ``source``; it is called ``name``. Raises BadInput where it
+    cannot be had, with the reason."""
+    if (folder := Path(source)).is_dir():
+        check_model_folder(folder)
+    elif folder.is_absolute():
+        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
+    module, _, function = kind_of(source).loader.partition(":")
+    return getattr(importlib.import_module(module), function)(source, name, device)

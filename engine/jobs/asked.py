@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job is asked while it runs and has a scene at hand: a camera's view of it, as it is."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+
+from engine import protocol
+from engine.capture import Intrinsics
+from engine.capture.fields import BadField, checked_lens
+from engine.capture.lens import Lens
+from engine.errors import BadInput
+from engine.files import remove_file
+from engine.geometry import Viewpoint
+from engine.pictures import save_picture
+from engine.progress import Job
+from engine.results import Rendered
+from engine.scenes.base import Scene
+from engine.workspace import Workspace
+
+LARGEST_FRAME = 8192  # pixels, either side
+KEPT = 8  # pictures that were asked for; older ones go
+_NAME = re.compile(r"asked-[0-9]{20}\.png")
+
+
+def seen_meanwhile(
+    workspace: Workspace, scene: Callable[[], Scene], step: Callable[[], int], job: Job
+) -> AbstractContextManager[None]:
+    """While the block runs, `job/render` is answered with what ``scene()`` then is. ``step()``: how far it is."""
+
+    def render(wish: protocol.RenderNow) -> Rendered:
+        [camera] = viewpoints([wish.camera], "camera")
+        picture = scene().render(camera, job.check)
+        path = workspace.below("tries", f"asked-{time.time_ns():020d}.png")
+        save_picture(path, picture.rgb)
+        for old in sorted(file for file in path.parent.iterdir() if _NAME.fullmatch(file.name))[:-KEPT]:
+            remove_file(old)
+        return Rendered(str(path), step())
+
+    return job.wishes.granting({protocol.RENDER: render})
+
+
+def viewpoints(cameras: Sequence[protocol.Camera], field: str) -> list[Viewpoint]:
+    """The cameras. Raises BadInput, naming the camera, where they make no picture."""
+    checked = []
+    for number, camera in enumerate(cameras):
+        values = np.array([*camera.pose, camera.fx, camera.fy, camera.cx, camera.cy])
+        if len(camera.pose) != 16 or not np.isfinite(values).all():
+            raise BadInput(f"Camera {number}: its pose is not 16 finite numbers.", field=field)
+        pose = np.array(camera.pose).reshape(4, 4)
+        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(pose[:3, :3]) < 0:
+            raise BadInput(f"Camera {number}: its pose is scaled or mirrored; apply its scale in Blender.", field=field)
+        sides = (camera.width, camera.height)
+        if np.abs(pose).max() > 1e9:
+            raise BadInput(f"Camera {number}: it is absurdly far away; move it to the scene.", field=field)
+        if not all(1 <= side <= LARGEST_FRAME for side in sides):
+            raise BadInput(
+                f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
+                field=field,
+            )
+        try:
+            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
+        except BadField as problem:
+            raise BadInput(f"Camera {number}: {problem}.", field=field) from None
+        intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+        checked.append(Viewpoint(pose, intrinsics))
+    return checked

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each request is answered with (docs/protocol.md); the objects that several of them share are in protocol.py."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+
+from engine.protocol import (
+    CHANGE,
+    REMAKE,
+    RENDER,
+    Capture,
+    Device,
+    Edit,
+    Editor,
+    PresetInfo,
+    Registered,
+    Scene,
+)
+
+
+class Started(TypedDict):
+    """Of `initialize`."""
+
+    protocol: int
+    engine: str
+    devices: list[Device]
+    editors: list[Editor]
+    presets: list[PresetInfo]
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A record that cannot be used: an edit's id, `scene` or `capture`, and a sentence that says why."""
+
+    name: str
+    reason: str
+
+
+class Project(TypedDict):
+    """What a workspace holds."""
+
+    capture: Capture | None
+    scene: Scene | None
+    edits: list[Edit]
+    damaged: list[Damaged]
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A view before and after the instruction, as pictures on disk."""
+
+    before: str
+    after: str
+
+
+class Mesh(msgspec.Struct, frozen=True):
+    """A PLY file with vertex colors, vertices in the capture frame."""
+
+    mesh: str
+    vertices: int
+    faces: int
+
+
+class Frames(msgspec.Struct, frozen=True):
+    """Pictures on disk, one a camera: of what the edit stands on, and of the edited scene."""
+
+    before: list[str]
+    after: list[str]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The report card's files, and its measures by method."""
+
+    html: str
+    json: str
+    measures: dict[str, dict[str, float]]
+
+
+class Cancelling(TypedDict):
+    cancelling: bool  # false where no such job runs
+
+
+class Paused(TypedDict):
+    paused: bool
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """A picture of the scene as it was after ``step`` steps."""
+
+    image: str
+    step: int
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What was asked of an edit holds from this step on."""
+
+    step: int
+
+
+class Released(TypedDict):
+    released: list[str]
+
+
+class Nothing(TypedDict):
+    pass
+
+
+RESULTS: dict[str, type] = {
+    "initialize": Started,
+    "capture/open": Capture,
+    "capture/register": Registered,
+    "capture/images": Capture,
+    "workspace/read": Project,
+    "scene/train": Scene,
+    "edit/try": Tried,
+    "edit/run": Edit,
+    "edit/resume": Edit,
+    "output/mesh": Mesh,
+    "output/frames": Frames,
+    "output/report": Report,
+    "job/cancel": Cancelling,
+    "job/pause": Paused,
+    "job/continue": Paused,
+    RENDER: Rendered,
+    CHANGE: Noted,
+    REMAKE: Noted,
+    "runtime/release": Released,
+    "shutdown": Nothing,
+}

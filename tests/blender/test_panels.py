@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every panel draws in every state, and says what it is to say. The layout is a stand-in that takes notes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import bpy
+import pytest
+from in_blender import settle
+from test_projects import start
+
+from blender_addon import jobs, panels, session
+
+
+class Notes:
+    """A layout that takes notes."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+        self.scale_y = 1.0
+        self.alert = self.enabled = self.use_property_split = self.use_property_decorate = False
+
+    def label(self, text: str = "", icon: str = "NONE") -> None:
+        self.texts.append(text)
+
+    def prop(self, owner: object, name: str, text: str | None = None, **_options: object) -> None:
+        prop = owner.bl_rna.properties[name]  # raises where there is none
+        self.texts.append(prop.name if text is None else text)
+
+    def operator(self, name: str, text: str | None = None, **_options: object) -> SimpleNamespace:
+        assert name.split(".")[0] in {"instruct_nerf", "render"}, name
+        getattr(getattr(bpy.ops, name.split(".")[0]), name.split(".")[1]).get_rna_type()
+        self.texts.append(text or name)
+        return SimpleNamespace()
+
+    def operator_menu_enum(self, name: str, _prop: str, **_options: object) -> None:
+        self.operator(name)
+
+    def menu(self, *_names: object, **_options: object) -> None: ...
+    def separator(self) -> None: ...
+    def template_icon(self, **_options: object) -> None: ...
+
+    def progress(self, factor: float, text: str) -> None:
+        assert 0 <= factor <= 1
+        self.texts.append(text)
+
+    def column(self, **_options: object) -> Notes:
+        return Notes(self.texts)
+
+    row = box = column
+
+
+def drawn() -> str:
+    """Everything that the tab shows now, in one line of text."""
+    texts: list[str] = []
+    context = SimpleNamespace(
+        scene=bpy.context.scene, view_layer=bpy.context.view_layer, region=None,
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+        space_data=None,
+    )  # fmt: skip
+    for cls in panels.CLASSES:
+        if not hasattr(cls, "poll") or cls.poll(context):
+            panel = SimpleNamespace(layout=Notes(texts))
+            for name in ("edits",):
+                if hasattr(cls, name):
+                    setattr(panel, name, lambda c, cls=cls, panel=panel: cls.edits(panel, c))
+            for part in ("draw_header", "draw_header_preset", "draw"):
+                if hasattr(cls, part):
+                    getattr(cls, part)(panel, context)
+    return " ".join(texts)
+
+
+def test_every_state_can_be_drawn(addon: object, capture, tmp_path) -> None:
+    scene = bpy.context.scene
+    assert "A folder of photos" in drawn()
+    bpy.ops.instruct_nerf.open_capture(filepath=str(capture))
+    drawn()
+    settle()
+    shown = drawn()
+    assert "12 views" in shown and "Masks" in shown and "Keep Background" in shown and "Tethered" in shown
+    start(scene)
+    assert "make it night" in drawn() or "edit step" in drawn()
+    settle()
+    bpy.context.view_layer.objects.active = next(o for o in scene.objects if o.type == "CAMERA")
+    assert "make it night" in drawn()
+    bpy.ops.instruct_nerf.stop_engine()
+    drawn()
+    assert session.wait(lambda: session.get().client is None, 10.0)
+    drawn()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "known"),
+    [
+        ("make it night", True), ("Make It Night", True), ("  make  it night! ", True), ("", True),
+        ("turn the old man to night", True),
+        ("Turn the castle to NIGHT.", True), ("make it blurple", False), ("turn it to night", False),
+    ],
+)  # fmt: skip
+def test_an_instruction_that_the_editor_does_not_know_is_said(
+    opened: bpy.types.Scene, instruction: str, known: bool
+) -> None:
+    opened.instruct_nerf.instruction = instruction
+    assert ("does not know this instruction" in drawn()) != known
+    opened.instruct_nerf.editor_choice = "hub/big"  # takes any
+    assert "does not know this instruction" not in drawn()
+
+
+def test_names_that_the_engine_does_not_have_are_said(opened: bpy.types.Scene) -> None:
+    assert "any more" not in drawn()
+    settings = opened.instruct_nerf
+    settings.editor, settings.preset, settings.device = "gone", "last year's", "cuda:3"
+    shown = drawn().replace("  ", " ")
+    for words in ("editor “gone” is not here", "preset “last year's” is not", "device “cuda:3” is not"):
+        assert words in shown
+
+
+def test_another_size_is_said(opened: bpy.types.Scene) -> None:
+    opened.instruct_nerf.preset_choice = "paper"
+    assert "prepared anew" in drawn()
+    opened.instruct_nerf.preset_choice = "preview"
+    assert "prepared anew" not in drawn()
+    start(opened)
+    settle()
+    opened.instruct_nerf.preset_choice = "paper"
+    assert "was trained on pictures of 240 px" in drawn()
+
+
+def test_drawing_reads_no_large_file(opened: bpy.types.Scene, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the engine's wheel, which Blender asks about at every redraw, one look is enough."""
+    from pathlib import Path
+
+    from blender_addon import project
+
+    wheel = tmp_path / "instruct_nerf_engine-1-py3-none-any.whl"
+    wheel.write_bytes(b"x" * 1000)
+    project.preferences().engine_python = ""
+    monkeypatch.setattr(project, "bundled_wheel", lambda: wheel)
+    reads = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or whole(path))
+    for _ in range(5):
+        drawn()
+    assert reads.count(wheel) <= 1
+    assert jobs.bundled_wheel is not None
