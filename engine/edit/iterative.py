@@ -139,7 +139,7 @@ def _agreed_views(
     cameras = [unedited.camera(view) for view in range(len(originals))]
     agreed = agreed_relevance(maps, unedited.scene, cameras, check)
     return {
-        view: KeptView(edit, originals[view], relevance, threshold)
+        view: KeptView(edit, originals[view].cpu(), relevance, threshold)
         for view, (edit, relevance) in enumerate(zip(edits, agreed, strict=True))
     }
 

@@ -24,7 +24,7 @@ class KeptView:
     """Edits of a view (a ViewEdit) that leave alone what the instruction is not about."""
 
     view: ViewEdit
-    original: Tensor  # (H, W, 3), 0–1
+    original: Tensor  # (H, W, 3), 0–1, on any device: the CPU keeps a card free of it
     relevance: Tensor  # (1, 1, h, w), 0–1
     threshold: float  # of the relevance
 

@@ -43,7 +43,8 @@ def begin(
     def unedited() -> SceneTrainer:
         return parent.trainer(views, settings.training, settings.seed, device, loss)
 
-    originals = Originals([pictures.image(view).clone() for view in range(len(pictures))], unedited)
+    captured = [pictures.image(view).to("cpu", copy=True) for view in range(len(pictures))]
+    originals = Originals(captured, unedited, pictures.device)
     if saved is None:
         trainer = unedited()
     else:

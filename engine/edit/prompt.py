@@ -25,7 +25,7 @@ class Prompt:
         """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1, its background kept where that was
         told."""
         view = self.prepared.view(original)
-        return KeptView(view, original, relevance_of(view), self.told.keep) if self.told.keep else view
+        return KeptView(view, original.cpu(), relevance_of(view), self.told.keep) if self.told.keep else view
 
 
 def relevance_of(view: ViewEdit) -> Tensor:

@@ -177,16 +177,14 @@ def settings_for(record: dict[str, Any], editor: str) -> EditSettings:
 def settings_from(record: dict[str, Any]) -> EditSettings:
     """Settings as an edit's record has them, also of one that an earlier version wrote. Raises BadInput."""
     given = dict(record)
-    if not isinstance(given.get("guidance", {}), dict):
-        raise BadInput("The settings of the edit are damaged (its guidance is none).", field="settings")
-    if "guidance" in given:  # until version 0.1: InstructPix2Pix was the only editor
-        guidance = dict(given.pop("guidance"))
-        given["keep"] = guidance.pop("relevance", 0.0)
-        renamed = {"text": "text_guidance", "image": "image_guidance"}
-        options = {renamed.get(name, name): value for name, value in guidance.items()}
-        options |= {name: given.pop(name) for name in ("diffusion_steps", "sampler") if name in given}
-        given["options"] = options
     try:
+        if "guidance" in given:  # until version 0.1, when InstructPix2Pix was the only editor
+            guidance = msgspec.convert(given.pop("guidance"), dict[str, Any])
+            given["keep"] = guidance.pop("relevance", 0.0)
+            renamed = {"text": "text_guidance", "image": "image_guidance"}
+            options = {renamed.get(name, name): value for name, value in guidance.items()}
+            options |= {name: given.pop(name) for name in ("diffusion_steps", "sampler") if name in given}
+            given["options"] = options
         return msgspec.convert(given, EditSettings).checked()
     except msgspec.ValidationError as error:
         raise BadInput(f"The settings of the edit are damaged ({error}).", field="settings") from None

@@ -22,6 +22,7 @@ from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
 from engine.edit.settings import settings_from
+from engine.editors.catalogue import editor_id
 from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
@@ -313,7 +314,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         instruction=record.instruction,
         parent=record.parent,
         preset=record.preset,
-        editor=record.editor,
+        editor=editor_id(record.editor),
         settings=record.settings,
         chosen=record.chosen,
         steps=record.steps,

@@ -51,7 +51,8 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     chosen = chosen_views(capture, request.views)
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
-    settings = edit_settings(choose_preset(request.preset, device), request, device)
+    own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
+    settings = edit_settings(own, request, device)
     plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
@@ -62,7 +63,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         id="",
         instruction=instruction,
         parent=parent,
-        preset=preset.name,
+        preset=own.name,
         editor=chosen_editor(request, device),
         perceptual="",
         chosen=[view.name for view in chosen if view.name in readable],
@@ -145,7 +146,7 @@ class _Run:
             job.check,
             saved,
         )
-        self.edited = set(saved.images()) if saved else set()  # names of views
+        self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk
         self._began = self._saved = job.clock()
         self._over = False  # no event comes any more

@@ -75,6 +75,7 @@ class SavedScene(Protocol):
     """A scene on disk, opened and checked; tensors are read when asked for."""
 
     views: Sequence[str]  # names of those that it was trained on
+    edited: Sequence[str]  # and of those whose edited pictures it holds
 
     def images(self, sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
         """Edited training pictures, (H, W, 3) uint8, by the view's name. Raises BadInput where one is of no view of

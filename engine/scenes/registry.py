@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from engine.errors import BadInput
 from engine.geometry import Camera
 from engine.scenes.base import SavedScene, SceneTrainer
 from engine.scenes.settings import TrainingConfig
+from engine.scenes.stored import TensorFile
 
 # Name → where it begins and where it is read from disk: (function, class), each as module:name. The name stands in a
 # checkpoint's metadata, as "representation", and in its configuration's class.
@@ -44,12 +44,8 @@ def begin_scene(
 def open_scene(path: Path) -> SavedScene:
     """The scene that was saved at ``path``. Raises BadInput where it is none."""
     name = FIRST
-    if path.is_file():
-        try:
-            with safe_open(path, framework="pt") as file:
-                name = (file.metadata() or {}).get("representation", FIRST)
-        except (SafetensorError, OSError):
-            pass  # its own reader says what is wrong
+    if path.exists():  # else its own reader says so
+        name = TensorFile(path, "train again").metadata.get("representation", FIRST)
     if name not in REPRESENTATIONS:
         raise BadInput(f"{path} holds a scene of a kind that this engine does not know; update it.", file=path)
     _, opened = REPRESENTATIONS[name]

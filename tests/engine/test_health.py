@@ -331,3 +331,19 @@ def test_a_trained_scene_keeps_what_its_masks_mean(project) -> None:
         assert caught.value.field == field
     reopened()
     assert Checkpoint(Workspace(folder).checkpoint(None)).header.nerf.background == (1, 1, 1)
+
+
+def test_an_edit_records_the_preset_that_its_settings_are_of(project, monkeypatch) -> None:
+    """The scene keeps its own, the edit has the one asked for; where none is, the scene's."""
+    from engine.jobs import edit
+
+    folder = project("presets")
+    train(folder, steps=1)
+    monkeypatch.setattr(edit, "ensure_scene", lambda workspace, capture, *_: capture)
+    monkeypatch.setattr(edit, "_edit", lambda workspace, capture, record, *_: record)
+    for asked, expected in (("standard", presets.STANDARD), (None, presets.PRESETS["preview"])):
+        request = protocol.RunEdit(workspace=str(folder), instruction="make it night", preset=asked, device="cpu")
+        record = edit.run_edit(request, Job())
+        assert record.preset == expected.name and record.settings["steps"] == expected.edit.steps
+        assert record.settings["patches"] == expected.edit.patches
+    assert Workspace(folder).scene_record().preset == "preview"

@@ -155,6 +155,10 @@ class SavedVoxels:
     def views(self) -> list[str]:
         return self.header.views
 
+    @property
+    def edited(self) -> list[str]:
+        return list(self._of("image."))
+
     def _of(self, prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t.clone() for n, t in self._tensors.items() if n.startswith(prefix)}
 

@@ -276,10 +276,10 @@ def test_photos_whose_names_are_in_another_encoding_are_a_capture_like_any(wire,
     for number in range(4):
         name = os.fsdecode(b"caf\xe9%d.png" % number)
         with open(tmp_path / name, "wb") as file:
-            Image.new("RGB", (16, 12), (50 * number, 9, 9)).save(file, "PNG")
+            Image.new("RGB", (64, 48), (50 * number, 9, 9)).save(file, "PNG")
         pose = [[1, 0, 0, number], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]]
         frames.append({"file_path": name, "transform_matrix": pose})
-    data = {"w": 16, "h": 12, "fl_x": 20, "fl_y": 20, "cx": 8, "cy": 6, "frames": frames}
+    data = {"w": 64, "h": 48, "fl_x": 80, "fl_y": 80, "cx": 32, "cy": 24, "frames": frames}
     (tmp_path / "transforms.json").write_text(json.dumps(data))
     project = tmp_path / "project"
     wire.ask("capture/open", 1, workspace=str(project), source=str(tmp_path), preset="preview")

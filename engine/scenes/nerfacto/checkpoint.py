@@ -145,6 +145,10 @@ class Checkpoint:
     def views(self) -> list[str]:
         return self.header.views
 
+    @property
+    def edited(self) -> list[str]:
+        return self._named("image.")
+
     def scene(self, device: str) -> NerfactoScene:
         """The scene, to be looked at."""
         return NerfactoScene(self.nerf(device), self.header.frame)
