@@ -250,14 +250,16 @@ def unique_names(files: list[str]) -> list[str]:
     folders = {path.parent for path in paths}
     common = paths[0].parent if len(folders) == 1 else _common_folder(folders) if folders else PurePosixPath()
     taken: set[str] = set()
+    counts: dict[str, int] = {}  # how far each name was counted up
     names = []
     for path in paths:
         short = path.with_suffix("") if is_picture_name(path.name) else path
         stem = _safe("-".join(short.relative_to(common).parts))
-        name, count = stem, 1
+        name, count = stem, counts.get(stem.casefold(), 1)
         while name.casefold() in taken:  # file names differing by case alone are one on Windows and macOS
             count += 1
             name = f"{stem}-{count}"
+        counts[stem.casefold()] = count
         taken.add(name.casefold())
         names.append(name)
     return names

@@ -21,6 +21,7 @@ from engine.files import NotAFile, open_file
 LARGEST_FILE = 64 * 2**20  # bytes
 _MOST_BRACKETS = 2_000_000  # an empty list takes two bytes of text and thirty times that of memory
 _MOST_ELEMENTS = 1_000_000
+_MOST_LINES = 10_000_000
 _LONGEST_LINE = 64 * 2**20  # characters; of a COLMAP model, a picture's keypoints are one line
 
 # What names are written in by programs that know no Unicode: the code pages of Windows, and the oldest Macs'.
@@ -75,7 +76,7 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
         return open_file(path, limit)
     except OSError as problem:
         why = problem.strerror if isinstance(problem, NotAFile) else f"it cannot be read ({problem.strerror})"
-        raise CaptureError(f"{path.name} is no file of a capture's: {why}.", file=path) from None
+        raise CaptureError(f"{path.name} is not a capture's file: {why}.", file=path) from None
 
 
 def read_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:
@@ -135,6 +136,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             number += 1
             if len(line) == _LONGEST_LINE:
                 raise CaptureError(f"{path.name} has a line {number} without an end; copy it again.", file=path)
+            if number > _MOST_LINES:
+                raise CaptureError(
+                    f"{path.name} has more than {_MOST_LINES:,} lines; it is not a capture's.", file=path
+                )
             yield number, line.strip()
 
 

@@ -268,7 +268,7 @@ def test_large_reconstructions_are_read_as_small_ones(tmp_path: Path, monkeypatc
     monkeypatch.setattr(formats_opensfm, "_LARGEST", path.stat().st_size)
     text = path.read_text()
     change(path, lambda w: w[0]["points"].update(text_of_nothing=1))
-    with pytest.raises(CaptureError, match=r"larger than|is no file of a capture's"):
+    with pytest.raises(CaptureError, match=r"larger than|is not a capture's file"):
         open_capture(tmp_path, 64)
     for bad in (
         text.replace('"shots"', '"shot"'),

@@ -130,6 +130,14 @@ def test_order_is_natural_and_names_are_safe(tmp_path: Path) -> None:
     assert unique_names(["a/b-c.png", "a-b/c.png", "A/B-C.png"]) == ["a-b-c", "a-b-c-2", "A-B-C-3"]
 
 
+def test_thousands_of_names_that_are_cut_to_the_same(tmp_path: Path) -> None:
+    files = [f"{'long' * 30}/{index}/x.png" for index in range(10_000)]
+    began = time.process_time()
+    names = unique_names([*files, "a/x.png"])
+    assert len(set(names)) == 10_001 and names[1].endswith("-2") and names[9_999].endswith("-10000")
+    assert time.process_time() - began < 2
+
+
 def test_twice_the_same_picture(tmp_path: Path) -> None:
     meta = transforms(3)
     meta["frames"][2]["file_path"] = "./images/1.png"
