@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from blender_addon import engine_home, jobs, panels, project, session
+from blender_addon import engine_home, jobs, project, session
+from blender_addon.panels import engine as panels
 
 
 class Layout:
@@ -62,7 +63,7 @@ def finish(root: Path, outcome: str, wheel: str) -> None:
 
 def test_before_it_is_installed(fresh: Path) -> None:
     layout = drawn(panels.INSTRUCT_NERF_PT_engine)
-    assert layout.operators == ["install_engine"] and "GB to download at most" in layout.text
+    assert layout.operators == ["install_engine"] and "GB are downloaded." in layout.text
     assert "Allow Online Access" in layout.text
     assert "repair_engine" not in drawn(panels.INSTRUCT_NERF_PT_python).operators
     with pytest.raises(RuntimeError, match="not installed"):
