@@ -26,6 +26,8 @@ LAYERS = [
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
+    {"lock"},
+    {"paths"},
     {"errors", "randomness", "text", "unused"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import os
+import shutil
 import threading
 
 import msgspec
 import pytest
 
 from engine import protocol
-from engine.errors import BadInput, Busy
+from engine.errors import BadInput, Busy, Cancelled
 from engine.jobs.capture import read_workspace, write_images
 from engine.progress import Job
 from engine.protocol import Measures
@@ -66,6 +67,12 @@ DAMAGES = [
     {"settings": []},
     {"instruction": None},
     {"finished": "yes"},
+    {"changes": 3},
+    {"changes": [{"step": -1, "instruction": "x"}]},
+    {"changes": [{"step": 10**9, "instruction": "x"}]},
+    {"changes": [{"step": 3, "instruction": "x", "keep": 7}]},
+    {"changes": [{"step": 3, "view": "nobody's"}]},
+    {"changes": [{"step": 3, "options": {"text_guidance": []}}]},
 ]
 
 
@@ -212,6 +219,24 @@ def test_a_job_says_who_works_in_the_project_and_readers_do_not_care(tmp_path):
     assert len(write_images(protocol.WriteImages(ask.workspace), Job()).views) == 4
 
 
+def test_a_cancelled_opening_leaves_nothing(tmp_path):
+    from capture_on_disk import transforms, write
+
+    from engine.jobs.capture import open_into_workspace
+
+    source = write(tmp_path / "source", transforms(4))
+    ask = protocol.OpenCapture(str(tmp_path / "w"), str(source), "preview")
+    asked = []
+    open_into_workspace(ask, Job(cancelled=lambda: bool(asked.append(1))))
+    shutil.rmtree(tmp_path / "w")
+    assert len(asked) > 1
+    for after in range(len(asked)):
+        checks = iter([False] * after)
+        with pytest.raises(Cancelled):
+            open_into_workspace(ask, Job(cancelled=lambda checks=checks: next(checks, True)))
+        assert not (tmp_path / "w" / "capture").exists()
+
+
 def test_a_trained_scene_keeps_its_capture_but_for_rounding(tmp_path):
     """The same capture, its cameras computed by another version to a few digits less, fits; another does not."""
     from capture_on_disk import transforms, write
@@ -242,3 +267,27 @@ def test_a_trained_scene_keeps_its_capture_but_for_rounding(tmp_path):
     ):
         with pytest.raises(BadInput, match="another capture"):
             reopened(change)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows renames no folder in which a file is open")
+def test_a_project_renamed_while_a_job_runs_is_not_made_again(tmp_path):
+    from capture_on_disk import transforms, write
+
+    from engine.jobs.capture import open_into_workspace
+
+    source = write(tmp_path / "source", transforms(6))
+    ask = protocol.OpenCapture(str(tmp_path / "w"), str(source), "preview")
+    open_into_workspace(ask)
+    renamed = []
+
+    def rename(*_):
+        if not renamed:
+            renamed.append(os.rename(tmp_path / "w", tmp_path / "renamed"))
+
+    (tmp_path / "w" / "capture" / "images").mkdir()
+    with pytest.raises(BadInput, match="was moved, renamed or removed"):
+        write_images(protocol.WriteImages(ask.workspace), Job(on_progress=rename, on_view=rename))
+    assert not (tmp_path / "w").exists()
+    where = str(tmp_path / "renamed")
+    assert len(write_images(protocol.WriteImages(where), Job()).views) == 6
+    assert not [name for name in os.listdir(tmp_path / "renamed" / "capture" / "images") if ".part" in name]
