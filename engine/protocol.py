@@ -310,7 +310,7 @@ class Change(msgspec.Struct, frozen=True):
     """What was asked of an edit while it ran, at which step: another instruction, with all options, or (``view``) the
     picture of a view made anew."""
 
-    step: Annotated[int, msgspec.Meta(ge=0)]
+    step: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
     instruction: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
     options: dict[str, OptionValue] = {}
     keep: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # threshold of relevance; 0: nothing is kept

@@ -299,6 +299,8 @@ def _contradiction(record: EditRecord, edit: str) -> str | None:
         return f"it is the record of {files.shortened(record.id)!r}"
     if len(set(record.chosen)) < len(record.chosen) or not record.chosen:
         return "its list of views names one twice, or none"
+    if {change.view for change in record.changes if change.view is not None} - set(record.chosen):
+        return "it was to make views again that it does not have"
     if record.parent == record.id:
         return "it stands on itself"
     return None

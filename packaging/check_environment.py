@@ -26,7 +26,7 @@ ENGINE = "instruct-nerf-engine"
 SEEDED = {"pip"}  # by venv itself
 
 # Run in a process of its own, where what artists do not get cannot be imported: imports every module of the engine and
-# edits one picture, so that what is imported late is seen as well; then prints which packages were loaded.
+# edits one picture, so that what is imported late is seen as well; then writes down which packages were loaded.
 USE_EVERYTHING = """
 import importlib, pkgutil, re, runpy, sys
 from importlib.machinery import PathFinder
@@ -67,7 +67,7 @@ except SystemExit as end:
         raise
 assert (folder / "edited.png").is_file()
 tops = {name.partition(".")[0] for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
-print("LOADED", *sorted({owner for top in tops for owner in owners.get(top, ())}))
+(folder / "loaded").write_text(" ".join(sorted({owner for top in tops for owner in owners.get(top, ())})))
 """
 
 
@@ -118,11 +118,12 @@ def foreign_imports() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "ignore", "-c", USE_EVERYTHING, folder, *artists]
         ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    loaded = [line for line in ran.stdout.splitlines() if line.startswith("LOADED ")]
+        said = Path(folder, "loaded")
+        loaded = said.read_text(encoding="utf-8").split() if said.exists() else []
     if ran.returncode or not loaded:
         yield f"the engine does not run with what an artist gets:\n{ran.stderr[-3000:]}"
         return
-    print(f"the engine loads {len(loaded[-1].split()) - 1} packages of the {len(artists)} that an artist gets")
+    print(f"the engine loads {len(loaded)} packages of the {len(artists)} that an artist gets")
 
 
 def main() -> int:

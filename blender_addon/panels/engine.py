@@ -28,7 +28,8 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
         elif project.engine_command(("",)) is None:
             sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
             if (locks := project.locks()) is not None:
-                sentences(layout, context, f"Packages: {locks.download / 1e9:.1f} GB to download at most.")
+                more = ", several more for an NVIDIA card" if locks.platform.startswith("windows") else ""
+                sentences(layout, context, f"Up to {locks.download / 1e9:.1f} GB are downloaded{more}.")
             layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
             if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
                 sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")

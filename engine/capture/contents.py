@@ -41,7 +41,7 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
            ".las", ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
-                   ".svg", ".heics", ".jxr", ".jfif", ".jpe", ".jps")  # fmt: skip
+                   ".svg", ".heics", ".jxr")  # fmt: skip
 _JUNK = re.compile(r"(?i)(\..*|thumbs\.db|desktop\.ini|__macosx)")
 
 
@@ -82,6 +82,11 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
     """What to tell of a folder or file that is no capture; its field is `photos` where cameras can be found for it."""
     if not source.is_dir():
         return _of_file(source)
+    try:
+        os.scandir(source).close()
+    except PermissionError:
+        return CaptureError(f"You have no permission to look into the folder {source.name}; change its permissions.",
+                            file=source)  # fmt: skip
     contents = look(source, check)
     name = f"The folder {source.name}"
     if contents.photos:

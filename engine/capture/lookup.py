@@ -79,17 +79,18 @@ class Photos:
 
     @classmethod
     def near(cls, folder: Path, listed: list[str], first: tuple[str, ...] = ()) -> Photos:
-        """The pictures of a file's folder; where none of those listed is below it and most lie in the folder above, or
-        in a folder there that is called as they are listed or as pictures' folders are, that folder's."""
+        """The pictures of a file's folder; where none of those listed is below it and most lie in one of the two above,
+        or in a folder there that is called as they are listed or as pictures' folders are, that folder's."""
         some = [path for text in listed[:: len(listed) // 50 + 1] for path in _paths(text)[:1] if path.name]
         here = cls(folder, first)
         if not some or any(here.has(str(path)) for path in some):
             return here
         names = {name for path in some for name in path.parts[-2:-1] if name not in ("", "/", "//", "..")}
-        for place in (*sorted(names), *_FIRST, ""):
-            found = {end for path in pictures_in(folder.parent / place) for end in _names(folded(path.name))}
-            if 2 * sum(not found.isdisjoint(_names(folded(path.name))) for path in some) >= len(some):
-                return cls(folder.parent, (place,) if place else ())
+        for above in list(folder.parents)[:2]:
+            for place in (*sorted(names), *_FIRST, ""):
+                found = {end for path in pictures_in(above / place) for end in _names(folded(path.name))}
+                if 2 * sum(not found.isdisjoint(_names(folded(path.name))) for path in some) >= len(some):
+                    return cls(above, (place,) if place else ())
         return here
 
     def find(self, listed: str, size: tuple[float, float] | None = None) -> Photo:

@@ -24,7 +24,8 @@ from engine.pictures import UNREADABLE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF")  # read by Pillow; OpenEXR besides, by OpenCV
 EXR = b"v/1\x01"  # how such a file begins
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".heic", ".heif", ".hif", ".avif")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".heic", ".heif", ".hif", ".avif",
+            ".jfif", ".jpe", ".mpo")  # fmt: skip
 EXTENSIONS = (*_ENDINGS, *(ending.upper() for ending in _ENDINGS), *(f".{ending[1:].title()}" for ending in _ENDINGS))
 RAW = frozenset(
     (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw",

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def _usable(source: Path, check: Callable[[], None]) -> tuple[list[tuple[Path, s
     own = found[0].parent if len({path.parent for path in found}) == 1 else source
     for path in found:
         listed = path.relative_to(own).as_posix()
-        name = listed.encode("utf-8", "replace").decode().replace("\\", "_")  # names of other encodings, too
+        name = re.sub(r"[\\\ud800-\udfff]", "_", listed)  # names of other encodings, too
         while name.casefold() in taken:
             name = str(PurePosixPath(name).with_name(f"_{PurePosixPath(name).name}"))
         try:

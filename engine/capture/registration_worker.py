@@ -37,7 +37,7 @@ ALL_PAIRS_UP_TO = 200  # photos; of more, each is compared with those near it in
 NEIGHBOURS = 20
 MATCHING = 15  # details that two photos must share by one geometry to be said to match; COLMAP's own number
 _FULL = re.compile(r"disk is full|no space left", re.IGNORECASE)
-_BY_COLMAP = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+_BY_COLMAP = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP": ".bmp"}  # what it reads
 _LOOKED_AT = 8  # frames of a video for each that is kept
 _BLOCK = 8  # photos: what is known of a photo to compare it is worked out once for each two blocks
 
@@ -142,7 +142,7 @@ def _find_cameras(request: Request, say) -> Found:
             "--camera-type equirectangular."
         )
     # Under names of our own: COLMAP's lists of pairs are parted by spaces and take # for a comment.
-    names = [_compared(images / name, compared / f"{index:06d}", request.long_side) for index, name in enumerate(kept)]
+    names = [_compared(images / name, compared / f"{index:06d}") for index, name in enumerate(kept)]
     blocks = _blocks(_pairs(len(names)))
     pairs = sum(map(len, blocks))
     say(Plan({"features": len(names), "matches": pairs, "cameras": len(names)}))
@@ -207,25 +207,31 @@ def _copied(photos: list[Photo], images: Path) -> list[str]:
     return [photo.name for photo in photos]
 
 
-def _compared(photo: Path, stem: Path, long_side: int) -> str:
+def _compared(photo: Path, stem: Path) -> str:
     """The picture that COLMAP looks at: a link to the photo, or a copy where it does not read its kind."""
-    target = stem.with_name(stem.name + photo.suffix.lower())
-    if target.suffix in _BY_COLMAP:
-        try:
-            os.link(photo, target)
-        except OSError:
-            shutil.copyfile(photo, target)
-        return target.name
-    target = target.with_suffix(".jpg")
+    exif = Image.Exif()
     try:
-        picture = decode(photo, (255, 255, 255))
         with open_file(photo) as stream, open_picture(stream, photo) as opened:
-            exif = opened.getexif()  # its focal length
+            # By what it is: a HEIC may be called .jpg.
+            ending = _BY_COLMAP.get(opened.format or "")
+            if ending is None:
+                exif = opened.getexif()  # its focal length
+    except UNREADABLE:  # EXR, and TIFF of floating point
+        ending = ".tif" if photo.suffix.lower() in (".tif", ".tiff") else None
     except SkipView as problem:
         raise _NoCameras(str(problem)) from None
-    except UNREADABLE:
-        exif = Image.Exif()
-    picture.save(target, quality=95, subsampling=0, exif=exif)
+    target = stem.with_name(stem.name + (ending or ".jpg"))
+    if ending is None:
+        try:
+            picture = decode(photo, (255, 255, 255))
+        except SkipView as problem:
+            raise _NoCameras(str(problem)) from None
+        picture.save(target, quality=95, subsampling=0, exif=exif)
+        return target.name
+    try:
+        os.link(photo, target)
+    except OSError:
+        shutil.copyfile(photo, target)
     return target.name
 
 

@@ -110,6 +110,24 @@ def wordings(editor: str) -> list[str]:
     return [wording for entry in _vocabulary(editor) if entry.passed for wording in entry.wordings]
 
 
+def unknown_words(editor: str, instruction: str) -> str:
+    """A sentence where an editor that knows certain instructions knows nothing of this one, however it is written, and
+    so does next to nothing; empty where it knows it, or takes any."""
+    known = vocabulary(editor)
+    said = _plain(instruction)
+    if not known or any(fits_wording(_plain(wording), said) for wording in (*known, *wordings(editor))):
+        return ""
+    few = ", ".join(f"“{text}”" for text in known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
+    return (
+        f"The editor {Path(editor).name} does not know “{instruction}” and leaves pictures nearly as they are; it was "
+        f"trained on {few} (`python -m engine editors` lists them)."
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[\w{}]+", text.casefold()))
+
+
 def about_subject(editor: str, instruction: str) -> bool:
     """Whether an editor's vocabulary says that the instruction changes the subject alone, as "make the old bear gold"
     does and "make it night" does not: it is a wording of one, or has a word that marks one and none of the others'."""

@@ -18,7 +18,6 @@ from engine.capture import Capture, CaptureError, View, open_capture
 from engine.capture.changes import changed_photos
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
-from engine.capture.photos import checking
 from engine.capture.store import load_capture, save_capture
 from engine.devices import find_devices
 from engine.edit.settings import settings_from
@@ -52,14 +51,14 @@ def open_into_workspace(request: protocol.OpenCapture, job: Job | None = None) -
         raise BadInput(
             f"The working size must be from {SMALLEST} to {LARGEST} pixels, not {long_side}.", field="long_side"
         )
-    with checking(job.check):
-        capture = open_capture(
-            checked_path(request.source, "source"),
-            long_side,
-            all_pixels=request.all_pixels,
-            background=request.background,
-            masks=request.masks,
-        )
+    capture = open_capture(
+        checked_path(request.source, "source"),
+        long_side,
+        all_pixels=request.all_pixels,
+        background=request.background,
+        masks=request.masks,
+        check=job.check,
+    )
     job.check()
     capture = _large_enough(capture, long_side)
     if not capture.views:

@@ -17,7 +17,14 @@ from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
 from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
 from engine.editors.base import Editor
-from engine.editors.catalogue import default_editor, editor_id, known_options, load_editor, state_of
+from engine.editors.catalogue import (
+    default_editor,
+    editor_id,
+    known_options,
+    load_editor,
+    state_of,
+    unknown_words,
+)
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
@@ -71,6 +78,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         steps=0,
     )
     record = workspace.create_edit(record)
+    warn_of_unknown(record.editor, record.instruction, job)
     try:
         return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
@@ -235,12 +243,8 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prom
         for c in record.changes
         if c.view is None
     ]
-    again = [c for c in record.changes if c.view is not None]
-    if unknown := {c.view for c in again} - set(record.chosen):
-        raise BadInput(f"The edit {record.id} was to make views again that it does not have: {unknown}.", field="edit")
-    return Prompts(
-        editor, settings.told(record.instruction), told, [Again(record.chosen.index(c.view), c.step) for c in again]
-    )
+    again = [Again(record.chosen.index(c.view), c.step) for c in record.changes if c.view is not None]
+    return Prompts(editor, settings.told(record.instruction), told, again)
 
 
 def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
@@ -269,6 +273,12 @@ def opened_editor(name: str, device: str, job: Job) -> Editor:
 def chosen_editor(request: protocol.Instruct, device: str) -> str:
     """The id of the editor that a request names, or of the device's default."""
     return editor_id(request.editor) if request.editor else default_editor(device)
+
+
+def warn_of_unknown(editor: str, instruction: str, job: Job) -> None:
+    """Say in the job's log that an editor knows nothing of an instruction."""
+    if sentence := unknown_words(editor, instruction):
+        job.log(sentence)
 
 
 def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:

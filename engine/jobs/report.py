@@ -295,6 +295,8 @@ def _write(
         "All methods begin at the same unedited scene, with the same editor, guidance and seed, and are compared along "
         f"the same {FRAMES} cameras."
     ]
+    if record.changes:
+        notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:
         notes.append("CLIP's weights could not be had, so its measures are missing.")
     measures = {method.name: method.measures for method in methods}

@@ -26,7 +26,7 @@ from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.jobs.capture import ensure_images, load_opened
-from engine.jobs.edit import chosen_editor, edit_settings, opened_editor
+from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown
 from engine.jobs.scene import scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
@@ -62,6 +62,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     target = workspace.below("tries", f"{view.name}.png")
     save_picture(target, after)
     job.on_view(view.name, "edited", str(target))
+    warn_of_unknown(chosen_editor(request, device), instruction, job)
     return Tried(before=str(path), after=str(target))
 
 
@@ -77,6 +78,7 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     settings = edit_settings(preset, request, device)
     editor = opened_editor(name, device, job)
     picture = _photo(Path(request.photo), 2 * editor.size).to(device)
+    warn_of_unknown(name, instruction, job)
     if not request.sheet:
         save_picture(out, edit_picture(editor, picture, instruction, settings, _checks(1, settings, job)))
         return out

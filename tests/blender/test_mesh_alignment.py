@@ -124,8 +124,7 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
     from engine.jobs.capture import load_opened, open_into_workspace, write_images
     from engine.jobs.scene import train_scene
     from engine.progress import Job
-    from engine.scenes.nerfacto.checkpoint import Checkpoint
-    from engine.scenes.nerfacto.rays import cameras_from
+    from engine.scenes.registry import open_scene
     from engine.workspace import Workspace
 
     folder, job = tmp_path_factory.mktemp("fox") / "workspace", Job(log=print)
@@ -137,23 +136,20 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
         write_images(protocol.WriteImages(str(folder)), job)
         train_scene(protocol.TrainScene(str(folder), "preview", "cpu"), job)
 
-    workspace = Workspace(folder)
-    views = [view for view in load_opened(workspace).views if view.name in VIEWS]
-    checkpoint = Checkpoint(workspace.checkpoint(None))
-    frame = checkpoint.header.frame
-    lenses = cameras_from(np.stack([v.pose for v in views]), [v.intrinsics for v in views], frame, "cpu")
-    nerf, seen = checkpoint.nerf("cpu"), {}
-    for index, view in enumerate(views):
-        found = output.render_view(nerf, lenses, index, frame)
-        distance = np.where(found.opacity.numpy() >= 0.5, found.depth.numpy(), np.inf)
-        seen[view.name] = Seen(found.rgb.double().numpy(), distance)
+    workspace, seen = Workspace(folder), {}
+    scene = open_scene(workspace.checkpoint(None)).scene("cpu")
+    for view in load_opened(workspace).views:
+        if view.name in VIEWS:
+            found = scene.render(view)
+            distance = np.where(found.opacity.numpy() >= 0.5, found.depth.numpy(), np.inf)
+            seen[view.name] = Seen(found.rgb.double().numpy(), distance)
 
-    rendered, original = {}, output.render_view
+    rendered, original = {}, type(scene).render
 
-    def once(nerf: object, lenses: object, view: int, *rest: object) -> object:
-        if view not in rendered:
-            rendered[view] = original(nerf, lenses, view, *rest)
-        return rendered[view]
+    def once(self: object, view: object, *rest: object) -> object:
+        if view.name not in rendered:
+            rendered[view.name] = original(self, view, *rest)
+        return rendered[view.name]
 
     def off(intrinsics: object, **rest: object) -> object:
         moved = replace(intrinsics, cx=intrinsics.cx + 0.5, cy=intrinsics.cy + 0.5)
@@ -161,7 +157,7 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
 
     depth_view, request = output.DepthView, protocol.MakeMesh(str(folder), device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output, "render_view", once)
+        patch.setattr(type(scene), "render", once)
         path = Path(output.make_mesh(request, job).mesh)
         kept = path.replace(path.with_name("true.ply"))
         patch.setattr(output, "DepthView", off)

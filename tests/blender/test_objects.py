@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 VIEWS, STEPS, SEEDS = 40, 400, (0, 1, 2)
 COLORS = {0: (255, 255, 255), 1: (0, 0, 0), 2: (110, 130, 120)}  # a background for each seed
-LEAST = {"monkey": 26.0, "wires": 24.0}  # dB, of whole pictures
+LEAST = {"monkey": 30.0, "wires": 30.0}  # dB, of whole pictures; 33.6 and 33.2 after 300 steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("empty"), pytest.mark.timeout(3600)]
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from engine import presets, protocol
+from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
 from engine.jobs import scene as jobs
 from engine.jobs.capture import open_into_workspace, write_images
@@ -30,7 +31,9 @@ from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import OptimiserConfig, TrainingConfig
 from engine.workspace import SceneRecord, Workspace
 
-from .conftest import TINY_NERF
+from .conftest import TINY_NERF, ring, sphere_picture
+
+WIDE, HIGH = 64, 48  # pixels, of the photos
 
 
 def trainer_of(frame, views, seed: int = 0) -> Trainer:
@@ -104,12 +107,11 @@ class Cheap:
 
 
 @pytest.fixture
-def project(tmp_path: Path, sphere, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Makes a project of the sphere's views, with a preset that trains it in seconds, looked at every other step."""
-    _, views_of, images = sphere
     tiny = msgspec.structs.replace(
         presets.PREVIEW,
-        long_side=24,
+        long_side=WIDE,
         nerf=TINY_NERF,
         train=TrainingConfig(steps=12, rays=32, optimiser=OptimiserConfig()),
     )
@@ -120,16 +122,17 @@ def project(tmp_path: Path, sphere, monkeypatch: pytest.MonkeyPatch) -> Callable
     def make(name: str, views: int = 6, masks: list[np.ndarray] | None = None) -> Path:
         import json
 
-        i, frames = views_of[0].intrinsics, []
+        i, frames = Intrinsics(WIDE, HIGH, 80.0, 82.0, 31.0, 25.0), []
         source = tmp_path / f"{name}-source"
         (source / "images").mkdir(parents=True)
-        for k in range(views):
-            Image.fromarray(images[k]).save(source / f"images/{k}.png")
-            frames.append({"file_path": f"images/{k}.png", "transform_matrix": views_of[k].pose.tolist()})
+        for k, pose in enumerate(ring(views)):
+            Image.fromarray(sphere_picture(pose, i)).save(source / f"images/{k}.png")
+            frames.append({"file_path": f"images/{k}.png", "transform_matrix": pose.tolist()})
             if masks is not None:
                 Image.fromarray(masks[k]).save(source / f"mask{k}.png")
                 frames[-1]["mask_path"] = f"mask{k}.png"
-        meta = {"w": 24, "h": 20, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy, "frames": frames}
+        lens = {"fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
+        meta = {"w": WIDE, "h": HIGH, "frames": frames} | lens
         (source / "transforms.json").write_text(json.dumps(meta))
         folder = tmp_path / name
         open_into_workspace(protocol.OpenCapture(str(folder), str(source), "preview"))
@@ -292,8 +295,8 @@ def test_a_job_that_breaks_down_keeps_what_was_good(project, monkeypatch) -> Non
 
 def test_hidden_pixels_are_not_measured(project, monkeypatch) -> None:
     """The job's figures are those of the pixels that masks show, whatever is rendered where they hide."""
-    masks = [np.full((20, 24), 255, np.uint8) for _ in range(9)]
-    masks[7][4:12, 6:18] = 0  # the held-out one
+    masks = [np.full((HIGH, WIDE), 255, np.uint8) for _ in range(9)]
+    masks[7][10:30, 16:46] = 0  # the held-out one
     found = {}
     for name, hidden in (("black", 0), ("white", 255)):
         folder = project(name, 9, masks)
@@ -301,7 +304,7 @@ def test_hidden_pixels_are_not_measured(project, monkeypatch) -> None:
 
         def spoiled(self, camera, check=lambda: None, render=render, value=hidden):
             out = render(self, camera, check)
-            out.rgb[4:12, 6:18] = value
+            out.rgb[10:30, 16:46] = value
             return out
 
         with monkeypatch.context() as patch:
@@ -315,9 +318,9 @@ def test_hidden_pixels_are_not_measured(project, monkeypatch) -> None:
 
 
 def test_a_trained_scene_keeps_what_its_masks_mean(project) -> None:
-    masks = [np.zeros((20, 24), np.uint8) for _ in range(6)]
+    masks = [np.zeros((HIGH, WIDE), np.uint8) for _ in range(6)]
     for k, mask in enumerate(masks):
-        mask[4 + k % 3 : 15, 7 : 17 + k % 4] = 255
+        mask[10 + k % 3 * 3 : 37, 20 : 44 + k % 4 * 3] = 255
     folder = project("masked", 6, masks)
     train(folder, steps=1)
 

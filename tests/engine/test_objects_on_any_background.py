@@ -39,8 +39,9 @@ def test_the_chair_on_any_background(tmp_path: Path, background: tuple[int, int,
 
 
 def test_the_chair_before_white_without_transparency(tmp_path: Path) -> None:
-    """Nothing says what is empty: the first beginning collapses, which is noticed, and another one does not."""
+    """Nothing says what is empty: the first beginning collapses, which is noticed, and another one does not
+    (25.0 dB after half of the preset's steps)."""
     scene = trained(tmp_path, 0, masks="ignore")
-    assert scene.measures is not None and scene.measures.psnr >= 20 and not scene.notes
+    assert scene.measures is not None and scene.measures.psnr >= 23 and not scene.notes
     picture = np.asarray(Image.open(scene.views["r_0"]), float)
     assert picture.std() > 20

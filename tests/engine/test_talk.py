@@ -29,7 +29,7 @@ from .conftest import TINY_NERF, ring, sphere_picture
 from .toy_editor import KIND
 
 PRESET = Preset(
-    "tiny", "Tiny", "", 48, TINY_NERF, TrainingConfig(5, 128),
+    "tiny", "Tiny", "", 64, TINY_NERF, TrainingConfig(5, 128),
     EditSettings(
         steps=24, steps_per_round=4, first_pass=True, agreed_relevance=0.5, patches=1, patch=8, losses=LossConfig("l1")
     ),

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from engine.capture import open_capture, write_images
 from engine.capture.decoding import decode
+from engine.capture.photos import stored_size
 
 COLORS = [(200, 90, 60), (60, 160, 90), (30, 40, 200), (128, 128, 128), (250, 250, 245)]
 BLACK = (0, 0, 0)
@@ -209,6 +210,15 @@ def test_tiffs_of_floating_point_are_linear_light(tmp_path: Path, channels: int)
     linear[0, 0] = np.nan
     Image.fromarray(linear).save(tmp_path / "b.tif")
     assert tuple(np.asarray(decode(tmp_path / "b.tif", BLACK))[0, 0]) == BLACK
+
+
+def test_pictures_of_several(tmp_path: Path) -> None:
+    """Phones and stereo cameras keep several pictures in one JPEG: the first is the photo."""
+    others = [Image.new("RGB", (80, 16), "red")]
+    patches().save(tmp_path / "a.mpo", save_all=True, append_images=others, quality=100, subsampling=0)
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    assert stored_size(tmp_path / "a.jpg") == (80, 16)
+    assert np.abs(shown(tmp_path / "a.jpg") - COLORS).max() < 4
 
 
 def test_pinhole_pictures_are_srgb(tmp_path: Path) -> None:

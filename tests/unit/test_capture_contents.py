@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from capture_on_disk import photo, transforms, write
 
-from engine.capture import CaptureError, open_capture
+from engine.capture import CaptureError, contents, open_capture
 from engine.capture.registration import find_photos, find_video
 from engine.errors import Cancelled
 
@@ -108,6 +108,16 @@ def test_one_video_in_a_folder_is_the_video(tmp_path: Path) -> None:
     assert find_video(tmp_path) == tmp_path / "clip/walk.MOV" == find_video(tmp_path / "clip/walk.MOV")
     photo(tmp_path / "a.jpg")
     assert find_video(tmp_path) is None and find_video(tmp_path / "a.jpg") is None
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not called empty."""
+
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(contents.os, "scandir", refuse)
+    assert "no permission to look into" in contents.nothing_known(tmp_path).message
 
 
 def test_looking_can_be_cancelled(tmp_path: Path) -> None:

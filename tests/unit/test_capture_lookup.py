@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 import unicodedata
 from collections.abc import Callable
@@ -204,7 +205,10 @@ def test_photos_that_lie_above_the_chosen_file(tmp_path: Path, name: str, listed
     for index in range(COUNT):
         photo(tmp_path / f"scan/{place}/Hall_{index}.png")
         photo(tmp_path / f"scan/other/images/Hall_{index}.png")
-    for chosen in (path, folder, tmp_path / "scan"):
+    deeper = tmp_path / "scan" / "output" / "ab12"
+    for chosen in (path, folder, tmp_path / "scan", deeper):
+        if chosen == deeper:
+            shutil.copytree(folder, deeper)
         capture = open_capture(chosen, 64)
         files = [(capture.root / source.file).relative_to(tmp_path / "scan").as_posix() for source in capture.sources]
         assert files == [f"{place}/Hall_{index}.png" for index in range(COUNT)]

@@ -249,7 +249,7 @@ def test_links_and_names_of_other_encodings(tmp_path: Path) -> None:
     for index, pixels in enumerate(walk(5)):
         save(pixels, tmp_path / f"disk/{index}.jpg")
         (folder / f"{index}.jpg").symlink_to(Path("../disk") / f"{index}.jpg")
-    (folder / "0.jpg").rename(os.fsencode(folder) + b"/\xff\xd6.jpg")
+    (folder / "0.jpg").rename(folder / os.fsdecode(b"\xff\xd6.jpg"))
     found, left_out = register(folder, tmp_path / "registered", threads=1)
     assert found.registered == 5 and not left_out
     (tmp_path / "photos").rename(tmp_path / "moved")  # relative links would not lead there any more
@@ -266,6 +266,27 @@ def test_pieces_are_counted_by_their_photos(tmp_path: Path) -> None:
     found, _ = register(tmp_path / "photos", tmp_path / "registered", threads=1)
     assert found.registered >= 6 and found.registered + found.apart <= found.photos == 10
     assert found.apart in (0, 4) and (found.apart == 4) == (found.registered == 6)
+
+
+def test_what_colmap_looks_at(tmp_path: Path) -> None:
+    """The photo itself where COLMAP reads its kind, whatever it is called; else a copy, as large and with its EXIF."""
+    pixels = walk(1)[0]
+    for name, kind, ending in (
+        ("a.jpg", "JPEG", ".jpg"), ("b.jpg", "HEIF", ".jpg"), ("c.png", "JPEG", ".jpg"), ("d.TIFF", "TIFF", ".tif"),
+        ("e.webp", "WEBP", ".jpg"), ("f.png", "PNG", ".png"), ("g.avif", "AVIF", ".jpg"),
+    ):  # fmt: skip
+        save(pixels, tmp_path / "warm up.heic")
+        exif = Image.Exif()
+        exif[271] = "maker"
+        exif.get_ifd(0x8769)[0x920A] = 35.0  # focal length
+        Image.fromarray(pixels).save(tmp_path / name, format=kind, exif=exif)
+        made = tmp_path / worker._compared(tmp_path / name, tmp_path / f"{name}-")
+        assert made.suffix == ending
+        with Image.open(made) as picture:
+            assert picture.format == {".jpg": "JPEG", ".tif": "TIFF", ".png": "PNG"}[ending]
+            assert picture.size == (400, 300)
+            assert ending != ".jpg" or picture.getexif().get_ifd(0x8769).get(0x920A) == 35.0, name
+        assert (made.stat().st_ino == (tmp_path / name).stat().st_ino) == (kind in ("JPEG", "TIFF", "PNG"))
 
 
 def test_panoramas_get_no_cameras(tmp_path: Path) -> None:

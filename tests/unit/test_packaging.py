@@ -131,16 +131,17 @@ def test_faults_of_an_environment_are_found(tmp_path: Path, monkeypatch: pytest.
 UNUSED = """
 import importlib.util, sys
 sys.path.insert(0, sys.argv[1])
-import engine
-import viser.transforms, IPython
+from engine import unused
+unused.UNUSED["nowhere_at_all"] = ("embed",)
+import viser.transforms
 print(viser.__file__ if hasattr(viser, "__file__") else None)
-from IPython import embed
+from nowhere_at_all import embed
 try:
     embed()
 except ImportError as error:
     print(error)
 try:
-    from IPython import get_ipython
+    from nowhere_at_all import get_ipython
 except ImportError:
     print("no more than that")
 """

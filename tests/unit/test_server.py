@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from server_wire import Wire
 
-from engine import jobs, protocol
+from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
 from engine.results import RESULTS
 from engine.server import JOBS
@@ -258,6 +258,62 @@ def test_nothing_of_a_failed_job_outlives_it(wire, monkeypatch):
         wire.ask("capture/images", ident, workspace="w")
         assert "error" in wire.answer(ident)
         assert seen[-1]() is None
+
+
+def test_what_is_loaded_stays_unless_a_job_failed_or_it_is_to_go(wire, monkeypatch):
+    from engine.jobs import scene
+
+    loads, ends = [], []
+
+    def run(request, job):
+        job.keep("editor", "small", lambda: loads.append(1) or "model")
+        if ends:
+            raise ends.pop()
+        return {}
+
+    monkeypatch.setattr(scene, "train_scene", run)
+    monkeypatch.setattr("engine.runtime.least_free_share", lambda: 0.5)
+    expected = 0
+    for ident, (end, loaded_again) in enumerate(
+        [
+            (None, True),
+            (None, False),
+            (BadInput("No."), False),
+            (Cancelled("Stopped."), False),
+            (RuntimeError("oops"), False),
+            (None, True),
+            (MemoryError(), False),
+            (None, True),
+        ]
+    ):
+        ends[:] = [end] if end else []
+        wire.ask("scene/train", ident, workspace="/w")
+        wire.answer(ident)
+        expected += loaded_again
+        assert len(loads) == expected, (ident, end)
+    wire.ask("runtime/release", "release")
+    assert wire.answer("release")["result"] == {"released": ["editor"]}
+    wire.ask("runtime/release", "again")
+    assert wire.answer("again")["result"] == {"released": []}
+    monkeypatch.setattr("engine.runtime.least_free_share", lambda: 0.01)
+    for ident in ("a", "b"):
+        wire.ask("scene/train", ident, workspace="/w")
+        wire.answer(ident)
+    assert len(loads) == expected + 2  # memory is short: nothing stays
+
+
+def test_an_engine_whose_job_does_not_end_leaves_all_the_same(monkeypatch):
+    from engine.jobs import capture
+
+    block, begun = threading.Event(), threading.Event()
+    monkeypatch.setattr(server, "LONGEST_SAVE", 0.2)
+    monkeypatch.setattr(capture, "write_images", lambda request, job: begun.set() or block.wait(30))
+    wire = Wire(warm_up=lambda: None)
+    wire.ask("capture/images", 1, workspace="/w")
+    assert begun.wait(5)
+    wire.ask("shutdown", 2)
+    assert wire.answer(2, timeout=5)["result"] == {} and wire.server.finished
+    block.set()
 
 
 def test_shutdown_cancels_and_answers(slow_job):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import os
+import shutil
 import threading
 
 import msgspec
 import pytest
 
 from engine import protocol
-from engine.errors import BadInput, Busy
+from engine.errors import BadInput, Busy, Cancelled
 from engine.jobs.capture import read_workspace, write_images
 from engine.progress import Job
 from engine.protocol import Measures
@@ -66,6 +67,12 @@ DAMAGES = [
     {"settings": []},
     {"instruction": None},
     {"finished": "yes"},
+    {"changes": 3},
+    {"changes": [{"step": -1, "instruction": "x"}]},
+    {"changes": [{"step": 10**9, "instruction": "x"}]},
+    {"changes": [{"step": 3, "instruction": "x", "keep": 7}]},
+    {"changes": [{"step": 3, "view": "nobody's"}]},
+    {"changes": [{"step": 3, "options": {"text_guidance": []}}]},
 ]
 
 
@@ -210,6 +217,24 @@ def test_a_job_says_who_works_in_the_project_and_readers_do_not_care(tmp_path):
         assert len(read_workspace(protocol.ReadWorkspace(ask.workspace))["capture"].views) == 4
     assert len(said) == 2 and all("training the scene" in text for text in said)
     assert len(write_images(protocol.WriteImages(ask.workspace), Job()).views) == 4
+
+
+def test_a_cancelled_opening_leaves_nothing(tmp_path):
+    from capture_on_disk import transforms, write
+
+    from engine.jobs.capture import open_into_workspace
+
+    source = write(tmp_path / "source", transforms(4))
+    ask = protocol.OpenCapture(str(tmp_path / "w"), str(source), "preview")
+    asked = []
+    open_into_workspace(ask, Job(cancelled=lambda: bool(asked.append(1))))
+    shutil.rmtree(tmp_path / "w")
+    assert len(asked) > 1
+    for after in range(len(asked)):
+        checks = iter([False] * after)
+        with pytest.raises(Cancelled):
+            open_into_workspace(ask, Job(cancelled=lambda checks=checks: next(checks, True)))
+        assert not (tmp_path / "w" / "capture").exists()
 
 
 def test_a_trained_scene_keeps_its_capture_but_for_rounding(tmp_path):

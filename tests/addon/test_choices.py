@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panel shows as chosen is what the engine does where nothing is named: preset, device, editor, words."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from blender_addon import choices, messages, wire
+from engine import devices, presets, protocol
+from engine.editors import catalogue
+from engine.server import Server
+
+GIB = 2**30
+
+
+def device(name: str, gib: int) -> protocol.Device:
+    return protocol.Device(name, name, gib * GIB, gib * GIB)
+
+
+MACHINES = {
+    "no card": [device("cpu", 16)],
+    "a small card": [device("cuda:0", 8), device("cpu", 32)],
+    "a large card": [device("cuda:0", 24), device("cpu", 64)],
+    "two cards": [device("cuda:1", 80), device("cuda:0", 8), device("cpu", 64)],
+}
+
+
+@pytest.fixture(params=MACHINES)
+def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> messages.EngineInfo:
+    """What the engine says of a machine, as the add-on reads it."""
+    found = MACHINES[request.param]
+    for module in (devices, presets):
+        monkeypatch.setattr(module, "find_devices", lambda: found)
+    monkeypatch.delenv(catalogue.VARIABLE, raising=False)
+    server = Server(lambda _line: None, warm_up=lambda: None)
+    try:
+        said = server._initialize(protocol.Initialize(wire.PROTOCOL))
+    finally:
+        server.close()
+    return wire.parse_engine(msgspec.to_builtins(said))
+
+
+def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo) -> None:
+    first = info.devices[0].name
+    assert choices.device_of(info, "").name == first
+    for named in ("", *(d.name for d in info.devices)):
+        shown = choices.preset_of(info, "", named), choices.editor_of(info, "", named)
+        assert shown[0].name == presets.choose_preset(None, named or first).name
+        assert shown[1].name == catalogue.default_editor(named or first)
+    assert next(p.name for p in info.presets if p.default) == choices.preset_of(info, "").name
+
+
+def test_what_was_chosen_is_kept_and_what_is_gone_is_the_engines_choice(info: messages.EngineInfo) -> None:
+    for preset in info.presets:
+        assert choices.preset_of(info, preset.name).name == preset.name
+        assert presets.choose_preset(preset.name, "cpu").name == preset.name
+    for editor in info.editors:
+        assert choices.editor_of(info, editor.name).name == editor.name
+    old = f"/old/lib/python3.11/site-packages/engine/editors/weights/{catalogue.BUNDLED}"
+    for path in (old, old.replace("/", "\\"), catalogue.BUNDLED):
+        assert choices.editor_id(path) == catalogue.editor_id(path) == catalogue.BUNDLED
+        assert choices.editor_of(info, path).name == catalogue.BUNDLED
+    for other in ("timbrooks/instruct-pix2pix", "/home/me/my-editor", "//model"):
+        assert choices.editor_id(other) == catalogue.editor_id(other) == other
+    assert choices.preset_of(info, "gone").name == choices.preset_of(info, "").name
+    assert choices.editor_of(info, "gone").name == choices.editor_of(info, "").name
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["make it night", "Make It NIGHT!", "turn day  into night", "make the bear gold", "make it blurple", "night", ""],
+)
+def test_both_know_the_same_instructions(said: str) -> None:
+    (described,) = [e for e in catalogue.find_editors() if e.name == catalogue.BUNDLED]
+    editor = wire._editor(msgspec.to_builtins(described))
+    assert choices.unknown_to(editor, said) == bool(catalogue.unknown_words(catalogue.BUNDLED, said))
+    assert not catalogue.unknown_words(catalogue.HUB_NAME, said)
+
+
+def test_an_unknown_instruction_is_named_with_some_that_are_known() -> None:
+    sentence = catalogue.unknown_words(catalogue.BUNDLED, "make it blurple")
+    assert "“make it blurple”" in sentence and "“make it night”" in sentence and len(sentence) < 1000
+
+
+def test_choices_are_the_engines_own() -> None:
+    pytest.importorskip("bpy")
+    from blender_addon.operators import capture
+    from blender_addon.results import MESH_RESOLUTION
+    from blender_addon.settings import InstructNerfSettings
+    from engine.capture.opening import FORMATS
+    from engine.capture.registration import VIDEOS
+    from engine.errors import BadInput
+    from engine.output.mesh import checked_resolution
+
+    assert {f".{ending}" for ending in capture.VIDEOS} == set(VIDEOS)
+    assert {f"*{ending}" for kind in FORMATS for ending in kind.suffixes} <= set(capture.FILES)
+    least, most = MESH_RESOLUTION
+    assert [checked_resolution(r) for r in MESH_RESOLUTION] == [least, most]
+    for resolution in (least - 1, most + 1):
+        with pytest.raises(BadInput):
+            checked_resolution(resolution)
+    masks = InstructNerfSettings.__annotations__["masks"].keywords["items"]
+    wanted = next(f for f in msgspec.structs.fields(protocol.OpenCapture) if f.name == "masks")
+    assert {item[0] for item in masks} == set(wanted.type.__args__)
