@@ -17,6 +17,7 @@ from engine.capture.types import CaptureError
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp")
 _MOST_FILES = 200_000  # looked at
+_FEWEST = 3  # photos that are a capture's; fewer may be a cover beside it
 _DEEPEST = 4  # folders below the one chosen
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 _METASHAPE = ("a Metashape project", "in Metashape, File → Export → Export Cameras, as XML, beside the photos")
@@ -75,7 +76,7 @@ def look(folder: Path, check: Callable[[], None] = lambda: None) -> Contents:
         masks = masks_among([path.name for path in pictures])
         levels[place] = [path for path in pictures if path.name not in masks]
     for place in (folder, folder / "images"):
-        if place in levels:
+        if len(levels.get(place, ())) >= _FEWEST:
             contents.photos = levels[place]
             return contents
     contents.photos = [path for paths in levels.values() for path in paths]

@@ -369,6 +369,34 @@ def test_a_format_that_cannot_be_read_gives_way_to_one_that_can(tmp_path: Path) 
         open_capture(tmp_path, 64)
 
 
+@pytest.mark.parametrize("name", ["Transforms.JSON", "transforms (1).json", "transforms_colmap.json", "cameras.json"])
+def test_files_that_were_renamed(tmp_path: Path, name: str) -> None:
+    write(tmp_path, transforms(3))
+    (tmp_path / "transforms.json").rename(tmp_path / name)
+    (tmp_path / "camera_path.json").write_text('{"camera_path": [], "keyframes": []}')
+    assert len(open_capture(tmp_path, 64).views) == 3
+    (tmp_path / "again.json").write_bytes((tmp_path / name).read_bytes())
+    if name != "Transforms.JSON":  # which is the name
+        with pytest.raises(CaptureError, match=r"several files of cameras.*again.json.*choose one"):
+            open_capture(tmp_path, 64)
+
+
+def test_other_programs_files_that_were_renamed(tmp_path: Path) -> None:
+    gaussian_splatting(tmp_path / "splat", ring(3))
+    (tmp_path / "splat/cameras.json").rename(tmp_path / "splat/Cameras (2).json")
+    opensfm(tmp_path / "sfm", ring(3))
+    (tmp_path / "sfm/reconstruction.json").rename(tmp_path / "sfm/reconstruction_1.json")
+    assert [len(open_capture(tmp_path / name, 64).views) for name in ("splat", "sfm")] == [3, 3]
+
+
+def test_models_with_photos_of_their_own_are_several_captures(tmp_path: Path) -> None:
+    for name in ("hall", "yard"):
+        colmap_text(tmp_path / name, [f"{index}.png" for index in range(3)])
+        photos(tmp_path / name, [f"images/{index}.png" for index in range(3)])
+    with pytest.raises(CaptureError, match=r"several captures \(hall, yard\); choose one"):
+        open_capture(tmp_path, 64)
+
+
 def test_json_files_of_other_names_are_known_by_what_they_hold(tmp_path: Path) -> None:
     for writer, name, found in (
         (gaussian_splatting, "cameras.json", "3D Gaussian Splatting cameras.json"),
