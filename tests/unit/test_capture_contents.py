@@ -35,6 +35,8 @@ def put(*paths: Path) -> None:
         (["a.jpg", "b.JPG", "c.Jpg", "d.jPeG"], ["4 photos and no cameras"]),
         (["IMG_1.HEIC", "IMG_2.heic", "IMG_3.Heif"], ["3 photos (HEIC, HEIF) and no cameras"]),
         (["a.avif"], ["1 photo (AVIF)"]),
+        (["images/a.jpg", "images/b.jpg", "images/a_mask.png", "images/b.jpg.mask.png"], ["2 photos and no cameras"]),
+        ([".a.HEIC.icloud", "a.heic.icloud"], ["iCloud", "download"]),
         (["DCIM/100CANON/A.JPG", "DCIM/100CANON/B.JPG"], ["2 photos in DCIM/100CANON and no cameras"]),
         (["DCIM/100CANON/A.JPG", "DCIM/101CANON/A.JPG"], ["2 photos in 2 folders (DCIM/100CANON"]),
         (["a.dng", "b.DNG", "c.CR3"], ["3 raw photos (DNG, CR3)", "export JPEG or TIFF"]),

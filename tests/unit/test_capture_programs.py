@@ -298,6 +298,23 @@ def test_polycam_without_sizes(tmp_path: Path) -> None:
     assert np.abs(pixels(capture, 1, POINTS) * 2 - before(1, POINTS)).max() < 1e-6
 
 
+def test_polycams_cameras_go_with_their_own_pictures(tmp_path: Path) -> None:
+    keyframes = tmp_path / "keyframes"
+    before = polycam(tmp_path, ring(3))
+    (keyframes / "corrected_images").rename(keyframes / "images")
+    (keyframes / "corrected_images").mkdir()  # left empty, as by a download that was cut off
+    for path in (keyframes / "corrected_cameras").iterdir():
+        (keyframes / "cameras").mkdir(exist_ok=True)
+        (keyframes / "cameras" / path.name).write_bytes(path.read_bytes())
+        change(path, lambda camera: camera.update(fx=80.0))
+    capture = open_capture(tmp_path, 64)
+    assert np.abs(pixels(capture, 1, POINTS) - before(1, POINTS)).max() < 1e-6
+    for path in (keyframes / "cameras").iterdir():
+        path.unlink()
+    capture = open_capture(tmp_path, 64)  # none but the corrected ones are left
+    assert capture.sources[0].lens.fx == 80 and "corrected" in capture.notes[0]
+
+
 def test_an_unpacked_r3d(tmp_path: Path) -> None:
     source = record3d(tmp_path, ring(3))
     (tmp_path / "rgb").rename(tmp_path / "rgbd")
