@@ -49,7 +49,7 @@ MEANINGS = (
      r"|Network is unreachable|Connection refused|error sending request|Could not connect|Failed to fetch"
      r"|timed out|ConnectTimeout",
      "The packages could not be downloaded, since the package index is not reached: check the connection and press "
-     "Install again (what has come is kept), or choose a folder of wheels in the add-on's preferences."),
+     "Install Engine again (what has come is kept), or choose a folder of wheels in the add-on's preferences."),
     (r"Because .*", "A package that the lock names is not there"),
     (r"No matching distribution found.*|Network connectivity is disabled.*|No solution found.*",
      "A package that the lock names is not there"),

@@ -243,7 +243,7 @@ def inside() -> None:
         yield from hand.write("2.5")
         yield from hand.keys("Return")
         assert group.is_property_set("text_guidance") and group.text_guidance == 2.5
-        yield from hand.press("instruct_nerf.reset_knob")
+        yield from hand.click(*(yield from hand.beside(x, y, "instruct_nerf.reset_knob")))
         assert not group.is_property_set("text_guidance")
 
     def try_it() -> hand.Program:
