@@ -32,7 +32,7 @@ from .messages import (
     WireError,
 )
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 
 INITIALIZE: Final = "initialize"
 CAPTURE_OPEN: Final = "capture/open"

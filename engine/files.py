@@ -96,10 +96,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it. Raises OSError; BadInput where a link leads out of the project that this engine
     works in, or where that project was moved away meanwhile (it is not to be made again, half empty)."""
-    for lock in held_above(folder):
+    locks = held_above(folder)
+    for lock in locks:
         lock.check_unmoved()
         inside(lock.folder, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not locks:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    project = max((lock.folder for lock in locks), key=lambda held: len(held.parts))
+    for below in reversed([folder, *folder.parents][: len(folder.parts) - len(project.parts)]):
+        try:
+            below.mkdir(exist_ok=True)  # and never the project itself, which may be moved at any moment
+        except FileNotFoundError:
+            for lock in locks:
+                lock.check_unmoved()
+            raise
 
 
 ASIDE = ".{}.before"  # what a folder is called between the two renames of its exchange

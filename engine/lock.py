@@ -106,6 +106,8 @@ def locked(folder: Path, what: str) -> Iterator[bool]:
             mine.depth += 1
     try:
         yield mine.depth == 1
+        if mine.depth == 1:  # what moved after the last write is no success either
+            mine.check_unmoved()
     finally:
         with _held_guard:
             mine.depth -= 1

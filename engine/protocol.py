@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 
 Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
 """The id of a request; a job's is that of the request that began it."""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from engine.jobs.edit import NOISE
+from engine.jobs.trying import NOISE
 
 from . import filters, latents, pairs, vae
 from .paths import EXPORT, SIZE, read_json, write_json

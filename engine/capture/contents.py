@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.capture.lookup import NOT_PHOTOS
+from engine.capture.lookup import NOT_PHOTOS, masks_among
 from engine.capture.photos import RAW, is_picture_name
 from engine.capture.types import CaptureError
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp")
 _MOST_FILES = 200_000  # looked at
+_FEWEST = 3  # photos that are a capture's; fewer may be a cover beside it
 _DEEPEST = 4  # folders below the one chosen
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 _METASHAPE = ("a Metashape project", "in Metashape, File → Export → Export Cameras, as XML, beside the photos")
@@ -36,6 +37,7 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
     ".insv": ("a 360° recording", _ROUND),
     ".insp": ("a 360° photo", _ROUND),
     ".360": ("a 360° recording", _ROUND),
+    ".icloud": ("a photo that is still in iCloud", "download the photos to this computer first"),
     ".blend": ("a Blender file", "open it in Blender and use Photograph Scene"),
 }
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
@@ -70,8 +72,11 @@ def look(folder: Path, check: Callable[[], None] = lambda: None) -> Contents:
                 contents.others.append(path)
             elif path.is_file():
                 levels.setdefault(place, []).append(path)
+    for place, pictures in levels.items():
+        masks = masks_among([path.name for path in pictures])
+        levels[place] = [path for path in pictures if path.name not in masks]
     for place in (folder, folder / "images"):
-        if place in levels:
+        if len(levels.get(place, ())) >= _FEWEST:
             contents.photos = levels[place]
             return contents
     contents.photos = [path for paths in levels.values() for path in paths]

@@ -15,18 +15,19 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, find_photo, inside, is_picture_name
-from engine.capture.texts import readings_of, shown
+from engine.capture.texts import is_kept, readings_of, shown
 
 _MOST_FILES = 200_000  # looked at in a capture's folder
 _DEEPEST = 6  # folders below it
 _ENDINGS = (".jpg", ".jpeg", *dict.fromkeys(extension.lower() for extension in EXTENSIONS))  # the likelier first
 _FIRST = ("images", "input", "images_2", "images_4", "images_8", "rgb", "rgbd", "imgs", "color", "frames", "image",
           "photos")  # fmt: skip
-_MASKS = re.compile(r"masks?(_[0-9]{1,2})?")
+_MASKS = re.compile(r"((images?|photos?|objects?|input|rgb)_)?masks?(_[0-9]{1,2})?")
+_MASK_OF = re.compile(r"mask[._-](.+)|(.+)[._-]mask")  # how masks beside their photos are called, without the ending
 _SPLITS = frozenset(("train", "val", "test"))
 # Folders of what is called like the photos and is none of them.
 NOT_PHOTOS = re.compile(
-    r"(?i)(dynamic_)?masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumb(nail)?s?|thmbnl"
+    r"(?i)((dynamic|images?|photos?|objects?|input|rgb)_)?masks?(_[0-9]{1,2})?|depths?(_?maps?)?(_[0-9]{1,2})?|confidence|normals?|thumb(nail)?s?|thmbnl"
     r"|segmentations?|semantics?|alphas?|mattes?|__macosx"
 )
 
@@ -37,13 +38,31 @@ def folded(text: str) -> str:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie directly in a folder, by their extension, in the order of their names' characters."""
+    """The pictures that lie directly in a folder, by their extension, in the order of their names' characters; but not
+    masks of others of them."""
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry.path) for entry, _ in zip(entries, range(_MOST_FILES), strict=False)]
     except (OSError, ValueError):  # a NUL in its name
         return []
-    return sorted(path for path in found if is_picture_name(path.name) and not path.name.startswith("."))
+    found = [path for path in found if is_picture_name(path.name) and not path.name.startswith(".")]
+    masks = masks_among([path.name for path in found])
+    return sorted(path for path in found if path.name not in masks)
+
+
+def masks_among(names: list[str]) -> dict[str, list[str]]:
+    """Those of the pictures in one folder that are called masks of others there (X_mask.png, X.jpg.mask.png), each with
+    what it is a mask of."""
+    found: dict[str, list[str]] = {}
+    called: dict[str, list[str]] = {}
+    for name in names:
+        for each in _names(folded(name)):
+            called.setdefault(each, []).append(name)
+    for name in names:
+        of = _MASK_OF.fullmatch(_stem(folded(name)))
+        if of and (photos := called.get(of[1] or of[2])):
+            found[name] = photos
+    return found
 
 
 def agreement(listed: str, file: str) -> int:
@@ -119,6 +138,12 @@ class Photos:
                 return found
         if unreadable is not None:
             raise unreadable
+        if is_kept(listed):  # what one of the code pages makes of it need not be what it says
+            name = shown(PurePosixPath(listed.replace("\\", "/")).name)[-120:]
+            raise Missing(
+                f"The picture {name} does not exist in the capture's folder: its name is listed in an encoding that is "
+                "not UTF-8; give the photos plain names and export the cameras again."
+            )
         name = shown(PurePosixPath(paths[0]).name or listed)[-120:]
         raise Missing(
             f"The picture {name} does not exist in the capture's folder; copy the photos there, into a folder “images”."
@@ -180,21 +205,30 @@ class Photos:
 
 
 class MaskFinder:
-    """The masks of a capture: pictures called like the photos, in folders `masks` beside or above theirs."""
+    """The masks of a capture: pictures called like the photos, in folders `masks` beside or above theirs, or beside the
+    photos with `mask` in their names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._places: set[str] = set()
         self._files: dict[tuple[str, ...], str] = {}
         self._taken: dict[str, str] = {}  # a mask -> the photo that it belongs to
-        for file in walk(root):
+        self._beside: dict[str, str] = {}  # a photo -> its mask in the same folder
+        folders: dict[str, list[str]] = {}
+        files = walk(root)
+        for file in files:
+            folders.setdefault(posixpath.dirname(file), []).append(posixpath.basename(file))
+        for folder, names in folders.items():
+            for mask, photos in masks_among(names).items():
+                self._beside |= {posixpath.join(folder, photo): posixpath.join(folder, mask) for photo in photos}
+        for file in files:
             parts = tuple(map(folded, PurePosixPath(file).parts))
             places = {part for part in parts[:-1] if _MASKS.fullmatch(part)}
             if not places:
                 continue
             self._places |= places
             stem = PurePosixPath(parts[-1]).stem
-            for name in (stem, re.sub(r"[._-]?mask$", "", stem)):
+            for name in (stem, re.sub(r"^mask[._-]|[._-]?mask$", "", stem)):
                 self._files.setdefault((*parts[:-1], name), file)
 
     def of(self, photo: Photo) -> str | None:
@@ -202,6 +236,8 @@ class MaskFinder:
 
         Raises SkipView where it is no picture, or not of the photo's shape.
         """
+        if photo.file in self._beside:
+            return find_mask(self.root, [self._beside[photo.file]], photo)
         if not self._files:
             return None
         *folders, name = map(folded, PurePosixPath(photo.file).parts)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,11 @@ from engine.capture.formats import (
     record3d,
     transforms_json,
 )
+from engine.capture.lookup import walk
 from engine.capture.masks import Masks
 from engine.capture.photos import checking
 from engine.capture.reading import Reading, make_capture
-from engine.capture.texts import read_json, shown
+from engine.capture.texts import read_json, read_start, shown
 from engine.capture.types import Capture, CaptureError
 
 
@@ -84,7 +86,44 @@ class Format:
 
 
 def _named(name: str) -> Callable[[Path], Path | None]:
-    return lambda folder: folder / name if (folder / name).is_file() else None
+    def find(folder: Path) -> Path | None:
+        if (folder / name).is_file():
+            return folder / name
+        return next((path for path in _files_in(folder, Path(name).suffix) if path.name.lower() == name), None)
+
+    return find
+
+
+def _files_in(folder: Path, suffix: str) -> list[Path]:
+    """The files in a folder that end so, whatever the case."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() == suffix and not path.name.startswith(".")]
+        return sorted(path for path in found if path.is_file())[:_MOST_FOLDERS]
+    except OSError:
+        return []
+
+
+_OF_CAMERAS = re.compile(
+    r'\s*\{.*"frames"\s*:.*"(file_path|transform_matrix)"|\s*\[.*("img_name"|"projection_type")|\s*\{.*"poses"\s*:.*"K"\s*:'
+    r'|\s*\{.*"K"\s*:.*"poses"\s*:',
+    re.DOTALL,
+)
+
+
+def _listed_elsewhere(folder: Path) -> Path | None:
+    """The folder, where JSON files of names that no program gives them begin as those of cameras do: copies such as
+    `transforms (1).json`."""
+    return folder if any(_OF_CAMERAS.match(read_start(path)) for path in _files_in(folder, ".json")) else None
+
+
+def _read_elsewhere(folder: Path) -> Reading:
+    """As its program's reader. Raises CaptureError for several such files, which only the artist can choose from."""
+    found = [path for path in _files_in(folder, ".json") if _OF_CAMERAS.match(read_start(path))]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:5])
+        raise CaptureError(f"The folder {folder.name} holds several files of cameras ({names}); choose one of them.",
+                           file=folder)  # fmt: skip
+    return _reader_of_json(found[0])(found[0])
 
 
 # The first that is found is taken: what says more about the cameras stands first.
@@ -100,6 +139,7 @@ FORMATS: tuple[Format, ...] = (
     Format("Record3D", record3d.find, record3d.read),
     Format("3D Gaussian Splatting", gaussian_splatting.find, gaussian_splatting.read),
     Format("LLFF", _named(llff.NAME), llff.read, (".npy",)),
+    Format("JSON", _listed_elsewhere, _read_elsewhere),
 )
 
 
@@ -169,7 +209,8 @@ def _read_below(source: Path) -> Reading | None:
         if len(found) == 1:
             kind, path = found[0]
             return colmap.read_models(colmap.models_in(path), source) if kind.name == colmap.FORMAT else kind.read(path)
-        if found and all(kind.name == colmap.FORMAT for kind, _ in found):
+        apart = sum(bool(walk(path)) for _, path in found) > 1  # each with photos of its own
+        if found and not apart and all(kind.name == colmap.FORMAT for kind, _ in found):
             return colmap.read_models([model for _, path in found for model in colmap.models_in(path)], source)
         if found:
             names = ", ".join(path.relative_to(source).as_posix() for _, path in found[:5])

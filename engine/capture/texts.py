@@ -26,7 +26,8 @@ _LONGEST_LINE = 64 * 2**20  # characters; of a COLMAP model, a picture's keypoin
 
 # What names are written in by programs that know no Unicode: the code pages of Windows, and the oldest Macs'.
 CODE_PAGES = ("gb18030", "cp932", "cp1252", "cp949", "big5hkscs", "cp1251", "cp1250", "cp1253", "cp1254", "cp850",
-              "mac_roman")  # fmt: skip
+              "mac_roman", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "cp437", "cp852", "cp866", "koi8_r",
+              "johab", "mac_cyrillic")  # fmt: skip
 _KEPT = "capture-kept"
 _FIRST_KEPT = 0xF700  # in Unicode's area for private use
 
@@ -47,9 +48,14 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8", _KEPT)
 
 
+def is_kept(text: str) -> bool:
+    """Whether a text holds bytes that are no UTF-8."""
+    return re.search(r"[\uf780-\uf7ff]", text) is not None
+
+
 def readings_of(text: str) -> list[str]:
     """What a text may say: itself, or where it was no UTF-8 what it says in each code page."""
-    if not re.search(r"[\uf780-\uf7ff]", text):
+    if not is_kept(text):
         return [text]
     data = b"".join(
         bytes([ord(c) - _FIRST_KEPT]) if 0x80 <= ord(c) - _FIRST_KEPT <= 0xFF else c.encode("utf-8", "replace")

@@ -352,7 +352,7 @@ def knobs(text: float, image: float) -> list[dict]:
 
 
 INITIALIZED = {
-    "protocol": 1,
+    "protocol": 2,
     "engine": "0.0-fake",
     "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
     "editors": [

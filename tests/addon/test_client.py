@@ -72,7 +72,7 @@ def start(tmp_path: Path):
 
 def test_an_answer_reaches_its_own_question(start) -> None:
     client = start()
-    good, bad = ask(client, "initialize", protocol=1), ask(client, "no/such")
+    good, bad = ask(client, "initialize", protocol=2), ask(client, "no/such")
     settle(client, good, bad)
     assert wire.parse_engine(good.result).presets[0].name == "preview"
     assert bad.failure is not None and bad.failure.code == -32601
@@ -81,7 +81,7 @@ def test_an_answer_reaches_its_own_question(start) -> None:
 
 def test_what_is_no_message_is_logged_and_does_no_harm(start) -> None:
     client = start("garbage")
-    asked = [ask(client, "initialize", protocol=1) for _ in range(20)]
+    asked = [ask(client, "initialize", protocol=2) for _ in range(20)]
     settle(client, *asked)
     assert all(a.count == 1 and a.failure is None for a in asked)
     assert any("Loading checkpoint" in line for line in client.log())
@@ -99,14 +99,14 @@ def test_a_dying_engine_fails_every_waiting_request_with_its_last_words(start, t
     assert edit.failure.code == wire.ENGINE_DIED and "exit code 7" in edit.failure.message
     assert "device-side assert" in edit.failure.detail
     assert not client.alive
-    after = ask(client, "initialize", protocol=1)
+    after = ask(client, "initialize", protocol=2)
     settle(client, after)
     assert after.failure is not None and after.failure.code == wire.ENGINE_DIED
 
 
 def test_a_killed_engine_is_named_by_its_signal(start) -> None:
     client = start()
-    settle(client, ask(client, "initialize", protocol=1))
+    settle(client, ask(client, "initialize", protocol=2))
     waiting = ask(client, "edit/try", view="none")
     os.kill(client.pid, 9)
     settle(client, waiting)
@@ -117,7 +117,7 @@ def test_a_killed_engine_is_named_by_its_signal(start) -> None:
 
 def test_an_endless_line_ends_the_engine(start) -> None:
     client = start("flood", line_limit=1_000_000)
-    asked = ask(client, "initialize", protocol=1)
+    asked = ask(client, "initialize", protocol=2)
     settle(client, asked)
     assert asked.failure is not None and "more than 1000000 bytes" in asked.failure.message
     assert client.close() != 0
@@ -125,7 +125,7 @@ def test_an_endless_line_ends_the_engine(start) -> None:
 
 def test_closing_asks_first_and_reaps(start) -> None:
     client = start()
-    settle(client, ask(client, "initialize", protocol=1))
+    settle(client, ask(client, "initialize", protocol=2))
     began = time.monotonic()
     assert client.close(10.0) == 0
     assert time.monotonic() - began < 5.0
@@ -135,7 +135,7 @@ def test_closing_asks_first_and_reaps(start) -> None:
 
 def test_an_engine_that_does_not_listen_is_killed_after_patience(start) -> None:
     client = start("deaf")
-    asked = ask(client, "initialize", protocol=1)
+    asked = ask(client, "initialize", protocol=2)
     began = time.monotonic()
     assert client.close(0.5) == -9
     assert 0.4 < time.monotonic() - began < 4.0
@@ -217,7 +217,7 @@ def test_what_cannot_be_sent_is_refused_and_nothing_waits_for_it(start, value: o
     with pytest.raises(ValueError, match="capture/open cannot be sent"):
         ask(client, "capture/open", source=value)
     assert client.waiting == 0
-    settle(client, ask(client, "initialize", protocol=1))  # the line is as it was
+    settle(client, ask(client, "initialize", protocol=2))  # the line is as it was
 
 
 @pytest.mark.parametrize("mode", ["chatter", "chatter-views", "chatter-logs", "chatter-answers"])
@@ -225,7 +225,7 @@ def test_an_engine_that_talks_without_end_costs_little_memory(start, mode: str) 
     """While Blender is busy: nobody polls."""
     heard: list[str] = []
     client = start(mode, notified=lambda method, _params: heard.append(method))
-    asked = ask(client, "initialize", protocol=1)
+    asked = ask(client, "initialize", protocol=2)
     tracemalloc.start()
     try:
         time.sleep(0.7)

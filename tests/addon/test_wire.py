@@ -70,5 +70,5 @@ def test_every_error_becomes_a_sentence(value: object) -> None:
 
 
 def test_another_protocol_is_named() -> None:
-    with pytest.raises(messages.WireError, match="protocol 2"):
-        wire.parse_engine({"protocol": 2})
+    with pytest.raises(messages.WireError, match="protocol 3"):
+        wire.parse_engine({"protocol": 3})

@@ -107,7 +107,7 @@ def engine():
 
 def test_initialize_opens_and_leaves(engine, capture, tmp_path):
     one = engine()
-    result = one.do("initialize", protocol=1)
+    result = one.do("initialize", protocol=2)
     assert result["engine"]
     opened = one.do("capture/open", workspace=str(tmp_path / "w"), source=str(capture), preset="preview")
     assert len(opened["views"]) == 20 and sum(v["held_out"] for v in opened["views"]) == 2
@@ -122,7 +122,7 @@ def test_initialize_opens_and_leaves(engine, capture, tmp_path):
 def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path):
     workspace = str(tmp_path / "w")
     one = engine()
-    one.do("initialize", protocol=1)
+    one.do("initialize", protocol=2)
     one.do("capture/open", workspace=workspace, source=str(capture), preset="preview")
     waits = {}
 
@@ -158,7 +158,7 @@ def test_cancelled_and_killed_at_any_moment_it_goes_on(engine, capture, tmp_path
     one.process.wait()
 
     two = engine()
-    two.do("initialize", protocol=1)
+    two.do("initialize", protocol=2)
     done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
     assert done["finished"] and done["steps"] == 25 and len(done["views"]) == 20 and len(done["images"]) >= 2
     record = json.loads((Path(workspace) / "edits" / begun["id"] / "edit.json").read_text())
@@ -180,7 +180,7 @@ def test_a_running_edit_is_talked_to(engine, capture, tmp_path):
     """Looked at, paused, told something else, cancelled while paused, killed: each within two seconds, nothing lost."""
     workspace = str(tmp_path / "w")
     one = engine()
-    one.do("initialize", protocol=1)
+    one.do("initialize", protocol=2)
     view = one.do("capture/open", workspace=workspace, source=str(capture), preset="preview")["views"][3]
     camera = {key: view[key] for key in ("pose", "width", "height", "fx", "fy", "cx", "cy")}
     one.do("scene/train", workspace=workspace, preset="preview", device="cpu", steps=20)
@@ -223,7 +223,7 @@ def test_a_running_edit_is_talked_to(engine, capture, tmp_path):
     waits["to leave while paused"] = time.monotonic() - began
 
     two = engine()
-    two.do("initialize", protocol=1)
+    two.do("initialize", protocol=2)
     done = two.do("edit/resume", workspace=workspace, edit=begun["id"])
     assert done["finished"] and done["steps"] == 30 and done["changes"] == begun["changes"]
     assert "editor" in two.do("runtime/release")["released"]

@@ -35,7 +35,11 @@ def put(*paths: Path) -> None:
         (["a.jpg", "b.JPG", "c.Jpg", "d.jPeG"], ["4 photos and no cameras"]),
         (["IMG_1.HEIC", "IMG_2.heic", "IMG_3.Heif"], ["3 photos (HEIC, HEIF) and no cameras"]),
         (["a.avif"], ["1 photo (AVIF)"]),
+        (["images/a.jpg", "images/b.jpg", "images/a_mask.png", "images/b.jpg.mask.png"], ["2 photos and no cameras"]),
+        ([".a.HEIC.icloud", "a.heic.icloud"], ["iCloud", "download"]),
         (["DCIM/100CANON/A.JPG", "DCIM/100CANON/B.JPG"], ["2 photos in DCIM/100CANON and no cameras"]),
+        (["cover.jpg", *(f"DCIM/100CANON/{n}.JPG" for n in range(9))], ["10 photos in DCIM/100CANON"]),
+        (["1.jpg", "2.jpg", "3.jpg", *(f"edited/{n}.jpg" for n in range(9))], ["3 photos and no cameras"]),
         (["DCIM/100CANON/A.JPG", "DCIM/101CANON/A.JPG"], ["2 photos in 2 folders (DCIM/100CANON"]),
         (["a.dng", "b.DNG", "c.CR3"], ["3 raw photos (DNG, CR3)", "export JPEG or TIFF"]),
         (["a.dng", "a.jpg"], ["1 photo and no cameras"]),  # both, as phones keep them

@@ -150,6 +150,30 @@ def test_names_in_the_code_page_of_a_machine(tmp_path: Path, name: str, page: st
     assert [source.file for source in open_capture(tmp_path, 64).sources] == names
 
 
+@pytest.mark.parametrize(
+    "page, word",
+    [("cp866", "Кухня"), ("koi8_r", "Кухня"), ("cp1255", "מטבח"), ("cp1256", "مطبخ"), ("cp874", "ครัว"),
+     ("cp437", "Küche"), ("cp852", "zdjęcie"), ("cp1257", "nuotraukų"), ("big5hkscs", "廚房")],
+)  # fmt: skip
+def test_names_in_the_other_code_pages(tmp_path: Path, page: str, word: str) -> None:
+    names = [f"{word}_{index}.png" for index in range(COUNT)]
+    path = listing("COLMAP", tmp_path, names)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(page))
+    for file in names:
+        photo(tmp_path / "images" / file)
+    assert [source.file for source in open_capture(tmp_path, 64).sources] == [f"images/{name}" for name in names]
+
+
+def test_names_in_an_unknown_encoding_are_said_to_be(tmp_path: Path) -> None:
+    path = listing("COLMAP", tmp_path, [f"K_che_{index}.png" for index in range(COUNT)])
+    path.write_bytes(path.read_bytes().replace(b"K_che", b"K\xffche"))
+    for index in range(COUNT):
+        photo(tmp_path / f"images/Küche_{index}.png")
+    with pytest.raises(CaptureError, match="encoding that is not UTF-8") as caught:
+        open_capture(tmp_path, 64)
+    caught.value.message.encode()
+
+
 def test_xml_in_the_encoding_that_it_states(tmp_path: Path) -> None:
     names = [f"images/Küche_{index}.png" for index in range(COUNT)]
     path = listing("Metashape", tmp_path, names)
@@ -332,7 +356,8 @@ def test_a_folder_whose_name_is_no_unicode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "mask",
     ["masks/Hall_{}.png", "masks/Hall_{}.JPG.png", "masks/hall_{}.jpg", "Masks/HALL_{}.PNG", "mask/Hall_{}_mask.png",
-     "images/masks/Hall_{}.png"],
+     "images/masks/Hall_{}.png", "image_masks/Hall_{}.png", "masks/mask_Hall_{}.png", "images/Hall_{}_mask.png",
+     "images/HALL_{}.jpg.mask.png", "images/mask_Hall_{}.png"],
 )  # fmt: skip
 def test_masks_belong_to_every_format(tmp_path: Path, name: str, mask: str) -> None:
     listing(name, tmp_path, [f"images/Hall_{index}.JPG" for index in range(COUNT)])
@@ -342,6 +367,14 @@ def test_masks_belong_to_every_format(tmp_path: Path, name: str, mask: str) -> N
     capture = open_capture(tmp_path, 64)
     assert [source.mask for source in capture.sources] == [mask.format(index) for index in range(COUNT)]
     assert all(view.mask for view in capture.views)
+
+
+def test_a_photo_that_is_called_a_mask_of_none_is_one(tmp_path: Path) -> None:
+    names = ["images/gas_mask.jpg", "images/mask_of_clay.jpg", "images/mask.jpg"]
+    listing("COLMAP", tmp_path, names)
+    for file in names:
+        photo(tmp_path / file)
+    assert [(s.file, s.mask) for s in open_capture(tmp_path, 64).sources] == [(name, None) for name in sorted(names)]
 
 
 def test_photos_in_a_folder_called_masks_are_not_their_own(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ def test_all_of_metashapes_lens(tmp_path: Path, kind: str) -> None:
     assert np.abs(halved.project(local) * 2 - capture.sources[1].lens.project(local)).max() < 1e-9
 
 
+def test_photoscan_before_its_version_1_2_counts_from_the_corner(tmp_path: Path) -> None:
+    old = {"fx": 70.0, "fy": 71.0, "cx": 33.0, "cy": 23.5, "skew": 0.0, "k1": 0.05}
+    lens = open_capture(metashape_folder(tmp_path, metashape_xml(ring(3), old), 3), 64).sources[0].lens
+    assert (lens.fx, lens.fy, lens.cx, lens.cy) == (70, 71, 33, 23.5)
+
+
 def test_disabled_cameras_stay_out(tmp_path: Path) -> None:
     text = metashape_xml(ring(4), {"f": 70.0}).replace('label="001"', 'label="001" enabled="false"')
     text = text.replace('label="002"', 'label="002" enabled="0"').replace('label="003"', 'label="003" enabled="true"')
@@ -283,4 +289,15 @@ def test_reality_capture_in_degrees_is_sent_back(tmp_path: Path) -> None:
         pose[:3, 3] = (16.3731 + 1e-5 * index, 48.2083 - 2e-5 * index, 180.0 + index)
     reality_capture(tmp_path, poses)
     with pytest.raises(CaptureError, match="longitudes and latitudes"):
+        open_capture(tmp_path, 64)
+
+
+@pytest.mark.parametrize(
+    "header", ["#name,x,y,alt", "#name,x,y,alt,yaw,pitch,roll", "#cameras 3\n#name,x,y,alt,omega,phi"]
+)
+def test_reality_captures_other_exports_say_which_one_to_take(tmp_path: Path, header: str) -> None:
+    reality_capture(tmp_path, ring(3))
+    path = tmp_path / "registration.csv"
+    path.write_text("\n".join([header, *path.read_text().splitlines()[1:]]))
+    with pytest.raises(CaptureError, match="Internal/External camera parameters"):
         open_capture(tmp_path, 64)

@@ -298,6 +298,23 @@ def test_polycam_without_sizes(tmp_path: Path) -> None:
     assert np.abs(pixels(capture, 1, POINTS) * 2 - before(1, POINTS)).max() < 1e-6
 
 
+def test_polycams_cameras_go_with_their_own_pictures(tmp_path: Path) -> None:
+    keyframes = tmp_path / "keyframes"
+    before = polycam(tmp_path, ring(3))
+    (keyframes / "corrected_images").rename(keyframes / "images")
+    (keyframes / "corrected_images").mkdir()  # left empty, as by a download that was cut off
+    for path in (keyframes / "corrected_cameras").iterdir():
+        (keyframes / "cameras").mkdir(exist_ok=True)
+        (keyframes / "cameras" / path.name).write_bytes(path.read_bytes())
+        change(path, lambda camera: camera.update(fx=80.0))
+    capture = open_capture(tmp_path, 64)
+    assert np.abs(pixels(capture, 1, POINTS) - before(1, POINTS)).max() < 1e-6
+    for path in (keyframes / "cameras").iterdir():
+        path.unlink()
+    capture = open_capture(tmp_path, 64)  # none but the corrected ones are left
+    assert capture.sources[0].lens.fx == 80 and "corrected" in capture.notes[0]
+
+
 def test_an_unpacked_r3d(tmp_path: Path) -> None:
     source = record3d(tmp_path, ring(3))
     (tmp_path / "rgb").rename(tmp_path / "rgbd")
@@ -349,6 +366,34 @@ def test_a_format_that_cannot_be_read_gives_way_to_one_that_can(tmp_path: Path) 
     assert capture.format == "COLMAP" and "opened as COLMAP, for: transforms.json is not valid JSON" in capture.notes[0]
     (tmp_path / "sparse/0/images.txt").write_text("1 2 3")
     with pytest.raises(CaptureError, match=r"transforms\.json is not valid JSON"):
+        open_capture(tmp_path, 64)
+
+
+@pytest.mark.parametrize("name", ["Transforms.JSON", "transforms (1).json", "transforms_colmap.json", "cameras.json"])
+def test_files_that_were_renamed(tmp_path: Path, name: str) -> None:
+    write(tmp_path, transforms(3))
+    (tmp_path / "transforms.json").rename(tmp_path / name)
+    (tmp_path / "camera_path.json").write_text('{"camera_path": [], "keyframes": []}')
+    assert len(open_capture(tmp_path, 64).views) == 3
+    (tmp_path / "again.json").write_bytes((tmp_path / name).read_bytes())
+    if name != "Transforms.JSON":  # which is the name
+        with pytest.raises(CaptureError, match=r"several files of cameras.*again.json.*choose one"):
+            open_capture(tmp_path, 64)
+
+
+def test_other_programs_files_that_were_renamed(tmp_path: Path) -> None:
+    gaussian_splatting(tmp_path / "splat", ring(3))
+    (tmp_path / "splat/cameras.json").rename(tmp_path / "splat/Cameras (2).json")
+    opensfm(tmp_path / "sfm", ring(3))
+    (tmp_path / "sfm/reconstruction.json").rename(tmp_path / "sfm/reconstruction_1.json")
+    assert [len(open_capture(tmp_path / name, 64).views) for name in ("splat", "sfm")] == [3, 3]
+
+
+def test_models_with_photos_of_their_own_are_several_captures(tmp_path: Path) -> None:
+    for name in ("hall", "yard"):
+        colmap_text(tmp_path / name, [f"{index}.png" for index in range(3)])
+        photos(tmp_path / name, [f"images/{index}.png" for index in range(3)])
+    with pytest.raises(CaptureError, match=r"several captures \(hall, yard\); choose one"):
         open_capture(tmp_path, 64)
 
 

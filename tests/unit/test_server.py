@@ -418,9 +418,11 @@ def test_jobs_return_what_the_document_says():
 
 
 def test_what_is_answered_is_of_its_type(wire, tmp_path):
-    for ident, (method, params) in enumerate(
-        [("initialize", {"protocol": 1}), ("workspace/read", {"workspace": str(tmp_path)}), ("runtime/release", {})]
-    ):
+    asked = {
+        "initialize": {"protocol": protocol.VERSION}, "workspace/read": {"workspace": str(tmp_path)},
+        "runtime/release": {},
+    }  # fmt: skip
+    for ident, (method, params) in enumerate(asked.items()):
         wire.ask(method, ident, **params)
         result = wire.answer(ident)["result"]
         assert result.keys() == RESULTS[method].__annotations__.keys()

@@ -122,7 +122,7 @@ def read_cameras(model: Path) -> dict[int, Camera]:
             words = line.split()
             try:
                 ident, camera_model = int(words[0]), words[1].upper()
-                width, height = int(words[2]), int(words[3])
+                width, height = (int(_number(word)) for word in words[2:4])
                 cameras[ident] = Camera(camera_model, width, height, tuple(map(_number, words[4:20])))
             except (ValueError, IndexError):
                 raise _damaged(path, f"has no camera in line {number}") from None

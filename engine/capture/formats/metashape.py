@@ -3,9 +3,10 @@
 
 `sensors` hold a size and a calibration: f, cx, cy (pixels, the centre from the picture's middle), k1 … k4 over even
 powers of the radius, p1 … p4, of which the first two are in the opposite order to OpenCV's; b1 is what fx has more than
-fy, and b2 shears. `cameras` hold a camera-to-chunk matrix, row by row, axes x right, y down, z forward. The capture
-frame is the chunk's. The transform of a component leads from there to the world, and tells which way is up: z, or away
-from the earth's centre where the world is the whole earth.
+fy, and b2 shears. PhotoScan wrote fx and fy before 1.2, and the centre from the corner. `cameras` hold a camera-to-
+chunk matrix, row by row, axes x right, y down, z forward. The capture frame is the chunk's. The transform of a
+component leads from there to the world, and tells which way is up: z, or away from the earth's centre where the world
+is the whole earth.
 
 Of a rig of cameras, only the master has a transform; a slave's is the master's times its sensor's own.
 """
@@ -252,5 +253,8 @@ def _lens(sensor: Element, size: tuple[float, float]) -> Lens:
         model, params = plain, (k1, k2, p2, p1, k3, 0.0, 0.0, 0.0)
     else:
         model, params = plain, (k1, k2, k3, k4)
-    centre = size[0] / 2 + value("cx"), size[1] / 2 + value("cy")
+    centre = value("cx"), value("cy")
+    # Before PhotoScan 1.2, which had fx and fy, from the upper left corner.
+    if calibration.find("fx") is None or not all(0.25 < c / side < 0.75 for c, side in zip(centre, size, strict=True)):
+        centre = size[0] / 2 + centre[0], size[1] / 2 + centre[1]
     return checked_lens(Lens(model, across, f, *centre, params), size, ("f", "f", "cx", "cy"))

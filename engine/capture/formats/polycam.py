@@ -17,14 +17,14 @@ import numpy as np
 
 from engine.capture.fields import as_number, checked_lens, number, rigid_pose, size_of
 from engine.capture.lens import Lens
-from engine.capture.lookup import Photos
+from engine.capture.lookup import Photos, pictures_in
 from engine.capture.photos import Photo, SkipView
 from engine.capture.reading import Reading, Shot, check_count
 from engine.capture.texts import read_json
 from engine.capture.types import CaptureError
 
 NAME = "Polycam"
-_PAIRS = (("corrected_cameras", "corrected_images"), ("cameras", "images"))
+_PAIRS = (("corrected_cameras", "corrected_images"), ("cameras", "images"), ("corrected_cameras", "images"))
 
 
 def find(folder: Path) -> Path | None:
@@ -36,7 +36,7 @@ def _keyframes(folder: Path) -> tuple[str, str] | None:
     """(cameras, pictures): the two folders to read, relative to `folder`."""
     for place in ("keyframes/", ""):
         for cameras, pictures in _PAIRS:
-            if (folder / place / pictures).is_dir() and _cameras_in(folder / place / cameras):
+            if _cameras_in(folder / place / cameras) and pictures_in(folder / place / pictures):
                 return place + cameras, place + pictures
     return None
 
@@ -57,6 +57,10 @@ def read(folder: Path) -> Reading:
     files = _cameras_in(cameras)
     check_count(len(files), cameras, "cameras")
     reading = Reading(folder, NAME, up=np.array([0.0, 1.0, 0.0]))
+    if ("corrected" in found[0]) != ("corrected" in found[1]):
+        reading.notes.append(
+            "Its corrected cameras were taken with the pictures before their correction: no others are there."
+        )
     photos = Photos(folder)
     for name in files:
         listed = f"{pictures}/{name[: -len('.json')]}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,18 @@ from engine.capture.upright import up_from_cameras
 NAME = "RealityCapture CSV"
 _A_MAPS = 10_000.0  # metres from the origin
 _HELD = 15.0  # degrees between up by the cameras and the world's z
+_LESS = re.compile(r"(#\s*cameras[^\n]*\n)?#\s*name[,;\t ]+(x|lon|lat)[a-z]*\b")  # the beginning of its other exports
 _NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll", "f")
 
 
 def find(folder: Path) -> Path | None:
-    """The first CSV file in the folder whose beginning names RealityCapture's columns."""
-    for path in sorted(folder.glob("*.[cC][sS][vV]")):
-        start = read_start(path).lower()
+    """The first CSV file in the folder whose beginning names RealityCapture's columns, else one of its exports that
+    says less."""
+    starts = {path: read_start(path).lower() for path in sorted(folder.glob("*.[cC][sS][vV]"))}
+    for path, start in starts.items():
         if "name" in start and "heading" in start and "pitch" in start:
             return path
-    return None
+    return next((path for path, start in starts.items() if _LESS.match(start)), None)
 
 
 def read(path: Path) -> Reading:
