@@ -39,7 +39,7 @@ def start_engine() -> None:
     """Start the engine where it does not run yet."""
     command = engine_command(ENGINE_ARGUMENTS)
     if command is None:
-        raise RuntimeError("The engine is not installed: press Install in the Engine panel, or name one there.")
+        raise RuntimeError("The engine is not installed: press Install Engine in the Engine panel, or name one there.")
     if shutil.which(command[0]) is None:
         raise RuntimeError(f"There is no program “{command[0]}” to start the engine with: see the Engine panel.")
     session.start(command, user_folder() / "run")

@@ -31,7 +31,7 @@ FOREIGN = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "PIPENV_", "POETRY_
 # What a failed command's output means, most telling first.
 MEANINGS = (
     (r"No space left|os error 28\b|os error 112\b|not enough space", 
-     "The disk is full: make room and press Install again."),
+     "The disk is full: make room and press Install Engine again."),
     (r"invalid peer certificate|UnknownIssuer|CERTIFICATE_VERIFY_FAILED|certificate verify failed",
      "The server's certificate was not trusted. On a company's network, set the environment variable SSL_CERT_FILE to "
      "its certificate file and start Blender again."),
@@ -49,7 +49,7 @@ MEANINGS = (
      r"|Network is unreachable|Connection refused|error sending request|Could not connect|Failed to fetch"
      r"|timed out|ConnectTimeout",
      "The packages could not be downloaded, since the package index is not reached: check the connection and press "
-     "Install again (what has come is kept), or choose a folder of wheels in the add-on's preferences."),
+     "Install Engine again (what has come is kept), or choose a folder of wheels in the add-on's preferences."),
     (r"Because .*", "A package that the lock names is not there"),
     (r"No matching distribution found.*|Network connectivity is disabled.*|No solution found.*",
      "A package that the lock names is not there"),
@@ -57,7 +57,7 @@ MEANINGS = (
      "Windows lacks Microsoft's Visual C++ Redistributable, which PyTorch needs: install it from Microsoft's site "
      "(x64), then press Repair."),
     (r"Permission denied|Access is denied|os error 5\b",
-     "A file could not be written or replaced: stop the engine in every Blender, then press Install again."),
+     "A file could not be written or replaced: stop the engine in every Blender, then press Install Engine again."),
 )  # fmt: skip
 
 

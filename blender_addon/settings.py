@@ -198,7 +198,7 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
     engine_python: StringProperty(
         name="Engine Elsewhere",
         description="An environment that has the engine, its Python, or a command that runs the engine, such as: "
-        "ssh box python -m engine. Empty: the one that Install makes",
+        "ssh box python -m engine. Empty: the one that Install Engine makes",
         subtype="FILE_PATH",
     )
     base_python: StringProperty(

@@ -25,6 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "bl_ext.user_default.instruct_nerf"
+PARTS = (
+    "prepare", "open_capture", "choose", "look_through", "instruct", "knobs", "try_it", "edit", "mesh", "film",
+    "details",
+)  # fmt: skip
 
 # -- outside Blender ---------------------------------------------------------------------------------------------
 
@@ -67,7 +71,8 @@ def take(options: argparse.Namespace) -> int:
         "zip": str(zip_file), "python": str(python), "folder": str(folder), "limit": options.limit,
         "capture": str(Path(options.capture).resolve()), "pictures": str(Path(options.pictures).resolve()),
         "instruction": options.instruction, "editor": editor, "steps": options.steps, "dozen": options.dozen,
-        "frames": options.frames, "fake": str(options.fake_engine.resolve() if options.fake_engine else ""),
+        "frames": options.frames, "last": options.last,
+        "fake": str(options.fake_engine.resolve() if options.fake_engine else ""),
     }  # fmt: skip
     env = os.environ | {
         "INSTRUCT_NERF_WINDOW": json.dumps(settings),
@@ -95,6 +100,7 @@ def main() -> int:
     parser.add_argument("--folder", help="where the project goes (a temporary folder)")
     parser.add_argument("--wheel", type=Path, help="an engine wheel that is built already")
     parser.add_argument("--fake-engine", type=Path, help="a script to run in place of the engine, for tests")
+    parser.add_argument("--last", choices=PARTS, default=PARTS[-1], help="the part after which to stop")
     parser.add_argument("--limit", type=float, default=2400.0, help="seconds for everything")
     return take(parser.parse_args())
 
@@ -227,6 +233,20 @@ def inside() -> None:
         yield from hand.keys("Return")
         yield 0.5
         assert bpy.context.scene.instruct_nerf.instruction == settings["instruction"]
+
+    def knobs() -> hand.Program:
+        scene = bpy.context.scene
+        group = addon("knobs").group_of(scene, addon("project").editor_of(scene))
+        x, y = yield from hand.find(".text_guidance")
+        hand.move(x, y)
+        yield from hand.keys("Return", "ctrl+a")
+        yield from hand.write("2.5")
+        yield from hand.keys("Return")
+        assert group.is_property_set("text_guidance") and group.text_guidance == 2.5
+        yield from hand.click(*(yield from hand.beside(x, y, "instruct_nerf.reset_knob")))
+        assert not group.is_property_set("text_guidance")
+
+    def try_it() -> hand.Program:
         yield from hand.press("instruct_nerf.try_edit")
         yield from hand.wait(lambda: state().job.title.startswith("Trying"), 10)
         yield from hand.wait(quiet, 300)
@@ -325,8 +345,42 @@ def inside() -> None:
         yield 2.0
         hand.look(pictures / "13-sequencer.png")
 
+    def details() -> hand.Program:
+        """The panels that are closed at first, and the preferences."""
+        area = max(bpy.context.window_manager.windows[0].screen.areas, key=lambda a: a.width * a.height)
+        area.type = "VIEW_3D"
+        shown: set[str] = set()
+        for cls in addon("panels").CLASSES:
+            # A copy that is open, above the others: whether a panel is closed is the region's, and no script's.
+            if "DEFAULT_CLOSED" in getattr(cls, "bl_options", ()):
+                bpy.utils.register_class(opened(cls, shown))
+        yield 1.0
+        hand.region("UI").active_panel_category = "Instruct NeRF"
+        yield from hand.scroll(-60)
+        yield 1.0
+        hand.look(Path(settings["folder"]) / "details.png")
+        result["drawn"] = sorted(shown)
+        area.type = "PREFERENCES"
+        bpy.context.preferences.active_section = "ADDONS"
+        bpy.context.window_manager.addon_search = "Instruct"
+        bpy.ops.preferences.addon_expand(module=EXTENSION)
+        yield 1.5
+        hand.look(Path(settings["folder"]) / "preferences.png")
+
+    def opened(cls, shown: set[str]) -> type:  # type: ignore[no-untyped-def]
+        def draw(self, context) -> None:  # type: ignore[no-untyped-def]
+            cls.draw(self, context)
+            shown.add(cls.bl_label)
+
+        own = {name: vars(cls)[name] for name in ("poll", "draw_header", "bl_label") if name in vars(cls)}
+        return type(f"{cls.__name__}_opened", cls.__bases__, own | {"draw": draw, "bl_order": -1})
+
     def program() -> hand.Program:
-        for part in (prepare, open_capture, choose, look_through, instruct, edit, mesh, film):
+        parts = (
+            prepare, open_capture, choose, look_through, instruct, knobs, try_it, edit, mesh, film, details
+        )  # fmt: skip
+        assert [part.__name__ for part in parts] == list(PARTS)
+        for part in parts[: PARTS.index(settings["last"]) + 1]:
             began = time.monotonic()
             yield from part()
             result[f"seconds: {part.__name__}"] = round(time.monotonic() - began, 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import choices, knobs, previews, project, session
-from ..drawing import duration, notice, running, sentences
+from ..drawing import duration, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
 
@@ -48,9 +48,8 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
                     layout.box(), context, known + " The list beside it has those that it was trained on.", "ERROR"
                 )
         column = layout.column()
-        column.use_property_split, column.use_property_decorate = True, False
-        draw_knobs(column, scene, advanced=False)
-        column.prop(settings, "seed")
+        share = draw_knobs(column, context, advanced=False)
+        field(column, settings, "seed", share)
         notice(layout, context, "instruction")
         if running(layout, context, "instruction"):
             return
@@ -67,18 +66,18 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
                 column.label(text=label)
 
 
-def draw_knobs(layout: bpy.types.UILayout, scene: bpy.types.Scene, *, advanced: bool) -> None:
+def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanced: bool) -> float:
     """The knobs of the scene's editor, those that most leave alone or the others; beside one that was turned, what
-    gives it back to the editor."""
-    editor = project.editor_of(scene)
-    group = knobs.group_of(scene, editor) if editor is not None else None
-    for knob in knobs.usable(editor) if group is not None else ():
-        if knob.advanced != advanced:
-            continue
-        row = layout.row(align=True)
-        row.prop(group, knob.name)
+    gives it back to the editor. The share of the width that their labels took."""
+    editor = project.editor_of(context.scene)
+    group = knobs.group_of(context.scene, editor) if editor is not None else None
+    shown = [k for k in knobs.usable(editor) if k.advanced == advanced] if group is not None else []
+    share = share_of_labels(context, [knob.label or knob.name for knob in shown])
+    for knob in shown:
+        row = field(layout, group, knob.name, share)
         if group.is_property_set(knob.name):
             row.operator("instruct_nerf.reset_knob", text="", icon="LOOP_BACK", emboss=False).knob = knob.name
+    return share
 
 
 class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
@@ -94,9 +93,7 @@ class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
         return editor is not None and any(knob.advanced for knob in knobs.usable(editor))
 
     def draw(self, context: bpy.types.Context) -> None:
-        column = self.layout.column()
-        column.use_property_split, column.use_property_decorate = True, False
-        draw_knobs(column, context.scene, advanced=True)
+        draw_knobs(self.layout.column(), context, advanced=True)
 
 
 class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):

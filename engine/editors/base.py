@@ -26,7 +26,7 @@ RELEVANCE_TOP = 0.98  # the quantile of a map that counts as its largest, so tha
 KEEP_BACKGROUND = Knob(
     "keep_background",
     "Keep Background",
-    "Leave alone what the instruction is not about. Automatic: as the editor knows the instruction",
+    "Leave alone what the instruction is not about. Auto: where the editor knows that it is about the subject",
     "choice",
     "auto",
     choices=["auto", "on", "off"],

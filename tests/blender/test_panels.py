@@ -48,7 +48,7 @@ class Notes:
     def column(self, **_options: object) -> Notes:
         return Notes(self.texts)
 
-    row = box = column
+    row = box = split = column
 
 
 def drawn() -> str:

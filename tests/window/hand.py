@@ -122,6 +122,29 @@ def region(kind: str) -> bpy.types.Region:
     return next(r for r in area().regions if r.type == kind)
 
 
+def under(x: float, y: float, wanted: str) -> Generator[float, None, bool]:
+    """Whether the button there has a command, or the field a data path, that holds ``wanted``."""
+    move(x, y)
+    yield 0.06
+    for combination in ("ctrl+c", "ctrl+alt+shift+c"):
+        bpy.context.window_manager.clipboard = "-"
+        xdo("key", combination)
+        yield 0.08
+        if wanted in bpy.context.window_manager.clipboard:
+            return True
+    return False
+
+
+def beside(x: float, y: float, wanted: str, step: int = 8) -> Generator[float, None, tuple[float, float]]:
+    """Where in the same row, to the right of a place, such a button or field lies."""
+    side = region("UI")
+    while x < side.x + side.width:
+        if (yield from under(x, y, wanted)):
+            return x, y
+        x += step
+    raise LookupError(f"no {wanted} in the row")
+
+
 def find(wanted: str, step: int = 11) -> Generator[float, None, tuple[float, float]]:
     """Where in the sidebar a button lies whose command, or a field whose data path, holds ``wanted``."""
     for share in (0.3, 0.75):
@@ -129,14 +152,8 @@ def find(wanted: str, step: int = 11) -> Generator[float, None, tuple[float, flo
         x = side.x + share * (side.width - 20)
         y = side.y + side.height - 12
         while y > side.y + 6:
-            move(x, y)
-            yield 0.06
-            for combination in ("ctrl+c", "ctrl+alt+shift+c"):
-                bpy.context.window_manager.clipboard = "-"
-                xdo("key", combination)
-                yield 0.08
-                if wanted in bpy.context.window_manager.clipboard:
-                    return x, y
+            if (yield from under(x, y, wanted)):
+                return x, y
             y -= step
     raise LookupError(f"no {wanted} in the sidebar")
 
