@@ -22,9 +22,11 @@ demo: $(VENV)/.ready  ## photograph a scene (or take CAPTURE), edit it (INSTRUCT
 
 test: $(VENV)/.ready  ## the quick tests
 	$(PY) -m pytest
+	$(PY) -m pytest tests/blender
 
 test-all: $(VENV)/.ready  ## every test but those that need a Blender window
 	$(PY) -m pytest -m "not window"
+	$(PY) -m pytest -m "not window" tests/blender
 
 extension: $(VENV)/.ready  ## dist/instruct_nerf-<version>.zip, built and validated by Blender's own tool
 	$(PY) packaging/build_extension.py
