@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.capture import Capture
+
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
@@ -64,3 +66,21 @@ def write(folder: Path, meta: Any, pictures: bool = True) -> Path:
         for frame in meta["frames"]:
             photo(folder / frame["file_path"])
     return folder
+
+
+def reasons(capture: Capture) -> str:
+    """Why views were left out, in one text."""
+    return " ".join(left.reason for left in capture.left_out)
+
+
+def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
+    """Where a source's lens sees points (N, 3) of the capture frame: (N, 2)."""
+    pose = capture.views[index].pose
+    return capture.sources[index].lens.project((points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1))
+
+
+def change(path: Path, what: Any) -> None:
+    """Change a JSON file by a function of what is in it."""
+    whole = json.loads(path.read_text())
+    what(whole)
+    path.write_text(json.dumps(whole))

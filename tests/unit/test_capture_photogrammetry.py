@@ -8,12 +8,11 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from capture_on_disk import ring
+from capture_on_disk import change, pixels, reasons, ring
 from capture_writers import (
     FLIP,
     meshroom,
@@ -22,24 +21,9 @@ from capture_writers import (
     reality_capture,
 )
 
-from engine.capture import Capture, CaptureError, open_capture
+from engine.capture import CaptureError, open_capture
 
 POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
-
-
-def reasons(capture: Capture) -> str:
-    return " ".join(left.reason for left in capture.left_out)
-
-
-def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
-    pose = capture.views[index].pose
-    return capture.sources[index].lens.project((points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1))
-
-
-def change(path: Path, what: Any) -> None:
-    whole = json.loads(path.read_text())
-    what(whole)
-    path.write_text(json.dumps(whole))
 
 
 # -- Metashape ---------------------------------------------------------------------------------------------------------

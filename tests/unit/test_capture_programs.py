@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from capture_on_disk import photo, ring, transforms, write
+from capture_on_disk import change, photo, pixels, ring, transforms, write
 from capture_writers import (
     gaussian_splatting,
     meshroom,
@@ -23,25 +22,10 @@ from capture_writers import (
 )
 from test_capture_lookup import FORMATS, colmap_text, listing
 
-from engine.capture import Capture, CaptureError, open_capture
+from engine.capture import CaptureError, open_capture
 from engine.capture.formats import opensfm as formats_opensfm
 
 POINTS = np.random.default_rng(2).uniform(-1, 1, (30, 3))
-
-
-def reasons(capture: Capture) -> str:
-    return " ".join(left.reason for left in capture.left_out)
-
-
-def pixels(capture: Capture, index: int, points: np.ndarray) -> np.ndarray:
-    pose = capture.views[index].pose
-    return capture.sources[index].lens.project((points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1))
-
-
-def change(path: Path, what: Any) -> None:
-    whole = json.loads(path.read_text())
-    what(whole)
-    path.write_text(json.dumps(whole))
 
 
 # -- transforms.json ---------------------------------------------------------------------------------------------------
