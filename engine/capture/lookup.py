@@ -7,6 +7,7 @@ or encoding, or as a bare label. A picture is the one whose path agrees with tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -255,7 +256,7 @@ class MaskFinder:
 def _paths(listed: str) -> list[PurePosixPath]:
     """The paths that a text may mean, the likeliest first: as it stands, of an address, of other encodings."""
     found: list[str] = []
-    for text in readings_of(listed.strip()):
+    for text in _readings(listed.strip()):
         text = text.replace("\\", "/")
         if re.match(r"(?i)file:/", text):
             text = unquote(re.sub(r"(?i)^file:/+(?=[a-z]:)|^file:(?=/)", "", text))
@@ -263,6 +264,25 @@ def _paths(listed: str) -> list[PurePosixPath]:
         text = re.sub(r"^[A-Za-z]:(?=/)", "", text)
         found += [text, unquote(text)] if re.search("%[0-9A-Fa-f]{2}", text) else [text]
     return [PurePosixPath(text) for text in dict.fromkeys(found)]
+
+
+_ESCAPED = str.maketrans({"\b": "/b", "\t": "/t", "\n": "/n", "\f": "/f", "\r": "/r"})
+_UTF8_AS = ("cp1252", "latin-1", "cp437", "cp850", "mac_roman")
+_ZIPPED_AS = ("gb18030", "cp932", "cp949", "cp1251", "cp866", "cp1252", "cp850")
+
+
+def _readings(listed: str) -> list[str]:
+    """What a listed name may say: in other encodings, and as it or the file's own name may have been misread on their
+    way, the latter by what unpacked an archive."""
+    found = readings_of(listed)
+    plain = listed.translate(_ESCAPED)  # the backslashes of .\train\r_0, taken for escapes
+    found += [plain] if plain != listed else []
+    if not listed.isascii():
+        ways = [(page, "utf-8") for page in _UTF8_AS] + [("utf-8", page) for page in _UTF8_AS]
+        for written, read in ways + [(page, "cp437") for page in _ZIPPED_AS]:
+            with contextlib.suppress(ValueError):
+                found.append(listed.encode(written).decode(read))
+    return list(dict.fromkeys(found))
 
 
 def _parts(path: PurePosixPath) -> list[str]:

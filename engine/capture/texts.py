@@ -156,17 +156,19 @@ def read_json(path: Path) -> Any:
         raise CaptureError(f"{path.name} lists millions of things; it is not a capture's.", file=path)
     text = text_of(data)
     try:
+        if is_kept(text):
+            # The second byte of a Chinese or Japanese character may look like a backslash.
+            try:
+                return json.loads(_HALF.sub(_doubled, text))
+            except json.JSONDecodeError:
+                pass  # it was one
         try:
             return json.loads(text)
-        except json.JSONDecodeError:
+        except json.JSONDecodeError as problem:
+            if "escape" in problem.msg:  # a path of Windows, written by hand
+                return json.loads(re.sub(r'(\\\\|\\")|\\', lambda found: found[1] or "\\\\", text))
             if text.count("/*") < 1000 and (plain := _without_comments(text)) != text:
                 return json.loads(plain)
-            # The second byte of a Chinese or Japanese character may look like a backslash.
-            for page in CODE_PAGES if _encoding_of(data) == "utf-8" and _no_utf8(data) else ():
-                try:
-                    return json.loads(data.decode(page))
-                except ValueError:
-                    continue
             raise
     except json.JSONDecodeError as problem:
         raise CaptureError(
@@ -177,6 +179,14 @@ def read_json(path: Path) -> Any:
         raise CaptureError(f"{path.name} is not a JSON text; it may be damaged, copy it again.", file=path) from None
 
 
+# An odd number of bytes that are no UTF-8, and an odd number of backslashes.
+_HALF = re.compile(r"(?<![\uf780-\uf7ff])([\uf780-\uf7ff](?:[\uf780-\uf7ff]{2})*\\(?:\\\\)*)(?!\\)")
+
+
+def _doubled(found: re.Match[str]) -> str:
+    return found[1] + "\\"
+
+
 _COMMENTS = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=\s*[\]}])', re.DOTALL)
 
 
@@ -185,14 +195,6 @@ def _without_comments(text: str) -> str:
     for _ in range(2):  # a comma may be the last for a comment after it
         text = _COMMENTS.sub(lambda found: found[1] or "", text)
     return text
-
-
-def _no_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def read_xml(path: Path) -> Element:

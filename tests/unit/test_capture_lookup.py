@@ -150,30 +150,6 @@ def test_names_in_the_code_page_of_a_machine(tmp_path: Path, name: str, page: st
     assert [source.file for source in open_capture(tmp_path, 64).sources] == names
 
 
-@pytest.mark.parametrize(
-    "page, word",
-    [("cp866", "Кухня"), ("koi8_r", "Кухня"), ("cp1255", "מטבח"), ("cp1256", "مطبخ"), ("cp874", "ครัว"),
-     ("cp437", "Küche"), ("cp852", "zdjęcie"), ("cp1257", "nuotraukų"), ("big5hkscs", "廚房")],
-)  # fmt: skip
-def test_names_in_the_other_code_pages(tmp_path: Path, page: str, word: str) -> None:
-    names = [f"{word}_{index}.png" for index in range(COUNT)]
-    path = listing("COLMAP", tmp_path, names)
-    path.write_bytes(path.read_text(encoding="utf-8").encode(page))
-    for file in names:
-        photo(tmp_path / "images" / file)
-    assert [source.file for source in open_capture(tmp_path, 64).sources] == [f"images/{name}" for name in names]
-
-
-def test_names_in_an_unknown_encoding_are_said_to_be(tmp_path: Path) -> None:
-    path = listing("COLMAP", tmp_path, [f"K_che_{index}.png" for index in range(COUNT)])
-    path.write_bytes(path.read_bytes().replace(b"K_che", b"K\xffche"))
-    for index in range(COUNT):
-        photo(tmp_path / f"images/Küche_{index}.png")
-    with pytest.raises(CaptureError, match="encoding that is not UTF-8") as caught:
-        open_capture(tmp_path, 64)
-    caught.value.message.encode()
-
-
 def test_xml_in_the_encoding_that_it_states(tmp_path: Path) -> None:
     names = [f"images/Küche_{index}.png" for index in range(COUNT)]
     path = listing("Metashape", tmp_path, names)

@@ -290,6 +290,11 @@ def test_reality_capture_in_degrees_is_sent_back(tmp_path: Path) -> None:
     reality_capture(tmp_path, poses)
     with pytest.raises(CaptureError, match="longitudes and latitudes"):
         open_capture(tmp_path, 64)
+    for pose in poses:
+        pose[2, 3] = 180.0  # as a drone flies
+    reality_capture(tmp_path, poses)
+    with pytest.raises(CaptureError, match="longitudes and latitudes"):
+        open_capture(tmp_path, 64)
 
 
 @pytest.mark.parametrize(

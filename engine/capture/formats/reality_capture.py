@@ -104,7 +104,8 @@ def _check_metric(path: Path, cameras: list[dict[str, str]]) -> None:
         return
     across = max(np.ptp(x), np.ptp(y))
     degrees = np.abs(x).max() <= 180 and np.abs(y).max() <= 90 and max(np.abs(x).min(), np.abs(y).min()) > 1
-    if degrees and 0 < across < 0.05 and np.ptp(up) > 50 * across:
+    far = max(np.abs(x).min(), np.abs(y).min()) > 100 * across  # a capture of centimetres lies near its origin
+    if degrees and 0 < across < 0.05 and (far or np.ptp(up) > 50 * across):
         raise CaptureError(
             f"The positions in {path.name} are longitudes and latitudes; export it in coordinates of metres (local, "
             "or UTM).",
