@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from capture_on_disk import ring, transforms, write
-from capture_writers import gaussian_splatting, opensfm, photos, record3d
+from capture_writers import gaussian_splatting, meshroom, opensfm, photos, record3d
 from test_capture_lookup import FORMATS, colmap_text, listing
 
 from engine.capture import CaptureError, open_capture
@@ -58,6 +58,15 @@ def test_other_programs_files_that_were_renamed(tmp_path: Path) -> None:
     opensfm(tmp_path / "sfm", ring(3))
     (tmp_path / "sfm/reconstruction.json").rename(tmp_path / "sfm/reconstruction_1.json")
     assert [len(open_capture(tmp_path / name, 64).views) for name in ("splat", "sfm")] == [3, 3]
+
+
+def test_meshrooms_cache_itself(tmp_path: Path) -> None:
+    meshroom(tmp_path, ring(3))
+    for node in ("SfMExpanding", "PrepareDenseScene"):
+        (tmp_path / "MeshroomCache" / node / "a").mkdir(parents=True)
+        (tmp_path / "MeshroomCache" / node / "a/cameras.sfm").write_bytes((tmp_path / "cameras.sfm").read_bytes())
+    (tmp_path / "cameras.sfm").unlink()
+    assert len(open_capture(tmp_path / "MeshroomCache", 64).views) == 3
 
 
 def test_models_with_photos_of_their_own_are_several_captures(tmp_path: Path) -> None:

@@ -318,6 +318,14 @@ def test_polycam_without_sizes(tmp_path: Path) -> None:
     assert np.abs(pixels(capture, 1, POINTS) * 2 - before(1, POINTS)).max() < 1e-6
 
 
+@pytest.mark.parametrize("size", [{"width": None, "height": None}, {"height": None}])
+def test_polycam_with_half_a_size(tmp_path: Path, size: dict[str, None]) -> None:
+    source = polycam(tmp_path, ring(3))
+    for path in (tmp_path / "keyframes/corrected_cameras").iterdir():
+        change(path, lambda camera: camera.update(size))
+    assert np.abs(pixels(open_capture(tmp_path, 64), 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
 def test_polycams_cameras_go_with_their_own_pictures(tmp_path: Path) -> None:
     keyframes = tmp_path / "keyframes"
     before = polycam(tmp_path, ring(3))
