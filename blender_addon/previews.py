@@ -10,6 +10,7 @@ import bpy.utils.previews
 from .files import regular
 
 LIMIT = 32  # pictures of one generation
+AT_ONCE = 4_000_000  # bytes
 
 # Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is drawn moves to
 # the younger, so that it outlives that: Blender complains of icons that vanish before the next redraw.
@@ -31,7 +32,12 @@ def icon(path: str) -> int:
     if len(_younger) >= LIMIT:
         _elder.clear()
         _younger, _elder = _elder, _younger
-    return int(_younger.load(key, path, "IMAGE").icon_id)
+    preview = _younger.load(key, path, "IMAGE")
+    if found.st_size <= AT_ONCE:
+        # Asking for its size reads it. Blender else does so later, and draws a spinner meanwhile: an edit that shows
+        # several pictures a second would show nothing but that.
+        tuple(preview.image_size)
+    return int(preview.icon_id)
 
 
 def register() -> None:

@@ -346,20 +346,27 @@ def inside() -> None:
         hand.look(pictures / "13-sequencer.png")
 
     def details() -> hand.Program:
-        """The panels that are closed at first, and the preferences."""
+        """The panels that are closed at first, the dialog of Photograph Scene, and the preferences."""
         area = max(bpy.context.window_manager.windows[0].screen.areas, key=lambda a: a.width * a.height)
         area.type = "VIEW_3D"
         shown: set[str] = set()
         for cls in addon("panels").CLASSES:
-            # A copy that is open, above the others: whether a panel is closed is the region's, and no script's.
+            # A copy that is open, below the others: whether a panel is closed is the region's, and no script's.
             if "DEFAULT_CLOSED" in getattr(cls, "bl_options", ()):
                 bpy.utils.register_class(opened(cls, shown))
         yield 1.0
         hand.region("UI").active_panel_category = "Instruct NeRF"
-        yield from hand.scroll(-60)
+        yield from hand.scroll(120)
         yield 1.0
         hand.look(Path(settings["folder"]) / "details.png")
         result["drawn"] = sorted(shown)
+        window = bpy.context.window_manager.windows[0]
+        yield from into_viewport()
+        with bpy.context.temp_override(window=window, area=area, region=hand.region("WINDOW")):
+            bpy.ops.instruct_nerf.photograph("INVOKE_DEFAULT", way="DOME")
+        yield 1.5
+        hand.look(Path(settings["folder"]) / "photograph.png")
+        yield from hand.keys("Escape")
         area.type = "PREFERENCES"
         bpy.context.preferences.active_section = "ADDONS"
         bpy.context.window_manager.addon_search = "Instruct"
@@ -373,7 +380,7 @@ def inside() -> None:
             shown.add(cls.bl_label)
 
         own = {name: vars(cls)[name] for name in ("poll", "draw_header", "bl_label") if name in vars(cls)}
-        return type(f"{cls.__name__}_opened", cls.__bases__, own | {"draw": draw, "bl_order": -1})
+        return type(f"{cls.__name__}_opened", cls.__bases__, own | {"draw": draw})
 
     def program() -> hand.Program:
         parts = (

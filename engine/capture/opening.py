@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
@@ -209,8 +210,9 @@ def _read_below(source: Path) -> Reading | None:
         if len(found) == 1:
             kind, path = found[0]
             return colmap.read_models(colmap.models_in(path), source) if kind.name == colmap.FORMAT else kind.read(path)
-        apart = sum(bool(walk(path)) for _, path in found) > 1  # each with photos of its own
-        if found and not apart and all(kind.name == colmap.FORMAT for kind, _ in found):
+        models = bool(found) and all(kind.name == colmap.FORMAT for kind, _ in found)
+        with_photos = (path for _, path in found if walk(path))  # captures of their own
+        if models and len(list(islice(with_photos, 2))) < 2:
             return colmap.read_models([model for _, path in found for model in colmap.models_in(path)], source)
         if found:
             names = ", ".join(path.relative_to(source).as_posix() for _, path in found[:5])

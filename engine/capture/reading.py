@@ -190,9 +190,23 @@ def _as_stored(shot: Shot, turned: bool, masks: MaskFinder) -> SourceView:
             f"The picture {photo.file} is stored at {photo.width} × {photo.height} pixels and its camera is for "
             f"{shot.width:g} × {shot.height:g}: it {hint} since; put back the original."
         )
+    _check_undistorted(shot)
     lens = shot.lens.scaled(photo.width / shot.width, photo.height / shot.height)
     mask = masks.of(photo) if shot.mask is None else shot.mask
     return SourceView(photo.file, photo.width, photo.height, lens, photo.file_bytes, photo.modified_ns, mask, turned)
+
+
+def _check_undistorted(shot: Shot) -> None:
+    """Undistorting changes a picture's size by a few percent; nobody reduces one by so little. Raises SkipView for the
+    photo before it, with a camera that is for it undistorted."""
+    ratios = shot.photo.width / shot.width, shot.photo.height / shot.height
+    off = max(abs(shot.photo.width - shot.width), abs(shot.photo.height - shot.height))
+    if shot.lens.is_pinhole and off > 2 and all(0.9 < ratio < 1.1 for ratio in ratios):
+        raise SkipView(
+            f"The picture {shot.photo.file} has {shot.photo.width} × {shot.photo.height} pixels and its camera "
+            f"{shot.width:g} × {shot.height:g}, and no distortion: it seems to be the photo before it was undistorted; "
+            "put the undistorted pictures in its place, or use the camera from before."
+        )
 
 
 def _fits(photo: Photo, shot: Shot) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from in_blender import settle
 from test_projects import start
 
-from blender_addon import jobs, panels, session
+from blender_addon import drawing, jobs, knobs, panels, project, session
 
 
 class Notes:
@@ -144,3 +144,23 @@ def test_drawing_reads_no_large_file(opened: bpy.types.Scene, tmp_path, monkeypa
         drawn()
     assert reads.count(wheel) <= 1
     assert jobs.bundled_wheel is not None
+
+
+def test_labels_of_knobs_are_wide_enough_and_leave_room_for_the_field() -> None:
+    def share(width: int, *labels: str, scale: float = 1.0) -> float:
+        preferences = SimpleNamespace(system=SimpleNamespace(ui_scale=scale))
+        context = SimpleNamespace(region=SimpleNamespace(width=width), preferences=preferences)
+        return drawing.share_of_labels(context, labels)
+
+    assert share(280) == share(280, "Text", "Image") == 0.4  # as Blender's own fields are
+    keep = share(280, "Text", "Keep Background")
+    assert 0.4 < keep < 0.5 and share(560, "Keep Background", scale=2.0) == keep
+    assert share(600, "Keep Background") == 0.4
+    assert share(280, "A label that no sidebar has the room for") == 0.6
+    assert share(1, "Text") == 0.6
+
+
+def test_a_turned_knob_can_be_given_back(opened: bpy.types.Scene) -> None:
+    assert "instruct_nerf.reset_knob" not in drawn()
+    knobs.group_of(opened, project.editor_of(opened)).text_guidance = 4.0
+    assert drawn().count("instruct_nerf.reset_knob") == 1 and drawn().count("Keep Background") == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from fake_engine import png
 
 from blender_addon import previews
@@ -34,3 +35,18 @@ def test_an_icon_survives_a_full_generation_of_others(addon: object, tmp_path: P
         previews.icon(path)  # one redraw of a panel shows both
         assert kept(paths[0]) and kept(path)
     assert len(previews._younger) + len(previews._elder) <= 2 * previews.LIMIT
+
+
+def test_a_picture_is_read_before_it_is_drawn(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Blender draws a spinner in its place: beside an edit that goes fast, nothing but that."""
+
+    def size(name: str) -> tuple[int, int]:
+        path = png(tmp_path / name, 40, 30, (200, 9, 9))
+        previews.icon(path)
+        Path(path).unlink()  # what was not read by now is read never
+        (key,) = (key for key in previews._younger if key.startswith(path))
+        return tuple(previews._younger[key].image_size)
+
+    assert min(size("small.png")) > 0
+    monkeypatch.setattr(previews, "AT_ONCE", 10)
+    assert size("large.png") == (0, 0)  # a panel does not wait for a large one

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from capture_on_disk import change, photo, pixels, ring, transforms, write
+from capture_on_disk import change, looking_at, photo, pixels, ring, transforms, write
 from capture_writers import (
     gaussian_splatting,
     meshroom,
@@ -20,7 +20,7 @@ from capture_writers import (
     polycam,
     record3d,
 )
-from test_capture_lookup import FORMATS, colmap_text, listing
+from test_capture_lookup import colmap_text
 
 from engine.capture import CaptureError, open_capture
 from engine.capture.formats import opensfm as formats_opensfm
@@ -51,16 +51,23 @@ def test_k4_alone_is_nerfstudios_and_with_k5_or_k6_opencvs(tmp_path: Path) -> No
     assert np.abs(straight - points[:, :2] / points[:, 2:]).max() < 1e-9
 
 
-@pytest.mark.parametrize("spelled", ["PERSPECTIVE", "pinhole", "OpenCV", "simple-radial", "Brown Conrady", "opencv_"])
+@pytest.mark.parametrize("spelled", ["PERSPECTIVE", "pinhole", "OpenCV", "simple-radial", "Brown Conrady", "opencv_",
+                                     "PinholeCamera", "plumb_bob", "Radial K3"])  # fmt: skip
 def test_spellings_of_perspective_cameras(tmp_path: Path, spelled: str) -> None:
     lens = open_capture(write(tmp_path, transforms(1, camera_model=spelled, k1=0.1)), 64).sources[0].lens
     assert lens.model == "OPENCV" and lens.params[0] == 0.1
 
 
-@pytest.mark.parametrize("spelled", ["opencv_fisheye", "Fisheye", "OPENCV-FISHEYE", "kannala-brandt", "EquiDistant"])
+@pytest.mark.parametrize("spelled", ["opencv_fisheye", "Fisheye", "OPENCV-FISHEYE", "kannala-brandt", "EquiDistant",
+                                     "KB4", "fisheye camera"])  # fmt: skip
 def test_spellings_of_fisheyes(tmp_path: Path, spelled: str) -> None:
     lens = open_capture(write(tmp_path, transforms(1, camera_model=spelled, k1=0.1)), 64).sources[0].lens
     assert (lens.model, lens.params) == ("OPENCV_FISHEYE", (0.1, 0, 0, 0))
+
+
+def test_a_circle_of_a_fisheye_is_said_to_be_unused(tmp_path: Path) -> None:
+    notes = open_capture(write(tmp_path, transforms(2, is_fisheye=True, fisheye_crop_radius=20.0)), 64).notes
+    assert any("fisheye_crop_radius" in note and "masks" in note for note in notes)
 
 
 def test_opencvs_rational_and_the_thin_prism_by_their_names(tmp_path: Path) -> None:
@@ -207,6 +214,7 @@ def test_points_that_splatting_made_of_the_model(tmp_path: Path) -> None:
         (lambda index: {"gps_dop": 999999.0, "gps_position": [0, 0, 0]}, False),
         (lambda index: {}, False),
         (lambda index: {"gps_dop": 15.0, "gps_position": [index, 2 * index, 3]}, False),  # along a line
+        (lambda index: {"gps_dop": 5.0, "gps_position": [index, 2 * index + 0.02 * (index % 2), 3]}, False),  # nearly
         (lambda index: {"gps_dop": 15.0, "gps_position": [1, 2, 3]}, False),
         (lambda index: {"gps_dop": 15.0 if index < 2 else 999999.0, "gps_position": [index, index * index, 3]}, False),
         (lambda index: {"gps_dop": math.nan, "gps_position": "here"}, False),
@@ -224,6 +232,18 @@ def test_gravity_is_known_where_gps_was(tmp_path: Path, gps: Any, known: bool) -
     change(tmp_path / "reconstruction.json", place)
     found = open_capture(tmp_path, 64).gravity_up
     assert (found is not None) == known
+
+
+def test_gravity_is_not_known_where_the_cameras_stand_in_a_line(tmp_path: Path) -> None:
+    poses = [looking_at((0.3 * index, -4, 1 + 0.001 * index**2), (0.3 * index, 0, 0)) for index in range(5)]
+    opensfm(tmp_path, poses)
+
+    def scatter(whole: list) -> None:
+        for index, shot in enumerate(whole[0]["shots"].values()):
+            shot.update(gps_dop=5.0, gps_position=[index, index * index, 3])  # as far off as phones are
+
+    change(tmp_path / "reconstruction.json", scatter)
+    assert open_capture(tmp_path, 64).gravity_up is None
 
 
 def test_a_project_of_opendronemap(tmp_path: Path) -> None:
@@ -282,6 +302,14 @@ def test_polycam_without_sizes(tmp_path: Path) -> None:
     assert np.abs(pixels(capture, 1, POINTS) * 2 - before(1, POINTS)).max() < 1e-6
 
 
+@pytest.mark.parametrize("size", [{"width": None, "height": None}, {"height": None}])
+def test_polycam_with_half_a_size(tmp_path: Path, size: dict[str, None]) -> None:
+    source = polycam(tmp_path, ring(3))
+    for path in (tmp_path / "keyframes/corrected_cameras").iterdir():
+        change(path, lambda camera: camera.update(size))
+    assert np.abs(pixels(open_capture(tmp_path, 64), 1, POINTS) - source(1, POINTS)).max() < 1e-6
+
+
 def test_polycams_cameras_go_with_their_own_pictures(tmp_path: Path) -> None:
     keyframes = tmp_path / "keyframes"
     before = polycam(tmp_path, ring(3))
@@ -321,86 +349,3 @@ def test_splatting_was_trained_on_undistorted_pictures(tmp_path: Path, size: tup
             open_capture(tmp_path, 64)
         photos(tmp_path, [f"undistorted/{index:03d}.png" for index in range(3)])  # found by their size
         assert open_capture(tmp_path, 64).sources[0].file == "undistorted/000.png"
-
-
-# -- where captures lie ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_zips_own_folder(tmp_path: Path, name: str) -> None:
-    names = [f"images/{index}.png" for index in range(3)]
-    listing(name, tmp_path / "scan/scan", names)
-    photos(tmp_path / "scan/scan", names)
-    (tmp_path / "__MACOSX").mkdir()
-    assert len(open_capture(tmp_path, 64).views) == 3
-
-
-def test_of_several_captures_one_is_to_be_chosen(tmp_path: Path) -> None:
-    for scan in ("hall", "garden"):
-        write(tmp_path / scan, transforms(2))
-    with pytest.raises(CaptureError, match=r"several captures \(garden/transforms.json, hall/transforms.json\)"):
-        open_capture(tmp_path, 64)
-
-
-def test_a_format_that_cannot_be_read_gives_way_to_one_that_can(tmp_path: Path) -> None:
-    colmap_text(tmp_path, ["0.png", "1.png"])
-    photos(tmp_path / "images", ["0.png", "1.png"])
-    (tmp_path / "transforms.json").write_text('{"frames": ')
-    capture = open_capture(tmp_path, 64)
-    assert capture.format == "COLMAP" and "opened as COLMAP, for: transforms.json is not valid JSON" in capture.notes[0]
-    (tmp_path / "sparse/0/images.txt").write_text("1 2 3")
-    with pytest.raises(CaptureError, match=r"transforms\.json is not valid JSON"):
-        open_capture(tmp_path, 64)
-
-
-@pytest.mark.parametrize("name", ["Transforms.JSON", "transforms (1).json", "transforms_colmap.json", "cameras.json"])
-def test_files_that_were_renamed(tmp_path: Path, name: str) -> None:
-    write(tmp_path, transforms(3))
-    (tmp_path / "transforms.json").rename(tmp_path / name)
-    (tmp_path / "camera_path.json").write_text('{"camera_path": [], "keyframes": []}')
-    assert len(open_capture(tmp_path, 64).views) == 3
-    (tmp_path / "again.json").write_bytes((tmp_path / name).read_bytes())
-    if name != "Transforms.JSON":  # which is the name
-        with pytest.raises(CaptureError, match=r"several files of cameras.*again.json.*choose one"):
-            open_capture(tmp_path, 64)
-
-
-def test_other_programs_files_that_were_renamed(tmp_path: Path) -> None:
-    gaussian_splatting(tmp_path / "splat", ring(3))
-    (tmp_path / "splat/cameras.json").rename(tmp_path / "splat/Cameras (2).json")
-    opensfm(tmp_path / "sfm", ring(3))
-    (tmp_path / "sfm/reconstruction.json").rename(tmp_path / "sfm/reconstruction_1.json")
-    assert [len(open_capture(tmp_path / name, 64).views) for name in ("splat", "sfm")] == [3, 3]
-
-
-def test_models_with_photos_of_their_own_are_several_captures(tmp_path: Path) -> None:
-    for name in ("hall", "yard"):
-        colmap_text(tmp_path / name, [f"{index}.png" for index in range(3)])
-        photos(tmp_path / name, [f"images/{index}.png" for index in range(3)])
-    with pytest.raises(CaptureError, match=r"several captures \(hall, yard\); choose one"):
-        open_capture(tmp_path, 64)
-
-
-def test_json_files_of_other_names_are_known_by_what_they_hold(tmp_path: Path) -> None:
-    for writer, name, found in (
-        (gaussian_splatting, "cameras.json", "3D Gaussian Splatting cameras.json"),
-        (opensfm, "reconstruction.json", "OpenSfM reconstruction.json"),
-        (record3d, "metadata.json", "Record3D"),
-    ):
-        folder = tmp_path / name
-        writer(folder, ring(2))
-        (folder / name).rename(folder / "renamed.json")
-        assert open_capture(folder / "renamed.json", 64).format == found
-    write(tmp_path / "t", transforms(2))
-    (tmp_path / "t/transforms.json").rename(tmp_path / "t/nerf.json")
-    assert open_capture(tmp_path / "t/nerf.json", 64).format == "transforms.json"
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("scan.psx", "Export Cameras"), ("x.r3d", "unpack it"), ("y.zip", "unpack it"),
-                       ("database.db", "sparse/0"), ("z.rcproj", "as CSV"), ("sfm.abc", "ConvertSfMFormat")],
-)  # fmt: skip
-def test_files_beside_a_capture_say_what_to_do(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(CaptureError, match=said):
-        open_capture(tmp_path / name, 64)

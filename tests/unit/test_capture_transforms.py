@@ -164,6 +164,19 @@ def test_size_that_contradicts_is_left_out(tmp_path: Path, width: int, height: i
     assert said in reasons(capture) and "64 × 48" in reasons(capture) and "images/1.png" in reasons(capture)
 
 
+@pytest.mark.parametrize("lens", [{}, {"k1": 0.01}])
+def test_photos_from_before_they_were_undistorted(tmp_path: Path, lens: dict[str, float]) -> None:
+    """A few percent larger, in the same shape: of a camera with a distortion, that is how it was reduced."""
+    write(tmp_path, transforms(2, w=500, h=375, fl_x=500, fl_y=500, cx=250, cy=187, **lens), pictures=False)
+    for index in range(2):
+        photo(tmp_path / f"images/{index}.png", 510, 382)
+    if lens:
+        assert open_capture(tmp_path, 64).sources[0].lens.fx == pytest.approx(510)
+        return
+    with pytest.raises(CaptureError, match="before it was undistorted"):
+        open_capture(tmp_path, 64)
+
+
 def test_exif_rotation_is_not_applied(tmp_path: Path) -> None:
     folder = write(tmp_path, transforms(1) | {"frames": [transforms(1)["frames"][0] | {"file_path": "a.jpg"}]}, False)
     exif = Image.Exif()

@@ -46,7 +46,8 @@ def find(folder: Path) -> Path | None:
     """`cameras.sfm`, or another .sfm file; else the newest that Meshroom keeps in its cache in this folder."""
     beside = [folder / NAME, folder / "sfm.sfm", *sorted(folder.glob("*.sfm"))]
     beside += [path for path in sorted(folder.glob("*.json"))[:50] if _is_scene(path)]
-    found = [path for path in beside if path.is_file()] or list(_cached(folder / CACHE))
+    cache = folder if folder.name == CACHE else folder / CACHE
+    found = [path for path in beside if path.is_file()] or list(_cached(cache))
     # What stands first is taken, unless it is from before the cameras were found.
     return next((path for path in found[:20] if _has_poses(path)), found[0] if found else None)
 

@@ -38,6 +38,7 @@ NAME = "reconstruction.json"
 _PLACES = (NAME, f"opensfm/{NAME}", "reconstruction.meshed.json", f"undistorted/{NAME}")
 _LARGEST = 256 * 2**20  # bytes
 _TOO_MANY = "too many"
+_LINE = 5e3
 _NO_GPS = 999_998.0  # from here on, the precision that a photo without a position is given
 _LENSES = {  # projection_type: (our model, its parameters by OpenSfM's names; "" is zero)
     **dict.fromkeys(
@@ -123,28 +124,44 @@ def _read_large(path: Path) -> list[dict[str, Any]]:
 
 
 def _knows_gravity(shots: dict[str, Any]) -> bool:
-    """Whether OpenSfM had positions to turn the world by: of three photos or more, not along a line."""
-    places = []
+    """Whether OpenSfM had positions to turn the world by: of three photos or more, that do not stand in a line."""
+    said, found = [], []
     for shot in shots.values():
         try:
             if number(shot, "gps_dop", 0.0) < _NO_GPS:
-                places.append(numbers(shot.get("gps_position"), 3, ""))
+                place = numbers(shot.get("gps_position"), 3, "")
+                found.append(_center(shot, ""))
+                said.append(place)
         except (SkipView, AttributeError):
             continue
-    if len(places) < 3:
-        return False
-    spread = np.linalg.svd(np.array(places) - np.mean(places, axis=0), compute_uv=False)
-    return bool(spread[1] > 1e-3 * spread[0] > 0)
+    return len(said) >= 3 and not _is_line(said) and not _is_line(found)
+
+
+def _is_line(places: list[np.ndarray]) -> bool:
+    """As OpenSfM itself decides it: by the squares of the places' spread."""
+    spread = np.linalg.svd(np.array(places) - np.mean(places, axis=0), compute_uv=False) ** 2
+    return not spread[0] <= _LINE * spread[1] or spread[1] < 1e-10
+
+
+def _center(shot: Any, name: str) -> np.ndarray:
+    """(3,): where a shot's camera stands. Raises SkipView."""
+    world_to_camera, shift = _world_to_camera(shot, name)
+    return -world_to_camera.T @ shift
+
+
+def _world_to_camera(shot: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rotation (3, 3), shift (3,)). Raises SkipView."""
+    turn = numbers(shot.get("rotation"), 3, f"The rotation of {name[:120]}")
+    shift = numbers(shot.get("translation"), 3, f"The translation of {name[:120]}")
+    if np.abs(turn).max() > 100:
+        raise SkipView(f"The rotation of {name[:120]} is no angle.")
+    return cv2.Rodrigues(turn)[0], shift
 
 
 def _shot(name: str, shot: Any, cameras: dict[str, Any], photos: Photos) -> Shot:
     if not isinstance(shot, dict):
         raise SkipView(f"The shot {name[:120]} is not an object.")
-    turn = numbers(shot.get("rotation"), 3, f"The rotation of {name[:120]}")
-    shift = numbers(shot.get("translation"), 3, f"The translation of {name[:120]}")
-    if np.abs(turn).max() > 100:
-        raise SkipView(f"The rotation of {name[:120]} is no angle.")
-    world_to_camera = cv2.Rodrigues(turn)[0]
+    world_to_camera, shift = _world_to_camera(shot, name)
     pose = rigid_pose(opengl_pose(world_to_camera.T, -world_to_camera.T @ shift), f"The pose of {name[:120]}")
     camera = cameras.get(shot["camera"]) if isinstance(shot.get("camera"), str) else None
     if not isinstance(camera, dict):

@@ -88,7 +88,7 @@ def _camera(path: Path) -> dict[str, Any]:
 
 def _size(camera: dict[str, Any], before: Path, photo: Photo) -> tuple[float, float]:
     """The size that a camera's values are for. Raises BadField."""
-    if "width" not in camera and "height" not in camera:
+    if camera.get("width") is None or camera.get("height") is None:
         try:
             return size_of(_camera(before))
         except SkipView:

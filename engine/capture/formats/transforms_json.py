@@ -37,9 +37,11 @@ NAME = "transforms.json"
 # Names of camera models as programs spell them, in capitals and without signs between. All of the first kind say
 # nothing but what the coefficients say; all of the second put odd powers of the angle to the axis.
 _PERSPECTIVE = {"SIMPLEPINHOLE", "PINHOLE", "SIMPLERADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "BROWN",
-                "BROWNCONRADY", "RADTAN", "RADIALTANGENTIAL"}  # fmt: skip
+                "BROWNCONRADY", "RADTAN", "RADIALTANGENTIAL", "PLUMBBOB", "RECTILINEAR", "FRAME", "OPENCV5", "RADIAL1",
+                "RADIALK1", "RADIAL3", "RADIALK3", "PINHOLERADTAN", "PINHOLERADIALTANGENTIAL"}  # fmt: skip
 _FISHEYE = {"OPENCVFISHEYE", "SIMPLERADIALFISHEYE", "RADIALFISHEYE", "FISHEYE", "FISHEYEOPENCV", "EQUIDISTANT",
-            "KANNALABRANDT"}  # fmt: skip
+            "EQUIDISTANTFISHEYE", "FISHEYEEQUIDISTANT", "FISHEYE4", "PINHOLEEQUIDISTANT", "KANNALABRANDT",
+            "KANNALABRANDT4", "KANNALABRANDT8", "KB", "KB4"}  # fmt: skip
 _PANORAMAS = {"EQUIRECTANGULAR", "SPHERICAL", "PANORAMA", "LATLONG", "OMNIDIRECTIONALSTEREOL",
               "OMNIDIRECTIONALSTEREOR", "VR180L", "VR180R"}  # fmt: skip
 _ARIA = "FISHEYE624"  # nerfstudio's name of Project Aria's, which COLMAP calls RAD_TAN_THIN_PRISM_FISHEYE
@@ -75,7 +77,7 @@ def read(path: Path) -> Reading:
     reading.root = photos.root
     held_out = _held_out(meta, reading.notes)
     missing_masks = 0
-    depths = False
+    depths = cropped = False
     for index, frame in enumerate(frames):
         listed = frame.get("file_path") if isinstance(frame, dict) else None
         with reading.leaving_out(listed if isinstance(listed, str) else f"frame {index}"):
@@ -90,11 +92,14 @@ def read(path: Path) -> Reading:
             lens = _lens(values, size)
             mask = _mask(photos, frame.get("mask_path"), photo)
             missing_masks += frame.get("mask_path") is not None and mask is None
+            cropped |= values.get("fisheye_crop_radius") is not None
             depths |= frame.get("depth_file_path") is not None
             measured = None if held_out is None else key_of(listed) in held_out
             reading.shots.append(Shot(listed, photo, pose, lens, *size, measured, mask))
     if missing_masks:
         reading.notes.append(f"{missing_masks} pictures have no mask where their mask_path says; all of them is used.")
+    if cropped:
+        reading.notes.append("Its fisheye_crop_radius is not used: give the pictures masks where they are black.")
     if depths:
         reading.notes.append("Its depth pictures (depth_file_path) are not used.")
     reading.points = _points(path, meta, reading.notes)
@@ -217,12 +222,15 @@ def _kind(values: Mapping[str, Any]) -> str:
     if stated is None:
         return "fisheye" if values.get("is_fisheye") is True else "perspective"
     model = re.sub("[^A-Z0-9]", "", stated.upper()) if isinstance(stated, str) else ""
+    model = re.sub("(CAMERA|MODEL|LENS)+$", "", model)
     if model in _PANORAMAS:
         raise BadField("camera_model", f"is {stated[:40]}: each picture is {PANORAMA}")
     if model in _PERSPECTIVE:
         return "perspective"
-    if model in ("FULLOPENCV", "THINPRISMFISHEYE"):
-        return "rational" if model == "FULLOPENCV" else "thin prism"
+    if model in ("FULLOPENCV", "OPENCVFULL", "OPENCV8", "RATIONAL", "RATIONALPOLYNOMIAL"):
+        return "rational"
+    if model == "THINPRISMFISHEYE":
+        return "thin prism"
     if model in _FISHEYE:
         return "fisheye"
     if model != _ARIA:
