@@ -61,12 +61,16 @@ def test_engine_imports_run_downward():
 
 # Within a package, in the same way.
 INSIDE = {
-    "jobs": [
-        {"capture", "registration", "asked"},
-        {"scene"},
-        {"edit_stages"},
-        {"edit"},
-        {"trying", "output", "report"},
+    "jobs": [{"capture", "registration"}, {"scene"}, {"edit_stages"}, {"edit"}, {"trying", "output", "report"}],
+    "capture": [
+        {"photos", "lens", "color", "upright"},
+        {"fingerprint", "masks", "exif", "panorama"},
+        {"decoding", "types"},
+        {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
+        {"images", "lookup"},
+        {"changes", "contents", "reading"},
+        {"formats", "registration", "store"},
+        {"opening"},
     ],
 }
 
