@@ -61,7 +61,13 @@ def test_engine_imports_run_downward():
 
 # Within a package, in the same way.
 INSIDE = {
-    "jobs": [{"capture", "registration"}, {"scene"}, {"edit_stages"}, {"edit"}, {"trying", "output", "report"}],
+    "jobs": [
+        {"capture", "registration", "asked"},
+        {"scene"},
+        {"edit_stages"},
+        {"edit"},
+        {"trying", "output", "report"},
+    ],
     "capture": [
         {"photos", "lens", "color", "upright"},
         {"fingerprint", "masks", "exif", "panorama"},
