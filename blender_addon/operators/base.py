@@ -34,6 +34,13 @@ def has_edit(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
     return True
 
 
+def is_stopped(cls: type[bpy.types.Operator]) -> bool:
+    """Poll: the engine is stopped, and nobody installs it."""
+    if session.get().state != "stopped":
+        cls.poll_message_set("Stop the engine first")
+    return session.get().installer is None and session.get().state == "stopped"
+
+
 def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], object], said: str = "") -> set[str]:
     """Run an operator's one action; a refusal becomes a report and the panel's error. ``said`` reports success."""
     try:

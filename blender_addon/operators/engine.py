@@ -4,7 +4,7 @@
 import bpy
 
 from .. import jobs, session
-from .base import attempt
+from .base import attempt, is_stopped
 
 
 class INSTRUCT_NERF_OT_install(bpy.types.Operator):
@@ -34,9 +34,7 @@ class INSTRUCT_NERF_OT_repair(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        if session.get().state != "stopped":
-            cls.poll_message_set("Stop the engine first")
-        return session.get().installer is None and session.get().state == "stopped"
+        return is_stopped(cls)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         return attempt(self, "engine", lambda: jobs.install_engine(repair=True))
@@ -51,9 +49,7 @@ class INSTRUCT_NERF_OT_remove(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
-        if session.get().state != "stopped":
-            cls.poll_message_set("Stop the engine first")
-        return session.get().installer is None and session.get().state == "stopped"
+        return is_stopped(cls)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_confirm(self, event)

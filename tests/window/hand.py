@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -36,7 +37,7 @@ def run(program: Callable[[], Program], limit: float) -> None:
             _leave(0)
         except BaseException:
             traceback.print_exc()
-            look(Path(os.environ.get("WINDOW_FAILURE", "/tmp/window-failure.png")))
+            look(Path(os.environ.get("WINDOW_FAILURE", f"{tempfile.gettempdir()}/window-failure.png")))
             _leave(1)
         return None
 
