@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -145,10 +146,15 @@ class Client:
         self._outbox.put(data)
         return number
 
-    def poll(self, limit: int = 500) -> int:
-        """Handle at most ``limit`` messages and return how many there were; never waits."""
-        count = 0
-        while count < limit and (message := self._inbox.get()) is not None:
+    @property
+    def has_messages(self) -> bool:
+        """Whether something was said that nobody has handled."""
+        return self._inbox.bytes > 0
+
+    def poll(self, limit: int = 500, seconds: float = math.inf) -> int:
+        """Handle at most ``limit`` messages, and none after so many seconds; how many there were. Never waits."""
+        count, until = 0, time.monotonic() + seconds
+        while count < limit and (not count or time.monotonic() < until) and (message := self._inbox.get()) is not None:
             count += 1
             self._handle(message)
         if self._dead is not None:

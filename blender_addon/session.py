@@ -20,7 +20,7 @@ from typing import Any
 
 import bpy
 
-from . import messages, state, wire
+from . import chores, messages, state, wire
 from .client import Client
 from .messages import Failure, WireError
 from .state import Job, Session, Task, Unsent, get, notice, say
@@ -29,7 +29,8 @@ __all__ = ["Job", "Session", "Task", "get", "notice", "say"]
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
-TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
+TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
+SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 PICTURE_REST = 1.5  # seconds that the latest picture stays: Blender takes a moment to load an icon
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
 MOVED = (
@@ -301,7 +302,7 @@ def end_task() -> None:
 
 
 def _step_task() -> None:
-    until = time.monotonic() + TASK_SLICE
+    until = time.monotonic() + SLICE
     while (task := get().task) is not None and time.monotonic() < until:
         get().dirty = True
         try:
@@ -320,15 +321,16 @@ def _step_task() -> None:
 # -- the heartbeat -----------------------------------------------------------------------------------------------
 
 
-def pump() -> None:
-    """Handle what came from the engine and do a slice of the task. Never waits, never raises."""
+def pump(waiting: bool = False) -> None:
+    """Handle what came from the engine and do a slice of the task. Never waits, never raises. ``waiting``: also the
+    chores, for whoever waits for them."""
     session = get()
     client = session.client
     _watch_folder()
     if client is not None:
         try:
             before = client.log_count
-            if client.poll() or client.log_count != before:
+            if client.poll(seconds=SLICE) or client.log_count != before:
                 session.dirty = True
         except Exception:
             traceback.print_exc()
@@ -336,6 +338,8 @@ def pump() -> None:
         if session.client is client:
             _bury(client)
     _step_task()
+    if waiting:
+        chores.work(chores.SLICE)  # in a window they have a timer of their own
     if session.installer is not None:
         session.dirty = True
         if session.installer.finished:
@@ -392,8 +396,8 @@ def wait(until: Callable[[], bool], timeout: float) -> bool:
     while not until():
         if time.monotonic() > deadline:
             return False
-        pump()
-        if get().task is None:
+        pump(waiting=True)
+        if get().task is None and not get().chores:
             time.sleep(0.02)
     return True
 
@@ -409,18 +413,10 @@ def _tick() -> float | None:
     waited = now - _last_redraw
     if (get().dirty and waited > REDRAW_REST) or (get().busy and waited > 1.0):
         get().dirty, _last_redraw = False, now
-        _redraw()
+        chores.redraw()
     alive = get().client is not None or get().busy or get().installer is not None or get().dirty
-    return INTERVAL if alive else None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":  # the sidebar alone: changed pictures redraw the viewport by themselves
-                        region.tag_redraw()
+    more = get().task is not None or (get().client is not None and get().client.has_messages)
+    return TASK_INTERVAL if more else INTERVAL if alive else None
 
 
 def wake() -> None:
@@ -445,6 +441,7 @@ def _after_loading(*_args: object) -> None:
 def register() -> None:
     """Begin with an empty session."""
     state.begin()
+    chores.register()
     bpy.app.handlers.load_pre.append(_before_loading)
     bpy.app.handlers.load_post.append(_after_loading)
 
@@ -454,6 +451,7 @@ def unregister() -> None:
     no engine is left behind."""
     session = get()
     end_task()
+    chores.unregister()
     session.ended = True  # the scenes' settings are about to go: what arrives now is for nobody
     session.watchers.clear()
     for handlers, handler in (

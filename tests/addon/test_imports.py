@@ -22,8 +22,9 @@ LAYERS = [
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
+    {"chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running"},
+    {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files"},
     {"wire", "inbox"},
     {"messages"},
@@ -32,6 +33,7 @@ LAYERS = [
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion", "trajectories",
+    "ply",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
