@@ -28,7 +28,7 @@ LAYERS = [
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused"},
+    {"errors", "randomness", "text", "unused", "memory", "counting"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
