@@ -13,7 +13,7 @@ from .base import attempt, idle
 
 # What a capture's own file may be, and every video that frames can be taken from (engine/capture).
 VIDEOS = ("mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "mts", "m2ts", "3gp")
-FILES = tuple(f"*.{ending}" for ending in ("json", "txt", "bin", "npy", "xml", "csv", "sfm", "mg", *VIDEOS))
+FILES = tuple(f"*.{ending}" for ending in ("json", "txt", "bin", "npy", "xml", "xmp", "csv", "sfm", "mg", *VIDEOS))
 
 WAYS = (
     ("DOME", "Dome", "From all around the selected objects (all, where none is selected)"),

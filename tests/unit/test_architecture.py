@@ -22,7 +22,7 @@ LAYERS = [
     {"geometry"},
     {"capture"},
     {"pictures"},
-    {"workspace", "progress", "devices", "rpc"},
+    {"workspace", "progress", "devices", "rpc", "hub"},
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
