@@ -89,6 +89,37 @@ def stop() -> None:
     session.dirty = True
 
 
+def release() -> None:
+    """Have an idle engine let go of the models that it keeps loaded, on the graphics card and off it; it goes on
+    running, and loads them again when they are needed. Raises ``RuntimeError`` while it computes or does not run."""
+    session = get()
+    if session.job is not None and session.job.active:
+        raise RuntimeError("The engine computes: its memory is free when it is done.")
+    session.release_wanted = False
+    request(wire.RUNTIME_RELEASE, {}, lambda _: None, panel="engine")
+
+
+def _release_wanted() -> None:
+    session = get()
+    if session.release_wanted and session.state == "ready" and not (session.job is not None and session.job.active):
+        with contextlib.suppress(RuntimeError):  # it dies just now
+            release()
+
+
+@bpy.app.handlers.persistent
+def _before_render(*_args: object) -> None:
+    """Blender's render may be short of memory. In a window it calls this from a thread of its own, so that only a wish
+    is left for the next :func:`pump`."""
+    get().release_wanted = True
+    if threading.current_thread() is threading.main_thread():
+        _release_wanted()
+
+
+@bpy.app.handlers.persistent
+def _after_render(*_args: object) -> None:
+    get().release_wanted = False
+
+
 # -- tasks on Blender's side -------------------------------------------------------------------------------------
 
 
@@ -139,6 +170,7 @@ def pump() -> None:
             notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
         if session.client is client:
             _bury(client)
+    _release_wanted()
     _step_task()
     if session.installer is not None:
         session.dirty = True
@@ -246,11 +278,20 @@ def _after_loading(*_args: object) -> None:
     wake()
 
 
+_HANDLERS = (
+    ("load_pre", _before_loading),
+    ("load_post", _after_loading),
+    ("render_init", _before_render),
+    ("render_complete", _after_render),
+    ("render_cancel", _after_render),
+)
+
+
 def register() -> None:
     """Begin with an empty session."""
     state.begin()
-    bpy.app.handlers.load_pre.append(_before_loading)
-    bpy.app.handlers.load_post.append(_after_loading)
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
@@ -260,10 +301,8 @@ def unregister() -> None:
     end_task()
     session.ended = True  # the scenes' settings are about to go: what arrives now is for nobody
     session.watchers.clear()
-    for handlers, handler in (
-        (bpy.app.handlers.load_pre, _before_loading),
-        (bpy.app.handlers.load_post, _after_loading),
-    ):
+    for name, handler in _HANDLERS:
+        handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
     if bpy.app.timers.is_registered(_tick):
