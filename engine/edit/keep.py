@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.base import Check, ViewEdit
+from engine.editors.base import Carried, Check, ViewEdit
 
 EDGE = 0.1  # of relevance, on both sides of the threshold: there the original is blended in
 
@@ -33,9 +33,16 @@ class KeptView:
         allowed = may_change(self.relevance, self.threshold)
         return F.interpolate(allowed, (height, width), mode="bilinear")[0].permute(1, 2, 0)
 
-    def edit(self, picture: Tensor, t: float, generator: torch.Generator, check: Check = lambda: None) -> Tensor:
+    def edit(
+        self,
+        picture: Tensor,
+        t: float,
+        generator: torch.Generator,
+        check: Check = lambda: None,
+        carried: Carried | None = None,
+    ) -> Tensor:
         """As the view's edit; then what has to stay of the original is put back."""
-        edited = self.view.edit(picture, t, generator, check)
+        edited = self.view.edit(picture, t, generator, check, carried)
         original = self.original.to(edited)
         return original + self.mask(*picture.shape[:2]).to(edited) * (edited - original)
 

@@ -25,13 +25,42 @@ class EditorKind:
     size: int | None = None  # pixels along the edge of what it sees; None: as the networks in its folder say
 
 
+def _steps(default: int) -> Knob:
+    return Knob(
+        "diffusion_steps",
+        "Steps",
+        "Denoising steps of a full edit; one from a lower noise level takes the last of them",
+        "int",
+        default,
+        1,
+        1000,
+        advanced=True,
+    )
+
+
+def _text(default: float, advanced: bool = False, says: str = "How strongly the instruction is followed") -> Knob:
+    return Knob("text_guidance", "Text", says, "float", default, 0.0, 100.0, advanced=advanced)
+
+
+_IMAGE = Knob("image_guidance", "Image", "How strongly the picture is kept", "float", 1.5, 0.0, 100.0)
+_WORKING_SIZE = Knob(
+    "working_size",
+    "Working Size",
+    "Pixels along the edge of what the editor sees, squared; less is faster and takes less memory",
+    "int",
+    1024,
+    64,
+    2048,
+    advanced=True,
+)
+
 KINDS = [
     EditorKind(
         "StableDiffusionInstructPix2PixPipeline",
         "engine.editors.instruct_pix2pix:load",
         (
-            Knob("text_guidance", "Text", "How strongly the instruction is followed", "float", 7.5, 0.0, 100.0),
-            Knob("image_guidance", "Image", "How strongly the picture is kept", "float", 1.5, 0.0, 100.0),
+            _text(7.5),
+            _IMAGE,
             KEEP_BACKGROUND,
             RELEVANCE,
             Knob(
@@ -73,6 +102,35 @@ KINDS = [
             ),
         ),
         frozenset({"relevance", "gradient"}),
+    ),
+    EditorKind(
+        "Flux2KleinPipeline",
+        "engine.editors.flux2_klein:load",
+        (
+            _steps(4),
+            _text(1.0, True, "How strongly the instruction is followed, by a Base model; the distilled ones know"),
+            _WORKING_SIZE,
+        ),
+        frozenset({"references"}),
+        size=1024,
+    ),
+    EditorKind(
+        "QwenImageEditPlusPipeline",
+        "engine.editors.qwen_image_edit:load",
+        (_text(4.0), _steps(40), _WORKING_SIZE),
+        frozenset({"references"}),
+        size=1024,
+    ),
+    EditorKind(
+        "FluxKontextPipeline",
+        "engine.editors.flux_kontext:load",
+        (_text(2.5), _steps(28), _WORKING_SIZE),
+        size=1024,
+    ),
+    EditorKind(
+        "StableDiffusionXLInstructPix2PixPipeline",
+        "engine.editors.instruct_pix2pix_xl:load",
+        (_text(7.0), _IMAGE, _steps(20)),
     ),
 ]
 
