@@ -148,6 +148,8 @@ class ViewEdit:
         scheduler.set_timesteps(steps, device=editor.device)
         first = (steps - steps_from(t, steps)) * scheduler.order
         timesteps = scheduler.timesteps[first:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
         drawing = editor.pipeline.prepare_extra_step_kwargs(generator, 0.0)
         # The highest level is noise alone, as in diffusers' pipelines: what a scheduler calls so is nearly that.
         if first == 0:

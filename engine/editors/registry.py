@@ -23,6 +23,7 @@ class EditorKind:
     knobs: tuple[Knob, ...] = ()  # what an artist may turn
     can: frozenset[str] = frozenset()  # of "relevance", "gradient", "references"
     size: int | None = None  # pixels along the edge of what it sees; None: as the networks in its folder say
+    one_view: bool = False  # it edits the view that it was made for, and no other
 
 
 def _steps(default: int) -> Knob:
@@ -133,6 +134,16 @@ KINDS = [
         (_text(7.0), _IMAGE, _steps(20)),
     ),
 ]
+
+
+# A file, by its ending, that is a picture of the artist's own.
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".exr", ".bmp", ".heic", ".heif", ".avif"}
+OWN_PICTURE = EditorKind("", "engine.editors.own_picture:load", size=0, one_view=True)
+
+
+def is_picture(source: str) -> bool:
+    """Whether an editor is an image file."""
+    return Path(source).suffix.lower() in PICTURES and not Path(source).is_dir()
 
 
 def kind_of(source: str) -> EditorKind:
