@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
+
+from engine.memory import empty_caches
 
 # glibc's mallopt: numbers of its parameters (malloc.h).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
@@ -41,10 +42,7 @@ def keep_freed_memory() -> None:
 
 def give_memory_back() -> None:
     """Give what nobody holds any more back to the system: after a job, not within one."""
-    gc.collect()
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # of a torch that is still being imported, perhaps
-    if getattr(cuda, "is_initialized", bool)():
-        cuda.empty_cache()
+    empty_caches()
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)
 

@@ -2,8 +2,8 @@
 """What editors that denoise by flow matching share: noising a render to a level, and denoising it from there.
 
 The levels are those of diffusers' scheduler for all steps at the working size, shifted as the model's own pipeline
-shifts them; an edit from t takes the last of them, as the pipelines' inpainting variants do for a ``strength`` of t. So a
-full edit is the pipeline's, and one from below it is its inpainting with a white mask
+shifts them; an edit from t takes the last of them, as the pipelines' inpainting variants do for a ``strength`` of t. So
+a full edit is the pipeline's, and one from below it is its inpainting with a white mask
 (tests/engine/test_flow_editors.py).
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FLUX.2 [klein] (Black Forest Labs, 2026): four steps, up to four pictures to refer to. Any folder or hub name that
+"""FLUX.2 [klein] (Black Forest Labs, 2026): four steps, up to four pictures to refer to. Any folder that
 diffusers loads as a Flux2KleinPipeline."""
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.loading import load_pipeline
 from engine.editors.model_folder import check_pipeline_folder
+from engine.editors.parts import load_pipeline
 from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+NETWORKS = ("transformer", "vae", "text_encoder")
+OTHERS = ("tokenizer", "scheduler")
 
 
 class Flux2Klein(FlowEditor):
@@ -90,13 +91,12 @@ class Flux2Klein(FlowEditor):
 
 
 def load(source: str, name: str, device: str) -> Flux2Klein:
-    """Load an editor from a folder or a hub name, safetensors only. Raises BadInput where it cannot be had."""
+    """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import Flux2KleinPipeline
 
-    if Path(source).is_dir():
-        check_pipeline_folder(Path(source), PARTS)
+    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
     on = torch.device(device)
     dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(Flux2KleinPipeline, source, name, dtype)
+    pipeline = load_pipeline(Flux2KleinPipeline, Path(source), name, NETWORKS, dtype)
     place(pipeline, on)
     return Flux2Klein(pipeline, name, on, dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FLUX.1 Kontext [dev] (Black Forest Labs, 2025). Any folder or hub name that diffusers loads as a
+"""FLUX.1 Kontext [dev] (Black Forest Labs, 2025). Any folder that diffusers loads as a
 FluxKontextPipeline. It is distilled: its guidance is a number that the network is told, in one pass."""
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.loading import load_pipeline
 from engine.editors.model_folder import check_pipeline_folder
+from engine.editors.parts import load_pipeline
 from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
-PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+NETWORKS = ("transformer", "vae", "text_encoder", "text_encoder_2")
+OTHERS = ("tokenizer", "tokenizer_2", "scheduler")
 TRAINED = 1024  # pixels along the edge of its training pictures, squared
 
 
@@ -82,13 +83,14 @@ class FluxKontext(FlowEditor):
 
 
 def load(source: str, name: str, device: str) -> FluxKontext:
-    """Load an editor from a folder or a hub name, safetensors only. Raises BadInput where it cannot be had."""
+    """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import FluxKontextPipeline
 
-    if Path(source).is_dir():
-        check_pipeline_folder(Path(source), PARTS)
+    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
     on = torch.device(device)
     dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(FluxKontextPipeline, source, name, dtype)
+    pipeline = load_pipeline(
+        FluxKontextPipeline, Path(source), name, NETWORKS, dtype, image_encoder=None, feature_extractor=None
+    )
     place(pipeline, on)
     return FluxKontext(pipeline, name, on, dtype)

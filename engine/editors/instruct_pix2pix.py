@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder or hub name that diffusers loads as a
+"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder that diffusers loads as a
 StableDiffusionInstructPix2PixPipeline."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from engine.editors.base import RELEVANCE_TOP, Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
-from engine.editors.loading import load_pipeline
 from engine.editors.model_folder import check_diffusion_folder
+from engine.editors.parts import load_pipeline
 from engine.errors import BadInput
 from engine.protocol import OptionValue
 
@@ -310,8 +310,11 @@ def _ddim(scheduler):
     return DDIMScheduler.from_config(scheduler.config)
 
 
+NETWORKS = ("unet", "vae", "text_encoder")
+
+
 def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
-    """Load an editor from a folder or a hub name, safetensors only, half precision on a GPU.
+    """Load an editor from its folder, safetensors only, half precision on a GPU.
 
     Raises BadInput where it cannot be had, with the reason.
     """
@@ -319,7 +322,16 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    if Path(source).is_dir():
-        check_diffusion_folder(Path(source))
-    none = {"safety_checker": None, "requires_safety_checker": False}
-    return InstructPix2Pix(load_pipeline(StableDiffusionInstructPix2PixPipeline, source, name, dtype, **none), name, device)
+    check_diffusion_folder(Path(source))
+    pipeline = load_pipeline(
+        StableDiffusionInstructPix2PixPipeline,
+        Path(source),
+        name,
+        NETWORKS,
+        dtype,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    return InstructPix2Pix(pipeline, name, device)

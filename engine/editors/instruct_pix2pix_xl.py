@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""InstructPix2Pix upon Stable Diffusion XL, CosXL-Edit among them: any folder or hub name that diffusers loads as a
+"""InstructPix2Pix upon Stable Diffusion XL, CosXL-Edit among them: any folder that diffusers loads as a
 StableDiffusionXLInstructPix2PixPipeline. Two scales, as the first InstructPix2Pix has them; the levels are those of the
 scheduler that the model came with."""
 
@@ -19,13 +19,14 @@ from engine.editors.base import Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.flow_matching import steps_from
 from engine.editors.instruct_pix2pix import edit_size
-from engine.editors.loading import load_pipeline
 from engine.editors.model_folder import check_pipeline_folder
+from engine.editors.parts import load_pipeline
 from engine.editors.placing import place, precision
 from engine.errors import BadInput
 from engine.protocol import OptionValue
 
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
+OTHERS = ("tokenizer", "tokenizer_2", "scheduler")
 
 
 class InstructPix2PixXL:
@@ -152,10 +153,8 @@ class ViewEdit:
             scheduler.set_begin_index(first)
         drawing = editor.pipeline.prepare_extra_step_kwargs(generator, 0.0)
         # The highest level is noise alone, as in diffusers' pipelines: what a scheduler calls so is nearly that.
-        if first == 0:
-            latents = noise * scheduler.init_noise_sigma
-        else:
-            latents = _noised(scheduler, clean, noise, timesteps[:1])
+        whole = first == 0
+        latents = noise * scheduler.init_noise_sigma if whole else _noised(scheduler, clean, noise, timesteps[:1])
         stays = None if carried is None else covered(carried, *clean.shape[-2:]).to(clean.device)
         for index, timestep in enumerate(timesteps):
             check()
@@ -192,13 +191,14 @@ def _noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> T
 
 
 def load(source: str, name: str, device: str) -> InstructPix2PixXL:
-    """Load an editor from a folder or a hub name, safetensors only. Raises BadInput where it cannot be had."""
+    """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import StableDiffusionXLInstructPix2PixPipeline
 
-    if Path(source).is_dir():
-        check_pipeline_folder(Path(source), PARTS)
+    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
     on = torch.device(device)
     dtype = precision(on)
-    pipeline = load_pipeline(StableDiffusionXLInstructPix2PixPipeline, source, name, dtype, add_watermarker=False)
+    pipeline = load_pipeline(
+        StableDiffusionXLInstructPix2PixPipeline, Path(source), name, NETWORKS, dtype, add_watermarker=False
+    )
     place(pipeline, on)
     return InstructPix2PixXL(pipeline, name, on, dtype)

@@ -43,8 +43,8 @@ class OwnPicture:
         (height, width), (h, w) = original.shape[:2], self.paint.shape[:2]
         if abs((w / h) / (width / height) - 1) > SAME_SHAPE:
             raise BadInput(
-                f"{Path(self.name).name} has {w}×{h} pixels, another shape than the view ({width}×{height}); make it from "
-                "the view's own picture, whole, at any size.",
+                f"{Path(self.name).name} has {w}×{h} pixels, another shape than the view ({width}×{height}); make it "
+                "from the view's own picture, whole, at any size.",
                 file=self.name,
                 field="editor",
             )
@@ -82,5 +82,7 @@ def load(source: str, name: str, device: str) -> OwnPicture:
     except SkipView as problem:
         raise BadInput(str(problem), file=path, field="editor") from None
     paint = torch.from_numpy(np.array(picture)).float() / 255
-    opacity = torch.ones(*paint.shape[:2], 1) if alpha is None else torch.from_numpy(np.array(alpha)).float()[..., None] / 255
+    opacity = (
+        torch.ones(*paint.shape[:2], 1) if alpha is None else torch.from_numpy(np.array(alpha)).float()[..., None] / 255
+    )
     return OwnPicture(name, paint, opacity)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Qwen-Image-Edit-Plus (Qwen team, 2025: -2509, -2511). Any folder or hub name that diffusers loads as a
+"""Qwen-Image-Edit-Plus (Qwen team, 2025: -2509, -2511). Any folder that diffusers loads as a
 QwenImageEditPlusPipeline. Its text encoder sees the pictures, too."""
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.loading import load_pipeline
 from engine.editors.model_folder import check_pipeline_folder
+from engine.editors.parts import load_pipeline
 from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "processor", "scheduler")
+NETWORKS = ("transformer", "vae", "text_encoder")
+OTHERS = ("tokenizer", "processor", "scheduler")
 UNTOLD = " "  # the instruction that guidance leads away from, as its authors have it
 
 
@@ -31,7 +32,10 @@ class QwenImageEdit(FlowEditor):
         return None  # read with each view's pictures
 
     def condition(self, prepared: Prepared, pictures: list[Tensor], sizes: list[Size]) -> Condition:
-        from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE, calculate_dimensions
+        from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
+            CONDITION_IMAGE_SIZE,
+            calculate_dimensions,
+        )
         from torchvision.transforms.functional import to_pil_image
 
         shown = []
@@ -102,13 +106,12 @@ class QwenImageEdit(FlowEditor):
 
 
 def load(source: str, name: str, device: str) -> QwenImageEdit:
-    """Load an editor from a folder or a hub name, safetensors only. Raises BadInput where it cannot be had."""
+    """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import QwenImageEditPlusPipeline
 
-    if Path(source).is_dir():
-        check_pipeline_folder(Path(source), PARTS)
+    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
     on = torch.device(device)
     dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(QwenImageEditPlusPipeline, source, name, dtype)
+    pipeline = load_pipeline(QwenImageEditPlusPipeline, Path(source), name, NETWORKS, dtype)
     place(pipeline, on)
     return QwenImageEdit(pipeline, name, on, dtype)

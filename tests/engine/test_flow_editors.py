@@ -88,7 +88,13 @@ def as_pipeline_calls(name: str, options: dict) -> dict[str, Any]:
     """The options, in the words of the editor's pipeline."""
     said: dict[str, Any] = {"num_inference_steps": options["diffusion_steps"], "output_type": "pt"}
     if name == "flux_kontext":
-        said |= {"guidance_scale": options["text_guidance"], "_auto_resize": False, "height": 64, "width": 64, "max_area": 64**2}
+        said |= {
+            "guidance_scale": options["text_guidance"],
+            "_auto_resize": False,
+            "height": 64,
+            "width": 64,
+            "max_area": 64**2,
+        }
     elif name == "qwen_image_edit":
         said |= {"true_cfg_scale": options["text_guidance"], "negative_prompt": " "}
     elif name == "flux2_klein":
@@ -102,7 +108,7 @@ def edited(editor: Any, options: dict, original, render, t: float, references=()
 
 @pytest.mark.parametrize("name", FLOW)
 def test_a_full_edit_is_the_pipelines_own(name, folders):
-    """Of the original alone, and where the editor takes them of references of other sizes, too; whatever was rendered."""
+    """Of the original alone, and of references beside it where the editor takes them; whatever was rendered."""
     options = resolved_options(folders[name], {})
     editor = load_editor(folders[name], "cpu")
     original, render = picture(1), picture(2)
@@ -208,8 +214,7 @@ def test_every_edit_keeps_size_depends_on_its_seed_and_stops(name, folders):
 
 @pytest.mark.parametrize("name", tiny_editors.BUILD)
 def test_what_is_carried_over_starts_an_edit(name, folders):
-    """Everywhere, it is the render: the same edit, but that the first steps end at the carried picture's noise; nowhere,
-    it changes nothing."""
+    """Everywhere, the render no longer counts; nowhere, nothing changes."""
     options = resolved_options(folders[name], {})
     view = load_editor(folders[name], "cpu").prepare(INSTRUCTION, options).view(picture(1))
     render, known = picture(2), picture(5)

@@ -41,8 +41,12 @@ def _tokenizer(kind: type, longest: int, template: str | None = None) -> Any:
 
 
 def flux2_klein(distilled: bool = True) -> Any:
-    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
-    from diffusers import Flux2Transformer2DModel
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
@@ -134,8 +138,12 @@ def flux_kontext() -> Any:
 
 
 def qwen_image_edit() -> Any:
-    from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageEditPlusPipeline
-    from diffusers import QwenImageTransformer2DModel
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImageEditPlusPipeline,
+        QwenImageTransformer2DModel,
+    )
     from transformers import (
         PreTrainedTokenizerFast,
         Qwen2_5_VLConfig,
@@ -201,8 +209,13 @@ def qwen_image_edit() -> Any:
 
 
 def instruct_pix2pix_xl(cosxl: bool = True) -> Any:
-    from diffusers import AutoencoderKL, EDMEulerScheduler, EulerDiscreteScheduler, UNet2DConditionModel
-    from diffusers import StableDiffusionXLInstructPix2PixPipeline
+    from diffusers import (
+        AutoencoderKL,
+        EDMEulerScheduler,
+        EulerDiscreteScheduler,
+        StableDiffusionXLInstructPix2PixPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
