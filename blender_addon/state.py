@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 import os
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import messages
 from .client import Client
@@ -71,6 +73,14 @@ def folder_of(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Who waits for the answer to a request."""
+
+    done: Callable[[Any], None]
+    failed: Callable[[messages.Failure], None]
+
+
 @dataclass
 class Unsent:
     """A job that waits for the engine to say what it offers."""
@@ -99,6 +109,8 @@ class Session:
     info: messages.EngineInfo | None = None
     projects: dict[str, messages.Project] = field(default_factory=dict)
     job: Job | None = None
+    asked: dict[int, Asked] = field(default_factory=dict)  # requests without an answer yet, by number
+    next_number: int = 1
     task: Task | None = None
     installer: Installer | None = None
     notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
@@ -123,6 +135,11 @@ class Session:
         return "ready" if self.info is not None else "starting"
 
     @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self.asked)
+
+    @property
     def busy(self) -> bool:
         """Whether a job or task runs, so that no other may start."""
         return (self.job is not None and self.job.active) or self.task is not None
@@ -140,6 +157,17 @@ def begin() -> None:
     """Begin with an empty session."""
     global _session
     _session = Session()
+
+
+def end_task() -> None:
+    """Stop the task; its ``finally`` puts back what it had changed."""
+    task, get().task = get().task, None
+    if task is not None:
+        try:
+            task.steps.close()  # type: ignore[attr-defined]
+        except Exception:
+            traceback.print_exc()
+    get().dirty = True
 
 
 def notice(panel: str, sentence: str) -> None:
