@@ -12,7 +12,7 @@ from engine.editors.base import KEEP_BACKGROUND, RELEVANCE, Editor
 from engine.editors.model_folder import check_model_folder, read_json
 from engine.errors import BadInput
 from engine.hub import NAME, HubModel, in_words
-from engine.protocol import Knob
+from engine.protocol import Knob, Offer
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,17 @@ KINDS = [
         ),
         frozenset({"references"}),
         size=1024,
+        models=(
+            HubModel(
+                "black-forest-labs/FLUX.2-klein-4B",
+                "FLUX.2 klein",
+                "e7b7dc27f91deacad38e78976d1f2b499d76a294",
+                16_000_000_000,  # transformer 7.75 GB, text encoder 8.05 GB, VAE 0.17 GB
+                "Apache-2.0",
+                "https://www.apache.org/licenses/LICENSE-2.0",
+                size=1024,
+            ),
+        ),
     ),
     EditorKind(
         "QwenImageEditPlusPipeline",
@@ -135,12 +146,36 @@ KINDS = [
         (_text(4.0), _steps(40), _WORKING_SIZE),
         frozenset({"references"}),
         size=1024,
+        models=(
+            HubModel(
+                "Qwen/Qwen-Image-Edit-2511",
+                "Qwen-Image-Edit-Plus",
+                "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9",
+                0,
+                "Apache-2.0",
+                "https://www.apache.org/licenses/LICENSE-2.0",
+                size=1024,
+            ),
+        ),
     ),
     EditorKind(
         "FluxKontextPipeline",
         "engine.editors.flux_kontext:load",
         (_text(2.5), _steps(28), _WORKING_SIZE),
         size=1024,
+        models=(
+            HubModel(
+                "black-forest-labs/FLUX.1-Kontext-dev",
+                "FLUX.1 Kontext",
+                "af58063aa431f4d2bbc11ae46f57451d4416a170",
+                0,
+                "FLUX.1 [dev] Non-Commercial License",
+                "https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev/blob/main/LICENSE.md",
+                commercial=False,
+                gated=True,
+                size=1024,
+            ),
+        ),
     ),
     EditorKind(
         "StableDiffusionXLInstructPix2PixPipeline",
@@ -153,6 +188,25 @@ KINDS = [
 # A file, by its ending, that is a picture of the artist's own.
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".exr", ".bmp", ".heic", ".heif", ".avif"}
 OWN_PICTURE = EditorKind("", "engine.editors.own_picture:load", size=0, one_view=True)
+
+
+COSXL = Offer(  # which is published as one file, and by others as a folder
+    "Stability AI Non-Commercial Research Community License",
+    "https://huggingface.co/stabilityai/cosxl/blob/main/LICENSE",
+    commercial=False,
+)
+
+
+def terms_of(folder: Path) -> Offer:
+    """On what terms a model in a folder of the artist's own can be used, where its kind tells: one whose networks come
+    from a model that forbids to sell is under that one's licence. Raises BadInput for a damaged folder."""
+    kind = kind_of(str(folder))
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    if kind.pipeline == "StableDiffusionXLInstructPix2PixPipeline" and scheduler.is_file():
+        cosxl = read_json(scheduler, dict[str, Any]).get("_class_name") == "EDMEulerScheduler"
+        return COSXL if cosxl else Offer()
+    bound = next((model for model in kind.models if not model.commercial), None)
+    return Offer(bound.licence, bound.licence_url, commercial=False) if bound else Offer()
 
 
 def is_picture(source: str) -> bool:

@@ -126,7 +126,7 @@ def test_a_full_edit_is_the_pipelines_own(name, folders):
 
 
 @pytest.mark.parametrize("name", FLOW)
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_edit_from_a_level_is_the_inpainting_with_a_white_mask(name, steps, folders):
     options = resolved_options(folders[name], {})
     editor = load_editor(folders[name], "cpu")
@@ -231,6 +231,7 @@ def test_what_is_carried_over_starts_an_edit(name, folders):
     assert not torch.equal(half, plain)
 
 
+@pytest.mark.slow
 def test_an_undistilled_klein_is_guided(tmp_path):
     built = tiny_editors.flux2_klein(distilled=False)
     folder = str(tiny_editors.written("flux2_klein", tmp_path, built))
