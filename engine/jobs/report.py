@@ -25,6 +25,7 @@ from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
+from engine.hub import CLIP, in_words
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, original_pictures
 from engine.jobs.scene import kept_perceptual, kept_scene
@@ -319,7 +320,10 @@ def _write(
     if record.changes:
         notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:
-        notes.append("CLIP's weights could not be had, so its measures are missing.")
+        notes.append(
+            f"CLIP is not on this computer, so its measures are missing: `python -m engine download {CLIP.name}` "
+            f"({in_words(CLIP.bytes)}, once) brings it."
+        )
     measures = {method.name: method.measures for method in methods}
     data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
     write_bytes(folder / "report.json", msgspec.json.format(msgspec.json.encode(data), indent=1))
