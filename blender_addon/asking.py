@@ -114,7 +114,8 @@ def run_job(
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     if session.client is None or not session.client.alive or session.stop_deadline is not None:
         raise RuntimeError("The engine is not running.")
-    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, folder=state.folder_of(workspace))
+    folder = state.folder_of(workspace)
+    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, method=method, folder=folder)
 
     def on_done(result: Any) -> None:
         if job.moved:
@@ -133,7 +134,8 @@ def run_job(
             failed(failure)
 
     def ask() -> None:
-        job.id = request(method, params() if callable(params) else params, on_done, panel=panel, failed=on_failed)
+        job.sent = params() if callable(params) else params
+        job.id = request(method, job.sent, on_done, panel=panel, failed=on_failed)
 
     def ask_later() -> None:
         try:

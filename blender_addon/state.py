@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,9 @@ class Job:
     pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
     ended: float | None = None
     scene: int = 0  # ``session_uid`` of the scene that asked, 0: none
+    method: str = ""  # of the request
+    sent: Mapping[str, Any] = field(default_factory=dict)  # what was asked, and changed since; empty until it is sent
+    paused: bool = False
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
     @property
@@ -50,8 +53,8 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end, counted down between two messages; None until known."""
-        return None if self.due is None else max(0.0, self.due - time.monotonic())
+        """Seconds until the end, counted down between two messages; None until known, and while it pauses."""
+        return None if self.due is None or self.paused else max(0.0, self.due - time.monotonic())
 
     @property
     def seconds(self) -> float:

@@ -17,7 +17,7 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following"},
     {"settings", "results"},
-    {"editing"},
+    {"editing", "talking"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
