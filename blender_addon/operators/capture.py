@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from .. import opening, project, results, session
+from .. import asking, opening, project, results, session
 from ..scene.photograph import Dome, Film
 from .base import attempt, idle
 
@@ -157,7 +157,7 @@ class INSTRUCT_NERF_OT_cancel(bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         job = session.get().job
-        return attempt(self, job.panel if job else "capture", session.cancel)
+        return attempt(self, job.panel if job else "capture", asking.cancel)
 
 
 class INSTRUCT_NERF_OT_open_folder(bpy.types.Operator):

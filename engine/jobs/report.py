@@ -21,8 +21,11 @@ from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
+from engine.editors.catalogue import source_of
+from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
+from engine.hub import CLIP, in_words
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, original_pictures
 from engine.jobs.scene import kept_perceptual, kept_scene
@@ -100,7 +103,8 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
-    missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings, path) is None]
+    baselines = baselines_of(record.editor)
+    missing = [name for name in baselines if _made(folder, name, settings, path) is None]
     plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
@@ -135,7 +139,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
     methods = []
-    for name in (UNEDITED, PER_FRAME, *TRAINED, OURS):
+    for name in (UNEDITED, *baselines, OURS):
         frames = [load_picture(file).to(device).float() / 255 for file in _files(folder, name, path)]
         collapsed = has_collapsed(frames, originals)
         measures = measures_of_edit(
@@ -165,6 +169,12 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
             )
         )
     return _write(folder, workspace, record, device, methods, clip is not None)
+
+
+def baselines_of(editor: str) -> list[str]:
+    """The baselines that an editor can run: SDS needs its gradient."""
+    able = kind_of(source_of(editor)).can
+    return [PER_FRAME, *(name for name, method in TRAINED.items() if method != "sds" or "gradient" in able)]
 
 
 def path_of(capture: Capture, count: int) -> list[View]:
@@ -310,7 +320,10 @@ def _write(
     if record.changes:
         notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:
-        notes.append("CLIP's weights could not be had, so its measures are missing.")
+        notes.append(
+            f"CLIP is not on this computer, so its measures are missing: `python -m engine download {CLIP.name}` "
+            f"({in_words(CLIP.bytes)}, once) brings it."
+        )
     measures = {method.name: method.measures for method in methods}
     data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
     write_bytes(folder / "report.json", msgspec.json.format(msgspec.json.encode(data), indent=1))
