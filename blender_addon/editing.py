@@ -10,7 +10,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, knobs, messages, session, wire
+from . import asking, choices, knobs, messages, session, wire
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of
@@ -59,7 +59,7 @@ def try_edit(scene: bpy.types.Scene, view: str) -> None:
     def tried(result: object) -> None:
         session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
 
-    session.run_job(
+    asking.run_job(
         wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace,
         scene=scene.session_uid,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: st
         if session.get().state == "ready":
             read_workspace(workspace, lambda: show_again(workspace))
 
-    session.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
+    asking.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
     live.pop(wire.VIEW_EDITED, None)
     live.pop(wire.VIEW_AFTER, None)
 

@@ -72,7 +72,18 @@ class Knob(msgspec.Struct, frozen=True):
 
 
 class Initialize(Message, frozen=True):
+    """May be asked again, as when the artist allows or forbids online access."""
+
     protocol: int
+    online: bool = False  # whether the artist lets programs reach the network
+
+
+class DownloadModel(Message, frozen=True):
+    """Download a model of the hub's. ``licence`` and ``bytes``: what the artist was shown, and agreed to."""
+
+    model: str
+    licence: str
+    bytes: int
 
 
 class OpenCapture(Message, frozen=True):
@@ -213,6 +224,7 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
     "capture/images": WriteImages,
@@ -344,6 +356,19 @@ class Device(msgspec.Struct, frozen=True):
     editor: str = ""  # its default's id
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """On what terms an editor can be had; of one of the artist's own nothing is known."""
+
+    licence: str = ""
+    licence_url: str = ""
+    commercial: bool = True  # false: its licence forbids to sell what is made with it
+    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
+    bytes: int = 0  # of its download
+    page: str = ""  # where it can be read about; empty: it cannot be downloaded
+    folder: str = ""  # where it lies, or will
+    downloaded: bool = False
+
+
 class Editor(msgspec.Struct, frozen=True):
     name: str
     label: str
@@ -353,6 +378,7 @@ class Editor(msgspec.Struct, frozen=True):
     vocabulary: list[str]
     knobs: list[Knob] = []  # their defaults are what this editor recommends
     wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
+    offer: Offer = Offer()
 
 
 class PresetInfo(msgspec.Struct, frozen=True):
@@ -366,6 +392,7 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
+        "download",
         "images",
         "train",
         "before",

@@ -85,6 +85,13 @@ class Paused(TypedDict):
     paused: bool
 
 
+class Downloaded(msgspec.Struct, frozen=True):
+    """A model of the hub's is on this computer, whole."""
+
+    model: str
+    folder: str
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A picture of the scene as it was after ``step`` steps."""
 
@@ -108,6 +115,7 @@ class Nothing(TypedDict):
 
 RESULTS: dict[str, type] = {
     "initialize": Started,
+    "model/download": Downloaded,
     "capture/open": Capture,
     "capture/register": Registered,
     "capture/images": Capture,

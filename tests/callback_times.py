@@ -18,8 +18,8 @@ from typing import Any
 
 METHODS = ("draw", "draw_header", "draw_header_preset", "poll", "execute", "invoke", "modal", "check", "cancel")
 FUNCTIONS = ("update", "get", "set", "items", "search", "poll")
-TIMERS = {"session": ("_tick", "_before_loading", "_after_loading"), "chores": ("_tick",)}
-TABLES = ("chores", "following")  # modules that keep their handlers in a table
+TIMERS = ("session", "chores")  # modules with a timer
+TABLES = ("session", "chores", "following")  # modules that keep their handlers in a table
 
 
 class Recorder:
@@ -62,14 +62,12 @@ class Recorder:
             self._watch_properties(cls)
         for cls in module("settings").CLASSES:
             self._watch_properties(cls)
-        for name, functions in TIMERS.items():
-            for function in functions:
-                own = getattr(module(name), function)
-                self._set(module(name), function, self.timed(f"{name}.{function}", own))
+        for name in TIMERS:
+            self._set(module(name), "_tick", self.timed(f"{name}._tick", module(name)._tick))
         for name in TABLES:
-            table = module(name)._HANDLERS
-            for event, handler in table.items():
-                self._set_item(table, event, self.timed(f"{name}.{event}", handler))
+            pairs = module(name)._HANDLERS
+            timed = [(event, self.timed(f"{name}.{event}", own)) for event, own in dict(pairs).items()]
+            self._set(module(name), "_HANDLERS", dict(timed) if isinstance(pairs, dict) else tuple(timed))
 
     def _watch_properties(self, cls: type) -> None:
         for name, declared in vars(cls).get("__annotations__", {}).items():

@@ -323,6 +323,7 @@ class Engine:
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)
         elif method == "runtime/release":
+            print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
         elif method == "job/cancel":
             self.cancelled.set()

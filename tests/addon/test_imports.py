@@ -17,12 +17,12 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following"},
     {"settings", "results"},
-    {"editing"},
+    {"editing", "talking"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
-    {"chores"},
+    {"asking", "chores"},
     {"state", "install", "trajectories"},
     {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files"},
@@ -32,10 +32,10 @@ LAYERS = [
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
-    "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion", "trajectories",
-    "ply",
+    "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
+    "trajectories", "ply",
 }  # fmt: skip
-SCENE_KNOWS_NOT = {"state", "choices", "session", "client", "jobs", "project", "wire", "install"}
+SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
 
 def modules() -> list[Path]:
