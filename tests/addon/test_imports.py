@@ -15,7 +15,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # whose modules stand side by side.
 LAYERS = [
     {"panels"},
-    {"drawing", "operators", "following"},
+    {"drawing", "operators", "following", "highlight"},
     {"settings", "results"},
     {"editing", "talking"},
     {"opening", "knobs"},
