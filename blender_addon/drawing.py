@@ -13,6 +13,7 @@ from . import previews, session, wire
 from .install import Installer
 
 STAGES = {
+    wire.DOWNLOADING: "Downloading",
     "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
     "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
     "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
@@ -27,6 +28,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: int) -> str:
+    """Bytes as an artist reads them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
@@ -107,6 +113,10 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
         column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
     else:
         label = job.label or STAGES.get(job.stage, "") or job.title
+        if job.stage == wire.DOWNLOADING:
+            column.label(text=label, icon="IMPORT")
+            column.label(text=f"{size(job.step)} of {size(job.of)}", icon="BLANK1")
+            return True
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
     if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):
         column.template_icon(icon_value=icon, scale=9.0)
