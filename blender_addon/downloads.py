@@ -12,6 +12,11 @@ from .project import editor_of
 OFFLINE = "Blender is offline: turn on Allow Online Access in Preferences, System, to download."
 
 
+def size(count: int) -> str:
+    """Bytes as an artist reads them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
 def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:
     """The scene's editor, where it can be downloaded and was not."""
     editor = editor_of(scene)

@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import previews, session, wire
+from . import downloads, previews, session, wire
 from .install import Installer
 
 STAGES = {
@@ -28,11 +28,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def size(count: int) -> str:
-    """Bytes as an artist reads them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
@@ -115,7 +110,7 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
         label = job.label or STAGES.get(job.stage, "") or job.title
         if job.stage == wire.DOWNLOADING:
             column.label(text=label, icon="IMPORT")
-            column.label(text=f"{size(job.step)} of {size(job.of)}", icon="BLANK1")
+            column.label(text=f"{downloads.size(job.step)} of {downloads.size(job.of)}", icon="BLANK1")
             return True
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
     if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):

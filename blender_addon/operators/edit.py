@@ -4,7 +4,7 @@
 import bpy
 from bpy.props import StringProperty
 
-from .. import downloads, drawing, editing, knobs, project
+from .. import downloads, editing, knobs, project
 from ..scene import cameras
 from .base import attempt, has_capture, idle
 
@@ -66,7 +66,7 @@ class INSTRUCT_NERF_OT_download_editor(bpy.types.Operator):
         if editor is None:
             return
         offer, layout = editor.offer, self.layout
-        layout.label(text=f"{editor.label} ({editor.name}), {drawing.size(offer.bytes)}", icon="IMPORT")
+        layout.label(text=f"{editor.label} ({editor.name}), {downloads.size(offer.bytes)}", icon="IMPORT")
         for line in downloads.terms(editor):
             layout.label(text=line, icon="ERROR" if line.startswith("Not") else "BLANK1")
         layout.label(text=f"Into {offer.folder}", icon="FILE_FOLDER")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import choices, downloads, knobs, messages, previews, project, session
-from ..drawing import duration, field, notice, running, sentences, share_of_labels, size
+from ..drawing import duration, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
 
@@ -88,7 +88,7 @@ def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: m
             sentences(layout, context, ". ".join([*lines, "On this computer"]) + ".")
         return
     box = layout.box()
-    missing = f"Not on this computer yet: {size(editor.offer.bytes)} to download."
+    missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
     sentences(box, context, ". ".join([*lines, missing]), "INFO")
     if bpy.app.online_access:
         box.operator("instruct_nerf.download_editor", icon="IMPORT")

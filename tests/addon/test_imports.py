@@ -17,7 +17,7 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following"},
     {"settings", "results"},
-    {"editing"},
+    {"editing", "downloads"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
