@@ -114,7 +114,8 @@ def run_job(
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     if session.client is None or not session.client.alive or session.stop_deadline is not None:
         raise RuntimeError("The engine is not running.")
-    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, folder=state.folder_of(workspace))
+    folder = state.folder_of(workspace)
+    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, method=method, folder=folder)
 
     def on_done(result: Any) -> None:
         if job.moved:
@@ -133,7 +134,8 @@ def run_job(
             failed(failure)
 
     def ask() -> None:
-        job.id = request(method, params() if callable(params) else params, on_done, panel=panel, failed=on_failed)
+        job.sent = params() if callable(params) else params
+        job.id = request(method, job.sent, on_done, panel=panel, failed=on_failed)
 
     def ask_later() -> None:
         try:
@@ -181,12 +183,14 @@ def cancel() -> None:
 # -- what it says ------------------------------------------------------------------------------------------------
 
 
-def hear(limit: int = 500) -> int:
-    """Handle at most ``limit`` messages of the engine's and return how many there were; never waits. Where it died, all
-    that it was asked fails."""
-    session, count = get(), 0
+def hear(limit: int = 500, seconds: float = math.inf) -> int:
+    """Handle at most ``limit`` messages of the engine's, and none after so many seconds; how many there were. Never
+    waits. Where it died, all that it was asked fails."""
+    session, count, until = get(), 0, time.monotonic() + seconds
     client = session.client
-    while client is not None and count < limit and (message := client.receive()) is not None:
+    while client is not None and count < limit and (not count or time.monotonic() < until):
+        if (message := client.receive()) is None:
+            break
         count += 1
         if not isinstance(message, Answer):
             _notified(message.method, message.params)

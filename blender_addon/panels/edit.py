@@ -57,7 +57,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
         before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before), previews.icon(after)
+        icons = previews.icon(before, "before"), previews.icon(after, "after")
         if all(icons):
             row = layout.row(align=True)
             for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
@@ -94,6 +94,14 @@ def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: m
         box.operator("instruct_nerf.download_editor", icon="IMPORT")
     else:
         sentences(box, context, downloads.OFFLINE, "ERROR")
+
+
+def talk(layout: bpy.types.UILayout) -> None:
+    """What a running edit may be asked."""
+    layout.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
+    row = layout.row(align=True)
+    row.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
+    row.operator("instruct_nerf.look", icon="RENDER_STILL")
 
 
 class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
@@ -142,7 +150,9 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         if editor is not None and not (editor.available or editor.offer.missing or settings.editor_model):
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
-        if not running(layout, context, "edit"):
+        if running(layout, context, "edit"):
+            talk(layout)
+        else:
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")
@@ -161,7 +171,7 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             row = column.row(align=True)
             icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
             row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
-            row.label(text=edit.instruction)
+            row.label(text=edit.said)
             if edit.finished:
                 row.label(text=duration(edit.seconds))
             else:

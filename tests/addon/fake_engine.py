@@ -161,7 +161,7 @@ class Engine:
     def images(self, _params: dict) -> dict:
         for index, view in enumerate(self.capture["views"]):
             self.step("images", index + 1, len(self.capture["views"]), (index + 1) / len(self.capture["views"]))
-            self.view("image", view, (40 + index, 90, 160))
+            self.view("image", view, ((40 + index) % 256, 90, 160))
         return self.capture
 
     def try_edit(self, params: dict) -> dict:
@@ -339,6 +339,7 @@ class Engine:
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)
         elif method == "runtime/release":
+            print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
         elif method == "job/cancel":
             self.cancelled.set()

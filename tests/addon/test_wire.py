@@ -94,3 +94,13 @@ def test_an_editors_terms_are_read() -> None:
             wire._editor(editor | {"offer": offer | {key: value}})
     with pytest.raises(messages.WireError):
         wire._editor(editor | {"offer": [1]})
+
+
+def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
+    from engine.server import WISHES
+
+    granted = {name: set(methods) for name, methods in WISHES.items()}
+    assert granted == {
+        wire.JOB_PAUSE: set(wire.PAUSABLE), wire.JOB_CONTINUE: set(wire.PAUSABLE), wire.JOB_RENDER: set(wire.LOOKED_AT),
+        wire.JOB_CHANGE: set(wire.EDITS), wire.JOB_REMAKE: set(wire.EDITS),
+    }  # fmt: skip
