@@ -93,6 +93,9 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     """What runs on behalf of a panel: a bar, the step, the time remaining, Cancel; whether something does."""
     state = session.get()
     task, job = state.task, state.job
+    for chore in state.chores.values():
+        if chore.title and chore.panel == panel:
+            layout.progress(factor=min(1.0, max(0.0, chore.fraction)), text=chore.title)
     if task is not None and task.panel == panel:
         row = layout.row(align=True)
         row.progress(factor=task.fraction, text=f"{task.name}  {100 * task.fraction:.0f} %")
@@ -116,7 +119,7 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     else:
         label = job.label or STAGES.get(job.stage, "") or job.title
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
-    if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):
+    if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image, "job")):
         column.template_icon(icon_value=icon, scale=9.0)
         column.label(text=f"{job.view} — {KINDS.get(job.kind, job.kind)}")
     return True

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import bpy
 
-from . import messages, state, wire
+from . import chores, messages, state, wire
 from .asking import MOVED, cancel, hear, request
 from .client import Client
 from .messages import Failure
@@ -29,7 +29,8 @@ __all__ = ["Job", "Session", "Task", "get", "notice", "say"]
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
-TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
+TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
+SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
@@ -136,7 +137,7 @@ def run_task(name: str, panel: str, steps: Iterator[float], then: Callable[[], N
 
 
 def _step_task() -> None:
-    until = time.monotonic() + TASK_SLICE
+    until = time.monotonic() + SLICE
     while (task := get().task) is not None and time.monotonic() < until:
         get().dirty = True
         try:
@@ -155,15 +156,16 @@ def _step_task() -> None:
 # -- the heartbeat -----------------------------------------------------------------------------------------------
 
 
-def pump() -> None:
-    """Handle what came from the engine and do a slice of the task. Never waits, never raises."""
+def pump(waiting: bool = False) -> None:
+    """Handle what came from the engine and do a slice of the task. Never waits, never raises. ``waiting``: also the
+    chores, for whoever waits for them."""
     session = get()
     client = session.client
     _watch_folder()
     if client is not None:
         try:
             before = client.log_count
-            if hear() or client.log_count != before:
+            if hear(seconds=SLICE) or client.log_count != before:
                 session.dirty = True
         except Exception:
             traceback.print_exc()
@@ -172,6 +174,8 @@ def pump() -> None:
             _bury(client)
     _release_wanted()
     _step_task()
+    if waiting:
+        chores.work(chores.SLICE)  # in a window they have a timer of their own
     if session.installer is not None:
         session.dirty = True
         if session.installer.finished:
@@ -228,8 +232,8 @@ def wait(until: Callable[[], bool], timeout: float) -> bool:
     while not until():
         if time.monotonic() > deadline:
             return False
-        pump()
-        if get().task is None:
+        pump(waiting=True)
+        if get().task is None and not get().chores:
             time.sleep(0.02)
     return True
 
@@ -245,18 +249,10 @@ def _tick() -> float | None:
     waited = now - _last_redraw
     if (get().dirty and waited > REDRAW_REST) or (get().busy and waited > 1.0):
         get().dirty, _last_redraw = False, now
-        _redraw()
+        chores.redraw()
     alive = get().client is not None or get().busy or get().installer is not None or get().dirty
-    return INTERVAL if alive else None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":  # the sidebar alone: changed pictures redraw the viewport by themselves
-                        region.tag_redraw()
+    more = get().task is not None or (get().client is not None and get().client.has_messages)
+    return TASK_INTERVAL if more else INTERVAL if alive else None
 
 
 def wake() -> None:
@@ -290,6 +286,7 @@ _HANDLERS = (
 def register() -> None:
     """Begin with an empty session."""
     state.begin()
+    chores.register()
     for name, handler in _HANDLERS:
         getattr(bpy.app.handlers, name).append(handler)
 
@@ -299,6 +296,7 @@ def unregister() -> None:
     no engine is left behind."""
     session = get()
     end_task()
+    chores.unregister()
     session.ended = True  # the scenes' settings are about to go: what arrives now is for nobody
     session.watchers.clear()
     for name, handler in _HANDLERS:

@@ -174,6 +174,8 @@ def _numbers(value: object, count: int, what: str) -> tuple[float, ...]:
     entries = _list(value, what)
     if len(entries) != count:
         raise WireError(f"The engine's {what} has {len(entries)} numbers instead of {count}.")
+    if all(type(entry) in (float, int) and abs(entry) < 1e300 for entry in entries):  # nearly always, of thousands
+        return tuple(map(float, entries))
     return tuple(_number({what: entry}, what) for entry in entries)
 
 

@@ -57,7 +57,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
         before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before), previews.icon(after)
+        icons = previews.icon(before, "before"), previews.icon(after, "after")
         if all(icons):
             row = layout.row(align=True)
             for icon, label in zip(icons, ("Photo", "Edited"), strict=True):

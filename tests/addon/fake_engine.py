@@ -160,7 +160,7 @@ class Engine:
     def images(self, _params: dict) -> dict:
         for index, view in enumerate(self.capture["views"]):
             self.step("images", index + 1, len(self.capture["views"]), (index + 1) / len(self.capture["views"]))
-            self.view("image", view, (40 + index, 90, 160))
+            self.view("image", view, ((40 + index) % 256, 90, 160))
         return self.capture
 
     def try_edit(self, params: dict) -> dict:
