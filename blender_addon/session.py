@@ -55,8 +55,25 @@ def start(command: list[str], folder: Path) -> None:
     session.info, session.stop_deadline = None, None
     session.client = Client(command, cwd=folder)
     notice("engine", "")
-    request(wire.INITIALIZE, {"protocol": wire.PROTOCOL}, _initialized, panel="engine", failed=_not_initialized)
+    request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
     wake()
+
+
+def _introduction() -> dict[str, object]:
+    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access)}
+
+
+def ask_again(then: Callable[[], None] = lambda: None) -> None:
+    """Ask the engine anew what it offers, and tell it whether Blender may be online; ``then`` follows its answer.
+
+    Raises ``RuntimeError`` as :func:`request` does.
+    """
+
+    def answered(result: object) -> None:
+        _initialized(result)
+        then()
+
+    request(wire.INITIALIZE, _introduction(), answered, panel="engine")
 
 
 def _initialized(result: object) -> None:

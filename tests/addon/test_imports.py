@@ -17,7 +17,7 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following", "highlight"},
     {"settings", "results"},
-    {"editing", "talking"},
+    {"editing", "talking", "downloads"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
