@@ -15,6 +15,7 @@ from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
+from engine.edit.region import region_of
 from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
 from engine.editors.base import Editor
 from engine.editors.catalogue import (
@@ -63,6 +64,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     preset = scene_preset(workspace, request.preset, device)
     own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
     settings = edit_settings(own, request, device)
+    region_of(request.region)  # what is wrong with it is said before anything is trained
     plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
@@ -79,6 +81,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         chosen=[view.name for view in chosen if view.name in readable],
         settings=msgspec.to_builtins(settings),
         steps=0,
+        region=request.region,
     )
     record = workspace.create_edit(record)
     warn_of_unknown(record.editor, record.instruction, job)
@@ -156,6 +159,7 @@ class _Run:
             device,
             job.check,
             saved,
+            region_of(record.region),
         )
         self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk
