@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,29 @@ def _initialized(result: object) -> None:
     session.info = wire.parse_engine(result)
     for listener in said:
         listener(session.info)
+    if session.info.settled:
+        _send_unsent()
+    else:
+        request(wire.DEVICES_READ, {}, _devices_known, panel="engine", failed=_devices_unknown)
+
+
+def _devices_known(result: object) -> None:
+    session = get()
+    if session.info is not None:
+        session.info = wire.parse_devices(result, session.info)
+    _send_unsent()
+
+
+def _devices_unknown(failure: Failure) -> None:
+    """The engine cannot say what computes: it will say why of whatever it is asked."""
+    session = get()
+    if session.info is not None and failure.code != wire.ENGINE_DIED:
+        session.info = replace(session.info, computing=failure.message, settled=True)
+        _send_unsent()
+
+
+def _send_unsent() -> None:
+    session = get()
     unsent, session.unsent = session.unsent, None
     if unsent is not None:
         unsent.send()
@@ -170,9 +194,10 @@ def run_job(
 ) -> Job:
     """Start one of the engine's long jobs; progress goes into the returned :class:`Job` and to the watchers.
 
-    ``params`` may be a function: it is called once the engine has said what it offers, so that nothing is asked for
-    by an old name, and may raise ``ValueError``. ``scene`` is the ``session_uid`` of the scene that asks. Raises
-    ``RuntimeError`` where another one runs or no engine does, ``ValueError`` as :func:`request` does.
+    ``params`` may be a function: it is called once the engine has said what it offers and what computes, so that
+    nothing is asked for by an old name, or of a device that was only guessed, and may raise ``ValueError``. ``scene``
+    is the ``session_uid`` of the scene that asks. Raises ``RuntimeError`` where another one runs or no engine does,
+    ``ValueError`` as :func:`request` does.
     """
     session = get()
     if session.busy:
@@ -209,7 +234,8 @@ def run_job(
             notice(panel, str(error) or type(error).__name__)
             on_failed(Failure(wire.INTERNAL, str(error)))
 
-    if session.info is None:
+    if session.info is None or not session.info.settled:
+        job.label = "Looking for what can compute"
         session.unsent = Unsent(job, ask_later, on_failed)
     else:
         ask()

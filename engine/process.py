@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How this process's threads wait for each other and how it keeps memory. Called before torch is loaded."""
+"""How this process's threads wait for each other, numbers devices and keeps memory. Called before torch is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ def set_up_process(spins: int = 0) -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", str(spins))
+    set_up_devices()
     keep_freed_memory()
+
+
+def set_up_devices() -> None:
+    """Number NVIDIA's cards by their PCI buses, as the driver's tool does (CUDA's own order is the fastest first), and
+    let a Mac's CPU do what its GPU cannot."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def keep_freed_memory() -> None:
@@ -42,9 +50,12 @@ def keep_freed_memory() -> None:
 def give_memory_back() -> None:
     """Give what nobody holds any more back to the system: after a job, not within one."""
     gc.collect()
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # of a torch that is still being imported, perhaps
+    torch = sys.modules.get("torch")  # which is still being imported, perhaps
+    cuda, mps = getattr(torch, "cuda", None), getattr(torch, "mps", None)
     if getattr(cuda, "is_initialized", bool)():
         cuda.empty_cache()
+    elif getattr(mps, "is_available", bool)():
+        mps.empty_cache()
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)
 

@@ -98,12 +98,19 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ReadDevices(Message, frozen=True):
+    """What can compute here, once PyTorch says so."""
+
+
 class TrainScene(Message, frozen=True):
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+
     workspace: str
     preset: str | None = None
     device: str | None = None
     seed: int = 0
     steps: int | None = None
+    even_on_cpu: bool = False
 
 
 class Instruct(Message, frozen=True, kw_only=True):
@@ -127,6 +134,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    even_on_cpu: bool = False  # as in TrainScene
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -141,6 +149,7 @@ class ResumeEdit(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -165,6 +174,7 @@ class MakeReport(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class CancelJob(Message, frozen=True):
@@ -213,6 +223,7 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "devices/read": ReadDevices,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
     "capture/images": WriteImages,
@@ -342,6 +353,7 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     preset: str = ""  # its default
     editor: str = ""  # its default's id
+    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
 
 
 class Editor(msgspec.Struct, frozen=True):

@@ -16,10 +16,11 @@ from engine.editors import registry
 from engine.editors.base import Editor, checked_options
 from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, read_json
 from engine.errors import BadInput
+from engine.protocol import Device, OptionValue
 from engine.protocol import Editor as EditorInfo
-from engine.protocol import OptionValue
 
 HUB_NAME = "timbrooks/instruct-pix2pix"
+HUB_BYTES = 9 * 2**29  # free memory of a card that it fits beside a small NeRF, CUDA's own share included
 # Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
 BUNDLED = "instruct-pix2pix-small"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -56,13 +57,14 @@ def source_of(name: str) -> str:
     return str(bundled) if bundled.parent == WEIGHTS and bundled.is_dir() else name
 
 
-def default_editor(device: str) -> str:
-    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else the small bundled one on a
-    CPU and the hub's on a GPU."""
+def default_editor(device: Device) -> str:
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else the hub's on a card that has
+    room for it and the small bundled one elsewhere; on a Mac's GPU nobody has measured the hub's."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return editor_id(chosen)
-    return BUNDLED if device == "cpu" and (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
+    large = device.name.startswith("cuda") and device.free_bytes >= HUB_BYTES
+    return HUB_NAME if large or not (WEIGHTS / BUNDLED).is_dir() else BUNDLED
 
 
 def load_editor(name: str, device: str) -> Editor:

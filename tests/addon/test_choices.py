@@ -30,15 +30,14 @@ MACHINES = {
 def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> messages.EngineInfo:
     """What the engine says of a machine, as the add-on reads it."""
     found = MACHINES[request.param]
-    for module in (devices, presets):
-        monkeypatch.setattr(module, "find_devices", lambda: found)
+    monkeypatch.setattr(devices, "find_devices", lambda: devices.Machine(found, "Said."))
     monkeypatch.delenv(catalogue.VARIABLE, raising=False)
     server = Server(lambda _line: None, warm_up=lambda: None)
     try:
-        said = server._initialize(protocol.Initialize(wire.PROTOCOL))
+        said = wire.parse_engine(msgspec.to_builtins(server._initialize(protocol.Initialize(wire.PROTOCOL))))
+        return wire.parse_devices(msgspec.to_builtins(server._devices()), said)
     finally:
         server.close()
-    return wire.parse_engine(msgspec.to_builtins(said))
 
 
 def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo) -> None:
@@ -47,8 +46,7 @@ def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo)
     for named in ("", *(d.name for d in info.devices)):
         shown = choices.preset_of(info, "", named), choices.editor_of(info, "", named)
         assert shown[0].name == presets.choose_preset(None, named or first).name
-        assert shown[1].name == catalogue.default_editor(named or first)
-    assert next(p.name for p in info.presets if p.default) == choices.preset_of(info, "").name
+        assert shown[1].name == catalogue.default_editor(devices.device_named(named or first))
 
 
 def test_what_was_chosen_is_kept_and_what_is_gone_is_the_engines_choice(info: messages.EngineInfo) -> None:

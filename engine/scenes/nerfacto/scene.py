@@ -32,7 +32,7 @@ class NerfactoScene:
             rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
             height, width = rays.shape
             rays = rays.flatten()
-            size = CHUNK[device.type]
+            size = CHUNK.get(device.type, CHUNK["cuda"])
             parts = []
             for start in range(0, height * width, size):
                 check()
