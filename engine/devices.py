@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 from engine.errors import BadInput
+from engine.memory import free_and_total
 from engine.protocol import Device
 
 LEAST_FREE = 2 * 2**30  # bytes: with less, a GPU computes only where it is named
@@ -141,10 +142,8 @@ def what_torch_says(torch: ModuleType) -> Torch:
             problem = (str(error).strip() or type(error).__name__).splitlines()[0]
     mps = getattr(torch.backends, "mps", None)
     if mps is not None and mps.is_available():
-        most = int(torch.mps.recommended_max_memory())
-        held = int(torch.mps.driver_allocated_memory())
-        free = min(psutil.virtual_memory().available, most - held)
-        gpus.append(Gpu("mps", "This Mac's GPU", most, max(free, 0), held))
+        free, total = free_and_total("mps")
+        gpus.append(Gpu("mps", "This Mac's GPU", total, free))
     return Torch(str(torch.__version__), cuda, gpus, problem)
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
+
+from engine.memory import empty_caches
 
 # glibc's mallopt: numbers of its parameters (malloc.h).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
@@ -49,13 +50,7 @@ def keep_freed_memory() -> None:
 
 def give_memory_back() -> None:
     """Give what nobody holds any more back to the system: after a job, not within one."""
-    gc.collect()
-    torch = sys.modules.get("torch")  # which is still being imported, perhaps
-    cuda, mps = getattr(torch, "cuda", None), getattr(torch, "mps", None)
-    if getattr(cuda, "is_initialized", bool)():
-        cuda.empty_cache()
-    elif getattr(mps, "is_available", bool)():
-        mps.empty_cache()
+    empty_caches()
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)
 

@@ -356,6 +356,19 @@ class Device(msgspec.Struct, frozen=True):
     slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """On what terms an editor can be had; of one of the artist's own nothing is known."""
+
+    licence: str = ""
+    licence_url: str = ""
+    commercial: bool = True  # false: its licence forbids to sell what is made with it
+    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
+    bytes: int = 0  # of its download
+    page: str = ""  # where it can be read about; empty: it cannot be downloaded
+    folder: str = ""  # where it lies, or will
+    downloaded: bool = False
+
+
 class Editor(msgspec.Struct, frozen=True):
     name: str
     label: str
@@ -365,6 +378,7 @@ class Editor(msgspec.Struct, frozen=True):
     vocabulary: list[str]
     knobs: list[Knob] = []  # their defaults are what this editor recommends
     wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
+    offer: Offer = Offer()
 
 
 class PresetInfo(msgspec.Struct, frozen=True):

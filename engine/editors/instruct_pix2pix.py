@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder or hub name that diffusers loads as a
+"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder that diffusers loads as a
 StableDiffusionInstructPix2PixPipeline."""
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.editors.base import RELEVANCE_TOP, Check
 from engine.editors.model_folder import check_diffusion_folder
+from engine.editors.parts import load_networks
 from engine.errors import BadInput, is_out_of_memory
 from engine.protocol import OptionValue
 
@@ -300,8 +301,11 @@ def _ddim(scheduler):
     return DDIMScheduler.from_config(scheduler.config)
 
 
+NETWORKS = ("unet", "vae", "text_encoder")
+
+
 def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
-    """Load an editor from a folder or a hub name, safetensors only, half precision on a GPU.
+    """Load an editor from its folder, safetensors only, half precision on a GPU.
 
     Raises BadInput where it cannot be had, with the reason.
     """
@@ -309,12 +313,21 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    if Path(source).is_dir():
-        check_diffusion_folder(Path(source))
+    folder = Path(source)
+    check_diffusion_folder(folder)
     try:
         pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+            folder,
+            **load_networks(folder, NETWORKS, dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
         )
+    except BadInput:
+        raise
     except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
         if is_out_of_memory(error):
             raise

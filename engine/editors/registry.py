@@ -11,6 +11,7 @@ from typing import Any
 from engine.editors.base import KEEP_BACKGROUND, RELEVANCE, Editor
 from engine.editors.model_folder import check_model_folder, read_json
 from engine.errors import BadInput
+from engine.hub import NAME, HubModel, in_words
 from engine.protocol import Knob
 
 
@@ -19,10 +20,11 @@ class EditorKind:
     """What is known of a kind of editor before one is loaded."""
 
     pipeline: str  # the `_class_name` of its folders' model_index.json
-    loader: str  # module:function, (source, name, device) → Editor; source: a folder or a hub name
+    loader: str  # module:function, (source, name, device) → Editor; source: its folder, checked
     knobs: tuple[Knob, ...] = ()  # what an artist may turn
     can: frozenset[str] = frozenset()  # of "relevance", "gradient", "references"
     size: int | None = None  # pixels along the edge of what it sees; None: as the networks in its folder say
+    models: tuple[HubModel, ...] = ()  # those of the hub that can be chosen by name, and downloaded
 
 
 KINDS = [
@@ -73,16 +75,33 @@ KINDS = [
             ),
         ),
         frozenset({"relevance", "gradient"}),
+        models=(
+            HubModel(
+                "timbrooks/instruct-pix2pix",
+                "InstructPix2Pix",
+                "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+                2_135_000_000,
+                "MIT",
+                "https://huggingface.co/timbrooks/instruct-pix2pix",
+                variant="fp16",
+                without=("safety_checker", "feature_extractor"),
+            ),
+        ),
     ),
 ]
 
 
+def hub_models() -> dict[str, HubModel]:
+    """The editors on the hub that are known here, by name, in the registry's order."""
+    return {model.name: model for kind in KINDS for model in kind.models}
+
+
 def kind_of(source: str) -> EditorKind:
-    """The kind of the editor in a folder, by its model_index.json; a hub name is taken for the
-    first kind. Raises BadInput where it is damaged, or of a kind that the engine does not know."""
+    """The kind of the editor in a folder, by its model_index.json; of one that is not on this computer, by its row
+    here, else the first kind. Raises BadInput where it is damaged, or of a kind that the engine does not know."""
     index = Path(source) / "model_index.json"
     if not index.exists():
-        return KINDS[0]
+        return next((kind for kind in KINDS if any(model.name == source for model in kind.models)), KINDS[0])
     name = read_json(index, dict[str, Any]).get("_class_name")
     for kind in KINDS:
         if kind.pipeline == name:
@@ -96,11 +115,27 @@ def kind_of(source: str) -> EditorKind:
 
 
 def load(source: str, name: str, device: str) -> Editor:
-    """Load the editor in the folder, or of the hub's name, ``source``; it is called ``name``. Raises BadInput where it
+    """Load the editor in the folder ``source``; it is called ``name``. Nothing is downloaded. Raises BadInput where it
     cannot be had, with the reason."""
-    if (folder := Path(source)).is_dir():
-        check_model_folder(folder)
-    elif folder.is_absolute():
-        raise BadInput(f"There is no editor model in {source}; choose its folder or a hub name.", field="editor")
+    if not Path(source).is_dir():
+        raise missing(source)
+    check_model_folder(Path(source))
     module, _, function = kind_of(source).loader.partition(":")
     return getattr(importlib.import_module(module), function)(source, name, device)
+
+
+def missing(source: str) -> BadInput:
+    """The sentence for an editor that is not on this computer."""
+    if model := hub_models().get(source):
+        text = (
+            f"The editor {model.label} ({source}) is not on this computer yet: press Download Editor, or run "
+            f"`python -m engine download {source}` ({in_words(model.bytes)}; licence: {model.licence})."
+        )
+    elif NAME.fullmatch(source):
+        text = (
+            f"The editor {source} is not on this computer; download it into a folder (its .safetensors and .json "
+            "files) and choose that folder as the editor."
+        )
+    else:
+        text = f"There is no editor model in {source}; choose its folder or a hub name."
+    return BadInput(text, field="editor")

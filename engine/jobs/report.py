@@ -15,7 +15,7 @@ from torch import Tensor
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.baselines import edit_frame
+from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
@@ -206,11 +206,10 @@ def _run_baseline(
     with PeakMemory(device) as memory:
         began = job.clock()
         if name == PER_FRAME:
-            prompt = prompts.at(0)
             frames = []
-            for number, frame in enumerate(unedited):
-                frames.append(edit_frame(prompt, frame, settings, number, job.check))
-                plan.advance(number + 1)
+            for frame in edited_frames(editor, prompts.at(0), unedited, settings, job.check):
+                frames.append(frame)
+                plan.advance(len(frames))
                 job.report(plan, stage)
             edits = len(frames)
             seconds = job.clock() - began

@@ -19,7 +19,7 @@ from engine import protocol
 from engine.capture.decoding import decode
 from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
-from engine.edit.prompt import Prompts
+from engine.edit.keep import edit_alone
 from engine.edit.settings import EditSettings, checked_instruction
 from engine.editors.base import Check, Editor
 from engine.editors.catalogue import source_of
@@ -99,8 +99,8 @@ def edit_picture(
 ) -> Tensor:
     """The editor alone on one picture (H, W, 3), 0–1, from (almost) pure noise."""
     generator = torch.Generator().manual_seed(random_seed(settings.seed, "try", 0))
-    prompt = Prompts(editor, settings.told(instruction)).at(0)
-    return prompt.view(picture).edit(picture, NOISE, generator, check)
+    prepared = editor.prepare(instruction, settings.options)
+    return edit_alone(prepared, picture, picture, NOISE, settings.keep, generator, check)
 
 
 def _checks(edits: int, settings: EditSettings, job: Job) -> Check:

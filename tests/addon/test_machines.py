@@ -153,7 +153,8 @@ def pytorch(machine: Machine) -> SimpleNamespace:
         get_arch_list=lambda: BUILT_FOR, memory_reserved=lambda _index: 0,
     )  # fmt: skip
     mps = SimpleNamespace(is_available=lambda: machine.mac > 0)
-    counts = {"recommended_max_memory": machine.mac * GIB, "driver_allocated_memory": 0}
+    counts = {"recommended_max_memory": int(machine.mac * GIB)}
+    counts |= {"driver_allocated_memory": 0, "current_allocated_memory": 0}
     return SimpleNamespace(
         __version__="2.14.1", cuda=cuda, version=SimpleNamespace(cuda=machine.cuda), backends=SimpleNamespace(mps=mps),
         mps=SimpleNamespace(**{name: (lambda size=size: size) for name, size in counts.items()}),

@@ -9,7 +9,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.edit.keep import KeptView
+from engine.edit.keep import Background
 from engine.edit.originals import Originals
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared
 from engine.geometry import Viewpoint, seen_from, unproject
@@ -144,6 +144,7 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
     # What has to stay waits on the CPU.
     waiting = Originals([torch.zeros(20, 30, 3, dtype=torch.uint8)], None, CUDA)
     assert waiting.pictures[0].device.type == "cpu" and waiting[0].device == CUDA
-    for one in (view, KeptView(view, picture, view.relevance, 0.5), KeptView(view, picture.cpu(), view.relevance, 0.5)):
-        edited = one.edit(picture, 0.7, torch.Generator())
-        assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)
+    edited = view.edit(picture, 0.7, torch.Generator())
+    background = Background(view.relevance, 0.5)
+    for one in (edited, background.put_back(edited, picture), background.put_back(edited, picture.cpu())):
+        assert one.device == CUDA and one.dtype == torch.float32 and one.shape == (20, 30, 3)

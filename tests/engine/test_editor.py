@@ -9,8 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from engine.edit.prompt import Prompt
-from engine.edit.settings import Told
+from engine.edit.keep import edit_alone
 from engine.editors.catalogue import BUNDLED, about_subject, load_editor, recommended, resolved_options, source_of
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared, edit_size
 from engine.errors import BadInput, Cancelled
@@ -181,8 +180,7 @@ def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
 
     def edit(relevance):
         prepared = Prepared(editor, words, Options(1.0, 1.0, diffusion_steps=2))
-        view = Prompt(Told("x", {}, keep=relevance), prepared).view(original)
-        return view.edit(render, 0.7, torch.Generator().manual_seed(0))
+        return edit_alone(prepared, original, render, 0.7, relevance, torch.Generator().manual_seed(0))
 
     free, kept = edit(0.0), edit(0.5)
     far = torch.ones(64, 64, dtype=torch.bool)
@@ -307,5 +305,5 @@ def test_pickled_weights_are_refused(tmp_path):
         weights.unlink()
     unet.save_pretrained(folder / "unet", safe_serialization=False)
     assert list((folder / "unet").glob("*.bin"))
-    with pytest.raises(BadInput, match="could not be loaded"):
+    with pytest.raises(BadInput, match="holds its weights only as"):
         load_editor(str(folder), "cpu")

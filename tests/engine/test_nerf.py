@@ -275,7 +275,7 @@ def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
     from engine.scenes.nerfacto import scene
 
     frame, views, _ = sphere_set
-    monkeypatch.setitem(scene.CHUNK, "cpu", 100)
+    monkeypatch.setattr(scene, "chunk_of", lambda *_: 100)
     calls = []
 
     def check():
@@ -289,5 +289,5 @@ def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
     assert len(calls) == 3
     assert trainer.nerf.training  # as it was
     whole = trainer_of(frame, views).scene.render(views[0])
-    monkeypatch.setitem(scene.CHUNK, "cpu", 10_000)
+    monkeypatch.setattr(scene, "chunk_of", lambda *_: 10_000)
     torch.testing.assert_close(trainer_of(frame, views).scene.render(views[0]).rgb, whole.rgb)

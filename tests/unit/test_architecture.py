@@ -22,13 +22,13 @@ LAYERS = [
     {"geometry"},
     {"capture"},
     {"pictures"},
-    {"workspace", "progress", "devices", "rpc"},
+    {"workspace", "progress", "devices", "rpc", "hub"},
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused"},
+    {"errors", "randomness", "text", "unused", "memory", "counting"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

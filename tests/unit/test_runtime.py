@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Cancelled
+from engine.memory import least_free_share
 from engine.progress import Job
-from engine.runtime import SHORT, Runtime, least_free_share
+from engine.runtime import SHORT, Runtime
 
 ROOT = Path(__file__).parents[2]
 

@@ -394,6 +394,7 @@ def test_every_result_is_what_the_document_says(document):
         ("device", protocol.Device),
         ("editor", protocol.Editor),
         ("knob", protocol.Knob),
+        ("offer", protocol.Offer),
         ("preset", protocol.PresetInfo),
         ("`job/progress`", protocol.Progress),
     ],

@@ -7,12 +7,10 @@ import torch
 
 from engine.geometry import Camera
 from engine.scenes.base import Check, RenderedView
+from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import cameras_from
-
-# Rays rendered at once: what fits the caches of a CPU, and keeps a GPU busy within a few hundred megabytes.
-CHUNK = {"cpu": 2048, "cuda": 16384}
 
 
 class NerfactoScene:
@@ -21,6 +19,7 @@ class NerfactoScene:
     def __init__(self, nerf: Nerfacto, frame: NerfFrame):
         self.nerf = nerf
         self.frame = frame
+        self._ray_bytes = 0  # that a ray takes while it is rendered; 0: not measured yet
 
     @torch.no_grad()
     def render(self, camera: Camera, check: Check = lambda: None) -> RenderedView:
@@ -32,7 +31,10 @@ class NerfactoScene:
             rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
             height, width = rays.shape
             rays = rays.flatten()
-            size = CHUNK.get(device.type, CHUNK["cuda"])
+            if not self._ray_bytes:
+                some = rays[:PROBE]
+                self._ray_bytes = bytes_a_ray(lambda: self.nerf(some), len(some))
+            size = chunk_of(self._ray_bytes, device)
             parts = []
             for start in range(0, height * width, size):
                 check()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The networks of a model in diffusers' layout, loaded one by one, each from the weights that are in its folder.
+
+diffusers itself takes one variant for all of a folder, and takes a part's for there when only its pickle is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.editors.model_folder import parts_of, variant_of
+from engine.errors import BadInput
+
+
+def load_networks(folder: Path, names: Sequence[str], dtype: torch.dtype) -> dict[str, Any]:
+    """The parts ``names`` of the model in ``folder``, which was checked before (`check_model_folder`), at ``dtype``, by
+    name; safetensors only, and nothing but what lies there. Raises BadInput where a part cannot be had."""
+    import diffusers
+    import transformers
+
+    index = parts_of(folder)
+    loaded = {}
+    for name in names:
+        library, class_name = index.get(name) or (None, None)
+        module, base = {
+            "diffusers": (diffusers, diffusers.ModelMixin),
+            "transformers": (transformers, transformers.PreTrainedModel),
+        }.get(library, (None, object))
+        cls = getattr(module, str(class_name), None)
+        if not isinstance(cls, type) or not issubclass(cls, base):
+            raise BadInput(
+                f"{folder / 'model_index.json'} names no network as its {name} that this engine knows; choose another "
+                "editor.",
+                file=folder / "model_index.json",
+                field="editor",
+            )
+        variant = variant_of(folder / name, half=dtype != torch.float32)
+        loaded[name] = cls.from_pretrained(
+            folder / name,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            **{"torch_dtype" if library == "diffusers" else "dtype": dtype},
+        )
+    return loaded
