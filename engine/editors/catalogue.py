@@ -64,6 +64,11 @@ def source_of(name: str) -> str:
     return next((str(folder) for folder in folders_of(name, hub_models().get(name)) if is_whole(folder)), name)
 
 
+def is_here(name: str) -> bool:
+    """Whether an editor is on this computer."""
+    return Path(source_of(name)).is_dir()
+
+
 def default_editor(device: Device) -> str:
     """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else InstructPix2Pix where it is on
     this computer and a card has room for it, else the small bundled one. On a Mac's GPU nobody has measured the
@@ -72,7 +77,7 @@ def default_editor(device: Device) -> str:
     if chosen:
         return editor_id(chosen)
     room = device.name.startswith("cuda") and device.free_bytes >= HUB_BYTES
-    small = (WEIGHTS / BUNDLED).is_dir() and not (room and Path(source_of(HUB_NAME)).is_dir())
+    small = (WEIGHTS / BUNDLED).is_dir() and not (room and is_here(HUB_NAME))
     return BUNDLED if small else HUB_NAME
 
 

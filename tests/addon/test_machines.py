@@ -133,6 +133,9 @@ MACHINES = {
 }  # fmt: skip
 
 
+There = Callable[..., messages.EngineInfo]
+
+
 def pytorch(machine: Machine) -> SimpleNamespace:
     """What a PyTorch there answers."""
     seen = machine.cards if machine.seen is None else machine.seen
@@ -162,10 +165,11 @@ def pytorch(machine: Machine) -> SimpleNamespace:
 
 
 @pytest.fixture
-def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], messages.EngineInfo]:
+def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
     """Be on a machine; what the engine says there, before and then after PyTorch is known, as the add-on reads it."""
 
-    def there(machine: Machine) -> messages.EngineInfo:
+    def there(machine: Machine, downloaded: bool = True) -> messages.EngineInfo:
+        monkeypatch.setattr(catalogue, "is_here", lambda name: downloaded or name != HUB_NAME)
         tools = tmp_path / "tools"
         tools.mkdir()
         monkeypatch.setenv("PATH", str(tools))
@@ -200,10 +204,11 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], m
     return there
 
 
+@pytest.mark.parametrize("downloaded", [True, False])
 @pytest.mark.parametrize("name", MACHINES)
-def test_what_computes_and_how(name: str, on: Callable[[Machine], messages.EngineInfo]) -> None:
-    machine = MACHINES[name]
-    info = on(machine)
+def test_what_computes_and_how(name: str, downloaded: bool, on: There) -> None:
+    machine = MACHINES[name] if downloaded else dataclasses.replace(MACHINES[name], editor=BUNDLED)
+    info = on(machine, downloaded)
     chosen = devices.choose_device(None)
     described = devices.device_named(chosen)
     engine = chosen, presets.choose_preset(None, chosen).name, catalogue.default_editor(described)
@@ -222,9 +227,7 @@ def test_what_computes_and_how(name: str, on: Callable[[Machine], messages.Engin
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_a_preset_for_gpus_is_asked_for_twice_on_a_cpu(
-    name: str, on: Callable[[Machine], messages.EngineInfo], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_for_gpus_is_asked_for_twice_on_a_cpu(name: str, on: There, monkeypatch: pytest.MonkeyPatch) -> None:
     info = on(MACHINES[name])
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8)
     for device in info.devices:
@@ -251,7 +254,7 @@ def test_more_cores_and_fewer_steps_take_less_time(monkeypatch: pytest.MonkeyPat
     assert hours("standard", 2) == pytest.approx(4 * hours("standard", 8), rel=0.2)
 
 
-def test_a_device_that_is_not_here_is_said(on: Callable[[Machine], messages.EngineInfo]) -> None:
+def test_a_device_that_is_not_here_is_said(on: There) -> None:
     on(MACHINES["an old card beside a good one"])
     for name, words in {
         "cuda:0": "GTX 1080 is too old for this build (compute capability 6.1); choose 'cuda:1' or 'cpu'",
@@ -267,7 +270,7 @@ def test_a_device_that_is_not_here_is_said(on: Callable[[Machine], messages.Engi
     assert devices.choose_device("cuda:1") == "cuda:1"
 
 
-def test_a_device_chosen_in_the_panel_is_said(on: Callable[[Machine], messages.EngineInfo]) -> None:
+def test_a_device_chosen_in_the_panel_is_said(on: There) -> None:
     info = on(MACHINES["two cards, the faster in use"])
     assert choices.computing(info, "cuda:0") == "Computing on RTX 4090 (cuda:0), as chosen here."
     assert choices.computing(info, "cuda:1") == choices.computing(info, "gone") == info.computing
@@ -275,7 +278,7 @@ def test_a_device_chosen_in_the_panel_is_said(on: Callable[[Machine], messages.E
     assert choices.computing(None, "") == ""
 
 
-def test_what_this_process_holds_of_a_card_counts_as_free(on: Callable[[Machine], messages.EngineInfo]) -> None:
+def test_what_this_process_holds_of_a_card_counts_as_free(on: There) -> None:
     on(MACHINES["8 GB, half of it in use"])
     sys.modules["torch"].cuda.memory_reserved = lambda _index: 3 * GIB
     (card, _) = devices.find_devices().devices
