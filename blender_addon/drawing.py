@@ -19,6 +19,9 @@ STAGES = {
 }  # fmt: skip
 
 
+KINDS = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after", "now": "NeRF now"}
+
+
 def duration(seconds: float) -> str:
     """Seconds as an artist reads them."""
     whole = round(seconds)
@@ -102,14 +105,18 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     left = job.seconds_left
     text = f"{100 * job.fraction:.0f} %"
     row.progress(factor=job.fraction, text=f"{text}   {duration(left)} left" if left is not None else text)
+    if job.method in wire.PAUSABLE:
+        name, icon = ("go_on", "PLAY") if job.paused else ("pause", "PAUSE")
+        row.operator(f"instruct_nerf.{name}", text="", icon=icon)
     row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
     if job.status == "cancelling":
         column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
+    elif job.paused:
+        column.label(text=f"Paused at {job.step} of {job.of}" if job.of > 1 else "Paused", icon="PAUSE")
     else:
         label = job.label or STAGES.get(job.stage, "") or job.title
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
     if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):
         column.template_icon(icon_value=icon, scale=9.0)
-        names = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after"}
-        column.label(text=f"{job.view} — {names.get(job.kind, job.kind)}")
+        column.label(text=f"{job.view} — {KINDS.get(job.kind, job.kind)}")
     return True

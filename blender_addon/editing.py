@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, knobs, messages, session, wire
+from . import asking, choices, knobs, messages, session, wire
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
@@ -57,7 +57,7 @@ def try_edit(scene: bpy.types.Scene, view: str) -> None:
     def tried(result: object) -> None:
         session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
 
-    session.run_job(
+    asking.run_job(
         wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace,
         scene=scene.session_uid,
     )  # fmt: skip
@@ -110,8 +110,8 @@ def resume_edit(scene: bpy.types.Scene, edit: str, even_on_cpu: bool = False) ->
     uid = scene.session_uid
 
     def params() -> dict[str, Any]:
-        asking = cameras.scene_by_uid(uid)
-        device = device_name(asking) if asking is not None else ""
+        found = cameras.scene_by_uid(uid)
+        device = device_name(found) if found is not None else ""
         return known({"workspace": workspace, "edit": edit, "device": device, "even_on_cpu": even_on_cpu or None})
 
     _run_edit(wire.EDIT_RESUME, params, scene, workspace, "the edit, resumed")
@@ -135,7 +135,7 @@ def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: st
         if session.get().state == "ready":
             read_workspace(workspace, lambda: show_again(workspace))
 
-    session.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
+    asking.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
     live.pop(wire.VIEW_EDITED, None)
     live.pop(wire.VIEW_AFTER, None)
 

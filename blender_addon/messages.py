@@ -90,6 +90,12 @@ class Edit:
     seconds: float
     changes: tuple[Change, ...] = ()
 
+    @property
+    def said(self) -> str:
+        """Its instruction, and those that it was told while it ran."""
+        later = (change.instruction for change in self.changes if not change.view and change.instruction)
+        return " → ".join(dict.fromkeys((self.instruction, *later)))
+
 
 @dataclass(frozen=True)
 class Project:

@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, messages, session, wire, workspaces
+from . import asking, choices, messages, session, wire, workspaces
 from .jobs import known, show_again, start_engine
 from .project import apply_pictures, root_of, scene_of, undo_step, workspace_of
 from .scene import cameras, points
@@ -45,7 +45,7 @@ def open_capture(
     if session.get().busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     settings, resolved = scene.instruct_nerf, cameras.absolute(str(path))
-    session.check_writable(resolved)
+    asking.check_writable(resolved)
     opening = partial(
         _open, scene.session_uid, resolved, opened_before or resolved, _wishes(scene), stand_upright, then
     )
@@ -101,7 +101,7 @@ def _whose(workspace: str, source: str, opening: Callable[[str], None]) -> None:
             session.notice(PANEL, "")
             opening(workspaces.proposed(source, 0))
 
-    session.run_job(
+    asking.run_job(
         wire.WORKSPACE_READ, {"workspace": cameras.absolute(workspace)}, looked, failed=damaged,
         panel=PANEL, title="Opening the capture", workspace=cameras.absolute(workspace),
     )  # fmt: skip
@@ -129,14 +129,14 @@ def _open(
         return wanted
 
     def ask(capture: str, failed: Callable[[messages.Failure], None] | None = None) -> None:
-        session.run_job(
+        asking.run_job(
             wire.CAPTURE_OPEN, lambda: params(capture), opened, failed=failed,
             panel=PANEL, title="Opening the capture", workspace=workspace, scene=uid,
         )  # fmt: skip
 
     def without_cameras(failure: messages.Failure) -> None:
         if failure.field == wire.PHOTOS and failure.code != wire.CANCELLED:
-            session.run_job(
+            asking.run_job(
                 wire.CAPTURE_REGISTER, {"workspace": workspace, "source": source},
                 lambda result: ask(wire.parse_path(result, "source")),
                 panel=PANEL, title="Finding the cameras of the photos", workspace=workspace, scene=uid,
@@ -190,7 +190,7 @@ def write_images(workspace: str, uid: int, then: Then = lambda _scene: None) -> 
         if scene is not None:
             then(scene)
 
-    session.run_job(
+    asking.run_job(
         wire.CAPTURE_IMAGES, {"workspace": workspace}, written,
         panel=PANEL, title="Preparing pictures", workspace=workspace, scene=uid,
     )  # fmt: skip
@@ -203,7 +203,7 @@ def read_workspace(workspace: str, then: Callable[[], None] = lambda: None) -> N
         session.get().projects[workspace] = wire.parse_project(result)
         then()
 
-    session.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel=PANEL)
+    asking.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel=PANEL)
 
 
 def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
@@ -229,7 +229,7 @@ def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
         show_again(workspace)
         then(found)
 
-    session.run_job(
+    asking.run_job(
         wire.WORKSPACE_READ, {"workspace": workspace}, read,
         panel=PANEL, title="Reading the project", workspace=workspace, scene=uid,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import bpy
 
-from . import session, wire, workspaces
+from . import asking, session, wire, workspaces
 from .conversion import Camera
 from .editing import keep_edit, refuse_days
 from .jobs import ready, scene_for
@@ -61,7 +61,7 @@ def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
             keep_edit(workspace, replace(known, mesh=path))
         undo_step("Import Mesh")
 
-    session.run_job(
+    asking.run_job(
         wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace, scene=uid
     )
 
@@ -87,7 +87,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
         }  # fmt: skip
         if device:
             params["device"] = device
-        session.run_job(
+        asking.run_job(
             wire.OUTPUT_FRAMES,
             params,
             rendered,
@@ -133,7 +133,7 @@ def make_report(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
         if not bpy.app.background:
             bpy.ops.wm.path_open(filepath=path)
 
-    session.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
+    asking.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
 
 
 def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Object:
@@ -177,7 +177,7 @@ def photograph_scene(
             standpoints = photograph.around(dome, centre, radius)
     uid, workspace = scene.session_uid, _folder_for_photographs(scene)
     folder = Path(cameras.absolute(workspace)) / PHOTOGRAPHS
-    session.check_writable(str(folder))
+    asking.check_writable(str(folder))
 
     def photographed() -> None:
         found = cameras.scene_by_uid(uid)

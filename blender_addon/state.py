@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 import os
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import messages
 from .client import Client
@@ -39,6 +41,9 @@ class Job:
     pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
     ended: float | None = None
     scene: int = 0  # ``session_uid`` of the scene that asked, 0: none
+    method: str = ""  # of the request
+    sent: Mapping[str, Any] = field(default_factory=dict)  # what was asked, and changed since; empty until it is sent
+    paused: bool = False
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
     @property
@@ -48,8 +53,8 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end, counted down between two messages; None until known."""
-        return None if self.due is None else max(0.0, self.due - time.monotonic())
+        """Seconds until the end, counted down between two messages; None until known, and while it pauses."""
+        return None if self.due is None or self.paused else max(0.0, self.due - time.monotonic())
 
     @property
     def seconds(self) -> float:
@@ -69,6 +74,14 @@ def folder_of(path: str) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who waits for the answer to a request."""
+
+    done: Callable[[Any], None]
+    failed: Callable[[messages.Failure], None]
 
 
 @dataclass
@@ -99,6 +112,8 @@ class Session:
     info: messages.EngineInfo | None = None
     projects: dict[str, messages.Project] = field(default_factory=dict)
     job: Job | None = None
+    asked: dict[int, Asked] = field(default_factory=dict)  # requests without an answer yet, by number
+    next_number: int = 1
     task: Task | None = None
     installer: Installer | None = None
     notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
@@ -123,6 +138,11 @@ class Session:
         return "ready" if self.info is not None else "starting"
 
     @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self.asked)
+
+    @property
     def busy(self) -> bool:
         """Whether a job or task runs, so that no other may start."""
         return (self.job is not None and self.job.active) or self.task is not None
@@ -140,6 +160,17 @@ def begin() -> None:
     """Begin with an empty session."""
     global _session
     _session = Session()
+
+
+def end_task() -> None:
+    """Stop the task; its ``finally`` puts back what it had changed."""
+    task, get().task = get().task, None
+    if task is not None:
+        try:
+            task.steps.close()  # type: ignore[attr-defined]
+        except Exception:
+            traceback.print_exc()
+    get().dirty = True
 
 
 def notice(panel: str, sentence: str) -> None:

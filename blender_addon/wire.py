@@ -57,6 +57,11 @@ JOB_REMAKE: Final = "job/remake"
 RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
+# What may be asked of which running job.
+EDITS: Final = (EDIT_RUN, EDIT_RESUME)
+LOOKED_AT: Final = (*EDITS, SCENE_TRAIN)
+PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_FRAMES, OUTPUT_REPORT)
+
 JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
 JOB_LOG: Final = "job/log"
@@ -377,6 +382,11 @@ def parse_rendered(value: object) -> Rendered:
     """The result of ``job/render``."""
     data = _map(value, "result")
     return Rendered(_text(data, "image"), _whole(data, "step"))
+
+
+def parse_paused(value: object) -> bool:
+    """The result of ``job/pause`` and ``job/continue``: whether the job is to wait."""
+    return _flag(_map(value, "result"), "paused")
 
 
 def parse_step(value: object) -> int:

@@ -125,7 +125,7 @@ def inside() -> None:
         return addon("session").get()
 
     def quiet() -> bool:
-        return not state().busy and state().client.waiting == 0
+        return not state().busy and state().waiting == 0
 
     def views() -> list:
         return addon("scene.cameras").cameras_of(addon("project").root_of(bpy.context.scene))
@@ -262,7 +262,7 @@ def inside() -> None:
         yield from hand.wait(lambda: state().job.panel == "edit", 10)
         job, began, seen, gap, last = state().job, time.monotonic(), set(), 0.0, time.monotonic()
         yield from into_viewport(0.15)
-        while state().busy or state().client.waiting:
+        while state().busy or state().waiting:
             now = time.monotonic()
             gap, last = max(gap, now - last), now
             if job.stage not in seen and job.step > 2 and (job.stage != "edit" or job.kind == "edited"):

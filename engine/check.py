@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
 import tempfile
 import time
@@ -82,7 +81,6 @@ def check(device: str | None = None, quick: bool = False) -> Check:
     if chosen:
         steps.append(_timed("kernels", chosen, lambda: compare_kernels(chosen)))
         if not quick:
-            os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded for a check
             with tempfile.TemporaryDirectory(prefix="instruct-nerf-check-") as folder:
                 steps += work(Path(folder), chosen)
             if chosen != "cpu":

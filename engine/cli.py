@@ -23,6 +23,7 @@ from rich.text import Text
 from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
+from engine.hub import HubModel, in_words
 from engine.progress import Job
 
 console = Console(stderr=True)
@@ -159,10 +160,13 @@ class How:
     """For everything random."""
     device: str | None = None
     """cpu, cuda:0, mps, as `devices` lists them; the best where not given."""
+    download: bool = False
+    """Download the editor where it is not on this computer, agreeing to its licence."""
 
     def words(self) -> dict[str, Any]:
         """The fields of a protocol.Instruct."""
         given = dataclasses.asdict(self)
+        del given["download"]
         return given | {"options": dict(_option(text) for text in self.options)}
 
 
@@ -197,6 +201,7 @@ def try_(
     """
     from engine.jobs import trying
 
+    _have_editor(how)
     request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **how.words())
     _run(lambda job: trying.try_photo(request, job))
     console.print(f"Written: {out}")
@@ -226,6 +231,7 @@ def edit(
     """
     from engine.jobs import edit as jobs
 
+    _have_editor(how)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
         workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
@@ -328,14 +334,72 @@ def report(
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
+def download(model: Annotated[str, tyro.conf.Positional], yes: bool = False) -> None:
+    """Download an editor that `editors` lists, or the model that reports measure by, once you agree to its licence.
+
+    Args:
+        model: Its name, such as timbrooks/instruct-pix2pix.
+        yes: Agree to its size and licence without being asked.
+    """
+    from engine.jobs.download import model_of
+
+    found = model_of(model)
+    if found.folder.is_dir():
+        _say(f"{found.label} is in {found.folder}")
+    elif yes or _agreed(found):
+        _download(found)
+    else:
+        raise BadInput(f"Nothing was downloaded: {found.name} is only with your consent, `--yes`.", field="yes")
+
+
+def _agreed(model: HubModel) -> bool:
+    """Whether somebody at the terminal agrees to a download; without one, nobody does."""
+    terms = f"licence {model.licence}, {model.licence_url}"
+    if not model.commercial:
+        terms += "; not for commercial use"
+    if model.gated:
+        terms += f"; accept its terms at {model.page} first"
+    console.print(Text(f"{model.label} ({model.name}): {in_words(model.bytes)} into {model.folder}; {terms}"))
+    if not sys.stdin.isatty():
+        return False
+    return console.input("Download it? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _download(model: HubModel) -> None:
+    from engine.jobs.download import download_model
+
+    request = protocol.DownloadModel(model.name, model.licence, model.bytes)
+    _say(f"{model.label} is in {_run(lambda job: download_model(request, job)).folder}")
+
+
+def _have_editor(how: How) -> None:
+    """Download the editor that is asked for, where it is not here and that is agreed to."""
+    from engine.editors.catalogue import editor_id, source_of
+    from engine.editors.registry import hub_models
+
+    model = hub_models().get(editor_id(how.editor)) if how.editor else None
+    if model is not None and source_of(model.name) == model.name and (how.download or _agreed(model)):
+        _download(model)
+
+
 def editors() -> None:
-    """List the editors, what each was trained on, and the knobs that --set turns."""
+    """List the editors: what is on this computer, what a download would cost, what each was trained on, and the knobs
+    that --set turns."""
     from engine.editors.catalogue import find_editors
 
     for e in find_editors():
+        offer = e.offer
         table = Table(title=Text(e.name), title_justify="left", show_header=False)
         table.add_row("label", Text(e.label))
-        table.add_row("size", f"{e.size} pixels")
+        table.add_row("sees", f"{e.size} pixels")
+        if offer.page and not offer.downloaded:
+            table.add_row("on disk", Text(f"no; {in_words(offer.bytes)} to download into {offer.folder}"))
+        else:
+            table.add_row("on disk", Text("yes" + (f", {offer.folder}" if offer.folder else "")))
+        if offer.licence:
+            terms = "" if offer.commercial else ", not for commercial use"
+            gate = f"; its terms must be accepted at {offer.page} before it is downloaded" if offer.gated else ""
+            table.add_row("licence", Text(f"{offer.licence}{terms} ({offer.licence_url}){gate}"))
         table.add_row("available", Text(e.reason or "yes"))
         table.add_row("instructions", Text(", ".join(e.vocabulary) or "any"))
         table.add_row("knobs", Text("  ".join(f"{knob.name}={knob.default}" for knob in e.knobs)))
@@ -415,6 +479,7 @@ COMMANDS = {
     "render": render,
     "report": report,
     "editors": editors,
+    "download": download,
     "devices": devices,
     "check": check,
     "serve": serve,
@@ -459,7 +524,8 @@ def _run(work):
 
             def on_progress(p: protocol.Progress) -> None:
                 left = "" if p.seconds_left is None else f", {_clock(p.seconds_left)} left"
-                bar.update(task, completed=p.fraction, description=p.label, detail=f"{p.step} of {p.of}{left}")
+                done, of = (in_words(p.step), in_words(p.of)) if p.stage == "download" else (p.step, p.of)
+                bar.update(task, completed=p.fraction, description=p.label, detail=f"{done} of {of}{left}")
 
             return work(Job(on_progress=on_progress, log=console.print, cancelled=stop.is_set))
     finally:

@@ -60,6 +60,18 @@ class HubModel:
         return models_folder() / f".{self.name.replace('/', '--')}-{self.revision}"
 
 
+CLIP = HubModel(  # by which reports measure; InstructPix2Pix's own
+    "openai/clip-vit-large-patch14",
+    "CLIP",
+    "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    1_713_000_000,
+    "MIT",
+    "https://github.com/openai/CLIP/blob/main/LICENSE",
+    size=224,
+    files=("*.json", "merges.txt", "model.safetensors"),
+)
+
+
 def models_folder() -> Path:
     """The folder of downloaded models: INSTRUCT_NERF_MODELS, else beside the installed engine, where the system keeps
     an application's data."""

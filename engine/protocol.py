@@ -72,7 +72,18 @@ class Knob(msgspec.Struct, frozen=True):
 
 
 class Initialize(Message, frozen=True):
+    """May be asked again, as when the artist allows or forbids online access."""
+
     protocol: int
+    online: bool = False  # whether the artist lets programs reach the network
+
+
+class DownloadModel(Message, frozen=True):
+    """Download a model of the hub's. ``licence`` and ``bytes``: what the artist was shown, and agreed to."""
+
+    model: str
+    licence: str
+    bytes: int
 
 
 class OpenCapture(Message, frozen=True):
@@ -224,6 +235,7 @@ class Shutdown(Message, frozen=True):
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
     "devices/read": ReadDevices,
+    "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
     "capture/images": WriteImages,
@@ -392,6 +404,7 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
+        "download",
         "images",
         "train",
         "before",

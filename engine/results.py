@@ -95,6 +95,13 @@ class Paused(TypedDict):
     paused: bool
 
 
+class Downloaded(msgspec.Struct, frozen=True):
+    """A model of the hub's is on this computer, whole."""
+
+    model: str
+    folder: str
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A picture of the scene as it was after ``step`` steps."""
 
@@ -119,6 +126,7 @@ class Nothing(TypedDict):
 RESULTS: dict[str, type] = {
     "initialize": Started,
     "devices/read": Computing,
+    "model/download": Downloaded,
     "capture/open": Capture,
     "capture/register": Registered,
     "capture/images": Capture,

@@ -141,11 +141,6 @@ class Runtime:
                 self._coming.pop(kind, None)
         return gone
 
-    def holds(self, kind: str, key: Hashable) -> bool:
-        """Whether that is loaded now."""
-        with self._lock:
-            return kind in self._kept and self._kept[kind][0] == key
-
     def make_room(self, free_share: Callable[[], float] | None = None) -> None:
         """Let go of everything where memory is short."""
         if (free_share or least_free_share)() < SHORT and (gone := self.release()):

@@ -35,6 +35,7 @@ LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is t
 
 # Request → module of engine.jobs and function. Modules that import torch are named, not imported.
 JOBS: dict[str, tuple[str, str]] = {
+    "model/download": ("download", "download_model"),
     "capture/open": ("capture", "open_into_workspace"),
     "capture/register": ("registration", "register_photos"),
     "capture/images": ("capture", "write_images"),
@@ -74,6 +75,7 @@ class Server:
         self._state = threading.Lock()
         self._running: _Running | None = None
         self._runtime = Runtime()
+        self._online = False  # until the artist's Blender says that it may be
         self._warm_up = warm_up or _import_torch
         self._warm: threading.Thread | None = None
         self._warm_error: BaseException | None = None
@@ -132,16 +134,19 @@ class Server:
                 "that came with the add-on.",
                 {"field": "protocol"},
             )
+        self._online = params.online
+        warm = self._warm is not None and not self._warm.is_alive() and self._warm_error is None
         self._begin_warm_up()
-        own, settled = devices.cpu(), not devices.may_have_gpu()
+        settled = warm or not devices.may_have_gpu()
+        found = devices.find_devices() if warm else devices.decide(None, [], devices.cpu())
         return {
             "protocol": protocol.VERSION,
             "engine": __version__,
-            "devices": described([own]),
-            "computing": devices.decide(None, [], own).computing if settled else devices.WAITING,
+            "devices": described(found.devices),
+            "computing": found.computing if settled else devices.WAITING,
             "settled": settled,
             "editors": find_editors(),
-            "presets": preset_infos(own),
+            "presets": preset_infos(found.devices[0]),
         }
 
     def _devices(self) -> dict:
@@ -156,6 +161,8 @@ class Server:
     def _enqueue(self, request: Request, params: protocol.Message) -> None:
         if request.id is None:
             raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers at its end.")
+        if request.method == "model/download" and not self._online:
+            raise BadInput("Blender is offline: turn on Allow Online Access in Preferences, System.", field="online")
         with self._state:
             if self._running is not None:
                 raise RpcError(protocol.BUSY, "The engine is busy with another job; wait for it, or cancel it.")

@@ -80,6 +80,14 @@ def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanc
     return share
 
 
+def talk(layout: bpy.types.UILayout) -> None:
+    """What a running edit may be asked."""
+    layout.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
+    row = layout.row(align=True)
+    row.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
+    row.operator("instruct_nerf.look", icon="RENDER_STILL")
+
+
 class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
     """What most leave as the editor recommends"""
 
@@ -126,7 +134,9 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         if editor is not None and not editor.available and not settings.editor_model:
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
-        if not running(layout, context, "edit"):
+        if running(layout, context, "edit"):
+            talk(layout)
+        else:
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")
@@ -145,7 +155,7 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             row = column.row(align=True)
             icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
             row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
-            row.label(text=edit.instruction)
+            row.label(text=edit.said)
             if edit.finished:
                 row.label(text=duration(edit.seconds))
             else:

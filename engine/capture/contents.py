@@ -14,11 +14,13 @@ from pathlib import Path
 from engine.capture.lookup import NOT_PHOTOS, masks_among
 from engine.capture.photos import RAW, is_picture_name
 from engine.capture.types import CaptureError
+from engine.files import is_pointer
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp")
 _MOST_FILES = 200_000  # looked at
 _FEWEST = 3  # photos that are a capture's; fewer may be a cover beside it
 _DEEPEST = 4  # folders below the one chosen
+_MOST_LOOKED_INTO = 200  # files, of photos and of others each
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 _METASHAPE = ("a Metashape project", "in Metashape, File → Export → Export Cameras, as XML, beside the photos")
 _ROUND = "export flat (perspective) photos, or a flat video, from the camera's program"
@@ -94,6 +96,12 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
                             file=source)  # fmt: skip
     contents = look(source, check)
     name = f"The folder {source.name}"
+    if pointers := _pointers(contents):
+        return CaptureError(
+            f"{name} holds pointers of Git LFS or git-annex in place of files ({', '.join(pointers)}); run “git lfs "
+            "pull” or “git annex get .” there, or download the files themselves.",
+            file=source,
+        )
     if contents.photos:
         many = f"{len(contents.photos)} photo{'s' if len(contents.photos) > 1 else ''}"
         said = f"{name} holds {many}{_kinds(contents.photos)}{_where(source, contents.photos)} and no cameras; "
@@ -129,6 +137,12 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
         "capture program wrote.",
         file=source,
     )
+
+
+def _pointers(contents: Contents) -> list[str]:
+    """Names of the first few files that are not there themselves."""
+    some = sorted(contents.others)[:_MOST_LOOKED_INTO] + sorted(contents.photos)[:_MOST_LOOKED_INTO]
+    return [path.name for path in some if path.is_file() and is_pointer(path)][:3]
 
 
 def _of_file(source: Path) -> CaptureError:

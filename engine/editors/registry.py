@@ -129,7 +129,7 @@ def missing(source: str) -> BadInput:
     if model := hub_models().get(source):
         text = (
             f"The editor {model.label} ({source}) is not on this computer yet: press Download Editor, or run "
-            f"`python -m engine download {source}` ({in_words(model.bytes)}; licence: {model.licence})."
+            f"`python -m engine download {source}` ({in_words(model.bytes)}, licence {model.licence})."
         )
     elif NAME.fullmatch(source):
         text = (

@@ -17,11 +17,12 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following"},
     {"settings", "results"},
-    {"editing"},
+    {"editing", "talking"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
+    {"asking"},
     {"state", "install", "trajectories"},
     {"graphics", "running"},
     {"client", "engine_home", "choices", "files"},
@@ -31,9 +32,10 @@ LAYERS = [
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
-    "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion", "trajectories",
+    "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
+    "trajectories",
 }  # fmt: skip
-SCENE_KNOWS_NOT = {"state", "choices", "session", "client", "jobs", "project", "wire", "install"}
+SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
 
 def modules() -> list[Path]:

@@ -72,3 +72,13 @@ def test_every_error_becomes_a_sentence(value: object) -> None:
 def test_another_protocol_is_named() -> None:
     with pytest.raises(messages.WireError, match="protocol 3"):
         wire.parse_engine({"protocol": 3})
+
+
+def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
+    from engine.server import WISHES
+
+    granted = {name: set(methods) for name, methods in WISHES.items()}
+    assert granted == {
+        wire.JOB_PAUSE: set(wire.PAUSABLE), wire.JOB_CONTINUE: set(wire.PAUSABLE), wire.JOB_RENDER: set(wire.LOOKED_AT),
+        wire.JOB_CHANGE: set(wire.EDITS), wire.JOB_REMAKE: set(wire.EDITS),
+    }  # fmt: skip

@@ -14,6 +14,6 @@ def settle(timeout: float = 30.0) -> None:
 
     def quiet() -> bool:
         state = session.get()
-        return not state.busy and (state.client is None or (state.client.waiting == 0))
+        return not state.busy and (state.client is None or state.waiting == 0)
 
     assert session.wait(quiet, timeout), session.get()

@@ -14,6 +14,7 @@ from addon_captures import ring
 from in_blender import settle
 
 from blender_addon import jobs, project, session, workspaces
+from blender_addon.asking import request
 from blender_addon.scene import cameras
 
 
@@ -339,5 +340,5 @@ def test_names_that_no_unicode_holds_are_said_before_anything_is_asked(addon: ob
     settle()
     for value in ("\udcff", {"a": ["\udcff"]}, {"pose": [1.0, float("nan")]}):
         with pytest.raises(ValueError):
-            session.request("workspace/read", {"workspace": value}, lambda _r: None, panel="edit")
-    assert session.get().client.waiting == 0
+            request("workspace/read", {"workspace": value}, lambda _r: None, panel="edit")
+    assert session.get().waiting == 0

@@ -16,7 +16,11 @@ import engine
 
 from .fork_client import Server, small_capture
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs run in forks")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(7200),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs run in forks"),
+]
 
 CASES = int(os.environ.get("INSTRUCT_NERF_FUZZ", "500"))
 SEED = int(os.environ.get("INSTRUCT_NERF_FUZZ_SEED", "0"))
