@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from blender_addon import choices, messages, wire
 from engine import devices, presets, protocol
 from engine.editors import catalogue
+from engine.errors import BadInput
 from engine.server import Server
 
 GIB = 2**30
@@ -81,23 +86,13 @@ def test_an_unknown_instruction_is_named_with_some_that_are_known() -> None:
     assert "“make it blurple”" in sentence and "“make it night”" in sentence and len(sentence) < 1000
 
 
-def test_choices_are_the_engines_own() -> None:
-    pytest.importorskip("bpy")
-    from blender_addon.operators import capture
-    from blender_addon.results import MESH_RESOLUTION
-    from blender_addon.settings import InstructNerfSettings
-    from engine.capture.opening import FORMATS
-    from engine.capture.registration import VIDEOS
-    from engine.errors import BadInput
+def test_the_panels_bounds_are_the_engines_own() -> None:
     from engine.output.mesh import checked_resolution
 
-    assert {f".{ending}" for ending in capture.VIDEOS} == set(VIDEOS)
-    assert {f"*{ending}" for kind in FORMATS for ending in kind.suffixes} <= set(capture.FILES)
-    least, most = MESH_RESOLUTION
-    assert [checked_resolution(r) for r in MESH_RESOLUTION] == [least, most]
+    source = (Path(choices.__file__).parent / "results.py").read_text()  # which imports bpy, and that ends badly
+    (bounds,) = re.findall(r"^MESH_RESOLUTION = (.*?)(?: *#.*)?$", source, re.MULTILINE)
+    least, most = ast.literal_eval(bounds)
+    assert [checked_resolution(r) for r in (least, most)] == [least, most]
     for resolution in (least - 1, most + 1):
         with pytest.raises(BadInput):
             checked_resolution(resolution)
-    masks = InstructNerfSettings.__annotations__["masks"].keywords["items"]
-    wanted = next(f for f in msgspec.structs.fields(protocol.OpenCapture) if f.name == "masks")
-    assert {item[0] for item in masks} == set(wanted.type.__args__)
