@@ -21,8 +21,10 @@ from engine.hub import folders_of
 from engine.protocol import Device, Offer, OptionValue
 from engine.protocol import Editor as EditorInfo
 
-HUB_NAME = "timbrooks/instruct-pix2pix"  # the hub's that a card with room for it takes where none is named
-HUB_BYTES = 9 * 2**29  # free memory of a card that it fits beside a small NeRF, CUDA's own share included
+HUB_NAME = "timbrooks/instruct-pix2pix"
+HUB_BYTES = 9 * 2**29  # of a card, for it beside a small NeRF, CUDA's own share included
+KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+KLEIN_BYTES = 11 * 2**30  # of a card, for KLEIN: its larger network and what an edit takes, the other waiting
 # Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
 BUNDLED = "instruct-pix2pix-small"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -70,15 +72,17 @@ def is_here(name: str) -> bool:
 
 
 def default_editor(device: Device) -> str:
-    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else InstructPix2Pix where it is on
-    this computer and a card has room for it, else the small bundled one. On a Mac's GPU nobody has measured the
-    large."""
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a card what is on this
+    computer and has room there, FLUX.2 klein before InstructPix2Pix, else the small bundled one. On a Mac's GPU nobody
+    has measured the large ones."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return editor_id(chosen)
-    room = device.name.startswith("cuda") and device.free_bytes >= HUB_BYTES
-    small = (WEIGHTS / BUNDLED).is_dir() and not (room and is_here(HUB_NAME))
-    return BUNDLED if small else HUB_NAME
+    room = device.free_bytes if device.name.startswith("cuda") else 0
+    for name, needed in ((KLEIN, KLEIN_BYTES), (HUB_NAME, HUB_BYTES)):
+        if room >= needed and is_here(name):
+            return name
+    return BUNDLED if (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
 
 
 def load_editor(name: str, device: str) -> Editor:
@@ -220,11 +224,15 @@ def _describe(name: str) -> EditorInfo:
         )  # fmt: skip
     elif name == BUNDLED:
         offer = BUNDLED_OFFER
+    if registry.is_picture(source):
+        return EditorInfo(name, folder.name, 0, True, "", [])
     label = model.label if model else "Small (offline)" if name == BUNDLED else folder.name
     try:
         kind = registry.kind_of(source)
         if not folder.is_dir() and model is None:
             raise registry.missing(source)
+        if model is None and name != BUNDLED:
+            offer = registry.terms_of(folder)
         size = model.size if model else kind.size or _working_size(folder)
         own = resolved_options(name, {})
         knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in kind.knobs]

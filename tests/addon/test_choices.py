@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import msgspec
 import pytest
 
 from blender_addon import choices, messages, wire
-from engine import devices, presets, protocol
-from engine.editors import catalogue
+from engine import devices, hub, presets, protocol
+from engine.editors import catalogue, registry
 from engine.errors import BadInput
 from engine.server import Server
 
@@ -31,10 +32,24 @@ MACHINES = {
 }
 
 
-@pytest.fixture(params=MACHINES)
-def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> messages.EngineInfo:
-    """What the engine says of a machine, as the add-on reads it."""
-    found = MACHINES[request.param]
+def put_down(folder: Path) -> None:
+    """A model of the hub's, as whole as its files' names say."""
+    (folder / "unet").mkdir(parents=True)
+    kind = "StableDiffusionInstructPix2PixPipeline"
+    index = {"_class_name": kind, "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for name in ("config.json", "diffusion_pytorch_model.fp16.safetensors"):
+        (folder / "unet" / name).touch()
+
+
+@pytest.fixture(params=[(machine, here) for machine in MACHINES for here in ("downloaded", "not downloaded")])
+def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> messages.EngineInfo:
+    """What the engine says of a machine, with and without the hub's editor on it, as the add-on reads it."""
+    monkeypatch.setenv(hub.MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = MACHINES[request.param[0]]
+    if request.param[1] == "downloaded":
+        put_down(registry.hub_models()[catalogue.HUB_NAME].folder)
     monkeypatch.setattr(devices, "find_devices", lambda: devices.Machine(found, "Said."))
     monkeypatch.delenv(catalogue.VARIABLE, raising=False)
     server = Server(lambda _line: None, warm_up=lambda: None)
@@ -52,6 +67,9 @@ def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo)
         shown = choices.preset_of(info, "", named), choices.editor_of(info, "", named)
         assert shown[0].name == presets.choose_preset(None, named or first).name
         assert shown[1].name == catalogue.default_editor(devices.device_named(named or first))
+        assert shown[1].available  # what nobody chose needs no download
+        here = next(e for e in info.editors if e.name == catalogue.HUB_NAME).offer.downloaded
+        assert (shown[1].name == catalogue.HUB_NAME) == (here and (named or first) != "cpu")
 
 
 def test_what_was_chosen_is_kept_and_what_is_gone_is_the_engines_choice(info: messages.EngineInfo) -> None:

@@ -119,7 +119,7 @@ MACHINES = {
         (Card("A5000", 24, 2, bus=0x41), Card("A5000", 24, 23, bus=0x0A)), uuids=False,
     ),
     "4 GB": dataclasses.replace(card_of(4, 3.3), preset="preview", editor=BUNDLED),
-    "6 GB": dataclasses.replace(card_of(6, 5.2), preset="preview"),
+    "6 GB": card_of(6, 5.2),
     "8 GB": card_of(8, 7.2),
     "8 GB, half of it in use": dataclasses.replace(card_of(8, 3.8), preset="preview", editor=BUNDLED),
     "8 GB, full": dataclasses.replace(
@@ -169,7 +169,7 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
     """Be on a machine; what the engine says there, before and then after PyTorch is known, as the add-on reads it."""
 
     def there(machine: Machine, downloaded: bool = True) -> messages.EngineInfo:
-        monkeypatch.setattr(catalogue, "is_here", lambda name: downloaded or name != HUB_NAME)
+        monkeypatch.setattr(catalogue, "is_here", lambda name: downloaded and name == HUB_NAME)
         tools = tmp_path / "tools"
         tools.mkdir()
         monkeypatch.setenv("PATH", str(tools))
