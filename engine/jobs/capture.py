@@ -27,7 +27,7 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_infos
 from engine.progress import Job, Plan, Stage
-from engine.results import Project
+from engine.results import Project, Proposed
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
@@ -306,10 +306,11 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
     )
 
 
-def propose_key(request: protocol.ProposeKey) -> dict[str, str]:
+def propose_key(request: protocol.ProposeKey) -> Proposed:
     """The view that makes a good first key view. Raises BadInput where the project has no capture."""
     capture = load_opened(Workspace(request.workspace))
-    return {"view": central_view(capture.views, capture.centre, capture.radius).name}
+    views = [view for view in capture.views if not view.held_out] or capture.views
+    return Proposed(view=central_view(views, capture.centre, capture.radius).name)
 
 
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:

@@ -33,7 +33,10 @@ def check_keys(keys: Sequence[KeyView], chosen: Sequence[View], job: Job) -> Non
         if key.view in seen:
             raise BadInput(f"The view {key.view} is a key view twice; approve one picture of it.", field="key_views")
         seen.add(key.view)
-        _picture(key).prepare("", {}).view(torch.zeros(view.intrinsics.height, view.intrinsics.width, 3))
+        try:
+            _picture(key).prepare("", {}).view(torch.zeros(view.intrinsics.height, view.intrinsics.width, 3))
+        except BadInput as problem:
+            raise BadInput(problem.message, file=problem.file, field="key_views") from None
 
 
 def save_keys(workspace: Workspace, capture: Capture, record: EditRecord, keys: Sequence[KeyView], job: Job) -> None:
