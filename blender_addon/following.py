@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import bpy
 
-from . import project, workspaces
+from . import chores, project, workspaces
 from .choices import editor_id
-from .scene import images
+from .scene import cameras, images
 
 _paths: list[tuple[Any, str, str]] = []
 _sizes: dict[int, tuple[float, ...]] = {}  # session_uid of a scene → the size its pictures are laid out for
@@ -48,9 +49,16 @@ def _after_update(scene: bpy.types.Scene, *_arguments: object) -> None:
     if _sizes.get(scene.session_uid) == size:
         return
     _sizes[scene.session_uid] = size
-    root = project.root_of(scene) if scene.library is None else None
-    if root is not None:
-        images.fit_all(scene, root)
+    uid = scene.session_uid
+    if scene.library is None and scene.instruct_nerf.workspace:
+        chores.do(("fit", uid), lambda: _fitting(uid), "results")
+
+
+def _fitting(uid: int) -> Iterator[float]:
+    scene = cameras.scene_by_uid(uid)
+    root = project.root_of(scene) if scene is not None else None
+    if scene is not None and root is not None:
+        yield from images.fitting(scene, cameras.cameras_of(root))
 
 
 _HANDLERS = {

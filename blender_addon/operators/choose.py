@@ -99,7 +99,7 @@ class INSTRUCT_NERF_OT_camera_path(bpy.types.Operator):
 
     bl_idname = "instruct_nerf.camera_path"
     bl_label = "Camera Path from Chosen Views"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # long paths arrive later, with an undo step of their own
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

@@ -8,7 +8,7 @@ camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import bpy
 from mathutils import Matrix
@@ -22,6 +22,8 @@ VIEW = "instruct_nerf_view"
 CHOSEN = "instruct_nerf_chosen"
 SIZE = "instruct_nerf_size"  # width, height in pixels
 ASPECT = "instruct_nerf_pixel_aspect"  # x, y
+AT_ONCE = 8  # cameras that are made in one step
+REMOVED = 32  # cameras that are removed in one step
 DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius
 
 
@@ -81,7 +83,27 @@ def build(
     stand_upright: bool = True,
     source: str = "",
 ) -> bpy.types.Object:
-    """Put a capture into a scene and return its root.
+    """Put a capture into a scene and return its root; see :func:`building`."""
+    for _ in building(scene, name, workspace, views, up, centre, radius, stand_upright=stand_upright, source=source):
+        pass
+    root = root_of(scene, workspace)
+    assert root is not None
+    return root
+
+
+def building(
+    scene: bpy.types.Scene,
+    name: str,
+    workspace: str,
+    views: Sequence[tuple[str, Camera]],
+    up: Vector,
+    centre: Vector,
+    radius: float,
+    *,
+    stand_upright: bool = True,
+    source: str = "",
+) -> Iterator[float]:
+    """Put a capture into a scene, a few cameras a step.
 
     A root that the workspace already has keeps its transform, and the choice of views is kept by name; its cameras
     are made anew. ``stand_upright`` places a new root by the capture's own up and centre, otherwise the capture
@@ -91,7 +113,10 @@ def build(
     chosen = set(chosen_views(old)) if old is not None else set()
     if old is not None:
         root = old
-        _remove(cameras_of(root))
+        there = cameras_of(root)
+        for start in range(0, len(there), REMOVED):
+            _remove(there[start : start + REMOVED])
+            yield 0.0
     else:
         root = bpy.data.objects.new(name, None)
         root.empty_display_type = "ARROWS"
@@ -107,14 +132,16 @@ def build(
         collection.objects.link(root)
     scale = sum(root.matrix_world.to_scale()) / 3.0
     root.empty_display_size = 0.25 * radius
-    for view, camera in views:
+    for count, (view, camera) in enumerate(views, 1):
         item = _camera(view, camera, radius * scale)
         item.parent = root
         item.matrix_basis = Matrix(camera.pose)
         if view in chosen:
             item[CHOSEN] = True
         collection.objects.link(item)
-    return root
+        if count % AT_ONCE == 0:
+            yield count / len(views)
+    yield 1.0
 
 
 def collection_of(root: bpy.types.Object, scene: bpy.types.Scene | None = None) -> bpy.types.Collection | None:

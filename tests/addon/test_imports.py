@@ -17,14 +17,14 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following"},
     {"settings", "results"},
-    {"editing", "talking"},
+    {"editing", "talking", "downloads"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
-    {"asking"},
+    {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running"},
+    {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files"},
     {"wire", "inbox"},
     {"messages"},
@@ -33,7 +33,7 @@ LAYERS = [
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "trajectories",
+    "trajectories", "ply",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
