@@ -224,7 +224,7 @@ def edit(
         preset: preview, standard or paper; by the machine where not given.
         steps: NeRF steps of the edit.
         parent: The id of the edit to stand on; the unedited scene where not given.
-        schedule: As in the paper, or as it settles sooner; where not given the latter with key views, else the preset's.
+        schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
         keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
     """
     from engine.jobs import edit as jobs

@@ -13,13 +13,23 @@ from engine.edit.projected import noise_of_round, projected_dataset_update, roun
 from engine.edit.settings import Told
 from engine.errors import Cancelled
 from engine.scenes.base import RenderedView
+from engine.scenes.picture_set import PictureSet
 
 from .conftest import VIEWS, Intrinsics, ring, sphere_picture
 from .test_iterative import Run as IterativeRun
 from .test_iterative import replaced
 from .toy_editor import ToyEditor
 
+COUNT = VIEWS // 3  # views of the edits here
+
 SETTINGS = replaced(method="projected", steps=12, refit=0.5, short_rounds=2, short_noise=(0.8, 0.5))
+
+
+@pytest.fixture
+def few(sphere):
+    """(frame, views, PictureSet) of every third view."""
+    frame, views, images = sphere
+    return frame, views[::3], PictureSet(images[::3], "cpu")
 
 
 def ball_depth(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.5) -> np.ndarray:
@@ -101,35 +111,35 @@ def test_views_come_in_order_of_overlap(sphere_set):
     assert overlap.nearest(3, [20, 4, 9]) == [4, 9, 20]
 
 
-def test_the_schedule_without_key_views(sphere_set):
-    run = Run(sphere_set)
+def test_the_schedule_without_key_views(few):
+    run = Run(few)
     events = list(run.events())
     kinds = "".join("I" if isinstance(event, ImageUpdated) else "N" for event in events)
-    every = "I" * VIEWS
+    every = "I" * COUNT
     assert kinds == every + "N" * 6 + every + "N" * 3 + every + "N" * 3
-    first, second, third = (run.editor.asked[k * VIEWS : (k + 1) * VIEWS] for k in range(3))
+    first, second, third = (run.editor.asked[k * COUNT : (k + 1) * COUNT] for k in range(3))
     assert {asked.t for asked in first} == {SETTINGS.t_max}
     assert {asked.t for asked in second} == {0.8} and {asked.t for asked in third} == {0.5}
     assert not first[0].carried.seen.any() and all(asked.carried.seen.any() for asked in first[1:])
     assert all(asked.carried is None for asked in (*second, *third)) and not any(a.references for a in run.editor.asked)
-    assert len({tuple(asked.original.flatten().tolist()[:9]) for asked in first}) == VIEWS
+    assert len({tuple(asked.original.flatten().tolist()[:9]) for asked in first}) == COUNT
     assert all(torch.equal(asked.picture, asked.original) for asked in first)  # the scene still shows the originals
 
 
 @pytest.mark.parametrize("references", [0, 2, 4])
-def test_key_views_stay_and_the_others_follow_them(sphere_set, references):
+def test_key_views_stay_and_the_others_follow_them(few, references):
     editor = ToyEditor(references=references)
-    run = Run(sphere_set, editor=editor)
-    keys = {4: painted(run, 4), 20: painted(run, 20)}
+    run = Run(few, editor=editor)
+    keys = {4: painted(run, 4), 10: painted(run, 10)}
     run.prompts.keys = keys
     events = [event for event in run.events() if isinstance(event, ImageUpdated)]
-    assert [event.view for event in events[:2]] == [4, 20]
+    assert [event.view for event in events[:2]] == [4, 10]
     assert [event.view for event in events].count(4) == 1  # it is not edited again
     assert all(torch.equal(run.pictures.image(view), picture) for view, picture in keys.items())
-    assert len(editor.asked) == 3 * (VIEWS - 2)
-    first = editor.asked[: VIEWS - 2]
+    assert len(editor.asked) == 3 * (COUNT - 2)
+    first = editor.asked[: COUNT - 2]
     view = events[2].view
-    nearest = min(keys, key=lambda key: min((view - key) % VIEWS, (key - view) % VIEWS))
+    nearest = min(keys, key=lambda key: min((view - key) % COUNT, (key - view) % COUNT))
     if references:
         assert all(asked.carried is None and len(asked.references) == references for asked in editor.asked)
         key, warped = first[0].references[:2]
@@ -142,11 +152,11 @@ def test_key_views_stay_and_the_others_follow_them(sphere_set, references):
     else:
         turned = run.originals.pictures[view].float().flip(-1) / 255
         seen = first[0].carried.seen
-        assert seen.float().mean() > 0.5 and not first[0].references
+        assert seen.float().mean() > 0.3 and not first[0].references
         assert (first[0].carried.picture - turned).abs().mean(-1)[seen].mean() < 0.05
 
 
-def test_it_stops_when_edits_leave_the_scene_as_it_is(sphere_set):
+def test_it_stops_when_edits_leave_the_scene_as_it_is(few):
     class Content(ToyEditor):
         """Answers with what it is shown."""
 
@@ -161,15 +171,15 @@ def test_it_stops_when_edits_leave_the_scene_as_it_is(sphere_set):
             return picture
 
     settings = msgspec.structs.replace(SETTINGS, settle=0.01)
-    run = Run(sphere_set, settings, Content())
+    run = Run(few, settings, Content())
     steps = [event.step for event in run.events() if isinstance(event, SceneUpdated)]
     assert steps == list(range(1, 7))  # the first round already finds nothing to do
-    run = Run(sphere_set, settings)
+    run = Run(few, settings)
     assert [event.step for event in run.events() if isinstance(event, SceneUpdated)][-1] == 12
 
 
-def test_of_two_edits_the_one_nearer_to_the_scene_stays(sphere_set):
-    run = Run(sphere_set)
+def test_of_two_edits_the_one_nearer_to_the_scene_stays(few):
+    run = Run(few)
     kept = {}
     for event in run.events():
         if isinstance(event, ImageUpdated):
@@ -199,11 +209,10 @@ def state(run):
 @pytest.mark.parametrize("keys", [False, True])
 @pytest.mark.parametrize("stop", [3, 12, 18])
 def test_stopped_and_resumed_it_is_bit_for_bit_the_unbroken_run(sphere, keys, stop, tmp_path):
-    from engine.scenes.picture_set import PictureSet
     from engine.scenes.registry import open_scene
 
     frame, views, images = sphere
-    views, images = views[::4], images[::4]
+    views, images = views[::3], images[::3]
 
     def fresh():
         run = Run((frame, views, PictureSet(images, "cpu")))
@@ -234,8 +243,8 @@ def test_stopped_and_resumed_it_is_bit_for_bit_the_unbroken_run(sphere, keys, st
 
 
 @pytest.mark.parametrize("at", [0, 3, 8])
-def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold(sphere_set, at):
-    run = Run(sphere_set)
+def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold(few, at):
+    run = Run(few)
     run.prompts.keys = {4: painted(run, 4)}
     settings = run.settings
     said = []
@@ -247,15 +256,15 @@ def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold
 
     events = [(run.trainer.step_index, e) for e in run.events(check) if isinstance(e, ImageUpdated)]
     after = [asked for asked in run.editor.asked if asked.instruction == "turn it into marble"]
-    assert said and len([e for step, e in events if step == at and True]) >= VIEWS
-    assert {tuple(a.original.flatten().tolist()[:30]) for a in after[:VIEWS]} == {
+    assert said and len([e for step, e in events if step == at and True]) >= COUNT
+    assert {tuple(a.original.flatten().tolist()[:30]) for a in after[:COUNT]} == {
         tuple((p.float() / 255).flatten().tolist()[:30]) for p in run.originals.pictures
     }
     assert not torch.equal(run.pictures.image(4), painted(run, 4))
 
 
-def test_a_cancel_is_heard_at_every_step(sphere_set):
-    run, calls = Run(sphere_set), 0
+def test_a_cancel_is_heard_at_every_step(few):
+    run, calls = Run(few), 0
 
     def check():
         nonlocal calls
