@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from engine import protocol
-from engine.editors import registry
+from engine.editors import catalogue, registry
 from engine.editors.catalogue import KLEIN, default_editor, find_editors, load_editor
 from engine.errors import BadInput
 from engine.hub import wanted_files
