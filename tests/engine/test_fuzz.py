@@ -237,7 +237,7 @@ def test_hostile_projects(good, outside, tmp_path):
         more = {"steps": 14} if job == "train" else {"anew": True} if spoiler.random.random() < 0.3 else {}
         if job == "edit" and spoiler.random.random() < 0.5:  # one that goes on where it was
             for record in folder.glob("edits/*/edit.json"):
-                if record.is_file():
+                if record.is_file() and record.stat().st_size < 2**26:
                     text = record.read_text(errors="replace").replace('"finished": true', '"finished": false')
                     record.write_text(text, errors="replace")
         judged(server.run("read", folder, seconds=PATIENCE), log, (number, what, "read"))
