@@ -20,7 +20,7 @@ from .editing import keep_edit
 from .jobs import ready, scene_for
 from .opening import open_capture
 from .project import device_name, edit_of, project_of, root_of, scene_of, undo_step, workspace_of
-from .scene import cameras, flight, mesh, photograph, strips
+from .scene import cameras, choice, flight, mesh, photograph, strips
 
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
@@ -152,6 +152,23 @@ def fly_through(scene: bpy.types.Scene, first: int, last: int) -> None:
 def _chosen(root: bpy.types.Object) -> list[bpy.types.Object]:
     views = cameras.cameras_of(root)
     return [camera for camera in views if camera.get(cameras.CHOSEN)] or views
+
+
+def grow_choice(scene: bpy.types.Scene) -> None:
+    """Choose the neighbours of the chosen views as well."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found else None
+        if root is None:
+            return
+        names: list[str] = []
+        yield from choice.growing(cameras.cameras_of(root), names)
+        cameras.choose(root, names)
+        chores.then(("undo", uid), lambda: undo_step("Grow"), "capture")
+
+    chores.do(("grow", uid), steps, "capture", "Choosing the neighbours")
 
 
 def photograph_scene(
