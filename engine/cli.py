@@ -211,6 +211,8 @@ def edit(
     preset: str | None = None,
     steps: int | None = None,
     parent: str | None = None,
+    schedule: Literal["paper", "projected"] | None = None,
+    keys: list[str] | None = None,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
@@ -222,14 +224,20 @@ def edit(
         preset: preview, standard or paper; by the machine where not given.
         steps: NeRF steps of the edit.
         parent: The id of the edit to stand on; the unedited scene where not given.
+        schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
+        keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
     """
     from engine.jobs import edit as jobs
 
+    named = [key.partition("=") for key in keys or []]
+    if len(named) > 4 or not all(view and picture for view, _, picture in named):
+        raise BadInput("Key views are one to four of VIEW=PICTURE.", field="keys")
     _have_editor(how)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
-    )
+        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, schedule=schedule,
+        key_views=[protocol.KeyView(view, _full(Path(picture))) for view, _, picture in named], **how.words()
+    )  # fmt: skip
     _print(_run(lambda job: jobs.run_edit(request, job)))
 
 

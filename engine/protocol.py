@@ -109,6 +109,12 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ProposeKey(Message, frozen=True):
+    """Which view makes a good first key view."""
+
+    workspace: str
+
+
 class TrainScene(Message, frozen=True):
     workspace: str
     preset: str | None = None
@@ -127,6 +133,13 @@ class Instruct(Message, frozen=True, kw_only=True):
     device: str | None = None
 
 
+class KeyView(Message, frozen=True):
+    """A view whose edit the artist approved: a try's picture, or any image file."""
+
+    view: str
+    picture: str
+
+
 class TryEdit(Instruct, frozen=True, kw_only=True):
     workspace: str
     view: str
@@ -138,6 +151,9 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
+    schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
+    key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -231,6 +247,7 @@ REQUESTS: dict[str, type[Message]] = {
     "workspace/read": ReadWorkspace,
     "scene/train": TrainScene,
     "edit/try": TryEdit,
+    "edit/key": ProposeKey,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "output/mesh": MakeMesh,
@@ -345,6 +362,7 @@ class Edit(msgspec.Struct, frozen=True):
     mesh: str | None
     seconds: float
     changes: list[Change] = []
+    key_views: dict[str, str] = {}  # view → the picture that was approved as its edit
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -105,6 +105,12 @@ class Noted(msgspec.Struct, frozen=True):
     step: int
 
 
+class Proposed(TypedDict):
+    """Of `edit/key`: the view's name."""
+
+    view: str
+
+
 class Released(TypedDict):
     released: list[str]
 
@@ -122,6 +128,7 @@ RESULTS: dict[str, type] = {
     "workspace/read": Project,
     "scene/train": Scene,
     "edit/try": Tried,
+    "edit/key": Proposed,
     "edit/run": Edit,
     "edit/resume": Edit,
     "output/mesh": Mesh,

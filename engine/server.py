@@ -118,6 +118,8 @@ class Server:
             return {"released": released}
         from engine.jobs import capture
 
+        if method == "edit/key":
+            return capture.propose_key(params)
         return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
@@ -15,7 +16,15 @@ from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
-from engine.edit.settings import EditSettings, Told, changed, checked_instruction, settings_for, with_options
+from engine.edit.settings import (
+    EditSettings,
+    Told,
+    changed,
+    checked_instruction,
+    scheduled,
+    settings_for,
+    with_options,
+)
 from engine.editors.base import Editor
 from engine.editors.catalogue import (
     default_editor,
@@ -31,6 +40,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
 from engine.jobs.edit_stages import EditWatch, edit_stages
+from engine.jobs.key_views import check_keys, kept_keys, save_keys
 from engine.jobs.scene import (
     CHECKPOINT_EVERY,
     ensure_scene,
@@ -59,6 +69,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     device = choose_device(request.device)
     refuse_one_picture(chosen_editor(request, device))
     chosen = chosen_views(capture, request.views)
+    check_keys(request.key_views, chosen, job)
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
     own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
@@ -79,10 +90,12 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         chosen=[view.name for view in chosen if view.name in readable],
         settings=msgspec.to_builtins(settings),
         steps=0,
+        key_views=[key.view for key in request.key_views],
     )
     record = workspace.create_edit(record)
     warn_of_unknown(record.editor, record.instruction, job)
     try:
+        save_keys(workspace, capture, record, request.key_views, job)
         return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
         workspace.forget_unbegun(record.id)
@@ -118,7 +131,8 @@ def _edit(
                 save_picture(picture, render.rgb)
                 job.on_view(view.name, "after", str(picture))
         record = run.save(finished=True)
-    updates = run.settings.image_updates
+    edited = len(record.chosen)
+    updates = run.settings.updates_first(edited) + run.settings.updates_later(edited)
     job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {updates} image updates")
     return edit_message(workspace, record)
 
@@ -145,7 +159,7 @@ class _Run:
         self.pictures = PictureSet.read(
             workspace.images, views, device, original_pictures(workspace, views, record.parent)
         )
-        self.prompts = _prompts(editor, self.settings, record)
+        self.prompts = _prompts(editor, self.settings, record, kept_keys(workspace, views, record))
         self.trainer, self.events = begin(
             self.settings,
             open_scene(workspace.checkpoint(record.parent)),
@@ -239,7 +253,7 @@ class _Run:
         self.workspace.save_edit(self._written)
 
 
-def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prompts:
+def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: dict[int, Tensor]) -> Prompts:
     """What the editor is told, and was told before the run was stopped. Raises BadInput."""
     told = [
         Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step)
@@ -247,7 +261,7 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord) -> Prom
         if c.view is None
     ]
     again = [Again(record.chosen.index(c.view), c.step) for c in record.changes if c.view is not None]
-    return Prompts(editor, settings.told(record.instruction), told, again)
+    return Prompts(editor, settings.told(record.instruction), told, again, keys)
 
 
 def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
@@ -309,4 +323,6 @@ def edit_settings(preset: Preset, request: protocol.Instruct, device: str) -> Ed
     """The preset's settings, with what the request says and what its editor recommends."""
     steps = getattr(request, "steps", None) or preset.edit.steps
     settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
+    if isinstance(request, protocol.RunEdit):
+        settings = scheduled(settings, request.schedule, bool(request.key_views))
     return with_options(settings, chosen_editor(request, device), request.instruction, request.options).checked()

@@ -153,7 +153,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         if name == OURS:
             measures |= {
                 "seconds": record.seconds,
-                "edits": float(settings.image_updates + settings.updates_first(len(record.chosen))),
+                "edits": float(settings.updates_later(len(record.chosen)) + settings.updates_first(len(record.chosen))),
             }
             if record.peak_bytes:
                 measures["peak_megabytes"] = record.peak_bytes / 2**20

@@ -72,6 +72,7 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     if out.suffix.lower() != ".png":
         raise BadInput(f"{out.name} must end in .png.", field="out")
     instruction = checked_instruction(request.instruction)
+    _turn_of(Path(request.photo))  # before an editor is loaded for nothing
     device = choose_device(request.device)
     name = chosen_editor(request, device)
     preset = choose_preset(None, device)
@@ -141,12 +142,21 @@ def _cells(knobs: Sequence[Knob], settings: EditSettings) -> list[dict[str, prot
 
 def _photo(path: Path, long_side: int) -> Tensor:
     """(H, W, 3), 0–1, sRGB, upright as the camera was held, its longer side at most ``long_side`` pixels."""
+    turn = _turn_of(path)
     try:
-        photo = decode(path, _UNDER_TRANSPARENT, read_header(path).orientation)
+        photo = decode(path, _UNDER_TRANSPARENT, turn)
     except SkipView as problem:
         raise BadInput(str(problem), file=path) from None
     photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(photo)).float() / 255
+
+
+def _turn_of(path: Path) -> int:
+    """The EXIF orientation of a photo. Raises BadInput where it is none."""
+    try:
+        return read_header(path).orientation
+    except SkipView as problem:
+        raise BadInput(str(problem), file=path) from None
 
 
 def _sheet(original: Tensor, edited: Sequence[Tensor], labels: Sequence[str], columns: int) -> Tensor:
