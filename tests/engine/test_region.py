@@ -158,7 +158,7 @@ def run_with(sphere_set, region: protocol.Region | None, path, settings=SETTINGS
     return *begin(settings, parent, views, pictures, prompts, None, "cpu", check, saved, region=made), pictures
 
 
-@pytest.mark.parametrize("method", ["iterative", "one-time"])
+@pytest.mark.parametrize("method", ["iterative", "one-time", "projected"])
 def test_outside_the_training_pixels_stay_as_captured(sphere_set, tmp_path, method: str) -> None:
     _, views, pictures = sphere_set
     before = [pictures.image(i).clone() for i in range(len(views))]
