@@ -143,7 +143,7 @@ class Server:
             "protocol": protocol.VERSION,
             "engine": __version__,
             "devices": devices,
-            "editors": find_editors(),
+            "editors": find_editors(own=params.own),
             "presets": preset_infos(devices),
         }
 
