@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -103,6 +104,29 @@ def _initialized(result: object) -> None:
     session.info = wire.parse_engine(result)
     for listener in said:
         listener(session.info)
+    if session.info.settled:
+        _send_unsent()
+    else:
+        request(wire.DEVICES_READ, {}, _devices_known, panel="engine", failed=_devices_unknown)
+
+
+def _devices_known(result: object) -> None:
+    session = get()
+    if session.info is not None:
+        session.info = wire.parse_devices(result, session.info)
+    _send_unsent()
+
+
+def _devices_unknown(failure: Failure) -> None:
+    """The engine cannot say what computes: it will say why of whatever it is asked."""
+    session = get()
+    if session.info is not None and failure.code != wire.ENGINE_DIED:
+        session.info = replace(session.info, computing=failure.message, settled=True)
+        _send_unsent()
+
+
+def _send_unsent() -> None:
+    session = get()
     unsent, session.unsent = session.unsent, None
     if unsent is not None:
         unsent.send()

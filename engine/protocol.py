@@ -110,6 +110,10 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ReadDevices(Message, frozen=True):
+    """What can compute here, once PyTorch says so."""
+
+
 class ProposeKey(Message, frozen=True):
     """Which view makes a good first key view."""
 
@@ -117,11 +121,14 @@ class ProposeKey(Message, frozen=True):
 
 
 class TrainScene(Message, frozen=True):
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+
     workspace: str
     preset: str | None = None
     device: str | None = None
     seed: int = 0
     steps: int | None = None
+    even_on_cpu: bool = False
 
 
 class Instruct(Message, frozen=True, kw_only=True):
@@ -155,6 +162,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
+    even_on_cpu: bool = False  # as in TrainScene
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -169,6 +177,7 @@ class ResumeEdit(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -193,6 +202,7 @@ class MakeReport(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class CancelJob(Message, frozen=True):
@@ -241,6 +251,7 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "devices/read": ReadDevices,
     "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
@@ -373,6 +384,7 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     preset: str = ""  # its default
     editor: str = ""  # its default's id
+    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
 
 
 class Offer(msgspec.Struct, frozen=True):

@@ -143,6 +143,8 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             draw_offer(column, context, editor)
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
+        if computing := choices.computing(info, settings.device):
+            sentences(layout, context, computing)
         if (preset := project.preset_of(scene)) is not None and preset.description:
             sentences(layout, context, preset.description)
         for sentence in project.warnings_of_settings(scene):
