@@ -29,8 +29,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     settings = scene.instruct_nerf
     if not settings.instruction.strip():
         raise ValueError("Type what the scene shall become, such as “make it night”.")
-    model = settings.editor_model.strip()
-    model = cameras.absolute(model) if model.startswith("//") else model
+    model = session.own_editor(scene)
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
         "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
@@ -39,10 +38,10 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
 
     def params() -> dict[str, Any]:
         info = session.get().info
-        editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
-        if editor is not None and editor.offer.missing and not model:
+        editor, asking = choices.editor_of(info, wanted, device, model), cameras.scene_by_uid(uid)
+        if editor is not None and editor.offer.missing:
             raise ValueError(f"“{editor.label}” is not on this computer yet: press Download Editor, under Edit.")
-        if editor is not None and not editor.available and not model:
+        if editor is not None and not editor.available:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)
         named = {"editor": model or (editor.name if editor else ""), "device": found.name if found else ""}

@@ -97,6 +97,10 @@ def _looks_changed(self: Any, _context: object) -> None:
     project.dress_pictures(self.id_data)
 
 
+def _own_editor_named(_self: Any, _context: object) -> None:
+    session.describe_own()
+
+
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -167,8 +171,9 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
     editor_model: StringProperty(
         name="Model",
-        description="Another InstructPix2Pix model: a folder, or a name on the model hub; empty: the editor above",
+        description="An editor of your own: a folder with a model, or an image file; empty: the editor above",
         subtype="DIR_PATH",
+        update=_own_editor_named,
         options=RELATIVE,
     )
     use_region: BoolProperty(

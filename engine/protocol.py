@@ -76,6 +76,7 @@ class Initialize(Message, frozen=True):
 
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
+    own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
 
 
 class DownloadModel(Message, frozen=True):
