@@ -163,7 +163,7 @@ def test_what_another_camera_sees_is_found_on_the_device(fake, no_doubles):
     assert points.device == place.device == known.device == CUDA and known.dtype == torch.bool
 
 
-def test_an_edit_in_half_precision(fake, no_doubles, tiny_pipeline):
+def test_an_edit_in_half_precision(fake, tiny_pipeline):
     from diffusers import AutoencoderTiny, UNet2DConditionModel
 
     unet = UNet2DConditionModel(**{k: v for k, v in tiny_pipeline.unet.config.items() if not k.startswith("_")})
