@@ -22,7 +22,7 @@ from pathlib import Path
 MODELS = "INSTRUCT_NERF_MODELS"  # environment variable: the folder of downloaded models
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")  # owner/name
 _REVISION = re.compile(r"[0-9a-f]{40}")
-_TEXTS = (".json", ".txt", ".model")  # configurations, vocabularies, sentencepiece's
+_TEXTS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, sentencepiece's, how a chat is put
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HubModel:
     name: str  # owner/name; an editor's id
     label: str
     revision: str  # 40 hexadecimal digits
-    bytes: int  # of what is downloaded
+    bytes: int  # of what is downloaded; 0: not known
     licence: str  # its name, as the model's page has it
     licence_url: str
     commercial: bool = True  # whether the licence lets pictures made with it be sold
@@ -159,4 +159,6 @@ def _one_set(files: list[str], variant: str | None) -> set[str]:
 
 def in_words(size: int) -> str:
     """Bytes for people: 2.1 GB, 340 MB."""
+    if not size:
+        return "size not known"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"

@@ -265,6 +265,12 @@ def _reader_of_json(path: Path) -> Callable[[Path], Reading]:
     content = read_json(path)
     first = content[0] if isinstance(content, list) and content else content
     keys = first.keys() if isinstance(first, dict) else ()
+    if "sfm_data_version" in keys:
+        raise CaptureError(
+            f"{path.name} is an openMVG scene; convert it to COLMAP (openMVG_main_openMVG2Colmap) and choose the "
+            "folder that comes out.",
+            file=path,
+        )
     if isinstance(content, list):
         return opensfm.read if "shots" in keys else gaussian_splatting.read
     if "views" in keys and "frames" not in keys:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from engine.devices import find_devices
 from engine.editors import registry
 from engine.editors.base import Editor, checked_options
 from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, is_whole, read_json
@@ -21,7 +22,9 @@ from engine.hub import folders_of
 from engine.protocol import Editor as EditorInfo
 from engine.protocol import Offer, OptionValue
 
-HUB_NAME = "timbrooks/instruct-pix2pix"  # the hub's that a GPU takes where none is named
+HUB_NAME = "timbrooks/instruct-pix2pix"
+KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+KLEIN_BYTES = 11 * 2**30  # of a card, for KLEIN: its larger network and what an edit takes, the other waiting
 # Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
 BUNDLED = "instruct-pix2pix-small"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -64,11 +67,15 @@ def source_of(name: str) -> str:
 
 
 def default_editor(device: str) -> str:
-    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a GPU InstructPix2Pix where
-    it is on this computer, else the small bundled one."""
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a GPU what is on this
+    computer, FLUX.2 klein where the card has memory for it before InstructPix2Pix; else the small bundled one."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return editor_id(chosen)
+    if device != "cpu" and Path(source_of(KLEIN)).is_dir():
+        card = next((found for found in find_devices() if found.name == device), None)
+        if card is not None and card.total_bytes >= KLEIN_BYTES:
+            return KLEIN
     small = (WEIGHTS / BUNDLED).is_dir() and (device == "cpu" or not Path(source_of(HUB_NAME)).is_dir())
     return BUNDLED if small else HUB_NAME
 
@@ -212,11 +219,15 @@ def _describe(name: str) -> EditorInfo:
         )  # fmt: skip
     elif name == BUNDLED:
         offer = BUNDLED_OFFER
+    if registry.is_picture(source):
+        return EditorInfo(name, folder.name, 0, True, "", [])
     label = model.label if model else "Small (offline)" if name == BUNDLED else folder.name
     try:
         kind = registry.kind_of(source)
         if not folder.is_dir() and model is None:
             raise registry.missing(source)
+        if model is None and name != BUNDLED:
+            offer = registry.terms_of(folder)
         size = model.size if model else kind.size or _working_size(folder)
         own = resolved_options(name, {})
         knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in kind.knobs]

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.base import RELEVANCE_TOP, Check
+from engine.editors.base import RELEVANCE_TOP, Carried, Check
+from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.model_folder import check_diffusion_folder
-from engine.editors.parts import load_networks
-from engine.errors import BadInput, is_out_of_memory
+from engine.editors.parts import load_pipeline
+from engine.errors import BadInput
 from engine.protocol import OptionValue
 
 
@@ -124,11 +125,9 @@ class InstructPix2Pix:
         self.size = int(self.unet.config.sample_size) * factor  # pixels
         self._multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    def prepare(
-        self, instruction: str, options: Mapping[str, OptionValue], references: Sequence[Tensor] = ()
-    ) -> Prepared:
+    def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Prepared:
         """The editor, told what to do. ``options``: of the knobs in its row of registry.py, checked; those missing are
-        the paper's. It takes no references."""
+        the paper's."""
         return Prepared(self, self.embed(instruction), msgspec.convert(dict(options), Options, strict=False))
 
     @torch.no_grad()
@@ -225,8 +224,8 @@ class Prepared:
     instruction: Tensor  # (3, L, D): c_T and twice ∅
     options: Options
 
-    def view(self, original: Tensor) -> ViewEdit:
-        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1."""
+    def view(self, original: Tensor, references: Sequence[Tensor] = ()) -> ViewEdit:
+        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1. It takes no references."""
         return ViewEdit(self, self.editor.condition(original))
 
 
@@ -243,7 +242,14 @@ class ViewEdit:
         return self.prepared.editor.relevance(self.condition, self.prepared.instruction)
 
     @torch.no_grad()
-    def edit(self, picture: Tensor, t: float, generator: torch.Generator, check: Check = lambda: None) -> Tensor:
+    def edit(
+        self,
+        picture: Tensor,
+        t: float,
+        generator: torch.Generator,
+        check: Check = lambda: None,
+        carried: Carried | None = None,
+    ) -> Tensor:
         """U(picture, t; c_I, c_T): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it. ``generator`` (CPU)
         draws the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
 
@@ -252,16 +258,19 @@ class ViewEdit:
         """
         editor, options = self.prepared.editor, self.prepared.options
         schedule = editor.schedule
-        clean = editor.latents(picture)
+        clean = editor.latents(with_carried(picture, carried))
         timesteps = schedule.levels(t, options.diffusion_steps)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         latents = schedule.add_noise(clean, noise, timesteps[0])
         step = editor.dpm_step(timesteps) if options.sampler == "dpm++" else schedule.ddim_step
-        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+        stays = None if carried is None else covered(carried, *clean.shape[-2:]).to(clean.device)
+        for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
             check()
             scales = options.scales(timestep / len(schedule.alphas_cumprod))
             prediction = editor.guided_prediction(latents, timestep, self.condition, self.prepared.instruction, scales)
             latents = step(prediction, latents, timestep, following)
+            if stays is not None and following is not None and index < put_back(len(timesteps)):
+                latents = torch.where(stays, schedule.add_noise(clean, noise, following), latents)
         check()
         edited = editor.decode(latents, *picture.shape[:2])
         if options.tethered:
@@ -313,24 +322,16 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    folder = Path(source)
-    check_diffusion_folder(folder)
-    try:
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            folder,
-            **load_networks(folder, NETWORKS, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
-    except BadInput:
-        raise
-    except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
+    check_diffusion_folder(Path(source))
+    pipeline = load_pipeline(
+        StableDiffusionInstructPix2PixPipeline,
+        Path(source),
+        name,
+        NETWORKS,
+        dtype,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
     return InstructPix2Pix(pipeline, name, device)

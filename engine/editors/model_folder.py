@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +79,40 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "solver_order": (1, 3),
     },
     "tokenizer": {"model_max_length": (1, 4096)},
+}
+# Key → least and most of its number, in whatever network it is said: of transformers and language models of today, with
+# room. What is large there (words, positions) costs memory only by what is in the files.
+_ANY_NETWORK: dict[str, tuple[float, float]] = {
+    "in_channels": (1, 4096),
+    "out_channels": (1, 4096),
+    "latent_channels": (1, 256),
+    "num_layers": (0, 256),
+    "num_single_layers": (0, 256),
+    "num_hidden_layers": (1, 256),
+    "depth": (1, 256),
+    "layers_per_block": (1, 16),
+    "num_res_blocks": (1, 16),
+    "transformer_layers_per_block": (0, 64),
+    "block_out_channels": (1, 8192),
+    "base_dim": (1, 8192),
+    "z_dim": (1, 256),
+    "dim_mult": (1, 64),
+    "attention_head_dim": (1, 1024),
+    "num_attention_heads": (1, 1024),
+    "num_key_value_heads": (1, 1024),
+    "num_heads": (1, 1024),
+    "head_dim": (1, 1024),
+    "joint_attention_dim": (1, 65_536),
+    "cross_attention_dim": (1, 65_536),
+    "hidden_size": (1, 32_768),
+    "intermediate_size": (1, 262_144),
+    "d_model": (1, 32_768),
+    "d_ff": (1, 262_144),
+    "norm_num_groups": (1, 1024),
+    "patch_size": (1, 64),
+    "sample_size": (1, 8192),
+    "num_train_timesteps": (1, 10_000),
+    "scaling_factor": (1e-6, 1e6),
 }
 _REQUIRED = {"unet": ("sample_size",), "tokenizer": ("model_max_length",)}
 _CONFIG = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}  # the others': config.json
@@ -172,6 +206,25 @@ def check_diffusion_folder(folder: Path) -> None:
             f"its model_max_length is more than the {longest} words that the text encoder reads",
         )
     _check_words(folder / "tokenizer", int(configs["text_encoder"].get("vocab_size", 49_408)))
+
+
+def check_pipeline_folder(folder: Path, parts: Sequence[str]) -> None:
+    """Raises BadInput, naming the file, where a folder, checked before, does not name all these ``parts`` of a
+    diffusers pipeline, or a configuration of theirs is absurd."""
+    named = parts_of(folder)
+    for name in parts:
+        if name not in named:
+            raise _bad(folder / "model_index.json", f"it names no {name}")
+        if name.startswith(("tokenizer", "processor")):
+            continue  # words; transformers reads them, and runs no code of a folder's own
+        path = folder / name / _CONFIG.get(name, "config.json")
+        config = read_json(path, dict[str, Any])
+        if "auto_map" in config:
+            raise _bad(path, "it asks for code of its own")
+        for key, value in _numbers(config):
+            least, most = _ANY_NETWORK.get(key, (-_LARGEST_NUMBER, _LARGEST_NUMBER))
+            if not _fits(value, least, most):
+                raise _bad(path, f"its {key[:80]} is none that such a network has")
 
 
 def read_json(path: Path, kind: type[T], limit: int = LARGEST_JSON) -> T:
@@ -282,6 +335,15 @@ def _config(folder: Path, part: str) -> dict[str, Any]:
         if not isinstance(config.get(key), int) or isinstance(config[key], bool):
             raise _bad(path, f"its {key} is no whole number")
     return config
+
+
+def _numbers(config: dict[str, Any], deepest: int = 3) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a configuration, those of the configurations in it among them."""
+    for key, value in config.items():
+        if isinstance(value, dict) and deepest:
+            yield from _numbers(value, deepest - 1)
+        else:
+            yield key, value
 
 
 def _fits(value: Any, least: float, most: float, deepest: int = 4) -> bool:

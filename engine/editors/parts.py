@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from engine.editors.model_folder import parts_of, variant_of
-from engine.errors import BadInput
+from engine.errors import BadInput, is_out_of_memory
 
 
 def load_networks(folder: Path, names: Sequence[str], dtype: torch.dtype) -> dict[str, Any]:
@@ -44,6 +44,22 @@ def load_networks(folder: Path, names: Sequence[str], dtype: torch.dtype) -> dic
             variant=variant,
             use_safetensors=True,
             local_files_only=True,
-            **{"torch_dtype" if library == "diffusers" else "dtype": dtype},
+            dtype=dtype,
         )
     return loaded
+
+
+def load_pipeline(kind: Any, folder: Path, name: str, networks: Sequence[str], dtype: torch.dtype, **more: Any) -> Any:
+    """The diffusers pipeline ``kind`` of a checked ``folder``, its ``networks`` on the CPU at ``dtype``, and ``more``
+    as its ``from_pretrained`` takes it; the editor is called ``name``. Raises BadInput where it cannot be had."""
+    try:
+        return kind.from_pretrained(
+            folder, **load_networks(folder, networks, dtype), use_safetensors=True, local_files_only=True, **more
+        )
+    except BadInput:
+        raise
+    except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error

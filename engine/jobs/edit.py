@@ -22,9 +22,11 @@ from engine.editors.catalogue import (
     editor_id,
     known_options,
     load_editor,
+    source_of,
     state_of,
     unknown_words,
 )
+from engine.editors.registry import kind_of
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
@@ -55,6 +57,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
+    refuse_one_picture(chosen_editor(request, device))
     chosen = chosen_views(capture, request.views)
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
@@ -273,6 +276,17 @@ def opened_editor(name: str, device: str, job: Job) -> Editor:
 def chosen_editor(request: protocol.Instruct, device: str) -> str:
     """The id of the editor that a request names, or of the device's default."""
     return editor_id(request.editor) if request.editor else default_editor(device)
+
+
+def refuse_one_picture(editor: str) -> None:
+    """Raises BadInput where an editor cannot edit more than one view."""
+    if kind_of(source_of(editor)).one_view:
+        raise BadInput(
+            f"{Path(editor).name} is the edit of one view; approve it as a key view, and choose an editor for the "
+            "others.",
+            file=editor,
+            field="editor",
+        )
 
 
 def warn_of_unknown(editor: str, instruction: str, job: Job) -> None:

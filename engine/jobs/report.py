@@ -21,6 +21,8 @@ from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
+from engine.editors.catalogue import source_of
+from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.hub import CLIP, in_words
@@ -101,7 +103,8 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
-    missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings, path) is None]
+    baselines = baselines_of(record.editor)
+    missing = [name for name in baselines if _made(folder, name, settings, path) is None]
     plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
@@ -136,7 +139,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
     methods = []
-    for name in (UNEDITED, PER_FRAME, *TRAINED, OURS):
+    for name in (UNEDITED, *baselines, OURS):
         frames = [load_picture(file).to(device).float() / 255 for file in _files(folder, name, path)]
         collapsed = has_collapsed(frames, originals)
         measures = measures_of_edit(
@@ -166,6 +169,12 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
             )
         )
     return _write(folder, workspace, record, device, methods, clip is not None)
+
+
+def baselines_of(editor: str) -> list[str]:
+    """The baselines that an editor can run: SDS needs its gradient."""
+    able = kind_of(source_of(editor)).can
+    return [PER_FRAME, *(name for name, method in TRAINED.items() if method != "sds" or "gradient" in able)]
 
 
 def path_of(capture: Capture, count: int) -> list[View]:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from engine.capture import Capture, Intrinsics, View
-from engine.jobs.report import measures_of_edit, path_of
+from engine.editors.catalogue import BUNDLED
+from engine.jobs.report import PER_FRAME, TRAINED, baselines_of, measures_of_edit, path_of
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
@@ -139,3 +140,9 @@ def test_the_page_says_what_has_collapsed() -> None:
     methods = [Method("SDS", {"a": 1.0}, [], remark="collapsed: <nothing>"), Method("Ours", {"a": 2.0}, [], ours=True)]
     text = page("title", "about", COLUMNS, methods, [])
     assert "SDS<br><small" in text and "collapsed: &lt;nothing&gt;" in text and text.count("<small") == 1
+
+
+def test_an_editor_without_a_gradient_is_compared_without_sds(tmp_path):
+    assert baselines_of(BUNDLED) == [PER_FRAME, *TRAINED] and "SDS" in TRAINED
+    (tmp_path / "model_index.json").write_text('{"_class_name": "Flux2KleinPipeline"}')
+    assert baselines_of(str(tmp_path)) == [PER_FRAME, "One-time DU"]
