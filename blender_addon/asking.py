@@ -183,12 +183,14 @@ def cancel() -> None:
 # -- what it says ------------------------------------------------------------------------------------------------
 
 
-def hear(limit: int = 500) -> int:
-    """Handle at most ``limit`` messages of the engine's and return how many there were; never waits. Where it died, all
-    that it was asked fails."""
-    session, count = get(), 0
+def hear(limit: int = 500, seconds: float = math.inf) -> int:
+    """Handle at most ``limit`` messages of the engine's, and none after so many seconds; how many there were. Never
+    waits. Where it died, all that it was asked fails."""
+    session, count, until = get(), 0, time.monotonic() + seconds
     client = session.client
-    while client is not None and count < limit and (message := client.receive()) is not None:
+    while client is not None and count < limit and (not count or time.monotonic() < until):
+        if (message := client.receive()) is None:
+            break
         count += 1
         if not isinstance(message, Answer):
             _notified(message.method, message.params)

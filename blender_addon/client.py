@@ -119,6 +119,11 @@ class Client:
         self._unanswered.add(number)
         self._outbox.put(line)
 
+    @property
+    def has_messages(self) -> bool:
+        """Whether something was said that nobody has handled."""
+        return self._inbox.bytes > 0
+
     def receive(self) -> Answer | Notice | None:
         """The next that the engine said; None where there is nothing. Never waits."""
         while (message := self._inbox.get()) is not None:

@@ -38,6 +38,8 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     def params() -> dict[str, Any]:
         info = session.get().info
         editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
+        if editor is not None and editor.offer.missing and not model:
+            raise ValueError(f"“{editor.label}” is not on this computer yet: press Download Editor, under Edit.")
         if editor is not None and not editor.available and not model:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)

@@ -135,6 +135,26 @@ class Knob:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """On what terms an editor can be had; empty texts where that is not known. ``page`` is empty where it cannot be
+    downloaded; ``folder`` is where it lies, or will."""
+
+    licence: str = ""
+    licence_url: str = ""
+    commercial: bool = True
+    gated: bool = False
+    bytes: int = 0
+    page: str = ""
+    folder: str = ""
+    downloaded: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether it can be downloaded, and was not."""
+        return bool(self.page) and not self.downloaded
+
+
+@dataclass(frozen=True)
 class Editor:
     """An image editor; ``vocabulary`` is empty where any instruction may be given. ``wordings`` are other ways to say
     what it knows, where “{noun}” stands for any words."""
@@ -147,6 +167,7 @@ class Editor:
     vocabulary: tuple[str, ...]
     knobs: tuple[Knob, ...] = ()  # their defaults are what it recommends
     wordings: tuple[str, ...] = ()
+    offer: Offer = Offer()
 
 
 @dataclass(frozen=True)

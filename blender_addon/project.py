@@ -6,13 +6,13 @@ Lookups only; nothing here changes anything but the pictures shown behind the ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import choices, engine_home, messages, session, trajectories, wire
+from . import choices, chores, engine_home, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -174,50 +174,97 @@ def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
 
 
 def warnings_of_choice(scene: bpy.types.Scene) -> tuple[str, ...]:
-    """Sentences on why the chosen views may not hold the scene together."""
+    """Sentences on why the chosen views may not hold the scene together: the last known, while they are looked at."""
     root, project, preset = root_of(scene), project_of(scene), preset_of(scene)
     if root is None or project is None or project.capture is None:
         return ()
-    capture, names = project.capture, set(cameras.chosen_views(root))
-    everything = [v.camera.pose for v in capture.views]
-    chosen = [v.camera.pose for v in capture.views if not names or v.name in names]
-    return trajectories.warnings_of_choice(chosen, everything, capture.centre, preset.min_views if preset else 0)
+    capture, names = project.capture, frozenset(cameras.chosen_views(root))
+    least, workspace = preset.min_views if preset else 0, workspace_of(scene)
+    held = _looked_at.get(workspace)
+    if held is not None and held[0] is capture and held[1:3] == (names, least):
+        return held[3]
+    before = held[3] if held is not None else ()
+    _looked_at[workspace] = (capture, names, least, before)
+
+    def look() -> Iterator[float]:
+        everything = [v.camera.pose for v in capture.views]
+        chosen = [v.camera.pose for v in capture.views if not names or v.name in names]
+        yield 0.0
+        found = yield from trajectories.looking_at_choice(chosen, everything, capture.centre, least)
+        _looked_at[workspace] = (capture, names, least, found)
+
+    chores.do(("warnings", workspace), look, "capture")
+    return _looked_at[workspace][3]
+
+
+# By workspace: the capture, the chosen names and the fewest views that were looked at, and what was found.
+_looked_at: dict[str, tuple[messages.Capture, frozenset[str], int, tuple[str, ...]]] = {}
 
 
 def picture(scene: bpy.types.Scene, kind: str, view: str) -> str:
     """The path of one of a view's pictures: ``image``, ``before``, ``edited`` or ``after``; empty where none is."""
     live = session.get().live.get(workspace_of(scene), {}).get(kind, {}).get(view, "")
-    project, edit = project_of(scene), edit_of(scene)
-    if live or project is None:
+    if live:
         return live
     if kind == wire.VIEW_IMAGE:
-        if project.capture is None:
-            return ""
-        return next((v.image for v in project.capture.views if v.name == view), "")
-    if kind == wire.VIEW_BEFORE:
-        return project.scene.views.get(view, "") if project.scene else ""
-    if edit is None:
-        return ""
-    return (edit.images if kind == wire.VIEW_EDITED else edit.views).get(view, "")
+        project = project_of(scene)
+        views = project.capture.views if project is not None and project.capture is not None else ()
+        return next((v.image for v in views if v.name == view), "")
+    return _pictures(scene, kind).get(view, "")
 
 
-def apply_pictures(scene: bpy.types.Scene) -> int:
-    """Show behind every camera the kind of picture that the settings name, the photo where there is none; how many
-    cameras show that kind."""
-    root, settings = root_of(scene), scene.instruct_nerf
-    if root is None:
-        return 0
+def _pictures(scene: bpy.types.Scene, kind: str) -> Mapping[str, str]:
+    """The paths of all views' pictures of a kind, without what came while a job runs."""
     project = project_of(scene)
-    photos = {v.name: v.image for v in project.capture.views} if project and project.capture else {}
-    return images.show_all(
-        root,
-        lambda view: (
-            photos.get(view, "") if settings.shown == wire.VIEW_IMAGE else picture(scene, settings.shown, view)
-        ),
-        lambda view: photos.get(view, ""),
-        settings.opacity,
-        settings.in_front,
-    )
+    if project is None:
+        return {}
+    if kind == wire.VIEW_IMAGE:
+        return {v.name: v.image for v in project.capture.views} if project.capture else {}
+    if kind == wire.VIEW_BEFORE:
+        return project.scene.views if project.scene else {}
+    edit = edit_of(scene)
+    return {} if edit is None else edit.images if kind == wire.VIEW_EDITED else edit.views
+
+
+def apply_pictures(scene: bpy.types.Scene) -> None:
+    """See to it that every camera shows the kind of picture that the settings name, or the photo where there is none;
+    the camera that the artist looks through first."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found is not None else None
+        if root is None:
+            return
+        settings = found.instruct_nerf
+        photos = _pictures(found, wire.VIEW_IMAGE)
+        paths = photos if settings.shown == wire.VIEW_IMAGE else _pictures(found, settings.shown)
+        live = session.get().live.get(workspace_of(found), {}).get(settings.shown, {})
+        yield from images.showing(
+            _seen_first(found, root), lambda view: live.get(view) or paths.get(view, ""),
+            lambda view: photos.get(view, ""), settings.opacity, settings.in_front,
+        )  # fmt: skip
+
+    chores.do(("pictures", uid), steps, "results")
+
+
+def dress_pictures(scene: bpy.types.Scene) -> None:
+    """See to it that the pictures that are there are drawn as the settings say."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found is not None else None
+        if root is not None:
+            settings = found.instruct_nerf
+            yield from images.dressing(_seen_first(found, root), settings.opacity, settings.in_front)
+
+    chores.do(("dress", uid), steps, "results")
+
+
+def _seen_first(scene: bpy.types.Scene, root: bpy.types.Object) -> list[bpy.types.Object]:
+    """The capture's cameras, the scene's own first."""
+    return sorted(cameras.cameras_of(root), key=lambda item: item != scene.camera)
 
 
 def active_view(context: bpy.types.Context) -> bpy.types.Object | None:

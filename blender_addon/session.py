@@ -19,7 +19,7 @@ from pathlib import Path
 
 import bpy
 
-from . import messages, state, wire
+from . import chores, messages, state, wire
 from .asking import MOVED, cancel, hear, request
 from .client import Client
 from .messages import Failure
@@ -29,7 +29,8 @@ __all__ = ["Job", "Session", "Task", "get", "notice", "say"]
 
 INTERVAL = 0.1  # seconds between two pumps while something is going on
 REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
-TASK_SLICE = 0.05  # seconds a pump spends on tasks, so that the interface stays alive
+TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
+SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
@@ -54,8 +55,25 @@ def start(command: list[str], folder: Path) -> None:
     session.info, session.stop_deadline = None, None
     session.client = Client(command, cwd=folder)
     notice("engine", "")
-    request(wire.INITIALIZE, {"protocol": wire.PROTOCOL}, _initialized, panel="engine", failed=_not_initialized)
+    request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
     wake()
+
+
+def _introduction() -> dict[str, object]:
+    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access)}
+
+
+def ask_again(then: Callable[[], None] = lambda: None) -> None:
+    """Ask the engine anew what it offers, and tell it whether Blender may be online; ``then`` follows its answer.
+
+    Raises ``RuntimeError`` as :func:`request` does.
+    """
+
+    def answered(result: object) -> None:
+        _initialized(result)
+        then()
+
+    request(wire.INITIALIZE, _introduction(), answered, panel="engine")
 
 
 def _initialized(result: object) -> None:
@@ -89,6 +107,37 @@ def stop() -> None:
     session.dirty = True
 
 
+def release() -> None:
+    """Have an idle engine let go of the models that it keeps loaded, on the graphics card and off it; it goes on
+    running, and loads them again when they are needed. Raises ``RuntimeError`` while it computes or does not run."""
+    session = get()
+    if session.job is not None and session.job.active:
+        raise RuntimeError("The engine computes: its memory is free when it is done.")
+    session.release_wanted = False
+    request(wire.RUNTIME_RELEASE, {}, lambda _: None, panel="engine")
+
+
+def _release_wanted() -> None:
+    session = get()
+    if session.release_wanted and session.state == "ready" and not (session.job is not None and session.job.active):
+        with contextlib.suppress(RuntimeError):  # it dies just now
+            release()
+
+
+@bpy.app.handlers.persistent
+def _before_render(*_args: object) -> None:
+    """Blender's render may be short of memory. In a window it calls this from a thread of its own, so that only a wish
+    is left for the next :func:`pump`."""
+    get().release_wanted = True
+    if threading.current_thread() is threading.main_thread():
+        _release_wanted()
+
+
+@bpy.app.handlers.persistent
+def _after_render(*_args: object) -> None:
+    get().release_wanted = False
+
+
 # -- tasks on Blender's side -------------------------------------------------------------------------------------
 
 
@@ -105,7 +154,7 @@ def run_task(name: str, panel: str, steps: Iterator[float], then: Callable[[], N
 
 
 def _step_task() -> None:
-    until = time.monotonic() + TASK_SLICE
+    until = time.monotonic() + SLICE
     while (task := get().task) is not None and time.monotonic() < until:
         get().dirty = True
         try:
@@ -124,22 +173,26 @@ def _step_task() -> None:
 # -- the heartbeat -----------------------------------------------------------------------------------------------
 
 
-def pump() -> None:
-    """Handle what came from the engine and do a slice of the task. Never waits, never raises."""
+def pump(waiting: bool = False) -> None:
+    """Handle what came from the engine and do a slice of the task. Never waits, never raises. ``waiting``: also the
+    chores, for whoever waits for them."""
     session = get()
     client = session.client
     _watch_folder()
     if client is not None:
         try:
             before = client.log_count
-            if hear() or client.log_count != before:
+            if hear(seconds=SLICE) or client.log_count != before:
                 session.dirty = True
         except Exception:
             traceback.print_exc()
             notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
         if session.client is client:
             _bury(client)
+    _release_wanted()
     _step_task()
+    if waiting:
+        chores.work(chores.SLICE)  # in a window they have a timer of their own
     if session.installer is not None:
         session.dirty = True
         if session.installer.finished:
@@ -196,8 +249,8 @@ def wait(until: Callable[[], bool], timeout: float) -> bool:
     while not until():
         if time.monotonic() > deadline:
             return False
-        pump()
-        if get().task is None:
+        pump(waiting=True)
+        if get().task is None and not get().chores:
             time.sleep(0.02)
     return True
 
@@ -213,18 +266,10 @@ def _tick() -> float | None:
     waited = now - _last_redraw
     if (get().dirty and waited > REDRAW_REST) or (get().busy and waited > 1.0):
         get().dirty, _last_redraw = False, now
-        _redraw()
+        chores.redraw()
     alive = get().client is not None or get().busy or get().installer is not None or get().dirty
-    return INTERVAL if alive else None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":  # the sidebar alone: changed pictures redraw the viewport by themselves
-                        region.tag_redraw()
+    more = get().task is not None or (get().client is not None and get().client.has_messages)
+    return TASK_INTERVAL if more else INTERVAL if alive else None
 
 
 def wake() -> None:
@@ -246,11 +291,21 @@ def _after_loading(*_args: object) -> None:
     wake()
 
 
+_HANDLERS = (
+    ("load_pre", _before_loading),
+    ("load_post", _after_loading),
+    ("render_init", _before_render),
+    ("render_complete", _after_render),
+    ("render_cancel", _after_render),
+)
+
+
 def register() -> None:
     """Begin with an empty session."""
     state.begin()
-    bpy.app.handlers.load_pre.append(_before_loading)
-    bpy.app.handlers.load_post.append(_after_loading)
+    chores.register()
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
@@ -258,12 +313,11 @@ def unregister() -> None:
     no engine is left behind."""
     session = get()
     end_task()
+    chores.unregister()
     session.ended = True  # the scenes' settings are about to go: what arrives now is for nobody
     session.watchers.clear()
-    for handlers, handler in (
-        (bpy.app.handlers.load_pre, _before_loading),
-        (bpy.app.handlers.load_post, _after_loading),
-    ):
+    for name, handler in _HANDLERS:
+        handlers = getattr(bpy.app.handlers, name)
         if handler in handlers:
             handlers.remove(handler)
     if bpy.app.timers.is_registered(_tick):

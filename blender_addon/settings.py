@@ -93,6 +93,10 @@ def _pictures_changed(self: Any, _context: object) -> None:
     project.apply_pictures(self.id_data)
 
 
+def _looks_changed(self: Any, _context: object) -> None:
+    project.dress_pictures(self.id_data)
+
+
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -173,11 +177,11 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )
     opacity: FloatProperty(
         name="Opacity", description="Opacity of the pictures behind the cameras", default=1.0, min=0.0, max=1.0,
-        subtype="FACTOR", update=_pictures_changed,
+        subtype="FACTOR", update=_looks_changed,
     )  # fmt: skip
     in_front: BoolProperty(
         name="In Front", description="Draw the pictures over the mesh and everything else", default=True,
-        update=_pictures_changed,
+        update=_looks_changed,
     )  # fmt: skip
     film: EnumProperty(
         name="Film",

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,17 @@ class Task:
 
 
 @dataclass
+class Chore:
+    """Work in steps so small that nobody has to wait for it (:mod:`chores`); ``make`` gives its steps."""
+
+    make: Callable[[], Iterator[float]]
+    panel: str
+    title: str = ""  # shown with a bar, where there is one
+    steps: Iterator[float] | None = None
+    fraction: float = 0.0
+
+
+@dataclass
 class Session:
     """All that is known; one instance lives as long as the add-on is enabled."""
 
@@ -115,6 +126,7 @@ class Session:
     asked: dict[int, Asked] = field(default_factory=dict)  # requests without an answer yet, by number
     next_number: int = 1
     task: Task | None = None
+    chores: dict[Hashable, Chore] = field(default_factory=dict)  # in the order in which they are done
     installer: Installer | None = None
     notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
     news: dict[str, str] = field(default_factory=dict)  # panel → a sentence that is no error
@@ -122,6 +134,7 @@ class Session:
     ended: bool = False  # the add-on is being disabled: nothing that arrives is handled any more
     last_log: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     stop_deadline: float | None = None
+    release_wanted: bool = False  # Blender renders, and should have the memory that the engine keeps between jobs
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
     live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
@@ -146,6 +159,11 @@ class Session:
     def busy(self) -> bool:
         """Whether a job or task runs, so that no other may start."""
         return (self.job is not None and self.job.active) or self.task is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing runs, nothing is waited for and nothing is left to do."""
+        return not self.busy and not self.chores and (self.client is None or not self.asked)
 
 
 _session = Session()

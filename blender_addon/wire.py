@@ -22,6 +22,7 @@ from .messages import (
     EngineInfo,
     Failure,
     Knob,
+    Offer,
     Preset,
     Progress,
     Project,
@@ -35,6 +36,7 @@ from .messages import (
 PROTOCOL: Final = 2
 
 INITIALIZE: Final = "initialize"
+MODEL_DOWNLOAD: Final = "model/download"
 CAPTURE_OPEN: Final = "capture/open"
 CAPTURE_REGISTER: Final = "capture/register"
 CAPTURE_IMAGES: Final = "capture/images"
@@ -64,6 +66,7 @@ JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
 JOB_LOG: Final = "job/log"
 
+DOWNLOADING: Final = "download"  # the stage whose steps are bytes
 VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
@@ -174,6 +177,8 @@ def _numbers(value: object, count: int, what: str) -> tuple[float, ...]:
     entries = _list(value, what)
     if len(entries) != count:
         raise WireError(f"The engine's {what} has {len(entries)} numbers instead of {count}.")
+    if all(type(entry) in (float, int) and abs(entry) < 1e300 for entry in entries):  # nearly always, of thousands
+        return tuple(map(float, entries))
     return tuple(_number({what: entry}, what) for entry in entries)
 
 
@@ -301,6 +306,19 @@ def _editor(value: object) -> Editor:
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
         _many(data, "knobs", _knob) if data.get("knobs") else (),
         _many(data, "wordings", _one_text) if data.get("wordings") else (),
+        Offer() if data.get("offer") is None else _offer(data["offer"]),
+    )  # fmt: skip
+
+
+def _offer(value: object) -> Offer:
+    data = _map(value, "offer")
+    size = _whole(data, "bytes", 0)
+    if size < 0:
+        raise WireError("The engine's “bytes” is less than nothing.")
+    return Offer(
+        _text(data, "licence", ""), _text(data, "licence_url", ""), _flag(data, "commercial", True),
+        _flag(data, "gated", False), size, _text(data, "page", ""), _text(data, "folder", ""),
+        _flag(data, "downloaded", False),
     )  # fmt: skip
 
 

@@ -27,10 +27,18 @@ class Preset(msgspec.Struct, frozen=True):
     min_views: int = 8  # fewer chosen views than this seldom hold a scene together
 
 
+def _on_a_gpu(peak: float) -> str:
+    """What a preset says of its memory: ``peak`` in GiB, which tests/engine/test_peaks.py counts."""
+    return (
+        f"On a GPU an edit with InstructPix2Pix holds at most {peak:.1f} GiB in tensors of 512-pixel pictures; this is "
+        "counted, not measured, and CUDA itself takes about 1 GiB more"
+    )
+
+
 PAPER = Preset(
     name="paper",
     label="Paper",
-    description="As in the paper: about an hour on a GPU with 16 GB or more",
+    description=f"The paper's own numbers. {_on_a_gpu(4.8)}",
     long_side=512,
     nerf=NerfactoConfig(),
     train=TrainingConfig(steps=30_000, rays=4096),
@@ -41,7 +49,7 @@ PAPER = Preset(
 STANDARD = Preset(
     name="standard",
     label="Standard",
-    description="A consumer GPU with 8 to 12 GB: smaller batches of rays, a third of the steps",
+    description=f"Smaller batches of rays than the paper's and a third of its steps. {_on_a_gpu(3.0)}",
     long_side=512,
     nerf=NerfactoConfig(),
     train=TrainingConfig(

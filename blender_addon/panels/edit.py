@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import choices, knobs, previews, project, session
+from .. import choices, downloads, knobs, messages, previews, project, session
 from ..drawing import duration, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
@@ -57,7 +57,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
         before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before), previews.icon(after)
+        icons = previews.icon(before, "before"), previews.icon(after, "after")
         if all(icons):
             row = layout.row(align=True)
             for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
@@ -78,6 +78,22 @@ def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanc
         if group.is_property_set(knob.name):
             row.operator("instruct_nerf.reset_knob", text="", icon="LOOP_BACK", emboss=False).knob = knob.name
     return share
+
+
+def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: messages.Editor) -> None:
+    """What is known of an editor, under where it is chosen: size, licence, and whether it is on this computer."""
+    lines = downloads.terms(editor)
+    if not editor.offer.missing:
+        if lines:
+            sentences(layout, context, ". ".join([*lines, "On this computer"]) + ".")
+        return
+    box = layout.box()
+    missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
+    sentences(box, context, ". ".join([*lines, missing]), "INFO")
+    if bpy.app.online_access:
+        box.operator("instruct_nerf.download_editor", icon="IMPORT")
+    else:
+        sentences(box, context, downloads.OFFLINE, "ERROR")
 
 
 def talk(layout: bpy.types.UILayout) -> None:
@@ -121,6 +137,9 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column.enabled = info is not None
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
+        editor = project.editor_of(scene)
+        if editor is not None and not settings.editor_model:
+            draw_offer(column, context, editor)
         column.prop(settings, "editor_model")
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
@@ -128,8 +147,7 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             sentences(layout, context, preset.description)
         for sentence in project.warnings_of_settings(scene):
             sentences(layout.box(), context, sentence, "INFO")
-        editor = project.editor_of(scene)
-        if editor is not None and not editor.available and not settings.editor_model:
+        if editor is not None and not (editor.available or editor.offer.missing or settings.editor_model):
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
         if running(layout, context, "edit"):

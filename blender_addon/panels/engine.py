@@ -36,6 +36,7 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
         elif state.state in {"stopped", "stopping"}:
             layout.operator("instruct_nerf.start_engine", icon="PLAY")
         else:
+            layout.operator("instruct_nerf.free_memory", icon="TRASH")
             layout.operator("instruct_nerf.stop_engine", text="Stop and Free Memory", icon="SNAP_FACE")
         if state.info is not None:
             for device in state.info.devices:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from engine.editors.base import Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
+from engine.editors.numbers import checked
 from engine.protocol import OptionValue
 
 Size = tuple[int, int]  # height, width in pixels
@@ -196,7 +197,8 @@ class ViewEdit:
             if stays is not None and index + 1 < count and index < put_back(count):
                 latents = torch.where(stays, scheduler.scale_noise(clean, timesteps[index + 1][None], noise), latents)
         check()
-        edited = (editor.decode(latents, size).float() / 2 + 0.5).clamp(0, 1)
+        edited = checked(editor.decode(latents, size), editor.name)  # of latents too, for a NaN in them comes through
+        edited = (edited.float() / 2 + 0.5).clamp(0, 1)
         if edited.shape[-2:] != picture.shape[:2]:
             edited = F.interpolate(edited, tuple(picture.shape[:2]), mode="bicubic", antialias=True)
         return edited[0].permute(1, 2, 0).clamp(0, 1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.editors.base import RELEVANCE_TOP, Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.model_folder import check_diffusion_folder
+from engine.editors.numbers import checked, in_full_where_needed
 from engine.editors.parts import load_pipeline
 from engine.errors import BadInput
 from engine.protocol import OptionValue
@@ -140,7 +141,7 @@ class InstructPix2Pix:
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+        return checked(self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype), self.name)
 
     @torch.no_grad()
     def condition(self, original: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ class InstructPix2Pix:
             self.unet(inputs, timestep, encoder_hidden_states=words.expand(RELEVANCE_DRAWS, -1, -1)).sample.float()
             for words in instruction[:2].split(1)
         )
-        return relevance_of((told - untold).mean(0, keepdim=True))
+        return relevance_of(checked(told - untold, self.name).mean(0, keepdim=True))
 
     def latents(self, picture: Tensor) -> Tensor:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
@@ -171,7 +172,12 @@ class InstructPix2Pix:
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
         """The picture (height, width, 3), 0–1, of denoised latents."""
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        latents = checked(latents, self.name) / self.vae.config.scaling_factor
+
+        def decode(dtype: torch.dtype) -> Tensor:
+            return self.vae.decode(latents.to(dtype)).sample
+
+        decoded = in_full_where_needed(self.vae, self.dtype, decode, self.name).float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)
         resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
         return resized[0].permute(1, 2, 0).clamp(0, 1)
@@ -212,8 +218,11 @@ class InstructPix2Pix:
         return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
 
     def _encode(self, image: Tensor) -> Tensor:
-        encoded = self.vae.encode(image)
-        return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        def encode(dtype: torch.dtype) -> Tensor:
+            encoded = self.vae.encode(image.to(dtype))
+            return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+        return in_full_where_needed(self.vae, self.dtype, encode, self.name).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -294,7 +303,7 @@ class ViewEdit:
             _, predicted = editor.schedule.parts(prediction, noised, timestep)
         weight = 1 - editor.schedule.alphas_cumprod[timestep]
         (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))
-        return gradient
+        return checked(gradient, editor.name)
 
 
 def edit_size(height: int, width: int, native: int, multiple: int) -> tuple[int, int]:

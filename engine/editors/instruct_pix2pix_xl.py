@@ -20,6 +20,7 @@ from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.flow_matching import steps_from
 from engine.editors.instruct_pix2pix import edit_size
 from engine.editors.model_folder import check_pipeline_folder
+from engine.editors.numbers import checked, in_full_where_needed
 from engine.editors.parts import load_pipeline
 from engine.editors.placing import place, precision
 from engine.errors import BadInput
@@ -51,8 +52,9 @@ class InstructPix2PixXL:
         # told so by whoever loads it and does not write it down.
         self.scaled_condition = type(pipeline.scheduler).__name__ == "EDMEulerScheduler"
         # In 16-bit floats the encoder of SDXL overflows.
-        self.whole_vae = dtype == torch.float16 and bool(pipeline.vae.config.force_upcast)
-        if self.whole_vae:
+        overflows = dtype == torch.float16 and bool(pipeline.vae.config.force_upcast)
+        self.vae_dtype = torch.float32 if overflows else dtype
+        if overflows:
             pipeline.vae.to(torch.float32)
 
     def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Prepared:
@@ -65,8 +67,11 @@ class InstructPix2PixXL:
         image = picture.to(self.device, torch.float32).permute(2, 0, 1)[None]
         if tuple(image.shape[-2:]) != size:
             image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
-        encoded = vae.encode((image * 2 - 1).to(torch.float32 if self.whole_vae else self.dtype))
-        return encoded.latent_dist.mode().to(self.dtype)
+
+        def encode(dtype: torch.dtype) -> Tensor:
+            return vae.encode((image * 2 - 1).to(dtype)).latent_dist.mode()
+
+        return in_full_where_needed(vae, self.vae_dtype, encode, self.name).to(self.dtype)
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """What latents are whitened with: mean and deviation, where the model says so."""
@@ -86,8 +91,12 @@ class InstructPix2PixXL:
         """The picture (1, 3, h, w), 0–1, of denoised latents."""
         vae = self.pipeline.vae
         mean, deviation = self._statistics(latents)
-        latents = latents * deviation / vae.config.scaling_factor + mean
-        decoded = vae.decode(latents.to(torch.float32 if self.whole_vae else self.dtype), return_dict=False)[0]
+        latents = checked(latents, self.name) * deviation / vae.config.scaling_factor + mean
+
+        def decode(dtype: torch.dtype) -> Tensor:
+            return vae.decode(latents.to(dtype), return_dict=False)[0]
+
+        decoded = in_full_where_needed(vae, self.vae_dtype, decode, self.name)
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from blender_addon import choices, messages, wire
-from engine import devices, presets, protocol
-from engine.editors import catalogue
+from engine import devices, hub, presets, protocol
+from engine.editors import catalogue, registry
 from engine.server import Server
 
 GIB = 2**30
@@ -26,10 +29,24 @@ MACHINES = {
 }
 
 
-@pytest.fixture(params=MACHINES)
-def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> messages.EngineInfo:
-    """What the engine says of a machine, as the add-on reads it."""
-    found = MACHINES[request.param]
+def put_down(folder: Path) -> None:
+    """A model of the hub's, as whole as its files' names say."""
+    (folder / "unet").mkdir(parents=True)
+    kind = "StableDiffusionInstructPix2PixPipeline"
+    index = {"_class_name": kind, "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for name in ("config.json", "diffusion_pytorch_model.fp16.safetensors"):
+        (folder / "unet" / name).touch()
+
+
+@pytest.fixture(params=[(machine, here) for machine in MACHINES for here in ("downloaded", "not downloaded")])
+def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> messages.EngineInfo:
+    """What the engine says of a machine, with and without the hub's editor on it, as the add-on reads it."""
+    monkeypatch.setenv(hub.MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = MACHINES[request.param[0]]
+    if request.param[1] == "downloaded":
+        put_down(registry.hub_models()[catalogue.HUB_NAME].folder)
     for module in (devices, presets):
         monkeypatch.setattr(module, "find_devices", lambda: found)
     monkeypatch.delenv(catalogue.VARIABLE, raising=False)
@@ -48,6 +65,9 @@ def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo)
         shown = choices.preset_of(info, "", named), choices.editor_of(info, "", named)
         assert shown[0].name == presets.choose_preset(None, named or first).name
         assert shown[1].name == catalogue.default_editor(named or first)
+        assert shown[1].available  # what nobody chose needs no download
+        here = next(e for e in info.editors if e.name == catalogue.HUB_NAME).offer.downloaded
+        assert (shown[1].name == catalogue.HUB_NAME) == (here and (named or first) != "cpu")
     assert next(p.name for p in info.presets if p.default) == choices.preset_of(info, "").name
 
 

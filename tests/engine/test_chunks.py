@@ -17,8 +17,9 @@ MIB = 2**20
 @pytest.mark.parametrize(
     ("device", "free", "rays"),
     [
-        ("cuda:0", 24_000 * MIB, 8192),  # 117 kB a ray, of 1 GiB
-        ("cuda:0", 3000 * MIB, 4096),  # of 750 MiB
+        ("cuda:0", 24_000 * MIB, 4096),  # 117 kB a ray, of 512 MiB
+        ("cuda:0", 1900 * MIB, 4096),
+        ("cuda:0", 1800 * MIB, 2048),  # of 450 MiB
         ("cuda:0", 400 * MIB, 512),
         ("cuda:0", 0, 256),
         ("mps", 1600 * MIB, 2048),

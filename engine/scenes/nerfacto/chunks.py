@@ -13,7 +13,7 @@ from engine.memory import free_and_total
 PROBE = 256  # rays that are rendered to see what one takes; also the fewest at once
 SHARE = 0.25  # of the device's free memory, at most
 # Bytes at most: on a CPU what stays near its caches, on a GPU what keeps it busy.
-MOST_ON_CPU, MOST_ON_GPU = 64 * 2**20, 2**30
+MOST_ON_CPU, MOST_ON_GPU = 64 * 2**20, 512 * 2**20
 
 
 def bytes_a_ray(render: Callable[[], object], rays: int) -> int:
