@@ -129,7 +129,7 @@ class Checkpoint:
         weights are missing or of the wrong size."""
         views = self.header.views if views is None else list(views)
         nerf = Nerfacto(self.header.nerf, len(views))
-        self._checkweights_of(nerf)
+        self._check_weights(nerf)
         weights = self._tensors("nerf.")
         if views != self.header.views:
             known = {name: row for row, name in enumerate(self.header.views)}
