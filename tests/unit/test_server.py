@@ -395,6 +395,7 @@ def test_every_result_is_what_the_document_says(document):
         ("editor", protocol.Editor),
         ("knob", protocol.Knob),
         ("offer", protocol.Offer),
+        ("model", protocol.Model),
         ("preset", protocol.PresetInfo),
         ("`job/progress`", protocol.Progress),
     ],
