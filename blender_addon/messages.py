@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -109,7 +110,8 @@ class Project:
 @dataclass(frozen=True)
 class Device:
     """A device the engine can run on, the engine's own choice first; sizes in bytes, 0 where unknown. ``preset`` and
-    ``editor`` name what it would choose on it."""
+    ``editor`` name what it would choose on it. ``slow``: presets that take days on it, each with a sentence that says
+    so; they are refused unless asked for a second time."""
 
     name: str
     label: str
@@ -117,6 +119,7 @@ class Device:
     total_bytes: int
     preset: str = ""
     editor: str = ""
+    slow: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,13 +187,16 @@ class Preset:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What the engine said of itself at the start."""
+    """What the engine said of itself at the start. ``computing``: a sentence on what computes, and why; ``settled``:
+    whether it knows, else the devices are still to be asked for."""
 
     protocol: int
     version: str
     devices: tuple[Device, ...]
     editors: tuple[Editor, ...]
     presets: tuple[Preset, ...]
+    computing: str = ""
+    settled: bool = True
 
 
 @dataclass(frozen=True)

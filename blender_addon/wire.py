@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from .conversion import Camera, Intrinsics, matrix_from_row_major
+from .conversion import Camera, Intrinsics, Matrix, matrix_from_row_major
 from .messages import (
     Capture,
     Change,
@@ -36,6 +37,7 @@ from .messages import (
 PROTOCOL: Final = 2
 
 INITIALIZE: Final = "initialize"
+DEVICES_READ: Final = "devices/read"
 MODEL_DOWNLOAD: Final = "model/download"
 CAPTURE_OPEN: Final = "capture/open"
 CAPTURE_REGISTER: Final = "capture/register"
@@ -295,7 +297,7 @@ def _device(value: object) -> Device:
     data = _map(value, "device")
     return Device(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0),
-        _text(data, "preset", ""), _text(data, "editor", ""),
+        _text(data, "preset", ""), _text(data, "editor", ""), _paths(data, "slow"),
     )  # fmt: skip
 
 
@@ -351,13 +353,21 @@ def parse_engine(value: object) -> EngineInfo:
     data = _map(value, "answer to initialize")
     info = EngineInfo(
         _whole(data, "protocol"), _text(data, "engine", ""), _many(data, "devices", _device),
-        _many(data, "editors", _editor), _many(data, "presets", _preset),
+        _many(data, "editors", _editor), _many(data, "presets", _preset), _text(data, "computing", ""),
+        _flag(data, "settled", True),
     )  # fmt: skip
     if info.protocol != PROTOCOL:
         raise WireError(
             f"The engine speaks protocol {info.protocol}, this add-on {PROTOCOL}: install the engine again."
         )
     return info
+
+
+def parse_devices(value: object, info: EngineInfo) -> EngineInfo:
+    """What the engine said at the start, with the result of ``devices/read``."""
+    data = _map(value, "answer to devices/read")
+    devices = _many(data, "devices", _device)
+    return replace(info, devices=devices, computing=_text(data, "computing", ""), settled=True)
 
 
 def parse_progress(value: object) -> Progress:
@@ -421,6 +431,17 @@ def parse_failure(value: object) -> Failure:
         cleaned(field) if isinstance(field, str) else "",
         cleaned(file) if isinstance(file, str) else "",
     )
+
+
+def region_object(
+    solids: Sequence[tuple[str, list[float], list[int]]], softness: float, invert: bool, frame: Matrix
+) -> dict[str, Any]:
+    """A ``region`` object to send: surfaces by name, vertices and triangles, and what leads to their frame from the
+    capture's."""
+    return {
+        "solids": [{"name": n, "vertices": v, "triangles": t} for n, v, t in solids],
+        "softness": softness, "invert": invert, "frame": [entry for row in frame for entry in row],
+    }  # fmt: skip
 
 
 def camera_object(camera: Camera) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Initialize(Message, frozen=True):
 
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
+    own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
 
 
 class DownloadModel(Message, frozen=True):
@@ -109,6 +110,10 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ReadDevices(Message, frozen=True):
+    """What can compute here, once PyTorch says so."""
+
+
 class ProposeKey(Message, frozen=True):
     """Which view makes a good first key view."""
 
@@ -116,11 +121,33 @@ class ProposeKey(Message, frozen=True):
 
 
 class TrainScene(Message, frozen=True):
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+
     workspace: str
     preset: str | None = None
     device: str | None = None
     seed: int = 0
     steps: int | None = None
+    even_on_cpu: bool = False
+
+
+class Solid(Message, frozen=True, kw_only=True):
+    """A closed surface: ``vertices`` three numbers each, ``triangles`` the numbers of three vertices each."""
+
+    vertices: Annotated[list[float], msgspec.Meta(max_length=900_000)]
+    triangles: Annotated[list[int], msgspec.Meta(max_length=300_000)]
+    name: str = ""
+
+
+class Region(Message, frozen=True, kw_only=True):
+    """Where alone an edit may change the scene: inside any of the ``solids``, or with ``invert`` outside all of them.
+    ``frame`` leads from the capture frame to that of their vertices, any affine transform (16 numbers, row-major);
+    ``softness`` is the width, in that frame's units, over which the edge is blended."""
+
+    solids: Annotated[list[Solid], msgspec.Meta(max_length=64)]
+    softness: float = 0.0
+    invert: bool = False
+    frame: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 class Instruct(Message, frozen=True, kw_only=True):
@@ -151,9 +178,11 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
+    even_on_cpu: bool = False  # as in TrainScene
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -168,6 +197,7 @@ class ResumeEdit(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -192,6 +222,7 @@ class MakeReport(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class CancelJob(Message, frozen=True):
@@ -240,6 +271,7 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "devices/read": ReadDevices,
     "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
@@ -372,6 +404,7 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     preset: str = ""  # its default
     editor: str = ""  # its default's id
+    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
 
 
 class Offer(msgspec.Struct, frozen=True):

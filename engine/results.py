@@ -27,8 +27,18 @@ class Started(TypedDict):
     protocol: int
     engine: str
     devices: list[Device]
+    computing: str
+    settled: bool
     editors: list[Editor]
     presets: list[PresetInfo]
+
+
+class Computing(TypedDict):
+    """Of `devices/read`."""
+
+    devices: list[Device]
+    computing: str
+    settled: bool
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -121,6 +131,7 @@ class Nothing(TypedDict):
 
 RESULTS: dict[str, type] = {
     "initialize": Started,
+    "devices/read": Computing,
     "model/download": Downloaded,
     "capture/open": Capture,
     "capture/register": Registered,

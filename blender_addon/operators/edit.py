@@ -6,7 +6,7 @@ from bpy.props import StringProperty
 
 from .. import downloads, editing, knobs, project
 from ..scene import cameras
-from .base import attempt, has_capture, idle
+from .base import AsksAgain, attempt, has_capture, idle
 
 
 class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
@@ -102,7 +102,7 @@ class INSTRUCT_NERF_OT_try(bpy.types.Operator):
         return attempt(self, "instruction", lambda: editing.try_edit(context.scene, view))
 
 
-class INSTRUCT_NERF_OT_start(bpy.types.Operator):
+class INSTRUCT_NERF_OT_start(AsksAgain, bpy.types.Operator):
     """Edit the scene: the NeRF is trained first where that was not done yet"""
 
     bl_idname = "instruct_nerf.start_edit"
@@ -113,11 +113,14 @@ class INSTRUCT_NERF_OT_start(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return has_capture(cls, context) and idle(cls)
 
+    def too_slow(self, context: bpy.types.Context) -> str:
+        return project.too_slow(context.scene)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: editing.start_edit(context.scene))
+        return attempt(self, "edit", lambda: editing.start_edit(context.scene, self.even_on_cpu))
 
 
-class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
+class INSTRUCT_NERF_OT_resume(AsksAgain, bpy.types.Operator):
     """Go on with this edit where it was stopped"""
 
     bl_idname = "instruct_nerf.resume_edit"
@@ -130,8 +133,11 @@ class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return has_capture(cls, context) and idle(cls)
 
+    def too_slow(self, context: bpy.types.Context) -> str:
+        return project.too_slow(context.scene, self.edit)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit))
+        return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit, self.even_on_cpu))
 
 
 class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):

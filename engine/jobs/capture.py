@@ -25,7 +25,7 @@ from engine.edit.settings import settings_from
 from engine.editors.catalogue import editor_id
 from engine.errors import BadInput
 from engine.files import checked_path
-from engine.presets import choose_preset, preset_infos
+from engine.presets import choose_preset, preset_for
 from engine.progress import Job, Plan, Stage
 from engine.results import Project, Proposed
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
@@ -111,8 +111,8 @@ def working_size(preset: str | None, long_side: int | None) -> int:
     """The longer side of working pictures in pixels: as given, or the preset's, or this machine's preset's."""
     if long_side is not None:
         return long_side
-    name = preset or next(p.name for p in preset_infos(find_devices()) if p.default)
-    return choose_preset(name, "cpu").long_side
+    chosen = preset_for(find_devices().devices[0]) if preset is None else choose_preset(preset, "cpu")
+    return chosen.long_side
 
 
 def _large_enough(capture: Capture, long_side: int) -> Capture:

@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
-from engine.devices import choose_device
+from engine.devices import choose_device, device_named
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
+from engine.edit.region import region_of
 from engine.edit.settings import (
     EditSettings,
     Told,
@@ -44,6 +47,7 @@ from engine.jobs.key_views import check_keys, kept_keys, save_keys
 from engine.jobs.scene import (
     CHECKPOINT_EVERY,
     ensure_scene,
+    is_trained,
     kept_perceptual,
     render_views,
     scene_preset,
@@ -52,12 +56,14 @@ from engine.jobs.scene import (
 )
 from engine.metrics.memory import PeakMemory
 from engine.pictures import save_picture
-from engine.presets import Preset, choose_preset
+from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan
 from engine.results import Noted
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.workspace import EditRecord, Workspace, writes
+
+Asked = TypeVar("Asked", bound=protocol.Instruct)
 
 
 @writes("editing")
@@ -67,13 +73,17 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
-    refuse_one_picture(chosen_editor(request, device))
+    request = with_editor(request, device)
+    refuse_one_picture(chosen_editor(request))
     chosen = chosen_views(capture, request.views)
     check_keys(request.key_views, chosen, job)
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
     own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
-    settings = edit_settings(own, request, device)
+    region_of(request.region)  # what is wrong with it is said before anything is trained
+    for used in (own, preset) if not is_trained(workspace, preset) else (own,):
+        refuse_days(used.name, device, request.even_on_cpu)
+    settings = edit_settings(own, request)
     plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
@@ -85,11 +95,12 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         instruction=instruction,
         parent=parent,
         preset=own.name,
-        editor=chosen_editor(request, device),
+        editor=chosen_editor(request),
         perceptual="",
         chosen=[view.name for view in chosen if view.name in readable],
         settings=msgspec.to_builtins(settings),
         steps=0,
+        region=request.region,
         key_views=[key.view for key in request.key_views],
     )
     record = workspace.create_edit(record)
@@ -111,6 +122,7 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     record = workspace.edit_record(request.edit)
     settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
+    refuse_days(record.preset, device, request.even_on_cpu)
     plan = job.plan(
         *scene_stages(workspace, capture, preset),
         *edit_stages(settings, len(record.chosen), len(capture.views), record.steps),
@@ -170,6 +182,7 @@ class _Run:
             device,
             job.check,
             saved,
+            region_of(record.region),
         )
         self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk
@@ -287,9 +300,16 @@ def opened_editor(name: str, device: str, job: Job) -> Editor:
     return job.keep("editor", (state_of(name), device), lambda: load_editor(name, device))
 
 
-def chosen_editor(request: protocol.Instruct, device: str) -> str:
-    """The id of the editor that a request names, or of the device's default."""
-    return editor_id(request.editor) if request.editor else default_editor(device)
+def with_editor(request: Asked, device: str) -> Asked:
+    """The request with its editor named, the device's default where it names none: chosen once, for how much memory is
+    free may change."""
+    return replace(request, editor=request.editor or default_editor(device_named(device)))
+
+
+def chosen_editor(request: protocol.Instruct) -> str:
+    """The id of the editor that a request names."""
+    assert request.editor
+    return editor_id(request.editor)
 
 
 def refuse_one_picture(editor: str) -> None:
@@ -319,10 +339,10 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
     return chosen
 
 
-def edit_settings(preset: Preset, request: protocol.Instruct, device: str) -> EditSettings:
+def edit_settings(preset: Preset, request: protocol.Instruct) -> EditSettings:
     """The preset's settings, with what the request says and what its editor recommends."""
     steps = getattr(request, "steps", None) or preset.edit.steps
     settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
     if isinstance(request, protocol.RunEdit):
         settings = scheduled(settings, request.schedule, bool(request.key_views))
-    return with_options(settings, chosen_editor(request, device), request.instruction, request.options).checked()
+    return with_options(settings, chosen_editor(request), request.instruction, request.options).checked()

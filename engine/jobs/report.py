@@ -19,6 +19,7 @@ from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
+from engine.edit.region import region_of
 from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
 from engine.editors.catalogue import source_of
@@ -35,6 +36,7 @@ from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
+from engine.presets import refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.results import Report
 from engine.scenes.base import RenderedView
@@ -100,6 +102,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
+    refuse_days(record.preset, device, request.even_on_cpu)
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
@@ -240,7 +243,9 @@ def _run_baseline(
             originals = original_pictures(workspace, views, record.parent)
             pictures = PictureSet.read(workspace.images, views, device, originals)
             parent = open_scene(workspace.checkpoint(record.parent))
-            trainer, events = begin(own, parent, views, pictures, prompts, perceptual, device, job.check)
+            trainer, events = begin(
+                own, parent, views, pictures, prompts, perceptual, device, job.check, region=region_of(record.region)
+            )
             for event in events:
                 edits += isinstance(event, ImageUpdated)
                 plan.advance(trainer.step_index)

@@ -11,6 +11,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
                  ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
 ``gpu``          says that the machine has a large graphics card
+``late``         knows what computes, a large graphics card, only when it is asked for it
+``slow``         says that the preset paper takes days on the CPU
 ``old``          speaks an older protocol
 ``tick=SECONDS`` time of one step (0.02)
 """
@@ -323,15 +325,29 @@ class Engine:
         elif method == "initialize":
             said = json.loads(json.dumps(INITIALIZED))
             self.online = params.get("online", False)
+            for name in params.get("own", ()):
+                here = os.path.isdir(name)
+                reason = "" if here else f"There is no editor model in {name}."
+                said["editors"].append({
+                    "name": name, "label": Path(name).name, "size": 256, "available": here, "reason": reason,
+                    "vocabulary": [], "knobs": knobs(5.0, 2.0) if here else [],
+                })  # fmt: skip
             if self.downloaded:
                 said["editors"][1] |= {"available": True, "reason": ""}
                 said["editors"][1]["offer"]["downloaded"] = True
             if "gpu" in MODES:
-                card = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34}
-                said["devices"] = [card | {"preset": "paper", "editor": "small"}, *said["devices"]]
+                said["devices"] = [CARD, *said["devices"]]
+            if "slow" in MODES:
+                said["devices"] = [said["devices"][0] | {"slow": {"paper": "Paper takes about 3 days on this CPU."}}]
+            if "late" in MODES:
+                said |= {"settled": False, "computing": "PyTorch is being loaded."}
             if "old" in MODES:
                 said["protocol"] = 0
             send({"id": number, "result": said})
+        elif method == "devices/read":
+            time.sleep(10 * TICK)
+            devices = [CARD, *INITIALIZED["devices"]]
+            send({"id": number, "result": {"devices": devices, "computing": "Computing on A card.", "settled": True}})
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
@@ -367,6 +383,9 @@ def knobs(text: float, image: float) -> list[dict]:
          "advanced": True},
     ]  # fmt: skip
 
+
+CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34, "preset": "paper",
+        "editor": "small"}  # fmt: skip
 
 INITIALIZED = {
     "protocol": 2,

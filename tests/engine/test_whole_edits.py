@@ -226,16 +226,13 @@ def test_the_default_on_a_card_is_klein_where_it_is_there_and_fits(tmp_path, mon
     monkeypatch.setenv("INSTRUCT_NERF_MODELS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
 
-    def card(gigabytes):
-        device = protocol.Device("cuda:0", "a card", gigabytes * 2**30, gigabytes * 2**30)
-        monkeypatch.setattr(catalogue, "find_devices", lambda: [device])
+    def default(name, free, total=24):
+        return default_editor(protocol.Device(name, name, free * 2**30, total * 2**30))
 
-    card(24)
-    assert default_editor("cuda:0") != KLEIN  # nothing is downloaded unasked
+    assert default("cuda:0", 24) != KLEIN  # nothing is downloaded unasked
     tiny_editors.written("flux2_klein", tmp_path).rename(_made(registry.hub_models()[KLEIN].folder))
-    assert default_editor("cuda:0") == KLEIN and default_editor("cpu") != KLEIN
-    card(8)
-    assert default_editor("cuda:0") != KLEIN
+    assert default("cuda:0", 24) == KLEIN and default("cpu", 24) != KLEIN
+    assert default("cuda:0", 8) != KLEIN and default("cuda:0", 8, total=8) != KLEIN  # what others use is not free
 
 
 def _made(folder):
