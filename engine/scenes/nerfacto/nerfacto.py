@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
+from engine.scenes.nerfacto.networks import use_fused_networks
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Nerfacto(nn.Module):
         background = None if config.background is None else torch.tensor(config.background)
         self.register_buffer("background", background, persistent=False)  # (3,) of the config; no weight
         use_fused_hash_encoding(self)
+        use_fused_networks(self)
 
     def at_age(self, step: int) -> None:
         """Set what depends on how many steps the scene has taken in all: how sharply the proposals steer, and whether
