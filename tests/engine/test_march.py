@@ -31,6 +31,8 @@ def scene_of(config, seed=0, rough=0.3):
         for name, parameter in nerf.named_parameters():
             if name.endswith("hash_table"):
                 parameter.normal_(std=rough)
+            elif name.endswith("weight"):
+                parameter.mul_(3)
     nerf.at_age(1000)
     return NerfactoScene(nerf, FRAME)
 

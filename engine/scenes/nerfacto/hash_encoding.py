@@ -116,6 +116,15 @@ def _kernels(features: int):
     return encode, scatter, slope
 
 
+def encode_into(table: Tensor, points: np.ndarray, scalings: np.ndarray) -> Tensor:
+    """The encoding (N, L · F) of points (N, 3) in a ``table`` (L · T, F); no gradient follows it."""
+    rows = table.detach().view(len(scalings), -1, table.shape[-1])
+    out = torch.empty(len(points), len(scalings), table.shape[-1])
+    encode, _, _ = _kernels(table.shape[-1])
+    encode(points, rows.numpy(), scalings, out.numpy())
+    return out.flatten(1)
+
+
 def scatter_into(grad_table: Tensor, points: np.ndarray, grad: np.ndarray, scalings: np.ndarray) -> Tensor:
     """``grad_table`` (L · T, F), to which the gradient of the encoding (N, L, F) of points (N, 3) is added."""
     _, scatter, _ = _kernels(grad.shape[-1])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """nerfacto's fields on a CPU, compiled: each network runs forward and backward in one pass over its points, a block at
-a time. Nothing between two layers is ever written to memory; the backward pass computes it again, which is cheaper.
+a time. Nothing between two layers is written to memory; the backward pass computes it again, which is cheaper.
 
 Parameters are nerfstudio's own, values the same but for rounding. Sums are taken in a fixed order, whatever the number
 of threads, so that a training is a function of its seed.
@@ -19,15 +19,15 @@ from nerfstudio.fields.nerfacto_field import NerfactoField
 from torch import Tensor, nn
 
 from engine.scenes.nerfacto.blocks import (
+    FOUR,
     POINTS,
     contracted,
     dense,
-    encode_block,
     exponential,
     outer,
     through_rectifier,
 )
-from engine.scenes.nerfacto.hash_encoding import scatter_into
+from engine.scenes.nerfacto.hash_encoding import encode_into, scatter_into
 
 SHARES = 16  # of the points, each with sums of its own
 HARMONICS = 16
@@ -35,88 +35,85 @@ ZERO, ONE = np.float32(0), np.float32(1)
 STEEPEST = np.float32(15)  # exponent up to which nerfstudio's truncated exponential passes gradients on
 
 
-@numba.njit(fastmath=True)
-def _unit_cube(positions, start, count, points, inside):
-    """Positions in the NeRF frame into the unit cube; what lies outside goes to its corner, and is said."""
-    for n in range(count):
-        x, y, z = contracted(positions[start + n, 0], positions[start + n, 1], positions[start + n, 2])
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def place_in_cube(positions, places, inside):
+    """Positions (N, 3) of the NeRF frame in the unit cube; what lies outside goes to its corner, and is said."""
+    for n in numba.prange(len(positions)):
+        x, y, z = contracted(positions[n, 0], positions[n, 1], positions[n, 2])
         known = min(x, y, z) > ZERO and max(x, y, z) < ONE
-        points[n, 0], points[n, 1], points[n, 2] = (x, y, z) if known else (ZERO, ZERO, ZERO)
+        places[n, 0], places[n, 1], places[n, 2] = (x, y, z) if known else (ZERO, ZERO, ZERO)
         inside[n] = ONE if known else ZERO
 
 
+@numba.njit(fastmath=True)
+def _load(rows, start, count, block):
+    """Rows of points (N, K) as a block (K and padding, P)."""
+    for n in range(count):
+        row = rows[start + n]
+        for k in range(len(row)):
+            block[k, n] = row[k]
+
+
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def density_forward(positions, table, scalings, first, first_bias, last, last_bias, unit, out):
-    """``out`` (N, J): density at positions (N, 3), and what else the network puts out."""
+def density_forward(encoded, inside, first, first_bias, last, last_bias, unit, out):
+    """``out`` (N, J): density at encoded (N, E) points, and what else the network puts out."""
     for share in numba.prange(SHARES):
-        points, inside = np.zeros((POINTS, 3), np.float32), np.empty(POINTS, np.float32)
-        encoded = np.zeros((first.shape[1], POINTS), np.float32)
+        asked = np.zeros((first.shape[1], POINTS), np.float32)
         hidden = np.empty((first.shape[0], POINTS), np.float32)
         result, bits = np.empty((last.shape[0], POINTS), np.float32), np.empty(POINTS, np.int32)
-        for start in range(share * POINTS, len(positions), SHARES * POINTS):
-            count = min(POINTS, len(positions) - start)
-            _unit_cube(positions, start, count, points, inside)
-            encode_block(points, count, table, scalings, encoded)
-            dense(first, first_bias, encoded, hidden, True)
+        for start in range(share * POINTS, len(encoded), SHARES * POINTS):
+            count = min(POINTS, len(encoded) - start)
+            _load(encoded, start, count, asked)
+            dense(first, first_bias, asked, hidden, True)
             dense(last, last_bias, hidden, result, False)
             exponential(result[0], bits)
             for n in range(count):
-                out[start + n, 0] = result[0, n] * unit * inside[n]
-                for j in range(1, out.shape[1]):
-                    out[start + n, j] = result[j, n]
+                row = out[start + n]
+                row[0] = result[0, n] * unit * inside[start + n]
+                for j in range(1, len(row)):
+                    row[j] = result[j, n]
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def density_backward(
-    positions, table, scalings, layers, turned, unit, gradient, places, encoded_gradient, sums
-):  # fmt: skip
-    """Gradients of what `density_forward` took, of ``gradient`` (N, J): of the encoding, (N, L · F), at ``places``
-    (N, 3) in the unit cube, and of weights and biases, summed share by share. ``turned``: the weights, transposed."""
+def density_backward(encoded, inside, layers, turned, unit, gradient, encoded_gradient, sums):
+    """Gradients of what `density_forward` took, of ``gradient`` (N, J): of the encoding (N, E), and of weights and
+    biases, summed share by share. ``turned``: the weights, transposed, the last layer's first."""
     first, first_bias, last, last_bias = layers
     first_sums, first_bias_sums, last_sums, last_bias_sums = sums
     back_last, back_first = turned
     for share in numba.prange(SHARES):
-        points, inside = np.zeros((POINTS, 3), np.float32), np.empty(POINTS, np.float32)
-        encoded = np.zeros((first.shape[1], POINTS), np.float32)
+        asked = np.zeros((first.shape[1], POINTS), np.float32)
         hidden = np.empty((first.shape[0], POINTS), np.float32)
         result, bits = np.empty((last.shape[0], POINTS), np.float32), np.empty(POINTS, np.int32)
         on_result = np.zeros((last.shape[0], POINTS), np.float32)
-        on_hidden = np.empty((first.shape[0], POINTS), np.float32)
-        on_encoded = np.empty((first.shape[1], POINTS), np.float32)
-        none_hidden, none_encoded = np.zeros(first.shape[0], np.float32), np.zeros(first.shape[1], np.float32)
-        for start in range(share * POINTS, len(positions), SHARES * POINTS):
-            count = min(POINTS, len(positions) - start)
-            _unit_cube(positions, start, count, points, inside)
-            encode_block(points, count, table, scalings, encoded)
-            dense(first, first_bias, encoded, hidden, True)
-            dense(last, last_bias, hidden, result, False)
+        on_hidden, on_asked = np.empty_like(hidden), np.empty_like(asked)
+        none_hidden, none_asked = np.zeros(len(hidden), np.float32), np.zeros(len(asked), np.float32)
+        for start in range(share * POINTS, len(encoded), SHARES * POINTS):
+            count = min(POINTS, len(encoded) - start)
+            _load(encoded, start, count, asked)
+            dense(first, first_bias, asked, hidden, True)
+            dense(last[:FOUR], last_bias[:FOUR], hidden, result[:FOUR], False)  # density alone is needed again
+            density = result[0]
+            for n in range(POINTS):
+                density[n] = min(max(density[n], -STEEPEST), STEEPEST)
+            exponential(density, bits)
+            _load(gradient, start, count, on_result)
             for n in range(count):
-                result[0, n] = min(max(result[0, n], -STEEPEST), STEEPEST)
-            exponential(result[0], bits)
-            for n in range(count):
-                on_result[0, n] = gradient[start + n, 0] * result[0, n] * unit * inside[n]
-                for j in range(1, gradient.shape[1]):
-                    on_result[j, n] = gradient[start + n, j]
+                on_result[0, n] *= density[n] * unit * inside[start + n]
             for j in range(gradient.shape[1]):
-                for n in range(count, POINTS):
-                    on_result[j, n] = ZERO
-                total = ZERO
+                row, total = on_result[j], ZERO
                 for n in range(count):
-                    total += on_result[j, n]
+                    total += row[n]
                 last_bias_sums[share, j] += total
             outer(on_result, hidden, count, last_sums[share])
             dense(back_last, none_hidden, on_result, on_hidden, False)
             through_rectifier(on_hidden, hidden, count, first_bias_sums[share])
-            outer(on_hidden, encoded, count, first_sums[share])
-            dense(back_first, none_encoded, on_hidden, on_encoded, False)
+            outer(on_hidden, asked, count, first_sums[share])
+            dense(back_first, none_asked, on_hidden, on_asked, False)
             for n in range(count):
-                places[start + n, 0], places[start + n, 1], places[start + n, 2] = (
-                    points[n, 0],
-                    points[n, 1],
-                    points[n, 2],
-                )
-                for k in range(encoded_gradient.shape[1]):
-                    encoded_gradient[start + n, k] = on_encoded[k, n]
+                row = encoded_gradient[start + n]
+                for k in range(len(row)):
+                    row[k] = on_asked[k, n]
 
 
 @numba.njit(fastmath=True)
@@ -231,28 +228,28 @@ class _Density(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, positions: Tensor, scalings: np.ndarray, unit: float, table: Tensor, *layers: Tensor) -> Tensor:
-        rows = table.detach().view(len(scalings), -1, table.shape[-1]).numpy()
-        out = torch.empty(len(positions), len(layers[-1]))
         arrays = tuple(padded(layer) for layer in layers)
-        density_forward(positions.detach().numpy(), rows, scalings, *arrays, np.float32(unit), out.numpy())
-        ctx.save_for_backward(positions, table, *layers)
+        places, inside = torch.empty(len(positions), 3), torch.empty(len(positions))
+        place_in_cube(positions.detach().numpy(), places.numpy(), inside.numpy())
+        encoded = encode_into(table, places.numpy(), scalings)
+        out = torch.empty(len(positions), len(layers[-1]))
+        density_forward(encoded.numpy(), inside.numpy(), *arrays, np.float32(unit), out.numpy())
+        ctx.save_for_backward(places, inside, encoded, table, *layers)
         ctx.scalings, ctx.unit = scalings, unit
         return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        positions, table, *layers = ctx.saved_tensors
-        levels = len(ctx.scalings)
-        rows = table.detach().view(levels, -1, table.shape[-1]).numpy()
+        places, inside, encoded, table, *layers = ctx.saved_tensors
         arrays = tuple(padded(layer) for layer in layers)
         turned = tuple(np.ascontiguousarray(weights.T) for weights in (arrays[2], arrays[0]))
-        encoded = np.empty((len(positions), levels, rows.shape[-1]), np.float32)
-        places, sums = np.empty((len(positions), 3), np.float32), _sums_for(arrays)
+        on_encoded, sums = np.empty(encoded.shape, np.float32), _sums_for(arrays)
         density_backward(
-            positions.detach().numpy(), rows, ctx.scalings, arrays, turned, np.float32(ctx.unit),
-            grads[0].contiguous().numpy(), places, encoded.reshape(len(positions), -1), sums,
+            encoded.numpy(), inside.numpy(), arrays, turned, np.float32(ctx.unit), grads[0].contiguous().numpy(),
+            on_encoded, sums,
         )  # fmt: skip
-        on_table = scatter_into(torch.zeros_like(table), places, encoded, ctx.scalings)
+        on_encoded = on_encoded.reshape(len(places), len(ctx.scalings), -1)
+        on_table = scatter_into(torch.zeros_like(table), places.numpy(), on_encoded, ctx.scalings)
         return None, None, None, on_table, *_gradients(sums, tuple(layers))
 
 

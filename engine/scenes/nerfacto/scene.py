@@ -67,8 +67,9 @@ class NerfactoScene:
     def occupied(self) -> Occupied:
         """What is kept beside the NeRF to render it, made again once its weights have changed: a function of them
         alone, so that a resumed edit goes on as an unbroken one."""
-        # PyTorch counts every change of a tensor in place, an optimiser's too.
-        state = [(p.data_ptr(), p._version) for p in self.nerf.parameters()]
+        # PyTorch counts changes of a tensor in place, but for those by a fused optimiser; with these, age changes.
+        units = [field.average_init_density for field in (self.nerf.field, *self.nerf.proposal_networks)]
+        state = self.nerf.age, units, [(p.data_ptr(), p._version) for p in self.nerf.parameters()]
         if self._kept is None or self._kept[0] != state:
             self._kept = state, Occupied.of(self.nerf)
         return self._kept[1]
