@@ -2,15 +2,15 @@
 """Instruct NeRF: edit a captured scene by telling it what to become.
 
 Read in this order: panels (what the artist sees), operators (what the buttons do), opening, editing and results (what
-is asked of the engine, and what comes of it), session and client (how it is asked), scene (what appears in Blender),
-conversion.
+is asked of the engine, and what comes of it), asking, session and client (how it is asked), scene (what appears in
+Blender), conversion.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-_MODULES = ("session", "previews", "settings", "knobs", "following", "operators", "panels")
+_MODULES = ("session", "previews", "settings", "knobs", "following", "highlight", "operators", "panels")
 
 
 def register() -> None:

@@ -8,6 +8,7 @@ means what it would choose itself. What is shown, what is sent and what the engi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from .messages import Device, Editor, EngineInfo, Preset
@@ -29,6 +30,16 @@ def device_of(info: EngineInfo | None, wanted: str) -> Device | None:
     return next((d for d in info.devices if d.name == wanted), info.devices[0])
 
 
+def computing(info: EngineInfo | None, wanted: str) -> str:
+    """A sentence on what will compute, and why; empty before the engine said anything."""
+    device = device_of(info, wanted)
+    if info is None or device is None:
+        return ""
+    if info.settled and device != info.devices[0]:
+        return f"Computing on {device.label or device.name} ({device.name}), as chosen here."
+    return info.computing
+
+
 def preset_of(info: EngineInfo | None, wanted: str, device: str = "") -> Preset | None:
     """The preset meant: the one of that name, else the one that suits the device."""
     if info is None or not info.presets:
@@ -40,11 +51,21 @@ def preset_of(info: EngineInfo | None, wanted: str, device: str = "") -> Preset 
     return by_name.get(wanted) or by_name.get(suited) or default
 
 
-def editor_of(info: EngineInfo | None, wanted: str, device: str = "") -> Editor | None:
-    """The editor meant: the one of that name, else the one that suits the device, else the first that can be used."""
+def too_slow(info: EngineInfo | None, presets: Iterable[str], device: str = "") -> str:
+    """A sentence where one of the presets takes so long on the device that the engine refuses it unless asked for a
+    second time; else empty."""
+    chosen = device_of(info, device)
+    return next((chosen.slow[name] for name in presets if name in chosen.slow), "") if chosen else ""
+
+
+def editor_of(info: EngineInfo | None, wanted: str, device: str = "", own: str = "") -> Editor | None:
+    """The editor meant: the artist's ``own`` where one is named, None until the engine has described it; else the one
+    of that name, else the one that suits the device, else the first that can be used."""
     if info is None or not info.editors:
         return None
     by_id = {editor_id(e.name): e for e in info.editors}
+    if own:
+        return by_id.get(editor_id(own))
     chosen = device_of(info, device)
     suited = by_id.get(editor_id(chosen.editor)) if chosen and chosen.editor else None
     usable = next((e for e in info.editors if e.available), info.editors[0])

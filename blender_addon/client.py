@@ -2,10 +2,9 @@
 """The engine's process and the line to it. Free of bpy, so that it runs and is tested without Blender.
 
 Three threads serve one process: one writes requests, one reads answers, one reads the log. What they find goes into
-one bounded queue, which the owner empties with :meth:`Client.poll` from whichever thread it likes (Blender's main one);
-all callbacks run there. When the process dies, every request still waiting fails with its exit code and the end of its
-log. The other side is not trusted: lines are limited in length, anything malformed is logged and dropped, and
-answers to questions never asked are ignored.
+one bounded queue, which the owner empties with :meth:`Client.receive` from whichever thread it likes (Blender's main
+one). When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are
+limited in length, anything malformed is logged and dropped, and answers to questions never asked are ignored.
 """
 
 from __future__ import annotations
@@ -33,13 +32,11 @@ LINE_LIMIT = 64 * 1024 * 1024  # bytes of one line; a thousand cameras take abou
 LOG_LINE_LIMIT = 2000  # characters kept of one line of the log
 LOG_LINES = 400  # lines of the log that are kept
 
-Done = Callable[[Any], None]
-Failed = Callable[[Failure], None]
-Notified = Callable[[str, Any], None]
-
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """Of the engine's, to the request of that number; ``error`` where it ``failed``. Nothing of it is checked yet."""
+
     id: int
     result: Any
     error: Any
@@ -47,7 +44,9 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Notice:
+class Notice:
+    """What the engine tells by itself. Nothing of it is checked yet."""
+
     method: str
     params: Any
 
@@ -57,15 +56,8 @@ class _Death:
     reason: str
 
 
-@dataclass
-class _Pending:
-    method: str
-    done: Done
-    failed: Failed
-
-
 class Client:
-    """One engine process. Made running; :meth:`poll` it often and :meth:`close` it once.
+    """One engine process. Made running; :meth:`receive` from it often and :meth:`close` it once.
 
     ``command`` is an argument list, never a shell string. Raises ``OSError`` where it cannot be started.
     """
@@ -76,14 +68,10 @@ class Client:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        notified: Notified | None = None,
         line_limit: int = LINE_LIMIT,
     ) -> None:
-        self._notified = notified or (lambda _method, _params: None)
         self._line_limit = line_limit
-        self._pending: dict[int, _Pending] = {}
-        self._next_id = 1
-        self._unanswered: set[int] = set()  # of the pending ones; the reader's thread looks at it, too
+        self._unanswered: set[int] = set()  # numbers of requests; the reader's thread looks at it, too
         self._inbox = Inbox()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
@@ -122,43 +110,33 @@ class Client:
         """Why the engine is gone, or None while it is there."""
         return self._dead
 
-    @property
-    def waiting(self) -> int:
-        """How many requests have no answer yet."""
-        return len(self._pending)
-
     def log(self) -> list[str]:
         """The last lines of the engine's log, oldest first."""
         return list(self._log)
 
-    def request(self, method: str, params: Mapping[str, Any], done: Done, failed: Failed) -> int:
-        """Send a request and return its id at once. Exactly one of the callbacks is called later, from :meth:`poll`
-        or :meth:`close`; of a dead engine ``failed`` is called by the next :meth:`poll`.
-
-        Raises ``ValueError``, and asks nothing, where ``params`` cannot be sent.
-        """
-        data = wire.request_line(self._next_id, method, params)
-        number = self._next_id
-        self._next_id += 1
-        self._pending[number] = _Pending(method, done, failed)
+    def send(self, number: int, line: bytes) -> None:
+        """Send a request, written as a line; an answer of its ``number`` is listened for. Returns at once."""
         self._unanswered.add(number)
-        self._outbox.put(data)
-        return number
+        self._outbox.put(line)
 
-    def poll(self, limit: int = 500) -> int:
-        """Handle at most ``limit`` messages and return how many there were; never waits."""
-        count = 0
-        while count < limit and (message := self._inbox.get()) is not None:
-            count += 1
-            self._handle(message)
-        if self._dead is not None:
-            self._fail_all(self._dead)
-        return count
+    @property
+    def has_messages(self) -> bool:
+        """Whether something was said that nobody has handled."""
+        return self._inbox.bytes > 0
+
+    def receive(self) -> Answer | Notice | None:
+        """The next that the engine said; None where there is nothing. Never waits."""
+        while (message := self._inbox.get()) is not None:
+            if not isinstance(message, _Death):
+                return message
+            self._die(message.reason)
+        return None
 
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def end_input(self) -> None:
-        """Close the engine's input: it cancels its job, saves and leaves. Returns at once."""
+    def ask_to_leave(self) -> None:
+        """Have the engine cancel its job, save and leave, and close its input. Returns at once."""
+        self._outbox.put(wire.request_line(0, wire.SHUTDOWN, {}))
         self._outbox.put(None)
 
     def kill(self) -> None:
@@ -173,25 +151,26 @@ class Client:
     def close(self, patience: float = 10.0) -> int:
         """Ask the engine to leave, wait ``patience`` seconds, kill it if need be, reap it; returns its exit code.
 
-        Blocks that long at most. Requests still waiting fail. May be called again.
+        Blocks that long at most. What it still says is dropped. May be called again.
         """
-        if self._dead is None and self._process.poll() is None:
-            self._outbox.put(wire.request_line(0, wire.SHUTDOWN, {}))
-        self.end_input()
+        self.ask_to_leave()
         deadline = time.monotonic() + patience
         while self._process.poll() is None and time.monotonic() < deadline:
-            self.poll()  # an engine that waits for a full pipe to be read would never leave
+            self._drop(500)  # an engine that waits for a full pipe to be read would never leave
             time.sleep(0.02)
         self.kill()
         code = self._process.wait()
         self._inbox.close()
         for thread in (self._writer_thread, self._reader_thread, self._stderr_thread):
             thread.join(2.0)
-        self.poll(sys.maxsize)
+        self._drop(sys.maxsize)
         if self._dead is None:
             self._dead = Failure(wire.ENGINE_DIED, f"The engine was stopped (exit code {code}).")
-        self._fail_all(self._dead or Failure(wire.ENGINE_DIED, "The engine was stopped."))
         return code
+
+    def _drop(self, most: int) -> None:
+        while most > 0 and self.receive() is not None:
+            most -= 1
 
     # -- the threads ---------------------------------------------------------------------------------------------
 
@@ -230,7 +209,7 @@ class Client:
                 reason = f"The engine sent a line of more than {self._line_limit} bytes and was stopped."
                 break
             message = self._decode(line)
-            if isinstance(message, _Notice):
+            if isinstance(message, Notice):
                 self._inbox.put(message, len(line), wire.replaced_key(message.method, message.params))
             elif message is not None and message.id in self._unanswered:
                 self._unanswered.discard(message.id)
@@ -246,7 +225,7 @@ class Client:
         self._stderr_thread.join(2.0)
         self._inbox.put(_Death(reason or f"The engine ended unexpectedly ({_describe(code)})."), 0, patient=False)
 
-    def _decode(self, line: bytes) -> _Answer | _Notice | None:
+    def _decode(self, line: bytes) -> Answer | Notice | None:
         """A message out of a line; None, and a note in the log, for what is none."""
         try:
             data = json.loads(line)
@@ -258,38 +237,17 @@ class Client:
             return None
         method, number = data.get("method"), data.get("id")
         if isinstance(method, str):
-            return _Notice(method, data.get("params"))
+            return Notice(method, data.get("params"))
         if isinstance(number, int) and not isinstance(number, bool) and ("result" in data) != ("error" in data):
-            return _Answer(number, data.get("result"), data.get("error"), "error" in data)
+            return Answer(number, data.get("result"), data.get("error"), "error" in data)
         self._note("(not an answer) " + line[:200].decode("utf-8", "replace").rstrip())
         return None
-
-    # -- handling, on the owner's thread -------------------------------------------------------------------------
-
-    def _handle(self, message: _Answer | _Notice | _Death) -> None:
-        if isinstance(message, _Death):
-            self._die(message.reason)
-        elif isinstance(message, _Notice):
-            self._notified(message.method, message.params)
-        else:
-            pending = self._pending.pop(message.id, None)
-            if pending is None:
-                return
-            if message.failed:
-                pending.failed(wire.parse_failure(message.error))
-            else:
-                pending.done(message.result)
 
     def _die(self, reason: str) -> None:
         if self._dead is None:
             end = list(self._log)[-20:]
             said = f" Its last words: {end[-1][:200]}" if end else ""
             self._dead = Failure(wire.ENGINE_DIED, reason + said, detail="\n".join(end))
-
-    def _fail_all(self, failure: Failure) -> None:
-        while self._pending:
-            number = next(iter(self._pending))
-            self._pending.pop(number).failed(failure)
 
 
 def _describe(code: int) -> str:

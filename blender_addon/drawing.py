@@ -9,14 +9,18 @@ from typing import Any
 
 import bpy
 
-from . import previews, session, wire
+from . import downloads, previews, session, wire
 from .install import Installer
 
 STAGES = {
+    wire.DOWNLOADING: "Downloading",
     "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
     "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
     "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
 }  # fmt: skip
+
+
+KINDS = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after", "now": "NeRF now"}
 
 
 def duration(seconds: float) -> str:
@@ -90,6 +94,9 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     """What runs on behalf of a panel: a bar, the step, the time remaining, Cancel; whether something does."""
     state = session.get()
     task, job = state.task, state.job
+    for chore in state.chores.values():
+        if chore.title and chore.panel == panel:
+            layout.progress(factor=min(1.0, max(0.0, chore.fraction)), text=chore.title)
     if task is not None and task.panel == panel:
         row = layout.row(align=True)
         row.progress(factor=task.fraction, text=f"{task.name}  {100 * task.fraction:.0f} %")
@@ -102,14 +109,22 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     left = job.seconds_left
     text = f"{100 * job.fraction:.0f} %"
     row.progress(factor=job.fraction, text=f"{text}   {duration(left)} left" if left is not None else text)
+    if job.method in wire.PAUSABLE:
+        name, icon = ("go_on", "PLAY") if job.paused else ("pause", "PAUSE")
+        row.operator(f"instruct_nerf.{name}", text="", icon=icon)
     row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
     if job.status == "cancelling":
         column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
+    elif job.paused:
+        column.label(text=f"Paused at {job.step} of {job.of}" if job.of > 1 else "Paused", icon="PAUSE")
     else:
         label = job.label or STAGES.get(job.stage, "") or job.title
+        if job.stage == wire.DOWNLOADING:
+            column.label(text=label, icon="IMPORT")
+            column.label(text=f"{downloads.size(job.step)} of {downloads.size(job.of)}", icon="BLANK1")
+            return True
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
-    if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image)):
+    if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image, "job")):
         column.template_icon(icon_value=icon, scale=9.0)
-        names = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after"}
-        column.label(text=f"{job.view} — {names.get(job.kind, job.kind)}")
+        column.label(text=f"{job.view} — {KINDS.get(job.kind, job.kind)}")
     return True

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import choices, knobs, messages, session, wire
+from . import asking, choices, knobs, messages, session, wire
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
-from .project import device_name, is_trained, other_size, project_of, root_of
+from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
 from .scene import cameras
 
 Params = Callable[[], dict[str, Any]]
@@ -27,8 +28,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     settings = scene.instruct_nerf
     if not settings.instruction.strip():
         raise ValueError("Type what the scene shall become, such as “make it night”.")
-    model = settings.editor_model.strip()
-    model = cameras.absolute(model) if model.startswith("//") else model
+    model = session.own_editor(scene)
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
         "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
@@ -37,14 +37,13 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
 
     def params() -> dict[str, Any]:
         info = session.get().info
-        editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
-        if editor is not None and not editor.available and not model:
+        editor, asking = choices.editor_of(info, wanted, device, model), cameras.scene_by_uid(uid)
+        if editor is not None and editor.offer.missing:
+            raise ValueError(f"“{editor.label}” is not on this computer yet: press Download Editor, under Edit.")
+        if editor is not None and not editor.available:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)
-        named = {
-            "editor": model or (editor.name if editor else ""),
-            "device": device if found is not None and found.name == device else "",
-        }
+        named = {"editor": model or (editor.name if editor else ""), "device": found.name if found else ""}
         options = knobs.options_of(asking, editor) if asking is not None and editor is not None else {}
         return known(gathered | named | {"options": options or None})
 
@@ -59,26 +58,31 @@ def try_edit(scene: bpy.types.Scene, view: str) -> None:
     def tried(result: object) -> None:
         session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
 
-    session.run_job(
+    asking.run_job(
         wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace,
         scene=scene.session_uid,
     )  # fmt: skip
 
 
-def start_edit(scene: bpy.types.Scene) -> None:
-    """Edit the scene: the unedited NeRF is trained first where there is none, on pictures of the preset's size."""
+def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
+    """Edit the scene: the unedited NeRF is trained first where there is none, on pictures of the preset's size.
+
+    Raises ``ValueError`` where that takes days on a CPU and was not asked for ``even_on_cpu``.
+    """
     workspace = ready(scene)
     params = edit_params(scene, workspace)
-    project = project_of(scene)
-    if session.get().info is None or project is None:
-        reconnect(scene, then=start_edit)
+    project, info = project_of(scene), session.get().info
+    again = partial(start_edit, even_on_cpu=even_on_cpu)
+    if info is None or not info.settled or project is None:
+        reconnect(scene, then=again)
         return
+    refuse_days(too_slow(scene), even_on_cpu)
     params()  # what cannot be asked for is said before anything is prepared
     settings = scene.instruct_nerf
     if other_size(scene) and not is_trained(scene) and project.capture and Path(settings.source).exists():
         open_capture(
             scene, settings.source, stand_upright=settings.opened_upright, workspace=settings.workspace,
-            opened_before=project.capture.source, then=start_edit,
+            opened_before=project.capture.source, then=again,
         )  # fmt: skip
         return
     root = root_of(scene)
@@ -88,16 +92,30 @@ def start_edit(scene: bpy.types.Scene) -> None:
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
+        more["even_on_cpu"] = even_on_cpu or None
         return params() | known(more)
 
     _run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
 
 
-def resume_edit(scene: bpy.types.Scene, edit: str) -> None:
-    """Go on with an edit that was cancelled or cut off."""
+def refuse_days(sentence: str, even_on_cpu: bool) -> None:
+    """Raise ``ValueError`` where something takes days, as a sentence says, and was not asked for all the same."""
+    if sentence and not even_on_cpu:
+        raise ValueError(f"{sentence} Choose another preset, or press the button again and confirm.")
+
+
+def resume_edit(scene: bpy.types.Scene, edit: str, even_on_cpu: bool = False) -> None:
+    """Go on with an edit that was cancelled or cut off. Raises ``ValueError`` as :func:`start_edit` does."""
     workspace = ready(scene)
-    params = known({"workspace": workspace, "edit": edit, "device": device_name(scene)})
-    _run_edit(wire.EDIT_RESUME, lambda: params, scene, workspace, "the edit, resumed")
+    refuse_days(too_slow(scene, edit), even_on_cpu)
+    uid = scene.session_uid
+
+    def params() -> dict[str, Any]:
+        found = cameras.scene_by_uid(uid)
+        device = device_name(found) if found is not None else ""
+        return known({"workspace": workspace, "edit": edit, "device": device, "even_on_cpu": even_on_cpu or None})
+
+    _run_edit(wire.EDIT_RESUME, params, scene, workspace, "the edit, resumed")
 
 
 def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str, title: str) -> None:
@@ -118,7 +136,7 @@ def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: st
         if session.get().state == "ready":
             read_workspace(workspace, lambda: show_again(workspace))
 
-    session.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
+    asking.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
     live.pop(wire.VIEW_EDITED, None)
     live.pop(wire.VIEW_AFTER, None)
 

@@ -57,11 +57,6 @@ def root() -> Path:
     return Path(root_of(sys.platform, os.environ, str(Path.home())))
 
 
-def packages_folder(environment: PurePath, system: str) -> PurePath:
-    """Where an environment keeps its packages."""
-    return environment / ("Lib" if system == "win32" else f"lib/python{PYTHON}") / "site-packages"
-
-
 def python_of(environment: Path) -> Path:
     """The interpreter inside an environment."""
     return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

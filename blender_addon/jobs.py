@@ -10,12 +10,13 @@ asked, and say so where it is gone.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import engine_home, install, messages, session
+from . import chores, engine_home, install, messages, session
 from .project import (
     addon_folder,
     apply_pictures,
@@ -127,12 +128,20 @@ def show_again(workspace: str) -> None:
 
 
 def _view_written(written: messages.ViewWritten) -> None:
-    """A picture came while a job runs: show it where its kind is being shown."""
+    """A picture came while a job runs: show it where its kind is being shown. Of a view that comes again before it was
+    shown, the newest is."""
     job = session.get().job
-    for scene in scenes_of(job.workspace) if job else ():
-        root = root_of(scene)
-        if root is None or written.kind != scene.instruct_nerf.shown:
+    if job is not None:
+        workspace = job.workspace
+        chores.do(("live", workspace, written.view), lambda: _showing(workspace, written), "edit")
+
+
+def _showing(workspace: str, written: messages.ViewWritten) -> Iterator[float]:
+    for scene in scenes_of(workspace):
+        root, settings = root_of(scene), scene.instruct_nerf
+        if root is None or written.kind != settings.shown:
             continue
         camera = cameras.camera_of(root, written.view)
         if camera is not None:
-            images.show(camera, written.image, scene.instruct_nerf.opacity, scene.instruct_nerf.in_front)
+            images.show(camera, written.image, settings.opacity, settings.in_front)
+        yield 1.0

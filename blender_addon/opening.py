@@ -7,7 +7,7 @@ are those of the capture before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, messages, session, wire, workspaces
+from . import asking, choices, chores, messages, session, wire, workspaces
 from .jobs import known, show_again, start_engine
 from .project import apply_pictures, root_of, scene_of, undo_step, workspace_of
 from .scene import cameras, points
@@ -45,7 +45,7 @@ def open_capture(
     if session.get().busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     settings, resolved = scene.instruct_nerf, cameras.absolute(str(path))
-    session.check_writable(resolved)
+    asking.check_writable(resolved)
     opening = partial(
         _open, scene.session_uid, resolved, opened_before or resolved, _wishes(scene), stand_upright, then
     )
@@ -101,7 +101,7 @@ def _whose(workspace: str, source: str, opening: Callable[[str], None]) -> None:
             session.notice(PANEL, "")
             opening(workspaces.proposed(source, 0))
 
-    session.run_job(
+    asking.run_job(
         wire.WORKSPACE_READ, {"workspace": cameras.absolute(workspace)}, looked, failed=damaged,
         panel=PANEL, title="Opening the capture", workspace=cameras.absolute(workspace),
     )  # fmt: skip
@@ -129,14 +129,14 @@ def _open(
         return wanted
 
     def ask(capture: str, failed: Callable[[messages.Failure], None] | None = None) -> None:
-        session.run_job(
+        asking.run_job(
             wire.CAPTURE_OPEN, lambda: params(capture), opened, failed=failed,
             panel=PANEL, title="Opening the capture", workspace=workspace, scene=uid,
         )  # fmt: skip
 
     def without_cameras(failure: messages.Failure) -> None:
         if failure.field == wire.PHOTOS and failure.code != wire.CANCELLED:
-            session.run_job(
+            asking.run_job(
                 wire.CAPTURE_REGISTER, {"workspace": workspace, "source": source},
                 lambda result: ask(wire.parse_path(result, "source")),
                 panel=PANEL, title="Finding the cameras of the photos", workspace=workspace, scene=uid,
@@ -161,17 +161,30 @@ def _open(
 
 def show_capture(scene: bpy.types.Scene, workspace: str, capture: messages.Capture) -> None:
     """Put an opened capture's cameras into a scene."""
-    settings = scene.instruct_nerf
-    root = cameras.build(
-        scene, Path(workspace).name, settings.workspace, [(view.name, view.camera) for view in capture.views],
-        capture.up, capture.centre, capture.radius, stand_upright=settings.opened_upright, source=settings.source,
-    )  # fmt: skip
-    try:
-        points.show(root, capture.points)
-    except ValueError as problem:
-        session.notice(PANEL, str(problem))
-    apply_pictures(scene)
-    undo_step("Open Capture")
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        if found is None:
+            return
+        settings = found.instruct_nerf
+        for fraction in cameras.building(
+            found, Path(workspace).name, settings.workspace, [(view.name, view.camera) for view in capture.views],
+            capture.up, capture.centre, capture.radius, stand_upright=settings.opened_upright, source=settings.source,
+        ):  # fmt: skip
+            yield 0.5 * fraction
+        root = root_of(found)
+        if root is None:  # thrown away meanwhile
+            return
+        try:
+            for fraction in points.showing(root, capture.points):
+                yield 0.5 + 0.5 * fraction
+        except ValueError as problem:
+            session.notice(PANEL, str(problem))
+        apply_pictures(found)
+        chores.then(("undo", uid), lambda: undo_step("Open Capture"), PANEL)
+
+    chores.do(("capture", uid), steps, PANEL, "Placing the cameras")
 
 
 def write_images(workspace: str, uid: int, then: Then = lambda _scene: None) -> None:
@@ -187,13 +200,19 @@ def write_images(workspace: str, uid: int, then: Then = lambda _scene: None) -> 
         if scene is not None and others:
             show_capture(scene, workspace, capture)
         show_again(workspace)
-        if scene is not None:
-            then(scene)
+        chores.then(("then", uid), lambda: _then(workspace, uid, then), PANEL)
 
-    session.run_job(
+    asking.run_job(
         wire.CAPTURE_IMAGES, {"workspace": workspace}, written,
         panel=PANEL, title="Preparing pictures", workspace=workspace, scene=uid,
     )  # fmt: skip
+
+
+def _then(workspace: str, uid: int, then: Then) -> None:
+    """What waited for the cameras to be there."""
+    scene = scene_of(workspace, uid)
+    if scene is not None:
+        then(scene)
 
 
 def read_workspace(workspace: str, then: Callable[[], None] = lambda: None) -> None:
@@ -203,7 +222,7 @@ def read_workspace(workspace: str, then: Callable[[], None] = lambda: None) -> N
         session.get().projects[workspace] = wire.parse_project(result)
         then()
 
-    session.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel=PANEL)
+    asking.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel=PANEL)
 
 
 def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
@@ -227,9 +246,9 @@ def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
         if root_of(found) is None:
             show_capture(found, workspace, project.capture)
         show_again(workspace)
-        then(found)
+        chores.then(("then", uid), lambda: _then(workspace, uid, then), PANEL)
 
-    session.run_job(
+    asking.run_job(
         wire.WORKSPACE_READ, {"workspace": workspace}, read,
         panel=PANEL, title="Reading the project", workspace=workspace, scene=uid,
     )  # fmt: skip

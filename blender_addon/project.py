@@ -6,13 +6,13 @@ Lookups only; nothing here changes anything but the pictures shown behind the ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import choices, engine_home, messages, session, trajectories, wire
+from . import choices, chores, engine_home, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -121,13 +121,25 @@ def preset_name(scene: bpy.types.Scene) -> str:
 def editor_of(scene: bpy.types.Scene) -> messages.Editor | None:
     """What the engine said of the editor that the scene's settings mean, or None before it said anything."""
     settings = scene.instruct_nerf
-    return choices.editor_of(session.get().info, settings.editor, settings.device)
+    return choices.editor_of(session.get().info, settings.editor, settings.device, session.own_editor(scene))
 
 
 def device_name(scene: bpy.types.Scene) -> str:
-    """The device's name where the engine offers the one that the scene keeps; else empty: the engine's choice."""
-    device = choices.device_of(session.get().info, scene.instruct_nerf.device)
-    return device.name if device and device.name == scene.instruct_nerf.device else ""
+    """The name of the device that computes for the scene; before the engine knows what can, empty: its choice."""
+    info = session.get().info
+    device = choices.device_of(info, scene.instruct_nerf.device)
+    return device.name if info is not None and info.settled and device else ""
+
+
+def too_slow(scene: bpy.types.Scene, edit: str = "") -> str:
+    """A sentence where what is to be computed takes hours or days on the scene's device, so that the artist is asked
+    again: an edit that is gone on with, or a new one; else empty."""
+    project, settings, preset = project_of(scene), scene.instruct_nerf, preset_of(scene)
+    begun = next((e.preset for e in project.edits if e.id == edit), None) if project and edit else None
+    presets = [begun] if begun else [preset.name] if preset else []
+    if project is not None and project.scene is not None and not project.scene.finished:
+        presets.append(project.scene.preset)
+    return choices.too_slow(session.get().info, presets, settings.device)
 
 
 def wanted_size(scene: bpy.types.Scene) -> int:
@@ -151,7 +163,7 @@ def is_trained(scene: bpy.types.Scene) -> bool:
 def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
     """Sentences on what the settings name and the engine does not have, and on pictures of another size."""
     info, settings, found = session.get().info, scene.instruct_nerf, []
-    if info is None:
+    if info is None or not info.settled:
         return ()
     editor, preset, device = editor_of(scene), preset_of(scene), choices.device_of(info, settings.device)
     named = (
@@ -159,7 +171,7 @@ def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
         ("preset", settings.preset, preset),
         ("device", settings.device, device),
     )
-    for what, wanted, used in named:
+    for what, wanted, used in named[1:] if session.own_editor(scene) else named:
         if wanted and used is not None and wanted not in {used.name, choices.editor_id(used.name)}:
             found.append(f"The {what} “{wanted}” is not here any more: {used.label or used.name} is used.")
     opened, wanted_now = settings.opened_size, other_size(scene)
@@ -174,50 +186,97 @@ def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
 
 
 def warnings_of_choice(scene: bpy.types.Scene) -> tuple[str, ...]:
-    """Sentences on why the chosen views may not hold the scene together."""
+    """Sentences on why the chosen views may not hold the scene together: the last known, while they are looked at."""
     root, project, preset = root_of(scene), project_of(scene), preset_of(scene)
     if root is None or project is None or project.capture is None:
         return ()
-    capture, names = project.capture, set(cameras.chosen_views(root))
-    everything = [v.camera.pose for v in capture.views]
-    chosen = [v.camera.pose for v in capture.views if not names or v.name in names]
-    return trajectories.warnings_of_choice(chosen, everything, capture.centre, preset.min_views if preset else 0)
+    capture, names = project.capture, frozenset(cameras.chosen_views(root))
+    least, workspace = preset.min_views if preset else 0, workspace_of(scene)
+    held = _looked_at.get(workspace)
+    if held is not None and held[0] is capture and held[1:3] == (names, least):
+        return held[3]
+    before = held[3] if held is not None else ()
+    _looked_at[workspace] = (capture, names, least, before)
+
+    def look() -> Iterator[float]:
+        everything = [v.camera.pose for v in capture.views]
+        chosen = [v.camera.pose for v in capture.views if not names or v.name in names]
+        yield 0.0
+        found = yield from trajectories.looking_at_choice(chosen, everything, capture.centre, least)
+        _looked_at[workspace] = (capture, names, least, found)
+
+    chores.do(("warnings", workspace), look, "capture")
+    return _looked_at[workspace][3]
+
+
+# By workspace: the capture, the chosen names and the fewest views that were looked at, and what was found.
+_looked_at: dict[str, tuple[messages.Capture, frozenset[str], int, tuple[str, ...]]] = {}
 
 
 def picture(scene: bpy.types.Scene, kind: str, view: str) -> str:
     """The path of one of a view's pictures: ``image``, ``before``, ``edited`` or ``after``; empty where none is."""
     live = session.get().live.get(workspace_of(scene), {}).get(kind, {}).get(view, "")
-    project, edit = project_of(scene), edit_of(scene)
-    if live or project is None:
+    if live:
         return live
     if kind == wire.VIEW_IMAGE:
-        if project.capture is None:
-            return ""
-        return next((v.image for v in project.capture.views if v.name == view), "")
-    if kind == wire.VIEW_BEFORE:
-        return project.scene.views.get(view, "") if project.scene else ""
-    if edit is None:
-        return ""
-    return (edit.images if kind == wire.VIEW_EDITED else edit.views).get(view, "")
+        project = project_of(scene)
+        views = project.capture.views if project is not None and project.capture is not None else ()
+        return next((v.image for v in views if v.name == view), "")
+    return _pictures(scene, kind).get(view, "")
 
 
-def apply_pictures(scene: bpy.types.Scene) -> int:
-    """Show behind every camera the kind of picture that the settings name, the photo where there is none; how many
-    cameras show that kind."""
-    root, settings = root_of(scene), scene.instruct_nerf
-    if root is None:
-        return 0
+def _pictures(scene: bpy.types.Scene, kind: str) -> Mapping[str, str]:
+    """The paths of all views' pictures of a kind, without what came while a job runs."""
     project = project_of(scene)
-    photos = {v.name: v.image for v in project.capture.views} if project and project.capture else {}
-    return images.show_all(
-        root,
-        lambda view: (
-            photos.get(view, "") if settings.shown == wire.VIEW_IMAGE else picture(scene, settings.shown, view)
-        ),
-        lambda view: photos.get(view, ""),
-        settings.opacity,
-        settings.in_front,
-    )
+    if project is None:
+        return {}
+    if kind == wire.VIEW_IMAGE:
+        return {v.name: v.image for v in project.capture.views} if project.capture else {}
+    if kind == wire.VIEW_BEFORE:
+        return project.scene.views if project.scene else {}
+    edit = edit_of(scene)
+    return {} if edit is None else edit.images if kind == wire.VIEW_EDITED else edit.views
+
+
+def apply_pictures(scene: bpy.types.Scene) -> None:
+    """See to it that every camera shows the kind of picture that the settings name, or the photo where there is none;
+    the camera that the artist looks through first."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found is not None else None
+        if root is None:
+            return
+        settings = found.instruct_nerf
+        photos = _pictures(found, wire.VIEW_IMAGE)
+        paths = photos if settings.shown == wire.VIEW_IMAGE else _pictures(found, settings.shown)
+        live = session.get().live.get(workspace_of(found), {}).get(settings.shown, {})
+        yield from images.showing(
+            _seen_first(found, root), lambda view: live.get(view) or paths.get(view, ""),
+            lambda view: photos.get(view, ""), settings.opacity, settings.in_front,
+        )  # fmt: skip
+
+    chores.do(("pictures", uid), steps, "results")
+
+
+def dress_pictures(scene: bpy.types.Scene) -> None:
+    """See to it that the pictures that are there are drawn as the settings say."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found is not None else None
+        if root is not None:
+            settings = found.instruct_nerf
+            yield from images.dressing(_seen_first(found, root), settings.opacity, settings.in_front)
+
+    chores.do(("dress", uid), steps, "results")
+
+
+def _seen_first(scene: bpy.types.Scene, root: bpy.types.Object) -> list[bpy.types.Object]:
+    """The capture's cameras, the scene's own first."""
+    return sorted(cameras.cameras_of(root), key=lambda item: item != scene.camera)
 
 
 def active_view(context: bpy.types.Context) -> bpy.types.Object | None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import bpy
 
-from . import session, wire, workspaces
+from . import asking, chores, session, wire, workspaces
 from .conversion import Camera
-from .editing import keep_edit
+from .editing import keep_edit, refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
-from .project import device_name, edit_of, project_of, root_of, undo_step, workspace_of
-from .scene import cameras, flight, mesh, photograph, strips
+from .project import device_name, edit_of, project_of, root_of, scene_of, too_slow, undo_step, workspace_of
+from .scene import cameras, choice, flight, mesh, photograph, strips
 
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
@@ -44,26 +45,24 @@ def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
         root = root_of(found) if found else None
         if found is None or root is None:
             return
-        name = f"{Path(workspace).name} {'edited' if edit else 'before'}"
-        windows = bpy.context.window_manager.windows
-        try:
-            if bpy.context.window is None and len(windows):
-                with bpy.context.temp_override(window=windows[0]):
-                    mesh.import_ply(root, path, name, edit)
-            else:
-                mesh.import_ply(root, path, name, edit)
-        except (ValueError, RuntimeError) as error:
-            session.notice("results", str(error).strip())
-            return
-        project = project_of(found)
-        known = next((e for e in project.edits if e.id == edit), None) if project else None
-        if known is not None:
-            keep_edit(workspace, replace(known, mesh=path))
-        undo_step("Import Mesh")
+        chores.do(("mesh", uid, edit), lambda: _importing(workspace, uid, edit, path), "results", "Importing the mesh")
 
-    session.run_job(
+    asking.run_job(
         wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace, scene=uid
     )
+
+
+def _importing(workspace: str, uid: int, edit: str, path: str) -> Iterator[float]:
+    found = scene_of(workspace, uid)
+    root = root_of(found) if found else None
+    if found is None or root is None:
+        return
+    yield from mesh.importing(root, path, f"{Path(workspace).name} {'edited' if edit else 'before'}", edit)
+    project = project_of(found)
+    known = next((e for e in project.edits if e.id == edit), None) if project else None
+    if known is not None:
+        keep_edit(workspace, replace(known, mesh=path))
+    chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")
 
 
 def render_to_sequencer(scene: bpy.types.Scene) -> None:
@@ -87,7 +86,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
         }  # fmt: skip
         if device:
             params["device"] = device
-        session.run_job(
+        asking.run_job(
             wire.OUTPUT_FRAMES,
             params,
             rendered,
@@ -115,13 +114,16 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     session.run_task("Reading the camera's animation", "results", steps, ask)
 
 
-def make_report(scene: bpy.types.Scene) -> None:
+def make_report(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     """Have the paper's baselines run on the edit's own capture and instruction, and show the report card in the web
-    browser when it is there."""
+    browser when it is there. Raises ``ValueError`` where that takes days and was not asked for all the same."""
     workspace, edit = ready(scene), edit_of(scene)
     if edit is None:
         raise ValueError("There is no edit to report on yet.")
+    refuse_days(too_slow(scene, edit.id), even_on_cpu)
     params: dict[str, object] = {"workspace": workspace, "edit": edit.id}
+    if even_on_cpu:
+        params["even_on_cpu"] = True
     if device_name(scene):
         params["device"] = device_name(scene)
 
@@ -130,17 +132,46 @@ def make_report(scene: bpy.types.Scene) -> None:
         if not bpy.app.background:
             bpy.ops.wm.path_open(filepath=path)
 
-    session.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
+    asking.run_job(wire.OUTPUT_REPORT, params, made, panel="results", title="Report card", workspace=workspace)
 
 
-def fly_through(scene: bpy.types.Scene, first: int, last: int) -> bpy.types.Object:
+def fly_through(scene: bpy.types.Scene, first: int, last: int) -> None:
     """Animate a camera through the chosen views (all, where none is chosen)."""
-    root = root_of(scene)
+    root, uid = root_of(scene), scene.session_uid
     if root is None:
         raise ValueError("Open a capture first.")
+    flight.check_path(len(_chosen(root)), first, last)
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found else None
+        if root is not None:
+            yield from flight.flying_through(found, root, _chosen(root), first, last)
+            chores.then(("undo", uid), lambda: undo_step("Camera Path"), "results")
+
+    chores.do(("path", uid), steps, "results", "Making the camera path")
+
+
+def _chosen(root: bpy.types.Object) -> list[bpy.types.Object]:
     views = cameras.cameras_of(root)
-    chosen = [camera for camera in views if camera.get(cameras.CHOSEN)] or views
-    return flight.fly_through(scene, root, chosen, first, last)
+    return [camera for camera in views if camera.get(cameras.CHOSEN)] or views
+
+
+def grow_choice(scene: bpy.types.Scene) -> None:
+    """Choose the neighbours of the chosen views as well."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found else None
+        if root is None:
+            return
+        names: list[str] = []
+        yield from choice.growing(cameras.cameras_of(root), names)
+        cameras.choose(root, names)
+        chores.then(("undo", uid), lambda: undo_step("Grow"), "capture")
+
+    chores.do(("grow", uid), steps, "capture", "Choosing the neighbours")
 
 
 def photograph_scene(
@@ -174,7 +205,7 @@ def photograph_scene(
             standpoints = photograph.around(dome, centre, radius)
     uid, workspace = scene.session_uid, _folder_for_photographs(scene)
     folder = Path(cameras.absolute(workspace)) / PHOTOGRAPHS
-    session.check_writable(str(folder))
+    asking.check_writable(str(folder))
 
     def photographed() -> None:
         found = cameras.scene_by_uid(uid)

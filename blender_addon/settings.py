@@ -93,6 +93,14 @@ def _pictures_changed(self: Any, _context: object) -> None:
     project.apply_pictures(self.id_data)
 
 
+def _looks_changed(self: Any, _context: object) -> None:
+    project.dress_pictures(self.id_data)
+
+
+def _own_editor_named(_self: Any, _context: object) -> None:
+    session.describe_own()
+
+
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -163,8 +171,9 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
     editor_model: StringProperty(
         name="Model",
-        description="Another InstructPix2Pix model: a folder, or a name on the model hub; empty: the editor above",
+        description="An editor of your own: a folder with a model, or an image file; empty: the editor above",
         subtype="DIR_PATH",
+        update=_own_editor_named,
         options=RELATIVE,
     )
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
@@ -173,11 +182,11 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )
     opacity: FloatProperty(
         name="Opacity", description="Opacity of the pictures behind the cameras", default=1.0, min=0.0, max=1.0,
-        subtype="FACTOR", update=_pictures_changed,
+        subtype="FACTOR", update=_looks_changed,
     )  # fmt: skip
     in_front: BoolProperty(
         name="In Front", description="Draw the pictures over the mesh and everything else", default=True,
-        update=_pictures_changed,
+        update=_looks_changed,
     )  # fmt: skip
     film: EnumProperty(
         name="Film",

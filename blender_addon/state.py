@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 import os
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import messages
 from .client import Client
@@ -39,6 +41,9 @@ class Job:
     pictured: float = -math.inf  # seconds, monotonic: when the picture last changed
     ended: float | None = None
     scene: int = 0  # ``session_uid`` of the scene that asked, 0: none
+    method: str = ""  # of the request
+    sent: Mapping[str, Any] = field(default_factory=dict)  # what was asked, and changed since; empty until it is sent
+    paused: bool = False
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
     @property
@@ -48,8 +53,8 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end, counted down between two messages; None until known."""
-        return None if self.due is None else max(0.0, self.due - time.monotonic())
+        """Seconds until the end, counted down between two messages; None until known, and while it pauses."""
+        return None if self.due is None or self.paused else max(0.0, self.due - time.monotonic())
 
     @property
     def seconds(self) -> float:
@@ -69,6 +74,14 @@ def folder_of(path: str) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who waits for the answer to a request."""
+
+    done: Callable[[Any], None]
+    failed: Callable[[messages.Failure], None]
 
 
 @dataclass
@@ -92,6 +105,17 @@ class Task:
 
 
 @dataclass
+class Chore:
+    """Work in steps so small that nobody has to wait for it (:mod:`chores`); ``make`` gives its steps."""
+
+    make: Callable[[], Iterator[float]]
+    panel: str
+    title: str = ""  # shown with a bar, where there is one
+    steps: Iterator[float] | None = None
+    fraction: float = 0.0
+
+
+@dataclass
 class Session:
     """All that is known; one instance lives as long as the add-on is enabled."""
 
@@ -99,7 +123,10 @@ class Session:
     info: messages.EngineInfo | None = None
     projects: dict[str, messages.Project] = field(default_factory=dict)
     job: Job | None = None
+    asked: dict[int, Asked] = field(default_factory=dict)  # requests without an answer yet, by number
+    next_number: int = 1
     task: Task | None = None
+    chores: dict[Hashable, Chore] = field(default_factory=dict)  # in the order in which they are done
     installer: Installer | None = None
     notices: dict[str, str] = field(default_factory=dict)  # panel → the sentence it shows as an error
     news: dict[str, str] = field(default_factory=dict)  # panel → a sentence that is no error
@@ -107,6 +134,7 @@ class Session:
     ended: bool = False  # the add-on is being disabled: nothing that arrives is handled any more
     last_log: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     stop_deadline: float | None = None
+    release_wanted: bool = False  # Blender renders, and should have the memory that the engine keeps between jobs
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
     live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
@@ -123,9 +151,19 @@ class Session:
         return "ready" if self.info is not None else "starting"
 
     @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self.asked)
+
+    @property
     def busy(self) -> bool:
         """Whether a job or task runs, so that no other may start."""
         return (self.job is not None and self.job.active) or self.task is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing runs, nothing is waited for and nothing is left to do."""
+        return not self.busy and not self.chores and (self.client is None or not self.asked)
 
 
 _session = Session()
@@ -140,6 +178,17 @@ def begin() -> None:
     """Begin with an empty session."""
     global _session
     _session = Session()
+
+
+def end_task() -> None:
+    """Stop the task; its ``finally`` puts back what it had changed."""
+    task, get().task = get().task, None
+    if task is not None:
+        try:
+            task.steps.close()  # type: ignore[attr-defined]
+        except Exception:
+            traceback.print_exc()
+    get().dirty = True
 
 
 def notice(panel: str, sentence: str) -> None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Generator, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from .conversion import Matrix, Vector, add, column, cross, dot, length, matrix_from_columns, normalized
+
+T = TypeVar("T")
 
 NARROW = 20.0  # degrees: views that differ by less show too little of a scene's depth
 FAR = 35.0  # degrees: a side this far from every chosen view is not seen by any of them
@@ -66,24 +68,37 @@ def evenly(lines: Sequence[tuple[Vector, Vector]], count: int) -> list[Vector]:
 
 
 def order_of_path(points: Sequence[Vector]) -> list[int]:
+    """The points' indices along a short open path; see :func:`ordering_path`."""
+    return exhausted(ordering_path(points))
+
+
+def exhausted(steps: Generator[float, None, T]) -> T:
+    """What steps come to, all of them done now."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def ordering_path(points: Sequence[Vector]) -> Generator[float, None, list[int]]:
     """The points' indices along a short open path: from the point farthest from their middle to each time the
-    nearest one left, then untangled (2-opt), so that a camera does not fly back and forth."""
+    nearest one left, then untangled (2-opt), so that a camera does not fly back and forth. A few points a step."""
     count = len(points)
     if count < 3:
         return list(range(count))
     middle = (sum(p[0] for p in points) / count, sum(p[1] for p in points) / count, sum(p[2] for p in points) / count)
-
-    def distance(a: int, b: int) -> float:
-        return length(add(points[a], points[b], -1.0))
-
-    left = _Left(points)
-    order = [max(range(count), key=lambda i: length(add(points[i], middle, -1.0)))]
+    left = yield from _Left.of(points)
+    order = [max(range(count), key=lambda i: math.dist(points[i], middle))]
     left.remove(order[0])
     while len(order) < count:
         order.append(left.nearest(points[order[-1]]))
         left.remove(order[-1])
+        if len(order) % 8 == 0:
+            yield 0.5 * len(order) / count
     for _ in range(20 if count <= 200 else 0):  # 2-opt is quadratic; long paths stay as the neighbours gave them
-        if not _untangle(order, distance):
+        better = yield from _untangle(order, points)
+        if not better:
             break
     return order
 
@@ -92,19 +107,28 @@ class _Left:
     """Points not visited yet, in cubes whose sides grow fourfold from level to level: the nearest of tens of thousands
     is found by looking at a few."""
 
-    def __init__(self, points: Sequence[Vector]) -> None:
+    def __init__(self, points: Sequence[Vector], side: float, widest: float) -> None:
         self.points = points
-        some = points[:: max(1, len(points) // 30)]
-        apart = sorted(min((math.dist(a, b) for b in points if b != a), default=0.0) for a in some)
-        widest = max(max(p[axis] for p in points) - min(p[axis] for p in points) for axis in range(3))
-        side = 2.0 * apart[len(apart) // 2] or widest or 1.0
         self.sides = [side]
         while self.sides[-1] < widest:
             self.sides.append(4.0 * self.sides[-1])
         self.cubes: list[dict[tuple[int, ...], set[int]]] = [{} for _ in self.sides]
+
+    @classmethod
+    def of(cls, points: Sequence[Vector]) -> Generator[float, None, _Left]:
+        """All the points, put in a few a step."""
+        apart = []
+        for some in points[:: max(1, len(points) // 30)]:
+            apart.append(min((math.dist(some, other) for other in points if other != some), default=0.0))
+            yield 0.0
+        widest = max(max(p[axis] for p in points) - min(p[axis] for p in points) for axis in range(3))
+        left = cls(points, 2.0 * sorted(apart)[len(apart) // 2] or widest or 1.0, widest)
         for index, point in enumerate(points):
-            for side, cubes in zip(self.sides, self.cubes, strict=True):
+            for side, cubes in zip(left.sides, left.cubes, strict=True):
                 cubes.setdefault(_cube(point, side), set()).add(index)
+            if index % 64 == 63:
+                yield 0.0
+        return left
 
     def remove(self, index: int) -> None:
         for side, cubes in zip(self.sides, self.cubes, strict=True):
@@ -128,16 +152,19 @@ def _cube(point: Vector, side: float) -> tuple[int, ...]:
     return tuple(math.floor(value / side) for value in point)
 
 
-def _untangle(order: list[int], distance: Callable[[int, int], float]) -> bool:
-    """Reverse stretches of the path wherever that shortens it; whether anything was reversed."""
-    better = False
+def _untangle(order: list[int], points: Sequence[Vector]) -> Generator[float, None, bool]:
+    """Reverse stretches of the path wherever that shortens it; whether anything was reversed. One point a step."""
+    better, dist = False, math.dist
     for i in range(len(order) - 1):
         for j in range(i + 2, len(order)):
-            old = distance(order[i], order[i + 1]) + (distance(order[j], order[j + 1]) if j + 1 < len(order) else 0.0)
-            new = distance(order[i], order[j]) + (distance(order[i + 1], order[j + 1]) if j + 1 < len(order) else 0.0)
+            a, b, c = points[order[i]], points[order[i + 1]], points[order[j]]
+            d = points[order[j + 1]] if j + 1 < len(order) else None
+            old = dist(a, b) + (dist(c, d) if d is not None else 0.0)
+            new = dist(a, c) + (dist(b, d) if d is not None else 0.0)
             if new < old - 1e-9:
                 order[i + 1 : j + 1] = reversed(order[i + 1 : j + 1])
                 better = True
+        yield 0.5
     return better
 
 
@@ -161,54 +188,60 @@ def times_of_path(points: Sequence[Vector], first: int, last: int) -> list[int]:
     return frames
 
 
-def _angle(a: Vector, b: Vector) -> float:
-    return math.degrees(math.acos(max(-1.0, min(1.0, dot(a, b)))))
-
-
 def warnings_of_choice(
     chosen: Sequence[Matrix], everything: Sequence[Matrix], centre: Vector, min_views: int
 ) -> tuple[str, ...]:
-    """Sentences on why the chosen views may not hold the scene together; none where they do.
+    """Sentences on why the chosen views may not hold the scene together; see :func:`looking_at_choice`."""
+    return exhausted(looking_at_choice(chosen, everything, centre, min_views))
+
+
+def looking_at_choice(
+    chosen: Sequence[Matrix], everything: Sequence[Matrix], centre: Vector, min_views: int
+) -> Generator[float, None, tuple[str, ...]]:
+    """Sentences on why the chosen views may not hold the scene together; none where they do. A direction a step.
 
     Looked at: how many there are, how widely they spread as seen from ``centre``, and how much of the capture's
     directions none of them comes near. All in the capture frame.
     """
-    return _warnings(tuple(map(_position, chosen)), tuple(map(_position, everything)), centre, min_views)
-
-
-def _position(pose: Matrix) -> Vector:
-    return column(pose, 3)
-
-
-@lru_cache(maxsize=8)  # panels ask at every redraw
-def _warnings(
-    chosen: tuple[Vector, ...], everything: tuple[Vector, ...], centre: Vector, min_views: int
-) -> tuple[str, ...]:
     found = []
     if len(chosen) < min_views:
         found.append(
             f"{len(chosen)} chosen, at least {min_views} wanted: with so few views the scene may fall apart "
             "between them."
         )
-    directions = [d for d in (_direction(p, centre) for p in chosen) if d is not None]
-    others = [d for d in (_direction(p, centre) for p in everything) if d is not None]
-    stride = max(1, len(others) // 300)
-    others = others[::stride]
+    directions = yield from _directions(chosen, centre)
+    others = yield from _directions(everything, centre)
+    others = others[:: max(1, len(others) // 300)]
     if len(directions) > 600:  # one stands for all that lie within a few degrees of it
         directions = list({tuple(round(10.0 * value) for value in d): d for d in directions}.values())
-    if directions and others:
-        spread = max(_angle(a, b) for a in directions[:: max(1, len(directions) // 300)] for b in directions)
-        if spread < NARROW:
-            found.append(f"The chosen views lie within {spread:.0f}°: too alike to tell near from far.")
-        unseen = sum(min(_angle(a, b) for b in directions) > FAR for a in others) / len(others)
-        if unseen > UNSEEN_SHARE:
-            found.append(
-                f"No chosen view comes near {100 * unseen:.0f} % of the capture's directions: "
-                "the scene will be empty or torn there."
-            )
+    if not directions or not others:
+        return tuple(found)
+    least = 1.0  # the cosine of the widest angle
+    for a in directions[:: max(1, len(directions) // 300)]:
+        least = min(least, min(dot(a, b) for b in directions))
+        yield 0.3
+    spread = math.degrees(math.acos(max(-1.0, least)))
+    if spread < NARROW:
+        found.append(f"The chosen views lie within {spread:.0f}°: too alike to tell near from far.")
+    near, unseen = math.cos(math.radians(FAR)), 0
+    for a in others:
+        unseen += all(dot(a, b) < near for b in directions)
+        yield 0.6
+    if unseen / len(others) > UNSEEN_SHARE:
+        found.append(
+            f"No chosen view comes near {100 * unseen / len(others):.0f} % of the capture's directions: "
+            "the scene will be empty or torn there."
+        )
     return tuple(found)
 
 
-def _direction(point: Vector, centre: Vector) -> Vector | None:
-    offset = add(point, centre, -1.0)
-    return None if length(offset) < 1e-9 else normalized(offset)
+def _directions(poses: Sequence[Matrix], centre: Vector) -> Generator[float, None, list[Vector]]:
+    """Where cameras stand as seen from a point that none of them stands on."""
+    found = []
+    for index, pose in enumerate(poses):
+        offset = add(column(pose, 3), centre, -1.0)
+        if length(offset) >= 1e-9:
+            found.append(normalized(offset))
+        if index % 64 == 63:
+            yield 0.0
+    return found

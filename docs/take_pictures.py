@@ -111,9 +111,13 @@ def main() -> int:
 def inside() -> None:
     """The program of the window."""
     sys.path.insert(0, str(ROOT / "tests" / "window"))
+    sys.path.insert(0, str(ROOT))
     import bpy
     import hand
 
+    from tests.callback_times import Recorder
+
+    recorder = Recorder()
     settings = json.loads(os.environ["INSTRUCT_NERF_WINDOW"])
     pictures = Path(settings["pictures"])
     result: dict[str, object] = {"blender": bpy.app.version_string}
@@ -125,7 +129,7 @@ def inside() -> None:
         return addon("session").get()
 
     def quiet() -> bool:
-        return not state().busy and state().client.waiting == 0
+        return state().settled
 
     def views() -> list:
         return addon("scene.cameras").cameras_of(addon("project").root_of(bpy.context.scene))
@@ -149,6 +153,10 @@ def inside() -> None:
         preferences.system.use_online_access = True
         bpy.ops.extensions.package_install_files(filepath=settings["zip"], repo="user_default", enable_on_install=True)
         assert EXTENSION in preferences.addons, "the extension could not be enabled"
+        whole = sys.modules[EXTENSION]
+        whole.unregister()  # callbacks are watched from the moment at which Blender gets them
+        recorder.watch(addon)
+        whole.register()
         preferences.addons[EXTENSION].preferences.engine_python = settings["python"]
         if settings["fake"]:
             addon("jobs").ENGINE_ARGUMENTS = [settings["fake"], "tick=0.2"]
@@ -262,7 +270,7 @@ def inside() -> None:
         yield from hand.wait(lambda: state().job.panel == "edit", 10)
         job, began, seen, gap, last = state().job, time.monotonic(), set(), 0.0, time.monotonic()
         yield from into_viewport(0.15)
-        while state().busy or state().client.waiting:
+        while not state().settled:
             now = time.monotonic()
             gap, last = max(gap, now - last), now
             if job.stage not in seen and job.step > 2 and (job.stage != "edit" or job.kind == "edited"):
@@ -393,6 +401,7 @@ def inside() -> None:
             result[f"seconds: {part.__name__}"] = round(time.monotonic() - began, 1)
             print(f"{part.__name__}: {result[f'seconds: {part.__name__}']} s", flush=True)
         bpy.ops.wm.save_mainfile()
+        result["callbacks"] = recorder.table()
         (Path(settings["folder"]) / "result.json").write_text(json.dumps(result, indent=1))
 
     hand.run(program, settings["limit"])

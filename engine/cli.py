@@ -23,12 +23,14 @@ from rich.text import Text
 from engine import protocol, wire
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
+from engine.hub import HubModel, in_words
 from engine.progress import Job
 
 console = Console(stderr=True)
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
 Workspace = Annotated[Path, tyro.conf.Positional]
+EvenOnCpu = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 def open(
@@ -124,6 +126,7 @@ def train(
     device: str | None = None,
     seed: int = 0,
     steps: int | None = None,
+    even_on_cpu: EvenOnCpu = False,
 ) -> None:
     """Train the unedited scene, or go on with it.
 
@@ -131,14 +134,16 @@ def train(
         workspace: The project's folder.
         capture: Open this capture first.
         preset: preview, standard or paper; by the machine where not given.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         seed: For everything random.
         steps: How many steps the scene is to have in all; the preset's where not given.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
+    request = protocol.TrainScene(_full(workspace), preset, device, seed, steps, even_on_cpu)
+    _print(_run(lambda job: scene.train_scene(request, job)))
 
 
 @dataclass
@@ -154,11 +159,14 @@ class How:
     seed: int = 0
     """For everything random."""
     device: str | None = None
-    """cpu or cuda:0; the best where not given."""
+    """cpu, cuda:0, mps, as `devices` lists them; the best where not given."""
+    download: bool = False
+    """Download the editor where it is not on this computer, agreeing to its licence."""
 
     def words(self) -> dict[str, Any]:
         """The fields of a protocol.Instruct."""
         given = dataclasses.asdict(self)
+        del given["download"]
         return given | {"options": dict(_option(text) for text in self.options)}
 
 
@@ -193,6 +201,7 @@ def try_(
     """
     from engine.jobs import trying
 
+    _have_editor(how)
     request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **how.words())
     _run(lambda job: trying.try_photo(request, job))
     console.print(f"Written: {out}")
@@ -206,6 +215,9 @@ def edit(
     preset: str | None = None,
     steps: int | None = None,
     parent: str | None = None,
+    schedule: Literal["paper", "projected"] | None = None,
+    keys: list[str] | None = None,
+    even_on_cpu: EvenOnCpu = False,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
@@ -217,27 +229,43 @@ def edit(
         preset: preview, standard or paper; by the machine where not given.
         steps: NeRF steps of the edit.
         parent: The id of the edit to stand on; the unedited scene where not given.
+        schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
+        keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import edit as jobs
 
+    named = [key.partition("=") for key in keys or []]
+    if len(named) > 4 or not all(view and picture for view, _, picture in named):
+        raise BadInput("Key views are one to four of VIEW=PICTURE.", field="keys")
+    _have_editor(how)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
-    )
+        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
+        schedule=schedule,
+        key_views=[protocol.KeyView(view, _full(Path(picture))) for view, _, picture in named], **how.words()
+    )  # fmt: skip
     _print(_run(lambda job: jobs.run_edit(request, job)))
 
 
-def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], device: str | None = None) -> None:
+def resume(
+    workspace: Workspace,
+    edit: Annotated[str, tyro.conf.Positional],
+    device: str | None = None,
+    even_on_cpu: EvenOnCpu = False,
+) -> None:
     """Go on with a stopped edit.
 
     Args:
         workspace: The project's folder.
         edit: The edit's id, as `show` lists it.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import edit as jobs
 
-    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(_full(workspace), edit, device), job)))
+    request = protocol.ResumeEdit(_full(workspace), edit, device, even_on_cpu)
+    _print(_run(lambda job: jobs.resume_edit(request, job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -260,7 +288,7 @@ def mesh(
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
         resolution: Voxels along the longest edge.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
@@ -281,7 +309,7 @@ def render(
         edit: The edit's id.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
@@ -293,13 +321,16 @@ def render(
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
-def report(workspace: Workspace, edit: str | None = None, device: str | None = None) -> None:
+def report(
+    workspace: Workspace, edit: str | None = None, device: str | None = None, even_on_cpu: EvenOnCpu = False
+) -> None:
     """Run the paper's baselines on an edit's capture and instruction, and write a report card (HTML and JSON).
 
     Args:
         workspace: The project's folder.
         edit: The edit's id; the newest finished one where not given.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
+        even_on_cpu: Also where that takes hours or days on a CPU.
     """
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
@@ -307,18 +338,76 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
     finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device)
+    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device, even_on_cpu)
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
+def download(model: Annotated[str, tyro.conf.Positional], yes: bool = False) -> None:
+    """Download an editor that `editors` lists, or the model that reports measure by, once you agree to its licence.
+
+    Args:
+        model: Its name, such as timbrooks/instruct-pix2pix.
+        yes: Agree to its size and licence without being asked.
+    """
+    from engine.jobs.download import model_of
+
+    found = model_of(model)
+    if found.folder.is_dir():
+        _say(f"{found.label} is in {found.folder}")
+    elif yes or _agreed(found):
+        _download(found)
+    else:
+        raise BadInput(f"Nothing was downloaded: {found.name} is only with your consent, `--yes`.", field="yes")
+
+
+def _agreed(model: HubModel) -> bool:
+    """Whether somebody at the terminal agrees to a download; without one, nobody does."""
+    terms = f"licence {model.licence}, {model.licence_url}"
+    if not model.commercial:
+        terms += "; not for commercial use"
+    if model.gated:
+        terms += f"; accept its terms at {model.page} first"
+    console.print(Text(f"{model.label} ({model.name}): {in_words(model.bytes)} into {model.folder}; {terms}"))
+    if not sys.stdin.isatty():
+        return False
+    return console.input("Download it? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _download(model: HubModel) -> None:
+    from engine.jobs.download import download_model
+
+    request = protocol.DownloadModel(model.name, model.licence, model.bytes)
+    _say(f"{model.label} is in {_run(lambda job: download_model(request, job)).folder}")
+
+
+def _have_editor(how: How) -> None:
+    """Download the editor that is asked for, where it is not here and that is agreed to."""
+    from engine.editors.catalogue import editor_id, source_of
+    from engine.editors.registry import hub_models
+
+    model = hub_models().get(editor_id(how.editor)) if how.editor else None
+    if model is not None and source_of(model.name) == model.name and (how.download or _agreed(model)):
+        _download(model)
+
+
 def editors() -> None:
-    """List the editors, what each was trained on, and the knobs that --set turns."""
+    """List the editors: what is on this computer, what a download would cost, what each was trained on, and the knobs
+    that --set turns."""
     from engine.editors.catalogue import find_editors
 
     for e in find_editors():
+        offer = e.offer
         table = Table(title=Text(e.name), title_justify="left", show_header=False)
         table.add_row("label", Text(e.label))
-        table.add_row("size", f"{e.size} pixels")
+        table.add_row("sees", f"{e.size} pixels")
+        if offer.page and not offer.downloaded:
+            table.add_row("on disk", Text(f"no; {in_words(offer.bytes)} to download into {offer.folder}"))
+        else:
+            table.add_row("on disk", Text("yes" + (f", {offer.folder}" if offer.folder else "")))
+        if offer.licence:
+            terms = "" if offer.commercial else ", not for commercial use"
+            gate = f"; its terms must be accepted at {offer.page} before it is downloaded" if offer.gated else ""
+            table.add_row("licence", Text(f"{offer.licence}{terms} ({offer.licence_url}){gate}"))
         table.add_row("available", Text(e.reason or "yes"))
         table.add_row("instructions", Text(", ".join(e.vocabulary) or "any"))
         table.add_row("knobs", Text("  ".join(f"{knob.name}={knob.default}" for knob in e.knobs)))
@@ -328,10 +417,11 @@ def editors() -> None:
 def devices() -> None:
     """List the devices and presets of this machine."""
     from engine.devices import find_devices
-    from engine.presets import preset_infos
+    from engine.presets import described, preset_infos
 
     found = find_devices()
-    _print({"devices": found, "presets": preset_infos(found)})
+    devices = described(found.devices)
+    _print({"computing": found.computing, "devices": devices, "presets": preset_infos(devices[0])})
 
 
 def check(
@@ -342,7 +432,7 @@ def check(
     """Check that the engine works here, and say what each kind of work takes; exit status 1 where something is wrong.
 
     Args:
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         quick: Look at the installation and the kernels only; train, render and edit nothing.
         as_json: Print JSON for programs instead of lines.
     """
@@ -397,6 +487,7 @@ COMMANDS = {
     "render": render,
     "report": report,
     "editors": editors,
+    "download": download,
     "devices": devices,
     "check": check,
     "serve": serve,
@@ -441,7 +532,8 @@ def _run(work):
 
             def on_progress(p: protocol.Progress) -> None:
                 left = "" if p.seconds_left is None else f", {_clock(p.seconds_left)} left"
-                bar.update(task, completed=p.fraction, description=p.label, detail=f"{p.step} of {p.of}{left}")
+                done, of = (in_words(p.step), in_words(p.of)) if p.stage == "download" else (p.step, p.of)
+                bar.update(task, completed=p.fraction, description=p.label, detail=f"{done} of {of}{left}")
 
             return work(Job(on_progress=on_progress, log=console.print, cancelled=stop.is_set))
     finally:

@@ -28,6 +28,7 @@ from engine.paths import (
     checked_path,
     inside,
     is_link,
+    is_pointer,
     open_file,
     read_bounded,
     read_record,
@@ -38,9 +39,9 @@ from engine.text import to_json
 
 __all__ = [
     "ASIDE", "LARGEST_RECORD", "LOCK", "Holder", "NotAFile", "checked_path", "exclusive_folder", "folders_left",
-    "holder", "inside", "is_leftover", "is_link", "leftovers", "locked", "make_folder", "open_file", "probe",
-    "read_bounded", "read_record", "remove_file", "remove_tree", "replacing", "replacing_folder", "require_file",
-    "shortened", "sweep", "write_bytes", "write_record",
+    "holder", "inside", "is_leftover", "is_link", "is_pointer", "leftovers", "locked", "make_folder", "open_file",
+    "probe", "read_bounded", "read_record", "remove_file", "remove_tree", "replacing", "replacing_folder",
+    "require_file", "shortened", "sweep", "write_bytes", "write_record",
 ]  # fmt: skip
 
 _TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}(\..*)?")
@@ -118,7 +119,7 @@ ASIDE = ".{}.before"  # what a folder is called between the two renames of its e
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """The path of a folder, not made yet, that takes the place of ``folder`` when the block ends well.
+    """An empty folder that takes the place of ``folder``, all in it on the disk, when the block ends well.
 
     A kill between the renames leaves the old one under the name `ASIDE`, from which a sweep brings it back. Raises
     BadInput, with one sentence, for every OSError of the block.
@@ -126,8 +127,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     fresh = folder.with_name(f".part-{secrets.token_hex(8)}")
     aside = folder.with_name(ASIDE.format(folder.name))
     try:
-        make_folder(folder.parent)
+        make_folder(fresh)
         yield fresh
+        _flush_tree(fresh)
         remove_tree(aside)
         if os.path.lexists(folder):
             _rename(folder, aside)
@@ -206,6 +208,15 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _flush_tree(folder: Path) -> None:
+    """Bring all in a folder to the disk; files that may not be written are links to what lies there already."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(PermissionError):
+                _flush_file(Path(here, name))
+        _flush_folder(Path(here))
 
 
 def _rename(source: Path, target: Path) -> None:

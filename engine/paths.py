@@ -102,6 +102,26 @@ class NotAFile(OSError):
         return type(self), (self.strerror, Path(self.filename), self.errno)
 
 
+# What stands in a file's place where a repository was copied without its large files.
+_POINTERS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS, not the file itself; run “git lfs pull” in its folder",
+    b"version https://hawser": "it is a pointer of Git LFS, not the file itself; run “git lfs pull” in its folder",
+    b"/annex/objects/": "it is a pointer of git-annex, not the file itself; run “git annex get .” in its folder",
+}
+_LARGEST_POINTER = 1024  # bytes
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a pointer of Git LFS, or of git-annex, stands in a file's place."""
+    try:
+        open_file(path).close()
+    except NotAFile as problem:
+        return problem.strerror in _POINTERS.values()
+    except OSError:
+        return False
+    return False
+
+
 def _require_file(status: os.stat_result, path: Path) -> None:
     mode = status.st_mode
     if stat.S_ISREG(mode):
@@ -133,7 +153,8 @@ def _looked_at(path: Path) -> os.stat_result:
 def open_file(path: Path, limit: int | None = None) -> BinaryIO:
     """Open a regular file for reading; never waits, as opening a pipe would.
 
-    Raises NotAFile (an OSError) for anything else, or for a file larger than ``limit`` bytes; OSError.
+    Raises NotAFile (an OSError) for anything else, for a file larger than ``limit`` bytes, and for one that is not
+    there itself: a pointer of Git LFS, or of git-annex; OSError.
     """
     require_file(path, limit)  # before it is opened: opening alone can set a device in motion
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -143,6 +164,12 @@ def open_file(path: Path, limit: int | None = None) -> BinaryIO:
         _require_file(status, path)
         if limit is not None and status.st_size > limit:
             raise NotAFile(f"it is larger than {_size(limit)}", path, errno.EFBIG)
+        if status.st_size < _LARGEST_POINTER:
+            start = os.read(descriptor, 64)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            for first, why in _POINTERS.items():
+                if start.startswith(first):
+                    raise NotAFile(why, path)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

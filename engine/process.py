@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How this process's threads wait for each other and how it keeps memory. Called before torch is loaded."""
+"""How this process's threads wait for each other, numbers devices and keeps memory. Called before torch is loaded."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
+
+from engine.memory import empty_caches
 
 # glibc's mallopt: numbers of its parameters (malloc.h).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
@@ -21,7 +22,15 @@ def set_up_process(spins: int = 0) -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", str(spins))
+    set_up_devices()
     keep_freed_memory()
+
+
+def set_up_devices() -> None:
+    """Number NVIDIA's cards by their PCI buses, as the driver's tool does (CUDA's own order is the fastest first), and
+    let a Mac's CPU do what its GPU cannot."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def keep_freed_memory() -> None:
@@ -41,10 +50,7 @@ def keep_freed_memory() -> None:
 
 def give_memory_back() -> None:
     """Give what nobody holds any more back to the system: after a job, not within one."""
-    gc.collect()
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # of a torch that is still being imported, perhaps
-    if getattr(cuda, "is_initialized", bool)():
-        cuda.empty_cache()
+    empty_caches()
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)
 

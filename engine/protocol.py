@@ -72,7 +72,19 @@ class Knob(msgspec.Struct, frozen=True):
 
 
 class Initialize(Message, frozen=True):
+    """May be asked again, as when the artist allows or forbids online access."""
+
     protocol: int
+    online: bool = False  # whether the artist lets programs reach the network
+    own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
+
+
+class DownloadModel(Message, frozen=True):
+    """Download a model of the hub's. ``licence`` and ``bytes``: what the artist was shown, and agreed to."""
+
+    model: str
+    licence: str
+    bytes: int
 
 
 class OpenCapture(Message, frozen=True):
@@ -98,12 +110,25 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ReadDevices(Message, frozen=True):
+    """What can compute here, once PyTorch says so."""
+
+
+class ProposeKey(Message, frozen=True):
+    """Which view makes a good first key view."""
+
+    workspace: str
+
+
 class TrainScene(Message, frozen=True):
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+
     workspace: str
     preset: str | None = None
     device: str | None = None
     seed: int = 0
     steps: int | None = None
+    even_on_cpu: bool = False
 
 
 class Instruct(Message, frozen=True, kw_only=True):
@@ -114,6 +139,13 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+
+
+class KeyView(Message, frozen=True):
+    """A view whose edit the artist approved: a try's picture, or any image file."""
+
+    view: str
+    picture: str
 
 
 class TryEdit(Instruct, frozen=True, kw_only=True):
@@ -127,6 +159,10 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
+    schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
+    key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
+    even_on_cpu: bool = False  # as in TrainScene
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -141,6 +177,7 @@ class ResumeEdit(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -165,6 +202,7 @@ class MakeReport(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class CancelJob(Message, frozen=True):
@@ -213,12 +251,15 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "devices/read": ReadDevices,
+    "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
     "capture/images": WriteImages,
     "workspace/read": ReadWorkspace,
     "scene/train": TrainScene,
     "edit/try": TryEdit,
+    "edit/key": ProposeKey,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "output/mesh": MakeMesh,
@@ -333,6 +374,7 @@ class Edit(msgspec.Struct, frozen=True):
     mesh: str | None
     seconds: float
     changes: list[Change] = []
+    key_views: dict[str, str] = {}  # view → the picture that was approved as its edit
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -342,6 +384,20 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     preset: str = ""  # its default
     editor: str = ""  # its default's id
+    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """On what terms an editor can be had; of one of the artist's own nothing is known."""
+
+    licence: str = ""
+    licence_url: str = ""
+    commercial: bool = True  # false: its licence forbids to sell what is made with it
+    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
+    bytes: int = 0  # of its download
+    page: str = ""  # where it can be read about; empty: it cannot be downloaded
+    folder: str = ""  # where it lies, or will
+    downloaded: bool = False
 
 
 class Editor(msgspec.Struct, frozen=True):
@@ -353,6 +409,7 @@ class Editor(msgspec.Struct, frozen=True):
     vocabulary: list[str]
     knobs: list[Knob] = []  # their defaults are what this editor recommends
     wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
+    offer: Offer = Offer()
 
 
 class PresetInfo(msgspec.Struct, frozen=True):
@@ -366,6 +423,7 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
+        "download",
         "images",
         "train",
         "before",

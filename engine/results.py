@@ -27,8 +27,18 @@ class Started(TypedDict):
     protocol: int
     engine: str
     devices: list[Device]
+    computing: str
+    settled: bool
     editors: list[Editor]
     presets: list[PresetInfo]
+
+
+class Computing(TypedDict):
+    """Of `devices/read`."""
+
+    devices: list[Device]
+    computing: str
+    settled: bool
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -85,6 +95,13 @@ class Paused(TypedDict):
     paused: bool
 
 
+class Downloaded(msgspec.Struct, frozen=True):
+    """A model of the hub's is on this computer, whole."""
+
+    model: str
+    folder: str
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A picture of the scene as it was after ``step`` steps."""
 
@@ -98,6 +115,12 @@ class Noted(msgspec.Struct, frozen=True):
     step: int
 
 
+class Proposed(TypedDict):
+    """Of `edit/key`: the view's name."""
+
+    view: str
+
+
 class Released(TypedDict):
     released: list[str]
 
@@ -108,12 +131,15 @@ class Nothing(TypedDict):
 
 RESULTS: dict[str, type] = {
     "initialize": Started,
+    "devices/read": Computing,
+    "model/download": Downloaded,
     "capture/open": Capture,
     "capture/register": Registered,
     "capture/images": Capture,
     "workspace/read": Project,
     "scene/train": Scene,
     "edit/try": Tried,
+    "edit/key": Proposed,
     "edit/run": Edit,
     "edit/resume": Edit,
     "output/mesh": Mesh,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from concurrent.futures import wait as wait_for_futures
 from functools import partial
 from typing import Any, TypeVar
 
-import psutil
+from engine.memory import least_free_share
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -142,25 +141,7 @@ class Runtime:
                 self._coming.pop(kind, None)
         return gone
 
-    def holds(self, kind: str, key: Hashable) -> bool:
-        """Whether that is loaded now."""
-        with self._lock:
-            return kind in self._kept and self._kept[kind][0] == key
-
     def make_room(self, free_share: Callable[[], float] | None = None) -> None:
         """Let go of everything where memory is short."""
         if (free_share or least_free_share)() < SHORT and (gone := self.release()):
             log.info("Memory is short: released the %s", ", ".join(gone))
-
-
-def least_free_share() -> float:
-    """How much of the memory is free, 0–1: of the computer's or of a GPU's in use, whichever is less."""
-    memory = psutil.virtual_memory()
-    shares = [memory.available / memory.total]
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    if getattr(cuda, "is_initialized", bool)():
-        for device in range(cuda.device_count()):
-            if reserved := cuda.memory_reserved(device):
-                free, total = cuda.mem_get_info(device)
-                shares.append((free + reserved - cuda.memory_allocated(device)) / total)
-    return min(shares)

@@ -120,7 +120,7 @@ class Artist:
             self.session.pump()
             state = self.session.get()
             self._show(state)
-            if not state.busy and (state.client is None or not state.client.waiting):
+            if state.settled:
                 break
             if state.task is None:
                 time.sleep(0.05)

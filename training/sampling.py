@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.edit.prompt import Prompts
+from engine.edit.keep import edit_alone
 from engine.edit.settings import EditSettings, with_options
 from engine.editors.catalogue import load_editor
 from engine.jobs.trying import NOISE
@@ -36,6 +36,7 @@ class Editor:
         given = (options or {}) | ({"diffusion_steps": steps} if steps else {})
         settings = with_options(EditSettings(), self.name, text, given)
         original = torch.from_numpy(picture)
-        view = Prompts(self.model, settings.told(text)).at(0).view(original)
+        prepared = self.model.prepare(text, settings.options)
         start = original if current is None else torch.from_numpy(current)
-        return view.edit(start, level, torch.Generator().manual_seed(seed)).numpy()
+        random = torch.Generator().manual_seed(seed)
+        return edit_alone(prepared, original, start, level, settings.keep, random).numpy()

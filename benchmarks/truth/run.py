@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
-from engine.edit.baselines import edit_frame
+from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
@@ -84,8 +84,7 @@ class Harness:
             if row.kind in {"unedited", "per-frame"}:
                 pictures = self._held_out(saved.scene(self.device), scene)
                 if row.kind == "per-frame":
-                    prompt = prompts.at(0)
-                    pictures = [edit_frame(prompt, p, settings, k) for k, p in enumerate(pictures)]
+                    pictures = list(edited_frames(self.editor, prompts.at(0), pictures, settings))
                     edits = len(pictures)
             else:
                 shown = scene.after[key] if row.kind == "oracle" else scene.before

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, choose, edit, engine, results
+from . import capture, choose, edit, engine, results, talk
 
-CLASSES = (*capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *results.CLASSES, *engine.CLASSES)
+CLASSES = (*capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *talk.CLASSES, *results.CLASSES, *engine.CLASSES)
 
 
 def register() -> None:

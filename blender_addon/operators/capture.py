@@ -7,13 +7,13 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from .. import opening, project, results, session
+from .. import asking, opening, project, results, session
 from ..scene.photograph import Dome, Film
 from .base import attempt, idle
 
 # What a capture's own file may be, and every video that frames can be taken from (engine/capture).
 VIDEOS = ("mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "mts", "m2ts", "3gp")
-FILES = tuple(f"*.{ending}" for ending in ("json", "txt", "bin", "npy", "xml", "csv", "sfm", "mg", *VIDEOS))
+FILES = tuple(f"*.{ending}" for ending in ("json", "txt", "bin", "npy", "xml", "xmp", "csv", "sfm", "mg", *VIDEOS))
 
 WAYS = (
     ("DOME", "Dome", "From all around the selected objects (all, where none is selected)"),
@@ -157,7 +157,7 @@ class INSTRUCT_NERF_OT_cancel(bpy.types.Operator):
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         job = session.get().job
-        return attempt(self, job.panel if job else "capture", session.cancel)
+        return attempt(self, job.panel if job else "capture", asking.cancel)
 
 
 class INSTRUCT_NERF_OT_open_folder(bpy.types.Operator):

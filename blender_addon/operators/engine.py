@@ -104,6 +104,28 @@ class INSTRUCT_NERF_OT_stop_engine(bpy.types.Operator):
         return attempt(self, "engine", session.stop)
 
 
+class INSTRUCT_NERF_OT_free_memory(bpy.types.Operator):
+    """Have the engine let go of the models that it keeps loaded between jobs; it loads them again when needed.
+    A render of Blender's does so by itself"""
+
+    bl_idname = "instruct_nerf.free_memory"
+    bl_label = "Free Memory"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if session.get().state != "ready":
+            cls.poll_message_set("The engine does not run")
+            return False
+        if session.get().busy:
+            cls.poll_message_set("The engine computes: its memory is free when it is done")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, "engine", session.release)
+
+
 CLASSES = (
     INSTRUCT_NERF_OT_install,
     INSTRUCT_NERF_OT_repair,
@@ -111,4 +133,5 @@ CLASSES = (
     INSTRUCT_NERF_OT_cancel_install,
     INSTRUCT_NERF_OT_start_engine,
     INSTRUCT_NERF_OT_stop_engine,
+    INSTRUCT_NERF_OT_free_memory,
 )

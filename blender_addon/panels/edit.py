@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import choices, knobs, previews, project, session
+from .. import choices, downloads, knobs, messages, previews, project, session
 from ..drawing import duration, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
@@ -38,7 +38,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         settings, editor = scene.instruct_nerf, project.editor_of(scene)
         row = layout.row(align=True)
         row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
-        if editor is not None and editor.vocabulary and not settings.editor_model:
+        if editor is not None and editor.vocabulary:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
                 known = (
@@ -57,7 +57,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
         before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before), previews.icon(after)
+        icons = previews.icon(before, "before"), previews.icon(after, "after")
         if all(icons):
             row = layout.row(align=True)
             for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
@@ -78,6 +78,30 @@ def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanc
         if group.is_property_set(knob.name):
             row.operator("instruct_nerf.reset_knob", text="", icon="LOOP_BACK", emboss=False).knob = knob.name
     return share
+
+
+def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: messages.Editor) -> None:
+    """What is known of an editor, under where it is chosen: size, licence, and whether it is on this computer."""
+    lines = downloads.terms(editor)
+    if not editor.offer.missing:
+        if lines:
+            sentences(layout, context, ". ".join([*lines, "On this computer"]) + ".")
+        return
+    box = layout.box()
+    missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
+    sentences(box, context, ". ".join([*lines, missing]), "INFO")
+    if bpy.app.online_access:
+        box.operator("instruct_nerf.download_editor", icon="IMPORT")
+    else:
+        sentences(box, context, downloads.OFFLINE, "ERROR")
+
+
+def talk(layout: bpy.types.UILayout) -> None:
+    """What a running edit may be asked."""
+    layout.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
+    row = layout.row(align=True)
+    row.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
+    row.operator("instruct_nerf.look", icon="RENDER_STILL")
 
 
 class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):
@@ -113,18 +137,24 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column.enabled = info is not None
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
+        editor = project.editor_of(scene)
         column.prop(settings, "editor_model")
+        if editor is not None:
+            draw_offer(column, context, editor)
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
+        if computing := choices.computing(info, settings.device):
+            sentences(layout, context, computing)
         if (preset := project.preset_of(scene)) is not None and preset.description:
             sentences(layout, context, preset.description)
         for sentence in project.warnings_of_settings(scene):
             sentences(layout.box(), context, sentence, "INFO")
-        editor = project.editor_of(scene)
-        if editor is not None and not editor.available and not settings.editor_model:
+        if editor is not None and not (editor.available or editor.offer.missing):
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
-        if not running(layout, context, "edit"):
+        if running(layout, context, "edit"):
+            talk(layout)
+        else:
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")
@@ -143,7 +173,7 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             row = column.row(align=True)
             icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
             row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
-            row.label(text=edit.instruction)
+            row.label(text=edit.said)
             if edit.finished:
                 row.label(text=duration(edit.seconds))
             else:

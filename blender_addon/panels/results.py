@@ -29,7 +29,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
             name = str(view[cameras.VIEW])
             if settings.shown != wire.VIEW_IMAGE and not project.picture(scene, settings.shown, name):
                 sentences(layout, context, f"{name} has no such picture yet; its photo is shown.", "INFO")
-            elif icon := previews.icon(project.picture(scene, settings.shown, name)):
+            elif icon := previews.icon(project.picture(scene, settings.shown, name), "view"):
                 layout.template_icon(icon_value=icon, scale=7.0)
         row = layout.row(align=True)
         row.prop(settings, "opacity", slider=True)

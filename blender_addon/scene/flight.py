@@ -57,15 +57,26 @@ def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
     return Camera(pose, intrinsics_of(scene, camera.data))
 
 
-def fly_through(
-    scene: bpy.types.Scene, root: bpy.types.Object, cameras: Sequence[bpy.types.Object], first: int, last: int
-) -> bpy.types.Object:
-    """Animate a new camera under the root through the given views, nearest neighbour by nearest neighbour, and make
-    it the scene's; an older path goes. Raises ``ValueError`` for fewer than two views or too few frames."""
-    if len(cameras) < 2:
+def check_path(views: int, first: int, last: int) -> None:
+    """Raises ``ValueError`` for fewer than two views or too few frames."""
+    if views < 2:
         raise ValueError("A camera path needs at least two chosen views.")
-    poses = [pose_of(camera) for camera in cameras]
-    order = trajectories.order_of_path([conversion.column(pose, 3) for pose in poses])
+    if last - first + 1 < views:
+        raise ValueError(f"{views} views need at least {views} frames; make the path longer.")
+
+
+def flying_through(
+    scene: bpy.types.Scene, root: bpy.types.Object, cameras: Sequence[bpy.types.Object], first: int, last: int
+) -> Iterator[float]:
+    """Animate a new camera under the root through the given views, nearest neighbour by nearest neighbour, and make
+    it the scene's, in small steps; an older path goes. Raises ``ValueError`` as :func:`check_path` does."""
+    check_path(len(cameras), first, last)
+    poses = []
+    for camera in cameras:
+        poses.append(pose_of(camera))
+        if len(poses) % 16 == 0:
+            yield 0.0
+    order = yield from trajectories.ordering_path([conversion.column(pose, 3) for pose in poses])
     times = trajectories.times_of_path([conversion.column(poses[i], 3) for i in order], first, last)
     for old in [item for item in root.children if PATH in item]:
         data = old.data
@@ -82,9 +93,9 @@ def fly_through(
         item.location, item.rotation_quaternion = position, turn
         item.keyframe_insert("location", frame=frame)
         item.keyframe_insert("rotation_quaternion", frame=frame)
+        yield 0.5 + 0.5 * (frame - first) / max(1, last - first)
     scene.frame_start, scene.frame_end = first, last
     scene.camera = item
-    return item
 
 
 def _path_camera(scene: bpy.types.Scene, like: bpy.types.Object) -> bpy.types.Object:

@@ -4,68 +4,89 @@
 from __future__ import annotations
 
 import math
-import struct
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 
+from .. import ply
 from ..files import open_regular
-from .cameras import collection_of
+from .cameras import collection_of, part_of
 
 POINTS = "instruct_nerf_points"  # on the object
 _HEADER = [
     "ply", "format binary_little_endian 1.0", "element vertex", "property double x", "property double y",
     "property double z", "property uchar red", "property uchar green", "property uchar blue", "end_header",
 ]  # fmt: skip
-_RECORD = struct.Struct("<3d3B")
+_RECORD = 27  # bytes: <3d3B
+AT_ONCE = 8_000  # points that are read in one step
 MOST = 200_000  # shown: of more, evenly picked ones
 
 
 def show(root: bpy.types.Object, path: str) -> bpy.types.Object | None:
-    """Put the points of the engine's PLY, in the capture frame, under a capture's root, in place of older ones; with
-    an empty path there are none. They are never rendered. Raises ``ValueError`` where the file is not the engine's."""
+    """Put the points of the engine's PLY under a capture's root; see :func:`showing`."""
+    for _ in showing(root, path):
+        pass
+    return next((item for item in root.children if item.get(POINTS)), None)
+
+
+def showing(root: bpy.types.Object, path: str) -> Iterator[float]:
+    """Put the points of the engine's PLY, in the capture frame, under a capture's root, in place of older ones, in
+    small steps; with an empty path there are none. They are never rendered. Raises ``ValueError`` where the file is not
+    the engine's."""
     for old in [item for item in root.children if item.get(POINTS)]:
         data = old.data
         bpy.data.objects.remove(old)
         if data.users == 0:
             bpy.data.meshes.remove(data)
     if not path:
-        return None
-    places, colours = _read(Path(path))
+        return
+    places, colours = array("f"), array("f")
+    yield from _reading(Path(path), places, colours)
     mesh = bpy.data.meshes.new("Sparse Points")
     mesh.vertices.add(len(places) // 3)
-    mesh.vertices.foreach_set("co", places)
-    mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT").data.foreach_set("color_srgb", colours)
+    mesh.attributes["position"].data.foreach_set("vector", places)
+    mesh.color_attributes.new("Col", "FLOAT_COLOR", "POINT").data.foreach_set("color", colours)
     mesh.update()
     item = bpy.data.objects.new("Sparse Points", mesh)
-    collection_of(root).objects.link(item)
+    part_of(collection_of(root), "Sparse Points").objects.link(item)
     item.parent = root
     item.hide_render = True
     item[POINTS] = True
-    return item
+    yield 1.0
 
 
-def _read(path: Path) -> tuple[array, array]:
-    """Positions, three numbers a point, and colours, four (sRGB, 0-1). Without numpy, which not every build of Blender
-    has. Raises ``ValueError``."""
+def _reading(path: Path, places: array, colours: array) -> Iterator[float]:
+    """Positions, three numbers a point, and colours, four (linear, 0-1). Raises ``ValueError``."""
     sentence = f"{path.name} does not hold the capture's points; open the capture again."
     try:
         with open_regular(path) as stream:
             lines = [stream.readline(200).decode("ascii").strip() for _ in _HEADER]
             count = int(lines[2].removeprefix(_HEADER[2]))
             lines[2] = _HEADER[2]
-            if not 0 <= count * _RECORD.size <= path.stat().st_size:
+            if lines != _HEADER or not 0 <= count * _RECORD <= path.stat().st_size:
                 raise ValueError
-            data = stream.read(count * _RECORD.size)
+            every = max(1, math.ceil(count / MOST))
+            for first in range(0, count, AT_ONCE):
+                wanted = min(AT_ONCE, count - first) * _RECORD
+                data = stream.read(wanted)
+                if len(data) != wanted:
+                    raise ValueError
+                _append(data, (-first) % every, every, places, colours)
+                yield first / count
     except (OSError, ValueError):
         raise ValueError(sentence) from None
-    if lines != _HEADER or len(data) != count * _RECORD.size:
-        raise ValueError(sentence)
-    places, colours = array("f"), array("f")
-    every = max(1, math.ceil(count / MOST))
-    for offset in range(0, len(data), every * _RECORD.size):
-        x, y, z, red, green, blue = _RECORD.unpack_from(data, offset)
-        places.extend((x, y, z))
-        colours.extend((red / 255, green / 255, blue / 255, 1.0))
-    return places, colours
+
+
+def _append(data: bytes, first: int, every: int, places: array, colours: array) -> None:
+    """Append every so many-th of some records."""
+    stride = every * _RECORD
+    data = data[first * _RECORD :]
+    count = math.ceil(len(data) / stride)
+    three, four = array("f", bytes(12 * count)), array("f", (1.0,)) * (4 * count)
+    for axis in range(3):
+        three[axis::3] = array("f", ply.column(data, 8 * axis, stride, "d"))
+        four[axis::4] = array("f", map(ply.LINEAR.__getitem__, data[24 + axis :: stride]))
+    places += three
+    colours += four

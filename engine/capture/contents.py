@@ -13,12 +13,15 @@ from pathlib import Path
 
 from engine.capture.lookup import NOT_PHOTOS, masks_among
 from engine.capture.photos import RAW, is_picture_name
+from engine.capture.texts import read_start
 from engine.capture.types import CaptureError
+from engine.files import is_pointer
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp")
 _MOST_FILES = 200_000  # looked at
 _FEWEST = 3  # photos that are a capture's; fewer may be a cover beside it
 _DEEPEST = 4  # folders below the one chosen
+_MOST_LOOKED_INTO = 200  # files, of photos and of others each
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 _METASHAPE = ("a Metashape project", "in Metashape, File → Export → Export Cameras, as XML, beside the photos")
 _ROUND = "export flat (perspective) photos, or a flat video, from the camera's program"
@@ -39,12 +42,24 @@ _PROJECTS = {  # another program's own file: what it is, and what to do
     ".360": ("a 360° recording", _ROUND),
     ".icloud": ("a photo that is still in iCloud", "download the photos to this computer first"),
     ".blend": ("a Blender file", "open it in Blender and use Photograph Scene"),
-}
+} | dict.fromkeys(
+    (".crdownload", ".part", ".partial", ".download", ".aria2"),
+    ("a download that has not ended", "wait until it has, or begin it again"),
+)  # fmt: skip
+_WITH_CAMERAS = (".psx", ".psz", ".rcproj", ".rsproj", ".mg", ".abc", ".p4d", ".nvm", ".out")
+_TO_COLMAP = "convert it to COLMAP (openMVG_main_openMVG2Colmap)"
+_NAMED = (  # files of cameras by their names
+    (re.compile(r"(?i)sfm_data.*\.(json|bin|xml)"), ("an openMVG scene", _TO_COLMAP)),
+    (re.compile(r"(?i).*_calibrated_(external_)?camera_parameters.*\.txt"),
+     ("Pix4D's list of cameras", "export them to COLMAP or as transforms.json")),
+    (re.compile(r"(?i)groundtruth.*\.txt"), ("a list of poses without lenses", "make a transforms.json of it")),
+)  # fmt: skip
+_BLOCKS = ("a BlocksExchange file", "import it in Metashape or RealityCapture and export its cameras there")
 _MODELS = (".ply", ".glb", ".gltf", ".obj", ".fbx", ".usdz", ".usd", ".usdc", ".stl", ".splat", ".spz", ".ksplat",
            ".las", ".laz", ".e57", ".sog")  # fmt: skip
 _OTHER_PICTURES = (".jxl", ".jp2", ".j2k", ".gif", ".psd", ".psb", ".hdr", ".tga", ".ppm", ".pgm", ".dpx", ".cin",
                    ".svg", ".heics", ".jxr")  # fmt: skip
-_JUNK = re.compile(r"(?i)(\..*|thumbs\.db|desktop\.ini|__macosx)")
+_JUNK = re.compile(r"(?i)(\.(?!.*\.icloud$).*|thumbs\.db|desktop\.ini|__macosx)")
 
 
 @dataclass
@@ -54,6 +69,7 @@ class Contents:
     photos: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     folders: int = 0
+    passed: set[str] = field(default_factory=set)  # names of folders of what is no photo, not looked into
 
     def ending(self, *endings: str) -> list[Path]:
         """Those that are no photos, by their endings, in the order of their paths."""
@@ -94,9 +110,19 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
                             file=source)  # fmt: skip
     contents = look(source, check)
     name = f"The folder {source.name}"
+    if pointers := _pointers(contents):
+        return CaptureError(
+            f"{name} holds pointers of Git LFS or git-annex in place of files ({', '.join(pointers)}); run “git lfs "
+            "pull” or “git annex get .” there, or download the files themselves.",
+            file=source,
+        )
     if contents.photos:
         many = f"{len(contents.photos)} photo{'s' if len(contents.photos) > 1 else ''}"
         said = f"{name} holds {many}{_kinds(contents.photos)}{_where(source, contents.photos)} and no cameras; "
+        if (other := _cameras_of_others(contents)) is not None:
+            path, (what, do) = other
+            said += f"find their cameras first, or use those of {path.name}, {what}: {do}."
+            return CaptureError(said, file=source, field="photos")
         return CaptureError(said + "find their cameras first.", file=source, field="photos")
     if videos := contents.ending(*VIDEOS):
         if len(videos) == 1:
@@ -107,28 +133,61 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
             )
         return CaptureError(f"{name} holds {len(videos)} videos and no photos; choose one of the videos.", file=source)
     for endings, sentence in (
-        (tuple(RAW), "{count} raw photos{kinds} and none that are developed: export JPEG or TIFF from your raw "
+        (tuple(RAW), "{count} raw photo{s}{kinds} and none developed: export JPEG or TIFF from your raw "
                      "developer and choose their folder"),
         (tuple(_PROJECTS), "{first}, which is {what}: {do}"),
         (_ARCHIVES, "{first}, which is an archive: unpack it and choose the folder that comes out"),
-        (_OTHER_PICTURES, "{count} pictures of a kind that is not read{kinds}: export them as JPEG or PNG"),
+        (_OTHER_PICTURES, "{count} picture{s} of a kind that is not read{kinds}: export JPEG or PNG"),
         (_MODELS, "{first}, a finished model, and neither photos nor cameras: choose the photos that it was made from, "
                   "with their cameras"),
     ):  # fmt: skip
         if found := contents.ending(*endings):
             what, do = _PROJECTS.get(found[0].suffix.lower(), ("", ""))
-            said = sentence.format(count=len(found), first=found[0].name, what=what, do=do, kinds=_kinds(found, True))
+            said = sentence.format(
+                count=len(found),
+                s="s" if len(found) > 1 else "",
+                first=found[0].name,
+                what=what,
+                do=do,
+                kinds=_kinds(found, True),
+            )
             return CaptureError(f"{name} holds {said}.", file=source)
-    if not contents.others and not contents.folders:
+    if (other := _cameras_of_others(contents)) is not None:
+        path, (what, do) = other
+        return CaptureError(f"{name} holds {path.name}, which is {what}, and no photos: {do}, beside the photos.",
+                            file=source)  # fmt: skip
+    if not contents.others and not contents.folders and not contents.passed:
         return CaptureError(f"{name} is empty; choose the folder of photos, or of what a capture program wrote.",
                             file=source)  # fmt: skip
     kinds = Counter(path.suffix.lower() or "without ending" for path in contents.others).most_common(4)
-    listed = ", ".join(f"{count} {kind}" for kind, count in kinds) or "empty folders"
+    listed = ", ".join(
+        [f"{count} {kind}" for kind, count in kinds] + [f"the folder {name}" for name in sorted(contents.passed)[:3]]
+    )
+    listed = listed or "empty folders"
     return CaptureError(
         f"{name} holds neither photos nor a video nor cameras ({listed}); choose the folder of photos, or of what a "
         "capture program wrote.",
         file=source,
     )
+
+
+def _cameras_of_others(contents: Contents) -> tuple[Path, tuple[str, str]] | None:
+    """The first file in which another program keeps cameras that are not read here: what it is, and what to do."""
+    some = sorted(contents.others)[:_MOST_FILES]
+    for path in some:
+        if path.suffix.lower() in _WITH_CAMERAS:
+            return path, _PROJECTS[path.suffix.lower()]
+        for name, known in _NAMED:
+            if name.fullmatch(path.name):
+                return path, known
+    lists = [path for path in some if path.suffix.lower() == ".xml"][:_MOST_LOOKED_INTO]
+    return next(((path, _BLOCKS) for path in lists if "<BlocksExchange" in read_start(path)), None)
+
+
+def _pointers(contents: Contents) -> list[str]:
+    """Names of the first few files that are not there themselves."""
+    some = sorted(contents.others)[:_MOST_LOOKED_INTO] + sorted(contents.photos)[:_MOST_LOOKED_INTO]
+    return [path.name for path in some if path.is_file() and is_pointer(path)][:3]
 
 
 def _of_file(source: Path) -> CaptureError:
@@ -183,6 +242,7 @@ def _walk(folder: Path, contents: Contents, check: Callable[[], None]) -> Iterat
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        passed = {name for name in folders if NOT_PHOTOS.fullmatch(name) and name.lower() != "__macosx"}
         folders[:] = sorted(
             name
             for name in folders
@@ -192,6 +252,7 @@ def _walk(folder: Path, contents: Contents, check: Callable[[], None]) -> Iterat
             and name.lower() != "misc"
         )
         contents.folders += len(folders)
+        contents.passed |= passed
         count += len(files) + len(folders)
         yield path, [name for name in files if not _JUNK.fullmatch(name)]
         if count > _MOST_FILES:

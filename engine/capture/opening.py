@@ -21,10 +21,11 @@ from engine.capture.formats import (
     opensfm,
     polycam,
     reality_capture,
+    reality_capture_xmp,
     record3d,
     transforms_json,
 )
-from engine.capture.lookup import walk
+from engine.capture.lookup import pictures_in, walk
 from engine.capture.masks import Masks
 from engine.capture.photos import checking
 from engine.capture.reading import Reading, make_capture
@@ -134,6 +135,7 @@ FORMATS: tuple[Format, ...] = (
     Format(colmap.FORMAT, colmap.find, colmap.read, (".bin", ".txt")),
     Format("Metashape", metashape.find, metashape.read, (".xml",)),
     Format("RealityCapture", reality_capture.find, reality_capture.read, (".csv",)),
+    Format(reality_capture_xmp.FORMAT, reality_capture_xmp.find, reality_capture_xmp.read, (".xmp",)),
     Format("Meshroom", meshroom.find, meshroom.read, (".sfm",)),
     Format("OpenSfM", opensfm.find, opensfm.read),
     Format("Polycam", polycam.find, polycam.read),
@@ -144,13 +146,14 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+_FEWEST = 3  # photos
 _MOST_FOLDERS = 1000  # looked into below the chosen one
 _DEEPEST = 4
 
 
 def _read(source: Path, check: Callable[[], None]) -> Reading:
     if source.is_dir():
-        reading = _read_here(source) or _read_below(source)
+        reading = _read_here(source) or _read_below(source) or _read_above(source)
         if reading is not None:
             return reading
         raise nothing_known(source, check)
@@ -224,6 +227,30 @@ def _read_below(source: Path) -> Reading | None:
     return None
 
 
+def _read_above(source: Path) -> Reading | None:
+    """The capture that a folder of photos is part of, where nearly all of its pictures, and most of those here, are the
+    other's: somebody chose `images` in place of the folder around it. None where there is none."""
+    here = len(pictures_in(source))
+    if here < _FEWEST:
+        return None
+    for above in list(source.parents)[:2]:
+        try:
+            reading = _read_here(above)
+        except CaptureError:
+            continue
+        if reading is None:
+            continue
+        listed = len(reading.shots) + len(reading.left_out)
+        ours = [shot for shot in reading.shots if (reading.root / shot.photo.file).parent == source]
+        if len(ours) >= max(_FEWEST, 0.9 * listed, 0.5 * here):
+            reading.notes.append(
+                f"The folder {source.name} holds the photos alone; their cameras are those in {above.name} "
+                f"({reading.format})."
+            )
+            return reading
+    return None
+
+
 def _folders_of(folder: Path) -> list[Path]:
     """The folders in a folder that may hold a capture: none of hidden ones, and of projects of this program."""
     try:
@@ -238,6 +265,12 @@ def _reader_of_json(path: Path) -> Callable[[Path], Reading]:
     content = read_json(path)
     first = content[0] if isinstance(content, list) and content else content
     keys = first.keys() if isinstance(first, dict) else ()
+    if "sfm_data_version" in keys:
+        raise CaptureError(
+            f"{path.name} is an openMVG scene; convert it to COLMAP (openMVG_main_openMVG2Colmap) and choose the "
+            "folder that comes out.",
+            file=path,
+        )
     if isinstance(content, list):
         return opensfm.read if "shots" in keys else gaussian_splatting.read
     if "views" in keys and "frames" not in keys:

@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import msgspec
@@ -126,7 +126,7 @@ def _find_cameras(request: Request, say) -> Found:
     folder = Path(os.fsdecode(request.folder))
     images, compared = folder / "images", folder / "compared"
     for place in (images, compared):
-        place.mkdir(parents=True)
+        place.mkdir()  # never the folder itself, which is gone when the engine is
     if request.video is not None:
         kept = list(_frames_of_video(Path(os.fsdecode(request.video)), images, request.most_frames, say))
     else:
@@ -199,7 +199,8 @@ def _copied(photos: list[Photo], images: Path) -> list[str]:
     """Each photo in the folder `images`, under its own name: a link to the file where the disk allows it."""
     for photo in photos:
         path, target = Path(os.fsdecode(photo.path)), images / photo.name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        for above in [*PurePath(photo.name).parents][-2::-1]:
+            (images / above).mkdir(exist_ok=True)
         try:
             os.link(path, target)
         except OSError:

@@ -4,30 +4,33 @@ yields, so that a job or a benchmark can run any of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.edit.iterative import ImageUpdated, SceneUpdated, view_of_update
+from engine.edit.keep import Background, background_of, edit_alone
 from engine.edit.originals import Originals
-from engine.edit.prompt import Prompt, Prompts
-from engine.edit.settings import EditSettings
-from engine.editors.base import ViewEdit
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, Told
+from engine.editors.base import Editor, ViewEdit
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
 from engine.scenes.picture_set import PictureSet
 
 
-def edit_frame(
-    prompt: Prompt, frame: Tensor, settings: EditSettings, number: int, check: Check = lambda: None
-) -> Tensor:
-    """Per-frame editing: ``frame`` (H, W, 3), 0–1, a render of the unedited scene, edited on its own, from noise of its
-    own (the ``number``-th). Returns (H, W, 3), 0–1."""
-    random = torch.Generator().manual_seed(random_seed(settings.seed, "frame", number))
-    return prompt.view(frame).edit(frame, settings.t_max, random, check)
+def edited_frames(
+    editor: Editor, told: Told, frames: Iterable[Tensor], settings: EditSettings, check: Check = lambda: None
+) -> Iterator[Tensor]:
+    """Per-frame editing: ``frames`` (H, W, 3), 0–1, renders of the unedited scene, each edited on its own, from its own
+    noise. Yields (H, W, 3), 0–1."""
+    prepared = editor.prepare(told.instruction, told.options)
+    for number, frame in enumerate(frames):
+        random = torch.Generator().manual_seed(random_seed(settings.seed, "frame", number))
+        yield edit_alone(prepared, frame, frame, settings.t_max, told.keep, random, check)
 
 
 def one_time_dataset_update(
@@ -40,8 +43,8 @@ def one_time_dataset_update(
 ) -> Iterator[ImageUpdated | SceneUpdated]:
     """One-time DU: edit every training image once, at ``settings.t_max``, then only train."""
     if trainer.step_index == 0:
-        for view in range(len(originals)):
-            edited = edit_frame(prompts.at(0), originals[view], settings, view, check)
+        frames = (originals[view] for view in range(len(originals)))
+        for view, edited in enumerate(edited_frames(prompts.editor, prompts.at(0), frames, settings, check)):
             pictures.replace(view, to_uint8(edited))
             yield ImageUpdated(view, pictures.image(view))
     while trainer.step_index < settings.steps:
@@ -66,16 +69,22 @@ def score_distillation(
     """
     if settings.losses.pixel != "mse" or settings.losses.perceptual_weight:
         raise ValueError("score distillation needs the mse loss alone")
-    views: dict[int, ViewEdit] = {}
+    told = prompts.at(0)
+    prepared = prompts.editor.prepare(told.instruction, told.options)
+    views: dict[int, tuple[ViewEdit, Background | None]] = {}
     positions = torch.from_numpy(np.stack([view.pose[:3, 3] for view in trainer.views]))
     while trainer.step_index < settings.steps:
         check()
         view = view_of_update(trainer.step_index, positions, settings.seed, settings.order)
         if view not in views:
-            views[view] = prompts.at(0).view(originals[view])
+            edit = prepared.view(originals[view])
+            views[view] = edit, background_of(edit, told.keep)
         render = trainer.scene.render(trainer.camera(view), check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", trainer.step_index))
         t = settings.t_min + (settings.t_max - settings.t_min) * float(torch.rand((), generator=random))
-        gradient = views[view].gradient(render, t, random)
+        edit, background = views[view]
+        gradient = edit.gradient(render, t, random)
+        if background is not None:
+            gradient = background.leave_out(gradient)
         losses = trainer.step_towards(view, render - 0.5 * gradient, random)
         yield SceneUpdated(trainer.step_index, losses)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from engine.edit.agreement import agreed_relevance
-from engine.edit.keep import KeptView
+from engine.edit.keep import Background, background_of, relevance_of
 from engine.edit.originals import Originals
-from engine.edit.prompt import Prompt, Prompts, relevance_of
-from engine.edit.settings import EditSettings, Order
-from engine.editors.base import ViewEdit
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, Order, Told
+from engine.editors.base import Prepared, ViewEdit
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
@@ -66,16 +66,20 @@ def iterative_dataset_update(
     of ``trainer.step_index`` alone, so it goes on from a checkpoint as if never stopped (only ``settle`` counts its
     turn anew). ``prompts`` may change within ``check``, for the present step: edits that it has made are made again.
     """
-    prompt: Prompt | None = None
-    views: dict[int, ViewEdit] = {}  # what the prompt makes of c_I and c_T, once a view
+    told: Told | None = None
+    prepared: Prepared
+    views: dict[int, ViewEdit] = {}  # what the editor makes of c_I and c_T, once a view
+    backgrounds: dict[int, Background | None] = {}  # what has to stay of each of them
     positions = torch.from_numpy(np.stack([view.pose[:3, 3] for view in trainer.views]))
     changes: deque[float] = deque(maxlen=len(pictures))
 
     def image_update(view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render."""
-        assert prompt is not None
+        assert told is not None
         if view not in views:
-            views[view] = prompt.view(originals[view])
+            views[view] = prepared.view(originals[view])
+        if view not in backgrounds:
+            backgrounds[view] = background_of(views[view], told.keep)
         if render is None:
             render = trainer.scene.render(trainer.camera(view), check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
@@ -83,23 +87,34 @@ def iterative_dataset_update(
         if settings.shared_noise:
             random.manual_seed(random_seed(settings.seed, "shared noise", 0))
         before = pictures.image(view).clone()
-        pictures.replace(view, to_uint8(views[view].edit(render, t, random, check)))
+        edited = views[view].edit(render, t, random, check)
+        if (background := backgrounds[view]) is not None:
+            edited = background.put_back(edited, originals[view])
+        pictures.replace(view, to_uint8(edited))
         after = pictures.image(view)
         return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
 
     while trainer.step_index < settings.steps:
         step = trainer.step_index
-        if prompts.at(step) is not prompt:
-            prompt = prompts.at(step)
+        if prompts.at(step) is not told:
+            told = prompts.at(step)
+            prepared = prompts.editor.prepare(told.instruction, told.options)
             views.clear()
-            if settings.agreed_relevance and prompt.told.keep:
-                views |= yield from _agreed_views(prompt, originals, settings.agreed_relevance, check)
+            backgrounds.clear()
+            if settings.agreed_relevance and told.keep:
+                maps = []
+                for view in range(len(originals)):
+                    check()
+                    views[view] = prepared.view(originals[view])
+                    maps.append(relevance_of(views[view]))
+                    yield RelevanceComputed(view)
+                backgrounds |= agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
                 yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
-                if prompts.at(step) is not prompt:
+                if prompts.at(step) is not told:
                     break
-        if prompts.at(step) is not prompt:
+        if prompts.at(step) is not told:
             continue  # wished for meanwhile: what was made for this step is made again
         if step % settings.steps_per_round == 0:
             first = step // settings.steps_per_round * settings.images_per_round
@@ -118,30 +133,21 @@ def iterative_dataset_update(
             yield image_update(view, AGAIN - number, settings.noise_range(update))
             again += 1
             check()
-        if prompts.at(step) is not prompt:
+        if prompts.at(step) is not told:
             continue
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 
 
-def _agreed_views(
-    prompt: Prompt, originals: Originals, threshold: float, check: Check
-) -> Generator[RelevanceComputed, None, dict[int, ViewEdit]]:
-    """The edits of all views, by number, that keep what the views agree upon: where the instruction matters by less
-    than ``threshold``. By the depth of the unedited scene, so that it is the same whenever it is asked."""
-    edits, maps = [], []
-    for view in range(len(originals)):
-        check()
-        edits.append(prompt.prepared.view(originals[view]))
-        maps.append(relevance_of(edits[-1]))
-        yield RelevanceComputed(view)
+def agreed_backgrounds(
+    maps: Sequence[Tensor], originals: Originals, threshold: float, check: Check
+) -> dict[int, Background]:
+    """What has to stay of all views, of relevance ``maps``: where the instruction matters by less than ``threshold`` in
+    what they agree upon. By the depth of the unedited scene, so that it is the same whenever it is asked."""
     unedited = originals.scene
-    cameras = [unedited.camera(view) for view in range(len(originals))]
+    cameras = [unedited.camera(view) for view in range(len(maps))]
     agreed = agreed_relevance(maps, unedited.scene, cameras, check)
-    return {
-        view: KeptView(edit, originals[view].cpu(), relevance, threshold)
-        for view, (edit, relevance) in enumerate(zip(edits, agreed, strict=True))
-    }
+    return {view: Background(relevance, threshold) for view, relevance in enumerate(agreed)}
 
 
 def settled(changes: deque[float], settings: EditSettings) -> bool:

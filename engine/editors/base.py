@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import BadInput
@@ -48,19 +49,29 @@ class Editor(Protocol):
 
     name: str
     size: int  # pixels; it works at about this edge, squared
+    references: int  # pictures that it can be shown beside the original
 
-    def prepare(self, instruction: str, options: Mapping[str, OptionValue], references: Sequence[Tensor] = ()) -> Any:
-        """What does not change from view to view (a Prepared). ``options``: a value for every knob, checked;
-        ``references``: pictures that show what is meant, for an editor that can take them."""
+    def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Any:
+        """What does not change from view to view (a Prepared). ``options``: a value for every knob, checked."""
         ...
 
 
 class Prepared(Protocol):
     """An editor that was told what to do."""
 
-    def view(self, original: Tensor) -> ViewEdit:
-        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1."""
+    def view(self, original: Tensor, references: Sequence[Tensor] = ()) -> ViewEdit:
+        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1. ``references``: pictures that show
+        what is meant, for an editor that can take "references"; the most important first, those too many are left
+        out. Raises BadInput where the view cannot be edited."""
         ...
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What other pictures already say of an edit, carried over into its view."""
+
+    picture: Tensor  # (H, W, 3), 0–1
+    seen: Tensor  # (H, W) bool: where it says anything
 
 
 class ViewEdit(Protocol):
@@ -71,10 +82,18 @@ class ViewEdit(Protocol):
         """(1, 1, h, w), 0–1: where the instruction matters, 1 where most; None of an editor that cannot say."""
         ...
 
-    def edit(self, picture: Tensor, t: float, generator: torch.Generator, check: Check = ...) -> Tensor:
-        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it,
-        conditioned on the original. ``generator`` (CPU) draws all that is random; ``check`` is called before every
-        step. Returns (H, W, 3), 0–1."""
+    def edit(
+        self,
+        picture: Tensor,
+        t: float,
+        generator: torch.Generator,
+        check: Check = ...,
+        carried: Carried | None = None,
+    ) -> Tensor:
+        """U(picture, t; original, instruction): noise ``picture`` (H, W, 3) to level ``t`` (0–1; the nearest above that
+        the editor has) and denoise it, conditioned on the original. ``generator`` (CPU) draws all that is random;
+        ``check`` is called before every step. What is ``carried`` over takes the picture's place in the first steps
+        (engine/editors/carrying.py). Returns (H, W, 3), 0–1."""
         ...
 
     def gradient(self, picture: Tensor, t: float, generator: torch.Generator) -> Tensor:

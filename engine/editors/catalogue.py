@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,17 +14,23 @@ import msgspec
 
 from engine.editors import registry
 from engine.editors.base import Editor, checked_options
-from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, read_json
+from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, is_whole, read_json
+from engine.editors.registry import hub_models
 from engine.errors import BadInput
+from engine.hub import folders_of
+from engine.protocol import Device, Offer, OptionValue
 from engine.protocol import Editor as EditorInfo
-from engine.protocol import OptionValue
 
 HUB_NAME = "timbrooks/instruct-pix2pix"
+HUB_BYTES = 9 * 2**29  # of a card, for it beside a small NeRF, CUDA's own share included
+KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+KLEIN_BYTES = 11 * 2**30  # of a card, for KLEIN: its larger network and what an edit takes, the other waiting
 # Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
 BUNDLED = "instruct-pix2pix-small"
 WEIGHTS = Path(__file__).parent / "weights"
 # An editor that takes the place of the default.
 VARIABLE = "INSTRUCT_NERF_EDITOR"
+BUNDLED_OFFER = Offer("GPL-3.0-or-later", "https://www.gnu.org/licenses/gpl-3.0.html", downloaded=True)
 
 
 _Wording = Annotated[str, msgspec.Meta(max_length=LONGEST_WORDING)]
@@ -51,18 +57,32 @@ def editor_id(name: str) -> str:
 
 
 def source_of(name: str) -> str:
-    """Where an editor is: its folder, or its name on the hub."""
+    """Where an editor is: its folder, else (of the hub's, where it is not on this computer) its name."""
     bundled = WEIGHTS / editor_id(name)
-    return str(bundled) if bundled.parent == WEIGHTS and bundled.is_dir() else name
+    if bundled.parent == WEIGHTS and bundled.is_dir():
+        return str(bundled)
+    if Path(name).is_dir():
+        return name
+    return next((str(folder) for folder in folders_of(name, hub_models().get(name)) if is_whole(folder)), name)
 
 
-def default_editor(device: str) -> str:
-    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else the small bundled one on a
-    CPU and the hub's on a GPU."""
+def is_here(name: str) -> bool:
+    """Whether an editor is on this computer."""
+    return Path(source_of(name)).is_dir()
+
+
+def default_editor(device: Device) -> str:
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a card what is on this
+    computer and has room there, FLUX.2 klein before InstructPix2Pix, else the small bundled one. On a Mac's GPU nobody
+    has measured the large ones."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return editor_id(chosen)
-    return BUNDLED if device == "cpu" and (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
+    room = device.free_bytes if device.name.startswith("cuda") else 0
+    for name, needed in ((KLEIN, KLEIN_BYTES), (HUB_NAME, HUB_BYTES)):
+        if room >= needed and is_here(name):
+            return name
+    return BUNDLED if (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
 
 
 def load_editor(name: str, device: str) -> Editor:
@@ -77,9 +97,10 @@ def state_of(name: str) -> tuple[Hashable, ...]:
     return (editor_id(name), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
-def find_editors(chosen: str | None = None) -> list[EditorInfo]:
-    """The default, the bundled and the hub's editor, and ``chosen`` where it is another."""
-    names = dict.fromkeys(editor_id(n) for n in (chosen or os.environ.get(VARIABLE), BUNDLED, HUB_NAME) if n)
+def find_editors(chosen: str | None = None, own: Sequence[str] = ()) -> list[EditorInfo]:
+    """The default, the bundled and the hub's editors, ``chosen`` where it is another, and those of the artist's own."""
+    first = chosen or os.environ.get(VARIABLE)
+    names = dict.fromkeys(editor_id(n) for n in (first, BUNDLED, *hub_models(), *own) if n)
     return [_describe(name) for name in names]
 
 
@@ -193,24 +214,36 @@ def _vocabulary(editor: str) -> list[_Entry]:
 
 def _describe(name: str) -> EditorInfo:
     source = source_of(name)
-    folder = Path(source)
-
-    def info(label: str, size: int, reason: str = "") -> EditorInfo:
-        own = resolved_options(name, {})
-        knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in registry.kind_of(source).knobs]
-        return EditorInfo(name, label, size, True, reason, vocabulary(name), knobs, wordings(name))
-
-    if name == HUB_NAME:
-        cached = _hub_cache() / f"models--{name.replace('/', '--')}"
-        here = (cached / "snapshots").is_dir()
-        return info("InstructPix2Pix", 512, "" if here else "It is downloaded when first used (several gigabytes).")
-    label = "Small (offline)" if name == BUNDLED else folder.name
+    folder, model = Path(source), hub_models().get(name)
+    offer = Offer()
+    if model is not None:
+        where = folder if folder.is_dir() else model.folder
+        offer = Offer(
+            model.licence, model.licence_url, model.commercial, model.gated, model.bytes, model.page, str(where),
+            downloaded=folder.is_dir(),
+        )  # fmt: skip
+    elif name == BUNDLED:
+        offer = BUNDLED_OFFER
+    if registry.is_picture(source):
+        return EditorInfo(name, folder.name, 0, True, "", [])
+    label = model.label if model else "Small (offline)" if name == BUNDLED else folder.name
     try:
-        return info(label, registry.kind_of(source).size or _working_size(folder))
+        kind = registry.kind_of(source)
+        if not folder.is_dir() and model is None:
+            raise registry.missing(source)
+        if model is None and name != BUNDLED:
+            offer = registry.terms_of(folder)
+        size = model.size if model else kind.size or _working_size(folder)
+        own = resolved_options(name, {})
+        knobs = [msgspec.structs.replace(k, default=own[k.name]) for k in kind.knobs]
+        words = vocabulary(name), knobs, wordings(name), offer
+        if not folder.is_dir() and model is not None:
+            return EditorInfo(name, label, size, False, registry.missing(source).message, *words)
+        return EditorInfo(name, label, size, True, "", *words)
     except BadInput as error:
-        return EditorInfo(name, label, 0, False, error.message, [])
+        return EditorInfo(name, label, 0, False, error.message, [], offer=offer)
     except (ValueError, KeyError, TypeError):
-        return EditorInfo(name, label, 0, False, f"There is no editor model in {source}.", [])
+        return EditorInfo(name, label, 0, False, f"There is no editor model in {source}.", [], offer=offer)
 
 
 def _working_size(folder: Path) -> int:
@@ -218,8 +251,3 @@ def _working_size(folder: Path) -> int:
     unet = read_json(folder / "unet" / "config.json", dict[str, Any])
     vae = read_json(folder / "vae" / "config.json", dict[str, Any])
     return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
-
-
-def _hub_cache() -> Path:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))

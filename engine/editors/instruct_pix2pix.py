@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder or hub name that diffusers loads as a
+"""InstructPix2Pix (Brooks, Holynski, Efros; CVPR 2023), from any folder that diffusers loads as a
 StableDiffusionInstructPix2PixPipeline."""
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.base import RELEVANCE_TOP, Check
+from engine.editors.base import RELEVANCE_TOP, Carried, Check
+from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.model_folder import check_diffusion_folder
-from engine.errors import BadInput, is_out_of_memory
+from engine.editors.numbers import checked, in_full_where_needed
+from engine.editors.parts import load_pipeline
+from engine.errors import BadInput
 from engine.protocol import OptionValue
 
 
@@ -95,6 +98,8 @@ class InstructPix2Pix:
     """The editor. Pictures are (H, W, 3) floats, 0–1, of any size; the network sees them at the size it was made for,
     with their own aspect."""
 
+    references = 0
+
     def __init__(self, pipeline, name: str, device):
         """Take the networks out of a loaded diffusers ``pipeline``, at the precision it has. Raises BadInput where they
         are not InstructPix2Pix's."""
@@ -123,11 +128,9 @@ class InstructPix2Pix:
         self.size = int(self.unet.config.sample_size) * factor  # pixels
         self._multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    def prepare(
-        self, instruction: str, options: Mapping[str, OptionValue], references: Sequence[Tensor] = ()
-    ) -> Prepared:
+    def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Prepared:
         """The editor, told what to do. ``options``: of the knobs in its row of registry.py, checked; those missing are
-        the paper's. It takes no references."""
+        the paper's."""
         return Prepared(self, self.embed(instruction), msgspec.convert(dict(options), Options, strict=False))
 
     @torch.no_grad()
@@ -140,7 +143,7 @@ class InstructPix2Pix:
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+        return checked(self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype), self.name)
 
     @torch.no_grad()
     def condition(self, original: Tensor) -> Tensor:
@@ -163,7 +166,7 @@ class InstructPix2Pix:
             self.unet(inputs, timestep, encoder_hidden_states=words.expand(RELEVANCE_DRAWS, -1, -1)).sample.float()
             for words in instruction[:2].split(1)
         )
-        return relevance_of((told - untold).mean(0, keepdim=True))
+        return relevance_of(checked(told - untold, self.name).mean(0, keepdim=True))
 
     def latents(self, picture: Tensor) -> Tensor:
         """What is noised and denoised, of a picture (H, W, 3), 0–1: (1, C, h, w). Differentiable."""
@@ -171,7 +174,12 @@ class InstructPix2Pix:
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
         """The picture (height, width, 3), 0–1, of denoised latents."""
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        latents = checked(latents, self.name) / self.vae.config.scaling_factor
+
+        def decode(dtype: torch.dtype) -> Tensor:
+            return self.vae.decode(latents.to(dtype)).sample
+
+        decoded = in_full_where_needed(self.vae, self.dtype, decode, self.name).float()
         decoded = (decoded / 2 + 0.5).clamp(0, 1)
         resized = F.interpolate(decoded, (height, width), mode="bicubic", antialias=True)
         return resized[0].permute(1, 2, 0).clamp(0, 1)
@@ -212,8 +220,11 @@ class InstructPix2Pix:
         return (image * 2 - 1).to(self.dtype, memory_format=torch.channels_last)
 
     def _encode(self, image: Tensor) -> Tensor:
-        encoded = self.vae.encode(image)
-        return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        def encode(dtype: torch.dtype) -> Tensor:
+            encoded = self.vae.encode(image.to(dtype))
+            return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+        return in_full_where_needed(self.vae, self.dtype, encode, self.name).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -224,8 +235,8 @@ class Prepared:
     instruction: Tensor  # (3, L, D): c_T and twice ∅
     options: Options
 
-    def view(self, original: Tensor) -> ViewEdit:
-        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1."""
+    def view(self, original: Tensor, references: Sequence[Tensor] = ()) -> ViewEdit:
+        """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1. It takes no references."""
         return ViewEdit(self, self.editor.condition(original))
 
 
@@ -242,7 +253,14 @@ class ViewEdit:
         return self.prepared.editor.relevance(self.condition, self.prepared.instruction)
 
     @torch.no_grad()
-    def edit(self, picture: Tensor, t: float, generator: torch.Generator, check: Check = lambda: None) -> Tensor:
+    def edit(
+        self,
+        picture: Tensor,
+        t: float,
+        generator: torch.Generator,
+        check: Check = lambda: None,
+        carried: Carried | None = None,
+    ) -> Tensor:
         """U(picture, t; c_I, c_T): noise ``picture`` (H, W, 3) to level ``t`` (0–1) and denoise it. ``generator`` (CPU)
         draws the noise; ``check`` is called before every step and may raise Cancelled. Returns (H, W, 3), 0–1.
 
@@ -251,16 +269,19 @@ class ViewEdit:
         """
         editor, options = self.prepared.editor, self.prepared.options
         schedule = editor.schedule
-        clean = editor.latents(picture)
+        clean = editor.latents(with_carried(picture, carried))
         timesteps = schedule.levels(t, options.diffusion_steps)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         latents = schedule.add_noise(clean, noise, timesteps[0])
         step = editor.dpm_step(timesteps) if options.sampler == "dpm++" else schedule.ddim_step
-        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+        stays = None if carried is None else covered(carried, *clean.shape[-2:]).to(clean.device)
+        for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
             check()
             scales = options.scales(timestep / len(schedule.alphas_cumprod))
             prediction = editor.guided_prediction(latents, timestep, self.condition, self.prepared.instruction, scales)
             latents = step(prediction, latents, timestep, following)
+            if stays is not None and following is not None and index < put_back(len(timesteps)):
+                latents = torch.where(stays, schedule.add_noise(clean, noise, following), latents)
         check()
         edited = editor.decode(latents, *picture.shape[:2])
         if options.tethered:
@@ -284,7 +305,7 @@ class ViewEdit:
             _, predicted = editor.schedule.parts(prediction, noised, timestep)
         weight = 1 - editor.schedule.alphas_cumprod[timestep]
         (gradient,) = torch.autograd.grad(latents, picture, (weight * (predicted - noise)).to(latents.dtype))
-        return gradient
+        return checked(gradient, editor.name)
 
 
 def edit_size(height: int, width: int, native: int, multiple: int) -> tuple[int, int]:
@@ -300,8 +321,11 @@ def _ddim(scheduler):
     return DDIMScheduler.from_config(scheduler.config)
 
 
+NETWORKS = ("unet", "vae", "text_encoder")
+
+
 def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
-    """Load an editor from a folder or a hub name, safetensors only, half precision on a GPU.
+    """Load an editor from its folder, safetensors only, half precision on a GPU.
 
     Raises BadInput where it cannot be had, with the reason.
     """
@@ -309,15 +333,16 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
 
     device = torch.device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
-    if Path(source).is_dir():
-        check_diffusion_folder(Path(source))
-    try:
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-        )
-    except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
+    check_diffusion_folder(Path(source))
+    pipeline = load_pipeline(
+        StableDiffusionInstructPix2PixPipeline,
+        Path(source),
+        name,
+        NETWORKS,
+        dtype,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
     return InstructPix2Pix(pipeline, name, device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +17,14 @@ import msgspec
 
 from engine.errors import BadInput
 from engine.files import open_file, read_bounded, require_file
+from engine.hub import variants_of
 
 T = TypeVar("T")
 LIBRARIES = {"diffusers", "transformers", None}
+# What no editor loads may also be named as in old indexes, by a module of diffusers'.
+UNUSED = {"safety_checker": "stable_diffusion", "image_noising_scheduler": "stable_diffusion"}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+HALF = ("fp16", "bf16")  # variants whose weights are in half precision, the better one first
 LARGEST_JSON = 4 * 2**20  # bytes, of a configuration; CLIP's own take a few kilobytes
 LARGEST_TOKENIZER = 64 * 2**20  # bytes, of a tokenizer's words
 LARGEST_WEIGHTS = 64 * 2**30  # bytes
@@ -75,6 +80,40 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },
     "tokenizer": {"model_max_length": (1, 4096)},
 }
+# Key → least and most of its number, in whatever network it is said: of transformers and language models of today, with
+# room. What is large there (words, positions) costs memory only by what is in the files.
+_ANY_NETWORK: dict[str, tuple[float, float]] = {
+    "in_channels": (1, 4096),
+    "out_channels": (1, 4096),
+    "latent_channels": (1, 256),
+    "num_layers": (0, 256),
+    "num_single_layers": (0, 256),
+    "num_hidden_layers": (1, 256),
+    "depth": (1, 256),
+    "layers_per_block": (1, 16),
+    "num_res_blocks": (1, 16),
+    "transformer_layers_per_block": (0, 64),
+    "block_out_channels": (1, 8192),
+    "base_dim": (1, 8192),
+    "z_dim": (1, 256),
+    "dim_mult": (1, 64),
+    "attention_head_dim": (1, 1024),
+    "num_attention_heads": (1, 1024),
+    "num_key_value_heads": (1, 1024),
+    "num_heads": (1, 1024),
+    "head_dim": (1, 1024),
+    "joint_attention_dim": (1, 65_536),
+    "cross_attention_dim": (1, 65_536),
+    "hidden_size": (1, 32_768),
+    "intermediate_size": (1, 262_144),
+    "d_model": (1, 32_768),
+    "d_ff": (1, 262_144),
+    "norm_num_groups": (1, 1024),
+    "patch_size": (1, 64),
+    "sample_size": (1, 8192),
+    "num_train_timesteps": (1, 10_000),
+    "scaling_factor": (1e-6, 1e6),
+}
 _REQUIRED = {"unet": ("sample_size",), "tokenizer": ("model_max_length",)}
 _CONFIG = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}  # the others': config.json
 _BETAS = 10_000
@@ -83,18 +122,79 @@ _BETAS = 10_000
 def check_model_folder(folder: Path) -> None:
     """Raises BadInput, naming the file, where a folder is no model whose files and parts can be loaded without harm:
     before anything of it is imported or built. Of any kind of editor."""
+    inside = _allowed(folder)
     try:
         for path in _files(folder):
             _check_file(path)
+            _check_link(path, inside)
     except OSError as problem:
         raise _bad(Path(problem.filename or folder), problem.strerror or str(problem)) from None
-    _index(folder)
+    parts_of(folder)
+
+
+def variant_of(part: Path, half: bool) -> str | None:
+    """Which variant of a network's weights, safetensors in its folder ``part``, is to be loaded; None: the plain one.
+    ``half``: those in half precision are as good. Raises BadInput, with what to do, where none is there whole."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(part) if entry.is_file())
+    except OSError:
+        names = []
+    whole = [variant for variant, files in variants_of(names).items() if _all_there(part, variant, files)]
+    order = [*HALF, None] if half else [None, *HALF]
+    chosen = next((variant for variant in order if variant in whole), None)
+    if chosen is None and None not in whole:
+        if whole:
+            return min(whole, key=str)
+        shown = f"{part.parent.name}/{part.name}"
+        pickled = next((name for name in names if name.endswith(PICKLES)), None)
+        if pickled is not None:
+            raise BadInput(
+                f"{shown} holds its weights only as {pickled}, a format that can run code when it is read, so they are "
+                "not loaded; download the model's .safetensors files into that folder, or choose another editor.",
+                file=part / pickled,
+                field="editor",
+            )
+        raise BadInput(
+            f"{shown} lacks weights (.safetensors), or some of them: download the model again, or choose another "
+            "folder.",
+            file=part,
+            field="editor",
+        )
+    return chosen
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a model in diffusers' layout lies there with all that its index names and an editor may load: what
+    stopped half-way is not taken for there."""
+    try:
+        parts = parts_of(folder)
+        for name in parts:
+            if name in UNUSED or (name == "feature_extractor" and not (folder / name).is_dir()):
+                continue
+            if not any((folder / name).glob("*.json")):
+                return False
+            if (folder / name / "config.json").is_file():
+                variant_of(folder / name, half=False)
+    except (BadInput, OSError):
+        return False
+    return bool(parts)
+
+
+def _all_there(part: Path, variant: str | None, files: set[str]) -> bool:
+    """Whether one set of weights is whole: a single file, or every shard that its index names."""
+    index = next((name for name in files if name.endswith(".json")), None)
+    if index is None:
+        return any("-of-" not in name for name in files)
+    said = read_json(part / index, dict[str, Any], LARGEST_TOKENIZER).get("weight_map")
+    if not isinstance(said, dict) or not all(isinstance(name, str) for name in said.values()):
+        raise _bad(part / index, "it names no files")
+    return set(said.values()) <= files - {index}
 
 
 def check_diffusion_folder(folder: Path) -> None:
     """Raises BadInput, naming the file, where the networks of a Stable Diffusion, in a folder checked before, are none
     that can be built."""
-    parts = _index(folder)
+    parts = parts_of(folder)
     configs = {name: _config(folder, name) for name in _RANGES if name in parts}
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if name not in configs:
@@ -106,6 +206,25 @@ def check_diffusion_folder(folder: Path) -> None:
             f"its model_max_length is more than the {longest} words that the text encoder reads",
         )
     _check_words(folder / "tokenizer", int(configs["text_encoder"].get("vocab_size", 49_408)))
+
+
+def check_pipeline_folder(folder: Path, parts: Sequence[str]) -> None:
+    """Raises BadInput, naming the file, where a folder, checked before, does not name all these ``parts`` of a
+    diffusers pipeline, or a configuration of theirs is absurd."""
+    named = parts_of(folder)
+    for name in parts:
+        if name not in named:
+            raise _bad(folder / "model_index.json", f"it names no {name}")
+        if name.startswith(("tokenizer", "processor")):
+            continue  # words; transformers reads them, and runs no code of a folder's own
+        path = folder / name / _CONFIG.get(name, "config.json")
+        config = read_json(path, dict[str, Any])
+        if "auto_map" in config:
+            raise _bad(path, "it asks for code of its own")
+        for key, value in _numbers(config):
+            least, most = _ANY_NETWORK.get(key, (-_LARGEST_NUMBER, _LARGEST_NUMBER))
+            if not _fits(value, least, most):
+                raise _bad(path, f"its {key[:80]} is none that such a network has")
 
 
 def read_json(path: Path, kind: type[T], limit: int = LARGEST_JSON) -> T:
@@ -147,6 +266,27 @@ def _files(folder: Path, deepest: int = 3) -> Iterator[Path]:
                     yield Path(entry.path)
 
 
+def _allowed(folder: Path) -> tuple[Path, ...]:
+    """Where the files of a model may lie: in its own folder or, of a snapshot in the hub's cache, which consists of
+    links, among that model's blobs."""
+    real = folder.resolve()
+    if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
+        return real, real.parent.parent / "blobs"
+    return (real,)
+
+
+def _check_link(path: Path, inside: tuple[Path, ...]) -> None:
+    """Raises BadInput for a link that leads elsewhere."""
+    real = path.resolve()
+    if not any(real.is_relative_to(folder) for folder in inside):
+        raise BadInput(
+            f"{path.parent.name}/{path.name} is a link to a file outside the model's folder; put the file itself "
+            "there, or choose another folder.",
+            file=path,
+            field="editor",
+        )
+
+
 def _check_file(path: Path) -> None:
     """Raises OSError for what is no regular file, or larger than its kind can be."""
     limits = {".json": LARGEST_TOKENIZER, ".txt": LARGEST_TOKENIZER}
@@ -158,13 +298,14 @@ def _check_file(path: Path) -> None:
             raise _bad(path, "it does not begin as such files do")
 
 
-def _index(folder: Path) -> dict[str, list]:
+def parts_of(folder: Path) -> dict[str, list]:
     """The parts of the model that model_index.json names: (library, class) each. Raises BadInput."""
     index = folder / "model_index.json"
     parts = {name: part for name, part in read_json(index, dict[str, Any]).items() if isinstance(part, list)}
     for name, part in parts.items():
         if len(part) != 2 or not all(text is None or isinstance(text, str) for text in part):
             raise _bad(index, f"its {name[:80]} names no class")
+    parts = {name: part for name, part in parts.items() if part[0] != UNUSED.get(name, False)}
     if not {part[0] for part in parts.values()} <= LIBRARIES:
         raise BadInput(
             f"{index} asks for code outside diffusers and transformers; such a model is not loaded.",
@@ -194,6 +335,15 @@ def _config(folder: Path, part: str) -> dict[str, Any]:
         if not isinstance(config.get(key), int) or isinstance(config[key], bool):
             raise _bad(path, f"its {key} is no whole number")
     return config
+
+
+def _numbers(config: dict[str, Any], deepest: int = 3) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a configuration, those of the configurations in it among them."""
+    for key, value in config.items():
+        if isinstance(value, dict) and deepest:
+            yield from _numbers(value, deepest - 1)
+        else:
+            yield key, value
 
 
 def _fits(value: Any, least: float, most: float, deepest: int = 4) -> bool:

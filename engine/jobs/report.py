@@ -15,14 +15,17 @@ from torch import Tensor
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.baselines import edit_frame
+from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
+from engine.editors.catalogue import source_of
+from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
+from engine.hub import CLIP, in_words
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor, original_pictures
 from engine.jobs.scene import kept_perceptual, kept_scene
@@ -32,6 +35,7 @@ from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
+from engine.presets import refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.results import Report
 from engine.scenes.base import RenderedView
@@ -43,6 +47,7 @@ from engine.workspace import EditRecord, Workspace, writes
 FRAMES = 12  # on the path that methods are compared along
 LEAST_CHANGE = 0.005  # of the frames, about one level of 8 bits: below it nothing was edited
 SHOWN = 5  # of them, on the page
+PATH_OF = 1000  # views at most that a path is looked for among: every pair of them is compared
 UNEDITED, OURS = "Unedited", "This edit"
 TRAINED = {"One-time DU": "one-time", "SDS": "sds"}  # baselines that train a NeRF
 PER_FRAME = "Per-frame"
@@ -96,10 +101,12 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
+    refuse_days(record.preset, device, request.even_on_cpu)
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
-    missing = [name for name in (PER_FRAME, *TRAINED) if _made(folder, name, settings) is None]
+    baselines = baselines_of(record.editor)
+    missing = [name for name in baselines if _made(folder, name, settings, path) is None]
     plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
         *(
@@ -134,7 +141,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
     methods = []
-    for name in (UNEDITED, PER_FRAME, *TRAINED, OURS):
+    for name in (UNEDITED, *baselines, OURS):
         frames = [load_picture(file).to(device).float() / 255 for file in _files(folder, name, path)]
         collapsed = has_collapsed(frames, originals)
         measures = measures_of_edit(
@@ -144,11 +151,11 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
             clip=_clip_measures(clip, originals, frames, record.instruction),
             collapsed=collapsed,
         )
-        made = _made(folder, name, settings)
+        made = _made(folder, name, settings, path)
         if name == OURS:
             measures |= {
                 "seconds": record.seconds,
-                "edits": float(settings.image_updates + settings.updates_first(len(record.chosen))),
+                "edits": float(settings.updates_later(len(record.chosen)) + settings.updates_first(len(record.chosen))),
             }
             if record.peak_bytes:
                 measures["peak_megabytes"] = record.peak_bytes / 2**20
@@ -166,20 +173,36 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     return _write(folder, workspace, record, device, methods, clip is not None)
 
 
+def baselines_of(editor: str) -> list[str]:
+    """The baselines that an editor can run: SDS needs its gradient."""
+    able = kind_of(source_of(editor)).can
+    return [PER_FRAME, *(name for name, method in TRAINED.items() if method != "sds" or "gradient" in able)]
+
+
 def path_of(capture: Capture, count: int) -> list[View]:
     """Views that make a path: each the nearest, by place and direction, to the one before, from one end of the capture;
-    ``count`` neighbouring ones from the middle of it."""
+    ``count`` neighbouring ones from the middle of it. Of more than ``PATH_OF`` views, those nearest to the middle one
+    are the capture."""
     views = list(capture.views)
-    places = np.stack([view.pose[:3, 3] for view in views]) / capture.radius
-    ahead = np.stack([view.pose[:3, 2] for view in views])
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.linalg.norm(
-        ahead[:, None] - ahead[None], axis=-1
-    )
-    order = [int(apart.sum(axis=1).argmax())]
-    left = set(range(len(views))) - set(order)
-    while left:
-        order.append(min(left, key=lambda k: apart[order[-1], k]))
-        left.discard(order[-1])
+    stood = np.concatenate(
+        [np.stack([v.pose[:3, 3] for v in views]) / capture.radius, np.stack([v.pose[:3, 2] for v in views])], axis=1
+    )  # (views, 6): place and direction
+
+    def apart(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+        difference = others - one
+        return np.linalg.norm(difference[..., :3], axis=-1) + np.linalg.norm(difference[..., 3:], axis=-1)
+
+    if len(views) > PATH_OF:
+        middle = apart(stood.mean(axis=0), stood).argmin()
+        near = np.sort(np.argsort(apart(stood[middle], stood), kind="stable")[:PATH_OF])
+        views, stood = [views[k] for k in near], stood[near]
+    between = apart(stood[:, None], stood[None])
+    at = int(between.sum(axis=1).argmax())
+    order = [at]
+    while len(order) < len(views):
+        between[:, at] = np.inf  # behind us
+        at = int(between[at].argmin())
+        order.append(at)
     first = max(0, (len(order) - count) // 2)
     return [views[k] for k in order[first : first + count]]
 
@@ -204,11 +227,10 @@ def _run_baseline(
     with PeakMemory(device) as memory:
         began = job.clock()
         if name == PER_FRAME:
-            prompt = prompts.at(0)
             frames = []
-            for number, frame in enumerate(unedited):
-                frames.append(edit_frame(prompt, frame, settings, number, job.check))
-                plan.advance(number + 1)
+            for frame in edited_frames(editor, prompts.at(0), unedited, settings, job.check):
+                frames.append(frame)
+                plan.advance(len(frames))
                 job.report(plan, stage)
             edits = len(frames)
             seconds = job.clock() - began
@@ -278,10 +300,12 @@ def _save(folder: Path, name: str, path: Sequence[View], frames: Sequence[Tensor
         save_picture(file, frame)
 
 
-def _made(folder: Path, name: str, settings: EditSettings) -> Made | None:
-    """What a baseline took, where it was run with these settings."""
+def _made(folder: Path, name: str, settings: EditSettings, path: Sequence[View]) -> Made | None:
+    """What a baseline took, where it was run with these settings, and its frames along this path are all there."""
     made = read_record(folder / _slug(name) / "made.json", Made)
-    return made if made is not None and made.settings == msgspec.to_builtins(settings) else None
+    if made is None or made.settings != msgspec.to_builtins(settings):
+        return None
+    return made if all(file.is_file() for file in _files(folder, name, path)) else None
 
 
 def _write(
@@ -298,7 +322,10 @@ def _write(
     if record.changes:
         notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:
-        notes.append("CLIP's weights could not be had, so its measures are missing.")
+        notes.append(
+            f"CLIP is not on this computer, so its measures are missing: `python -m engine download {CLIP.name}` "
+            f"({in_words(CLIP.bytes)}, once) brings it."
+        )
     measures = {method.name: method.measures for method in methods}
     data = {"edit": record.id, "instruction": record.instruction, "settings": record.settings, "measures": measures}
     write_bytes(folder / "report.json", msgspec.json.format(msgspec.json.encode(data), indent=1))

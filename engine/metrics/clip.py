@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The paper's measures by CLIP, where its weights can be had (cached, or downloaded unless HF_HUB_OFFLINE is set)."""
+"""The paper's measures by CLIP, where its weights are on this computer (engine/hub.py)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-log = logging.getLogger(__name__)
+from engine.editors.parts import check_whole
+from engine.hub import CLIP, folders_of
 
-MODEL = "openai/clip-vit-large-patch14"  # InstructPix2Pix's own
+log = logging.getLogger(__name__)
 
 
 class Clip:
@@ -41,13 +43,20 @@ def _features(output) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def load_clip(device, source: str = MODEL) -> Clip | None:
-    """CLIP from a folder or a hub name, safetensors only; None where it cannot be had."""
+def load_clip(device, source: Path | None = None) -> Clip | None:
+    """CLIP from a folder, else from where a download of it lies, safetensors only; None where it cannot be had."""
     from transformers import CLIPModel, CLIPProcessor
 
+    folders = [source] if source else [folder for folder in folders_of(CLIP.name, CLIP) if folder.is_dir()]
+    if not folders:
+        log.info("CLIP is not on this computer; its measures are left out")
+        return None
     try:
-        model = CLIPModel.from_pretrained(source, use_safetensors=True)
-        return Clip(model.to(device), CLIPProcessor.from_pretrained(source))
+        model, told = CLIPModel.from_pretrained(
+            folders[0], use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        check_whole(model, told, folders[0])
+        return Clip(model.to(device), CLIPProcessor.from_pretrained(folders[0], local_files_only=True))
     except Exception as error:  # transformers raises a dozen kinds; to the artist they are one
         log.info("CLIP's weights cannot be had (%s); its measures are left out", str(error).splitlines()[:1])
         return None

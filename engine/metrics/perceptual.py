@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-# File that torchvision's AlexNet weights have in torch's hub cache, and that lpips would fetch.
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+# File that torchvision's AlexNet weights have in torch's hub cache, and that lpips would fetch; its SHA-256's start.
+ALEXNET_FILE, ALEXNET_HASH = "alexnet-owt-7be5be79.pth", "7be5be79"
 
 
 class Perceptual(nn.Module):
@@ -42,8 +42,8 @@ class Perceptual(nn.Module):
 
 
 def load_perceptual(device) -> Perceptual:
-    """LPIPS where its backbone's weights can be had (cached, or downloaded unless HF_HUB_OFFLINE is set), else
-    ST-LPIPS, whose weights ship in its wheel. Which one it was is in ``name``."""
+    """LPIPS where its backbone's weights lie in torch's cache, else ST-LPIPS, whose weights ship in its wheel; nothing
+    is downloaded. Which one it was is in ``name``."""
     network, name = _lpips(), "lpips-alex"
     if network is None:
         network, name = _st_lpips(), "st-lpips-alex"
@@ -51,8 +51,12 @@ def load_perceptual(device) -> Perceptual:
 
 
 def _lpips() -> nn.Module | None:
-    cached = (Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE).exists()
-    if not cached and os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+    try:
+        with open(Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE, "rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest().startswith(ALEXNET_HASH)
+    except OSError:
+        return None
+    if not whole:  # a download of somebody's that was cut off
         return None
     import lpips
 

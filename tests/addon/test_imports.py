@@ -15,15 +15,16 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # whose modules stand side by side.
 LAYERS = [
     {"panels"},
-    {"drawing", "operators", "following"},
+    {"drawing", "operators", "following", "highlight"},
     {"settings", "results"},
-    {"editing"},
+    {"editing", "talking", "downloads"},
     {"opening", "knobs"},
     {"jobs", "workspaces"},
     {"project", "previews"},
     {"session", "scene"},
+    {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running"},
+    {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files"},
     {"wire", "inbox"},
     {"messages"},
@@ -31,9 +32,10 @@ LAYERS = [
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
-    "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion", "trajectories",
+    "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
+    "trajectories", "ply",
 }  # fmt: skip
-SCENE_KNOWS_NOT = {"state", "choices", "session", "client", "jobs", "project", "wire", "install"}
+SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
 
 def modules() -> list[Path]:
@@ -71,7 +73,7 @@ def test_imports_run_downward(path: Path) -> None:
     if name == "scene":
         assert not own & SCENE_KNOWS_NOT
     # Some builds of Blender come without numpy, and nothing else is in them.
-    others = foreign - {"bpy", "bpy_extras", "mathutils"} - sys.stdlib_module_names
+    others = foreign - {"bpy", "bpy_extras", "gpu", "gpu_extras", "mathutils"} - sys.stdlib_module_names
     assert not others, f"{name} imports {others}: the add-on needs Blender and the standard library alone"
 
 

@@ -106,8 +106,7 @@ def test_an_environment_that_another_blender_uses_stays(order: install.Order, tm
 
 def test_a_broken_file_is_found_and_mended(order: install.Order) -> None:
     assert run(order).error == ""
-    packages = engine_home.packages_folder(environment_of(order), sys.platform)
-    packages = next(environment_of(order).rglob("site-packages")) if not packages.exists() else packages
+    packages = next(environment_of(order).rglob("site-packages"))
     leaf, twig = packages / "leaf" / "__init__.py", packages / "twig" / "__init__.py"
     stamp = twig.stat().st_mtime_ns
     leaf.write_text("VERSION = 'broken'")  # in the cache too: it is the same file
@@ -365,7 +364,7 @@ def test_paths_on_windows_are_short_enough() -> None:
     env = {"LOCALAPPDATA": "C:\\Users\\" + "a" * 20 + "\\AppData\\Local"}
     root = engine_home.root_of("win32", env, "")
     locks = engine_home.read_locks(Path(engine_home.__file__).parent / "locks", "windows-x86_64")
-    packages = engine_home.packages_folder(root / "e" / locks.name, "win32")
+    packages = root / "e" / locks.name / "Lib" / "site-packages"
     cached = root / "cache" / "archive-v0" / ("x" * 21)  # uv's names have 16 characters
     linux = engine_home.read_locks(Path(engine_home.__file__).parent / "locks", "linux-x86_64")
     # PyTorch with CUDA for Windows is not in the lock; Linux' has CUDA and names as long.

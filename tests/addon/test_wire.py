@@ -72,3 +72,35 @@ def test_every_error_becomes_a_sentence(value: object) -> None:
 def test_another_protocol_is_named() -> None:
     with pytest.raises(messages.WireError, match="protocol 3"):
         wire.parse_engine({"protocol": 3})
+
+
+def test_an_editors_terms_are_read() -> None:
+    editor = {"name": "a/b", "label": "B", "size": 512, "available": False, "reason": "", "vocabulary": []}
+    assert wire._editor(editor).offer == messages.Offer() and not wire._editor(editor | {"offer": None}).offer.missing
+    offer = {
+        "licence": "L",
+        "licence_url": "u",
+        "commercial": False,
+        "gated": True,
+        "bytes": 3,
+        "page": "p",
+        "folder": "f",
+    }
+    read = wire._editor(editor | {"offer": offer}).offer
+    assert read == messages.Offer("L", "u", False, True, 3, "p", "f", False) and read.missing
+    assert not wire._editor(editor | {"offer": offer | {"downloaded": True}}).offer.missing
+    for key, value in (("bytes", -1), ("bytes", "3"), ("commercial", "no"), ("page", 3), ("licence", ["L"])):
+        with pytest.raises(messages.WireError):
+            wire._editor(editor | {"offer": offer | {key: value}})
+    with pytest.raises(messages.WireError):
+        wire._editor(editor | {"offer": [1]})
+
+
+def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
+    from engine.server import WISHES
+
+    granted = {name: set(methods) for name, methods in WISHES.items()}
+    assert granted == {
+        wire.JOB_PAUSE: set(wire.PAUSABLE), wire.JOB_CONTINUE: set(wire.PAUSABLE), wire.JOB_RENDER: set(wire.LOOKED_AT),
+        wire.JOB_CHANGE: set(wire.EDITS), wire.JOB_REMAKE: set(wire.EDITS),
+    }  # fmt: skip

@@ -12,8 +12,4 @@ def settle(timeout: float = 30.0) -> None:
     """Pump until nothing runs and nothing is waited for."""
     from blender_addon import session
 
-    def quiet() -> bool:
-        state = session.get()
-        return not state.busy and (state.client is None or (state.client.waiting == 0))
-
-    assert session.wait(quiet, timeout), session.get()
+    assert session.wait(lambda: session.get().settled, timeout), session.get()

@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from blender_addon import conversion, trajectories, wire
 from blender_addon.conversion import Camera, Intrinsics
 from blender_addon.scene import cameras, mesh
+from blender_addon.trajectories import exhausted
 
 FOX = Path(__file__).parents[3] / "shared" / "captures" / "fox"
 TRAINED = os.environ.get("INSTRUCT_NERF_FOX_WORKSPACE", "")
@@ -171,7 +172,7 @@ def shown(fox: Fox, path: Path) -> tuple[bpy.types.Object, bpy.types.Object]:
     capture, scene = fox.capture, bpy.context.scene
     views = [(view.name, view.camera) for view in capture.views]
     root = cameras.build(scene, "fox", capture.workspace, views, capture.up, capture.centre, capture.radius)
-    return root, mesh.import_ply(root, str(path), "fox before", "")
+    return root, exhausted(mesh.importing(root, str(path), "fox before", ""))
 
 
 def measured(fox: Fox, root: bpy.types.Object, folder: Path, label: str) -> dict[str, Alignment]:

@@ -14,6 +14,7 @@ from addon_captures import ring
 from in_blender import settle
 
 from blender_addon import jobs, project, session, workspaces
+from blender_addon.asking import request
 from blender_addon.scene import cameras
 
 
@@ -292,7 +293,7 @@ def test_editors_are_kept_by_their_names_whatever_folder_they_lay_in(
     start(scene)
     settle()
     asked = heard(tmp_path, "edit/run")[-1]
-    assert (asked["editor"], asked["preset"], "device" in asked) == ("small", "preview", False)
+    assert (asked["editor"], asked["preset"], asked["device"]) == ("small", "preview", "cpu")
 
 
 def test_disabling_in_the_middle_of_a_job_ends_the_engine_and_raises_nothing(
@@ -339,5 +340,5 @@ def test_names_that_no_unicode_holds_are_said_before_anything_is_asked(addon: ob
     settle()
     for value in ("\udcff", {"a": ["\udcff"]}, {"pose": [1.0, float("nan")]}):
         with pytest.raises(ValueError):
-            session.request("workspace/read", {"workspace": value}, lambda _r: None, panel="edit")
-    assert session.get().client.waiting == 0
+            request("workspace/read", {"workspace": value}, lambda _r: None, panel="edit")
+    assert session.get().waiting == 0

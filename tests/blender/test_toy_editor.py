@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import bpy
@@ -56,3 +58,33 @@ def test_a_new_editors_knobs_go_from_the_panel_into_the_edit(
     with Image.open(next(iter(edit.images.values()))) as picture:
         red, green, blue = (sum(channel.getdata()) / 64 / 48 for channel in picture.convert("RGB").split())
     assert red > 200 and green < 60 and blue < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flux2_klein", "flux_kontext", "qwen_image_edit", "instruct_pix2pix_xl"])
+def test_every_editor_edits_a_scene_from_the_panel(
+    name: str, addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editors of today, of tiny networks, as a folder of the artist's own."""
+    write = "import sys; from pathlib import Path; from tests.engine import tiny_editors as t; "
+    write += "print(t.written(sys.argv[1], Path(sys.argv[2])))"  # in a process of its own: it needs torch
+    written = subprocess.run(
+        [sys.executable, "-c", write, name, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folder = written.stdout.split()[-1]
+    monkeypatch.setenv("INSTRUCT_NERF_EDITOR", folder)
+    bpy.ops.instruct_nerf.open_capture(filepath=str(capture_of(tmp_path / "capture")))
+    settle(120)
+    scene = bpy.context.scene
+    editor = project.editor_of(scene)
+    assert editor is not None and editor.name == folder
+    assert "diffusion_steps" in {knob.name for knob in knobs.usable(editor)}
+    knobs.group_of(scene, editor).diffusion_steps = 2
+    scene.instruct_nerf.instruction = "make it gold"
+    bpy.ops.instruct_nerf.start_edit()
+    settle(400)
+    edit = project.edit_of(scene)
+    assert edit is not None and edit.finished, scene
+    record = json.loads((Path(scene.instruct_nerf.workspace) / "edits" / edit.id / "edit.json").read_text())
+    assert record["editor"] == folder and record["settings"]["options"]["diffusion_steps"] == 2
+    assert set(edit.images) == set(record["chosen"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -10,12 +11,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from engine import protocol
 from engine.capture import Intrinsics
+from engine.edit.settings import EditSettings
 from engine.geometry import Viewpoint
+from engine.jobs import capture, scene
+from engine.presets import PRESETS, Preset
+from engine.progress import Job
 from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.picture_set import PictureSet
+from engine.scenes.settings import LossConfig, TrainingConfig
 
 VIEWS = 36  # fewer do not tie the sphere down
 
@@ -33,6 +41,15 @@ TINY_NERF = NerfactoConfig(
     initial_density=1.0,  # a few hundred steps must do
     appearance=4,
 )
+
+
+PRESET = Preset(
+    "tiny", "Tiny", "", 64, TINY_NERF, TrainingConfig(5, 128),
+    EditSettings(
+        steps=24, steps_per_round=4, first_pass=True, agreed_relevance=0.5, patches=1, patch=8, losses=LossConfig("l1")
+    ),
+    40,
+)  # fmt: skip
 
 
 def looking_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -86,6 +103,30 @@ def sphere_set(sphere):
     """(frame, views, PictureSet) on the CPU."""
     frame, views, images = sphere
     return frame, views, PictureSet(images, "cpu")
+
+
+def sphere_capture(folder, count):
+    """Write a transforms.json capture of the sphere, ``count`` views of 48×40."""
+    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
+    frames = []
+    for number, pose in enumerate(ring(count)):
+        Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
+        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
+    numbers = {"w": 48, "h": 40, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
+    (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A project of nine views with an unedited scene, of PRESET; copy it before anything is written."""
+    folder = sphere_capture(tmp_path_factory.mktemp("capture"), 9)
+    project = folder / "project"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, PRESET.name, PRESET)
+        capture.open_into_workspace(protocol.OpenCapture(str(project), str(folder), PRESET.name))
+        scene.train_scene(protocol.TrainScene(str(project), PRESET.name, "cpu"), Job())
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from PIL import Image
 from engine.capture import Intrinsics
 from engine.capture.ply import write_points
 from engine.capture.types import SparsePoints
+from tests.corner import walk
 
 from .conftest import ring, sphere_picture
 
@@ -38,6 +39,14 @@ class Server:
     def end(self):
         self.process.kill()
         self.process.wait()
+
+
+def small_photos(folder):
+    """Four photos that show the same corner, and no cameras."""
+    folder.mkdir()
+    for number, pixels in enumerate(walk(4)):
+        Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=95)
+    return folder
 
 
 def small_capture(folder):

@@ -8,6 +8,7 @@ are tiny; what runs is the engine's own jobs.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ import msgspec
 from engine import presets, protocol
 from engine.edit.settings import EditSettings
 from engine.errors import explained
-from engine.jobs import capture, edit, output, report, scene
+from engine.jobs import capture, edit, output, registration, report, scene
 from engine.progress import Job
 from engine.workspace import Workspace
 from tests.engine.conftest import TINY_NERF, build_tiny_pipeline, ring
@@ -52,6 +53,7 @@ def set_up() -> None:
             module.CHECKPOINT_EVERY = 0.0
     report.FRAMES = 3
     edit.load_editor = load_tiny_editor
+    registration.register = functools.partial(registration.register, threads=1)  # of more, the last bits depend
 
 
 def tiny_edit(settings: EditSettings) -> EditSettings:
@@ -107,6 +109,8 @@ def do(order: dict) -> None:
         output.make_mesh(protocol.MakeMesh(project, edit_id, device="cpu"), work)
     elif job == "report":
         report.make_report(protocol.MakeReport(project, edit_id, "cpu"), work)
+    elif job == "register":
+        registration.register_photos(protocol.RegisterPhotos(project, order["source"]), work)
     elif job == "model":
         try_model(order["editor"], project)
     else:

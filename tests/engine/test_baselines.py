@@ -5,10 +5,9 @@ import msgspec
 import pytest
 import torch
 
-from engine.edit.baselines import edit_frame, one_time_dataset_update, score_distillation
+from engine.edit.baselines import edited_frames, one_time_dataset_update, score_distillation
 from engine.edit.iterative import ImageUpdated, SceneUpdated
-from engine.edit.keep import KeptView
-from engine.edit.prompt import Prompts
+from engine.edit.keep import Background
 from engine.edit.settings import EditSettings
 from engine.editors import instruct_pix2pix
 from engine.editors.instruct_pix2pix import InstructPix2Pix
@@ -53,9 +52,11 @@ def test_one_time_du_edits_every_original_once_and_then_only_trains(sphere_set):
 def test_per_frame_editing_draws_noise_of_its_own(sphere_set):
     pictures = sphere_set[2]
     picture = pictures.image(0).float() / 255
-    prompt = Prompts(ToyEditor(), SETTINGS.told("darker")).at(0)
-    first, again, other = (edit_frame(prompt, picture, SETTINGS, n) for n in (0, 0, 1))
+    editor = ToyEditor()
+    first, other = edited_frames(editor, SETTINGS.told("darker"), [picture, picture], SETTINGS)
+    again, _ = edited_frames(ToyEditor(), SETTINGS.told("darker"), [picture, picture], SETTINGS)
     assert torch.equal(first, again) and not torch.equal(first, other)
+    assert editor.prepared == ["darker"]
 
 
 def test_sds_gradient_is_the_derivative_of_what_it_is_defined_by(tiny_pipeline):
@@ -83,7 +84,7 @@ def test_sds_gradient_is_the_derivative_of_what_it_is_defined_by(tiny_pipeline):
     # Where the original has to stay, it pulls at nothing; elsewhere as it did.
     relevance = torch.zeros(1, 1, 5, 6)
     relevance[..., :3] = 1.0
-    kept = KeptView(view, torch.rand(20, 24, 3), relevance, 0.5).gradient(picture, 0.6, draw())
+    kept = Background(relevance, 0.5).leave_out(gradient)
     assert kept[:, 15:].abs().max() == 0 < gradient[:, 15:].abs().max()
     assert torch.equal(kept[:, :9], gradient[:, :9])
 

@@ -5,13 +5,21 @@ compute nothing."""
 import numpy as np
 import pytest
 import torch
+from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
-from torch._subclasses.fake_tensor import FakeTensorMode
+from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from engine.edit.keep import KeptView
+from engine.edit.keep import Background
 from engine.edit.originals import Originals
+from engine.editors.base import Carried
+from engine.editors.flux2_klein import Flux2Klein
+from engine.editors.flux_kontext import FluxKontext
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared
+from engine.editors.instruct_pix2pix_xl import InstructPix2PixXL
+from engine.editors.placing import networks
+from engine.editors.qwen_image_edit import QwenImageEdit
 from engine.geometry import Viewpoint, seen_from, unproject
 from engine.metrics.perceptual import Perceptual
 from engine.scenes.nerfacto.frame import NerfFrame
@@ -21,6 +29,7 @@ from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import LossConfig, TrainingConfig
 
+from . import tiny_editors
 from .conftest import TINY_NERF, Intrinsics, ring
 
 CUDA = torch.device("cuda:0")
@@ -29,7 +38,8 @@ CAMERAS = [Viewpoint(pose, Intrinsics(16, 12, 20.0, 20.0, 8.0, 6.0)) for pose in
 
 
 @pytest.fixture
-def fake():
+def fake(monkeypatch):
+    monkeypatch.setattr("engine.editors.numbers.all_finite", lambda _: True)  # they have no values
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
 
@@ -135,6 +145,7 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
     )
     editor = InstructPix2Pix.__new__(InstructPix2Pix)
     editor.device, editor.dtype, editor.size, editor._multiple = CUDA, torch.float16, 32, 8
+    editor.name = "tiny"
     editor.unet, editor.vae = on_cuda(unet, torch.float16), on_cuda(vae, torch.float16)
     editor.schedule = NoiseSchedule(torch.linspace(1, 0, 1000, device=CUDA), 1.0, "v_prediction")
     picture = torch.rand(20, 30, 3, device=CUDA)
@@ -144,6 +155,58 @@ def test_an_edit_in_half_precision(fake, tiny_pipeline):
     # What has to stay waits on the CPU.
     waiting = Originals([torch.zeros(20, 30, 3, dtype=torch.uint8)], None, CUDA)
     assert waiting.pictures[0].device.type == "cpu" and waiting[0].device == CUDA
-    for one in (view, KeptView(view, picture, view.relevance, 0.5), KeptView(view, picture.cpu(), view.relevance, 0.5)):
-        edited = one.edit(picture, 0.7, torch.Generator())
-        assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (20, 30, 3)
+    edited = view.edit(picture, 0.7, torch.Generator())
+    background = Background(view.relevance, 0.5)
+    for one in (edited, background.put_back(edited, picture), background.put_back(edited, picture.cpu())):
+        assert one.device == CUDA and one.dtype == torch.float32 and one.shape == (20, 30, 3)
+
+
+@pytest.fixture
+def schedules_without_values(monkeypatch):
+    """diffusers' schedulers compute with their numbers, which fake tensors do not have: those are made by true tensors,
+    and then put, without them, where the scheduler was asked for them."""
+    for kind in (FlowMatchEulerDiscreteScheduler, EDMEulerScheduler):
+        began, set_timesteps = kind.__init__, kind.set_timesteps
+
+        def init(self, *args, began=began, **more):
+            with unset_fake_temporarily():
+                began(self, *args, **more)
+
+        def steps(self, *args, device, set_timesteps=set_timesteps, **more):
+            with unset_fake_temporarily():
+                set_timesteps(self, *args, device="cpu", **more)
+            self.timesteps = torch.empty(self.timesteps.shape, device=device)
+            self.sigmas = torch.empty(self.sigmas.shape, device=device if "Flow" in type(self).__name__ else "cpu")
+
+        monkeypatch.setattr(kind, "__init__", init)
+        monkeypatch.setattr(kind, "set_timesteps", steps)
+    monkeypatch.setattr(EDMEulerScheduler, "init_noise_sigma", 120.0)
+    monkeypatch.setattr(EDMEulerScheduler, "step", lambda self, out, timestep, sample, **_: (sample - out * timestep,))
+
+
+@pytest.mark.parametrize("name", tiny_editors.BUILD)
+def test_the_editors_of_today_in_bfloat16(name, fake, monkeypatch, schedules_without_values):
+    """Whatever lies where: pictures on the CPU or the card, references, what is carried over."""
+    pipeline = tiny_editors.BUILD[name]()
+    for network in networks(pipeline).values():
+        on_cuda(network, torch.bfloat16)
+    if name == "qwen_image_edit":  # whose words are cut to their length, and whose pictures are turned into Pillow's
+        words = torch.zeros(1, 5, 16, dtype=torch.bfloat16, device=CUDA)
+        monkeypatch.setattr(type(pipeline), "encode_prompt", lambda *_, **__: (words, None))
+        monkeypatch.setattr("torchvision.transforms.functional.to_pil_image", lambda _: Image.new("RGB", (60, 40)))
+    kind = {
+        "flux2_klein": Flux2Klein,
+        "flux_kontext": FluxKontext,
+        "qwen_image_edit": QwenImageEdit,
+        "instruct_pix2pix_xl": InstructPix2PixXL,
+    }[name]
+    editor = kind(pipeline, name, CUDA, torch.bfloat16)
+    options = {"diffusion_steps": 4, "text_guidance": 4.0, "image_guidance": 1.5, "working_size": 64}
+    prepared = editor.prepare("make it gold", options)
+    for where in ("cpu", CUDA):
+        picture = torch.rand(40, 60, 3, device=where)
+        view = prepared.view(picture, [torch.rand(30, 30, 3)])
+        carried = Carried(torch.rand(40, 60, 3), torch.ones(40, 60, dtype=torch.bool, device=where))
+        for more in ({}, {"carried": carried}):
+            edited = view.edit(picture, 0.7, torch.Generator(), **more)
+            assert edited.device == CUDA and edited.dtype == torch.float32 and edited.shape == (40, 60, 3)

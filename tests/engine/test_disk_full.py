@@ -120,7 +120,7 @@ def a_checkpoint(folder, seed):
 
 def registered(folder, seed):
     with replacing_folder(folder / "registered") as fresh:
-        (fresh / "images").mkdir(parents=True)
+        (fresh / "images").mkdir()
         Image.fromarray(noise(40, 40, seed)).save(fresh / "images" / "a.png")
 
 

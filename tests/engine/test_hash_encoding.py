@@ -5,7 +5,10 @@ import pytest
 import torch
 from nerfstudio.field_components.encodings import HashEncoding
 
+from engine.counting import LiveBytes
+from engine.scenes.nerfacto import hash_torch
 from engine.scenes.nerfacto.hash_encoding import FusedHashEncoding, use_fused_hash_encoding
+from engine.scenes.nerfacto.hash_torch import LeanEncode
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,42 @@ def test_keeps_leading_shape_and_no_grad():
     use_fused_hash_encoding(torch.nn.Sequential(encoding))
     with torch.no_grad():
         assert encoding(torch.rand(3, 5, 3)).shape == (3, 5, 8)
+
+
+@pytest.mark.parametrize(("levels", "features", "log2", "largest"), [(8, 4, 12, 256), (16, 2, 14, 2048), (1, 2, 9, 16)])
+def test_the_lean_encoding_is_nerfstudios_to_the_last_digits(levels, features, log2, largest, monkeypatch):
+    """Within 5e-7 of the largest value, forward and both gradients, whatever pieces the points come in."""
+    torch.manual_seed(levels)
+    encoding = HashEncoding(levels, 16, largest, log2, features, hash_init_scale=1.0, implementation="torch")
+    points = torch.rand(700, 3)
+    scaled = points[..., None] * encoding.scalings
+    points = points[(scaled != scaled.floor()).all(dim=-1).all(dim=-1)]  # on a corner nerfstudio has no slope
+    points = torch.cat([points, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])])
+    weight = torch.randn(len(points), levels * features)
+
+    theirs = points.clone().requires_grad_()
+    expected = encoding(theirs)
+    (expected * weight).sum().backward()
+    for piece in (levels * 97, 2**21):
+        monkeypatch.setattr(hash_torch, "PIECE", piece)
+        ours, table = points.clone().requires_grad_(), encoding.hash_table.detach().clone().requires_grad_()
+        got = LeanEncode.apply(ours, table, encoding.scalings.float())
+        (got * weight).sum().backward()
+        for a, b in (
+            (got, expected),
+            (table.grad, encoding.hash_table.grad),
+            (ours.grad[:-2], theirs.grad[:-2]),
+        ):
+            assert float((a - b).detach().abs().max()) <= 5e-7 * max(1, float(b.detach().abs().max()))
+
+
+def test_the_lean_encoding_keeps_only_what_it_was_given():
+    encoding = HashEncoding(16, 16, 2048, 12, 2, implementation="torch")
+    scalings = encoding.scalings.float()
+    points = torch.rand(20_000, 3, requires_grad=True)
+    with LiveBytes() as counted:
+        out = LeanEncode.apply(points, encoding.hash_table, scalings)
+        assert counted.live < 1.01 * out.nbytes
+    with LiveBytes() as counted:
+        kept = encoding(points)
+    assert counted.live > 20 * kept.nbytes  # nerfstudio's

@@ -15,9 +15,13 @@ import pytest
 
 from engine.files import LOCK
 
-from .fork_client import Server, small_capture
+from .fork_client import Server, small_capture, small_photos
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs run in forks")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(7200),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs run in forks"),
+]
 
 JOBS = ("open", "images", "train", "edit", "frames", "mesh", "report")
 KILLS = int(os.environ.get("INSTRUCT_NERF_KILLS", "200"))
@@ -100,6 +104,38 @@ def test_killed_and_gone_on_with(server, unbroken, tmp_path):
         assert not different, (job, story, different)
         shutil.rmtree(project.parent)
     print(f"{kills} kills in {trials} trials of {len(JOBS)} jobs")
+
+
+def test_killed_while_cameras_are_found(server, tmp_path):
+    """COLMAP works in a process of its own: it ends with the engine, and leaves nothing that the next one meets."""
+    photos = {name: small_photos(tmp_path / name) for name in ("before", "after")}
+    (photos["after"] / "3.jpg").unlink()
+    project, wanted = tmp_path / "project", tmp_path / "wanted"
+    taken = server.run("register", wanted, source=str(photos["after"]))
+    assert not taken["killed"] and "error" not in taken, taken
+    assert "error" not in server.run("register", project, source=str(photos["before"]))
+    earlier = content(project)
+    assert content(wanted) != earlier
+    draw = random.Random(SEED)
+    kills = 0
+    while kills < KILLS // 15:
+        for _ in range(2):
+            at = {"write": draw.randint(1, taken["writes"])} if draw.random() < 0.3 else {"seconds": None}
+            if "seconds" in at:
+                at["seconds"] = draw.uniform(0, taken["seconds"])
+            ended = server.run("register", project, source=str(photos["after"]), **at)
+            assert "error" not in ended, (at, ended)
+            kills += ended["killed"]
+            if not ended["killed"]:
+                break
+            server.run("read", project)  # as Blender does: what was left half done goes
+            found = content(project)
+            assert found in (earlier, content(wanted)), (at, sorted(found))
+        assert "error" not in server.run("register", project, source=str(photos["after"]))
+        assert content(project) == content(wanted), at
+        assert "error" not in server.run("register", project, source=str(photos["before"]))
+        assert content(project) == earlier
+    print(f"{kills} kills while cameras were found")
 
 
 def test_the_second_engine_is_told_and_no_edit_is_lost(server, unbroken, tmp_path):

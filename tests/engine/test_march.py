@@ -41,8 +41,8 @@ def scene_of(config, seed=0, rough=0.3):
 def sampled(scene, camera=CAMERA):
     """What `Nerfacto.forward` makes of all rays: (N, 5)."""
     scene.nerf.eval()
-    everything = slice(0, camera.intrinsics.width * camera.intrinsics.height)
-    return scene._sampled(camera, torch.device("cpu"))(everything)
+    (height, width), _, seen = scene._sampled(camera)
+    return seen(slice(0, height * width))
 
 
 def decibels(render, expected):

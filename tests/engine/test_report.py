@@ -2,6 +2,7 @@
 """The report card's page and the path that methods are compared along."""
 
 import time
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 
 from engine.capture import Capture, Intrinsics, View
-from engine.jobs.report import measures_of_edit, path_of
+from engine.editors.catalogue import BUNDLED
+from engine.jobs.report import PER_FRAME, TRAINED, baselines_of, measures_of_edit, path_of
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
@@ -80,6 +82,24 @@ def test_the_path_goes_from_neighbour_to_neighbour():
     assert len(path_of(Capture(Path(), Path(), "test", views[:5], [None] * 5), 12)) == 5  # type: ignore[list-item]
 
 
+def test_a_path_among_twenty_thousand_views_costs_little():
+    """A drone's rows of views, 0.1 apart: time and memory do not grow with the square of their number."""
+    camera = Intrinsics(8, 8, 8, 8, 4, 4)
+    poses = np.tile(np.eye(4), (20_000, 1, 1))
+    poses[:, 0, 3], poses[:, 1, 3] = np.arange(20_000) % 200 / 10, np.arange(20_000) // 200 / 10
+    views = [View(f"v{k}", pose, camera, f"v{k}.png", False) for k, pose in enumerate(poses)]
+    capture = Capture(Path(), Path(), "test", views, [None] * len(views))  # type: ignore[list-item]
+    tracemalloc.start()
+    began = time.perf_counter()
+    path = path_of(capture, 12)
+    seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 3 and peak < 200 * 2**20  # 9.6 GB, where every pair is compared
+    places = np.stack([view.pose[:2, 3] for view in path])
+    assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 0.15  # the next one, or that across a corner
+    assert np.abs(places - poses[:, :2, 3].mean(axis=0)).max() < 2  # of 20 by 10
+
+
 def frames_of(count: int = 5) -> list[torch.Tensor]:
     """Views of something with detail, a little apart."""
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
@@ -120,3 +140,9 @@ def test_the_page_says_what_has_collapsed() -> None:
     methods = [Method("SDS", {"a": 1.0}, [], remark="collapsed: <nothing>"), Method("Ours", {"a": 2.0}, [], ours=True)]
     text = page("title", "about", COLUMNS, methods, [])
     assert "SDS<br><small" in text and "collapsed: &lt;nothing&gt;" in text and text.count("<small") == 1
+
+
+def test_an_editor_without_a_gradient_is_compared_without_sds(tmp_path):
+    assert baselines_of(BUNDLED) == [PER_FRAME, *TRAINED] and "SDS" in TRAINED
+    (tmp_path / "model_index.json").write_text('{"_class_name": "Flux2KleinPipeline"}')
+    assert baselines_of(str(tmp_path)) == [PER_FRAME, "One-time DU"]

@@ -14,27 +14,17 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from engine import protocol
-from engine.capture import Intrinsics
-from engine.edit.settings import EditSettings
 from engine.editors import registry
 from engine.errors import BadInput, Cancelled
 from engine.jobs import capture, edit, scene
-from engine.presets import PRESETS, Preset
+from engine.presets import PRESETS
 from engine.progress import Job
 from engine.runtime import Runtime
-from engine.scenes.settings import LossConfig, TrainingConfig
 from engine.workspace import Workspace
 
-from .conftest import TINY_NERF, ring, sphere_picture
+from .conftest import PRESET
 from .toy_editor import KIND
 
-PRESET = Preset(
-    "tiny", "Tiny", "", 64, TINY_NERF, TrainingConfig(5, 128),
-    EditSettings(
-        steps=24, steps_per_round=4, first_pass=True, agreed_relevance=0.5, patches=1, patch=8, losses=LossConfig("l1")
-    ),
-    40,
-)  # fmt: skip
 STEPS = PRESET.edit.steps
 
 
@@ -79,25 +69,6 @@ def editor(tmp_path_factory):
 def kinds(monkeypatch):
     monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
     monkeypatch.setitem(PRESETS, PRESET.name, PRESET)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A project with an unedited scene."""
-    folder = tmp_path_factory.mktemp("capture")
-    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
-    frames = []
-    for number, pose in enumerate(ring(9)):
-        Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
-        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
-    numbers = {"w": 48, "h": 40, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
-    (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
-    project = folder / "project"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, PRESET.name, PRESET)
-        capture.open_into_workspace(protocol.OpenCapture(str(project), str(folder), PRESET.name))
-        scene.train_scene(protocol.TrainScene(str(project), PRESET.name, "cpu"), Job())
-    return project
 
 
 @pytest.fixture

@@ -249,8 +249,8 @@ def reality_capture(folder: Path, poses: list[np.ndarray]) -> Projection:
         r2 = x * x + y * y
         radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
         return (
-            x * radial + 2 * t1 * x * y + t2 * (r2 + 2 * x * x),
-            y * radial + t1 * (r2 + 2 * y * y) + 2 * t2 * x * y,
+            x * radial + 2 * t2 * x * y + t1 * (r2 + 2 * x * x),
+            y * radial + t2 * (r2 + 2 * y * y) + 2 * t1 * x * y,
         )
 
     return seen(poses, 70, 70, 33, 23.5, distort)

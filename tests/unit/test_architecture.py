@@ -21,14 +21,15 @@ LAYERS = [
     {"scenes", "editors"},
     {"geometry"},
     {"capture"},
-    {"pictures"},
+    {"pictures", "hub_worker"},
     {"workspace", "progress", "devices", "rpc"},
+    {"hub"},
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused"},
+    {"errors", "randomness", "text", "unused", "memory", "counting"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -64,7 +65,7 @@ INSIDE = {
     "jobs": [
         {"capture", "registration", "asked"},
         {"scene"},
-        {"edit_stages"},
+        {"edit_stages", "download", "key_views"},
         {"edit"},
         {"trying", "output", "report"},
     ],
@@ -74,7 +75,7 @@ INSIDE = {
         {"decoding", "types"},
         {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
         {"images", "lookup"},
-        {"changes", "contents", "reading"},
+        {"central", "changes", "contents", "reading"},
         {"formats", "registration", "store"},
         {"opening"},
     ],

@@ -37,6 +37,20 @@ def put(*paths: Path) -> None:
         (["a.avif"], ["1 photo (AVIF)"]),
         (["images/a.jpg", "images/b.jpg", "images/a_mask.png", "images/b.jpg.mask.png"], ["2 photos and no cameras"]),
         ([".a.HEIC.icloud", "a.heic.icloud"], ["iCloud", "download"]),
+        ([".IMG_1.HEIC.icloud", ".IMG_2.HEIC.icloud"], ["iCloud", "download"]),
+        (["scan.zip.crdownload"], ["a download that has not ended", "wait"]),
+        (["a.gif"], ["1 picture of a kind that is not read (GIF)"]),
+        (["masks/a.png", "masks/b.png"], ["neither photos", "the folder masks"]),
+        (
+            ["a.jpg", "b.jpg", "c.jpg", "scan.psx"],
+            ["3 photos and no cameras", "scan.psx, a Metashape", "Export Cameras"],
+        ),
+        (["1.jpg", "2.jpg", "3.jpg", "sfm_data.bin"], ["no cameras; find", "openMVG2Colmap"]),
+        (
+            ["1.jpg", "2.jpg", "3.jpg", "params/x_calibrated_camera_parameters.txt"],
+            ["no cameras; find", "Pix4D's list"],
+        ),
+        (["sfm_data.json"], ["an openMVG scene", "no photos", "beside the photos"]),
         (["DCIM/100CANON/A.JPG", "DCIM/100CANON/B.JPG"], ["2 photos in DCIM/100CANON and no cameras"]),
         (["cover.jpg", *(f"DCIM/100CANON/{n}.JPG" for n in range(9))], ["10 photos in DCIM/100CANON"]),
         (["1.jpg", "2.jpg", "3.jpg", *(f"edited/{n}.jpg" for n in range(9))], ["3 photos and no cameras"]),
@@ -76,6 +90,23 @@ def test_folders(tmp_path: Path, names: list[str], parts: list[str]) -> None:
 def test_files(tmp_path: Path, name: str, part: str) -> None:
     put(tmp_path / name)
     assert part in said(tmp_path / name).message
+
+
+def test_cameras_of_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "sfm_data.json").write_text('{"sfm_data_version": "0.3", "views": []}')
+    assert "is an openMVG scene" in said(tmp_path / "sfm_data.json").message
+    (tmp_path / "sfm_data.json").unlink()
+    for index in range(3):
+        photo(tmp_path / f"{index}.jpg")
+    (tmp_path / "blocks.xml").write_text('<?xml version="1.0"?>\n<BlocksExchange version="2.1"></BlocksExchange>')
+    problem = said(tmp_path)
+    assert problem.field == "photos" and "those of blocks.xml, a BlocksExchange file" in problem.message
+
+
+def test_a_panorama_is_said_once(tmp_path: Path) -> None:
+    write(tmp_path, {"camera_model": "EQUIRECTANGULAR", "w": 200, "h": 100} | transforms(3))
+    problem = said(tmp_path / "transforms.json")
+    assert "360° panorama" in problem.message and problem.message.endswith("align those.")
 
 
 def test_a_pipe_is_no_capture(tmp_path: Path) -> None:

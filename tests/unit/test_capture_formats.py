@@ -403,8 +403,10 @@ def test_reality_capture_as_nerfstudio_reads_it(tmp_path: Path) -> None:
     for view, source, frame in zip(capture.views, capture.sources, theirs["frames"], strict=True):
         assert np.abs(view.pose - frame["transform_matrix"]).max() < 1e-9
         lens = source.lens
-        ours = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.params[:5])
-        assert np.allclose(ours, [frame[k] for k in ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2", "k3")])
+        ours = (lens.fx, lens.fy, lens.cx, lens.cy, *lens.params)
+        # Which takes t1 and t2 for OpenCV's p1 and p2; by Epic's own reference they stand the other way round.
+        keys = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4", "p2", "p1")
+        assert np.allclose(ours, [frame[key] for key in keys])
 
 
 def test_reality_capture_in_a_maps_coordinates_is_brought_near(tmp_path: Path) -> None:

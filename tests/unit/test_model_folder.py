@@ -28,11 +28,15 @@ def check_model_folder(folder):
 @pytest.fixture
 def model(tmp_path):
     """A copy of the bundled model's folder, its weights links, as in the hub's cache."""
-    shutil.copytree(BUNDLED, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    for weights in BUNDLED.rglob("*.safetensors"):
-        target = tmp_path / "model" / weights.relative_to(BUNDLED)
-        target.symlink_to(weights) if os.name != "nt" else shutil.copy(weights, target)
-    return tmp_path / "model"
+    model = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    shutil.copytree(BUNDLED, model, ignore=shutil.ignore_patterns("*.safetensors"))
+    (model.parents[1] / "blobs").mkdir()
+    for number, weights in enumerate(BUNDLED.rglob("*.safetensors")):
+        blob = model.parents[1] / "blobs" / str(number)
+        blob.write_bytes((2).to_bytes(8, "little") + b"{}")
+        target = model / weights.relative_to(BUNDLED)
+        target.symlink_to(blob) if os.name != "nt" else shutil.copy(blob, target)
+    return model
 
 
 def change(folder, file, values):
@@ -86,6 +90,8 @@ SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_c
         ("model_index.json", {"unet": ["diffusers", 3]}),
         ("model_index.json", {"unet": [None, None]}),
         ("model_index.json", {"unet": "diffusers"}),
+        ("model_index.json", {"unet": ["stable_diffusion", "UNet2DConditionModel"]}),
+        ("model_index.json", {"safety_checker": ["os", "system"]}),
     ],
 )
 def test_absurd_numbers_and_foreign_code_are_said(model, file, values):
@@ -101,6 +107,23 @@ def test_absurd_numbers_and_foreign_code_are_said(model, file, values):
 def test_a_missing_damaged_or_huge_file_is_said(model, file, text):
     (model / file).unlink() if text is None else (model / file).write_bytes(text)
     with pytest.raises(BadInput, match="no editor model"):
+        check_model_folder(model)
+
+
+def test_a_safety_checker_named_by_its_module_is_allowed(model):
+    change(model, "model_index.json", {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]})
+    check_model_folder(model)
+    assert "safety_checker" not in model_folder.parts_of(model)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.safetensors", TOKENIZER, "a.txt", "deep/er/a"])
+def test_a_link_out_of_the_folder_is_said(model, tmp_path, file):
+    (tmp_path / "elsewhere").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (model / file).parent.mkdir(parents=True, exist_ok=True)
+    (model / file).unlink(missing_ok=True)
+    (model / file).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match="is a link to a file outside the model's folder; put the file itself there"):
         check_model_folder(model)
 
 

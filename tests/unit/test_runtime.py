@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Cancelled
+from engine.memory import least_free_share
 from engine.progress import Job
-from engine.runtime import SHORT, Runtime, least_free_share
+from engine.runtime import SHORT, Runtime
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,12 +51,17 @@ def abandoned(job_of, slow, **job):
     assert failed and not thread.is_alive()
 
 
+def holds(runtime, kind, key):
+    """Whether that is kept now."""
+    return runtime._kept.get(kind, (None, None))[0] == key
+
+
 def test_the_next_job_takes_what_a_cancelled_one_began_to_load():
     runtime, slow = Runtime(), Slow()
     abandoned(lambda job: job.keep("editor", "small", slow), slow, runtime=runtime)
     threading.Timer(0.2, slow.go_on.set).start()
     assert Job(runtime=runtime).keep("editor", "small", slow) == "model"
-    assert slow.count == 1 and runtime.holds("editor", "small")
+    assert slow.count == 1 and holds(runtime, "editor", "small")
     assert Job(runtime=runtime).keep("editor", "small", slow) == "model" and slow.count == 1
 
 
@@ -73,7 +79,7 @@ def test_another_load_waits_for_the_abandoned_one_and_can_be_cancelled_meanwhile
     assert Job(runtime=runtime).wait_for(lambda: 7) == 7
     assert not other.begun.is_set()  # nobody wants it any more
     assert Job(runtime=runtime).keep("editor", "large", other) == "other"
-    assert not runtime.holds("editor", "small")
+    assert not holds(runtime, "editor", "small")
 
 
 def test_two_loads_never_overlap_whoever_began_them():
@@ -117,7 +123,7 @@ def test_what_is_kept_goes_when_another_comes_or_when_it_is_released():
     kept = weakref.ref(runtime.keep("scene", 2, second))
     runtime.keep("editor", 1, Model)
     assert seen == [None] and kept() is not None
-    assert runtime.release("scene") == ["scene"] and runtime.holds("editor", 1)
+    assert runtime.release("scene") == ["scene"] and holds(runtime, "editor", 1)
     gc.collect()
     assert kept() is None
     assert runtime.release() == ["editor"] and runtime.release() == []
@@ -129,7 +135,7 @@ def test_what_is_released_while_it_loads_is_not_kept():
     assert runtime.release() == ["editor"]
     slow.go_on.set()
     runtime.settle()
-    assert not runtime.holds("editor", "small")
+    assert not holds(runtime, "editor", "small")
 
 
 def test_a_load_that_fails_is_tried_again():
@@ -150,9 +156,9 @@ def test_short_memory_releases_what_is_kept():
     runtime = Runtime()
     runtime.keep("editor", 1, object)
     runtime.make_room(lambda: SHORT + 0.01)
-    assert runtime.holds("editor", 1)
+    assert holds(runtime, "editor", 1)
     runtime.make_room(lambda: SHORT - 0.01)
-    assert not runtime.holds("editor", 1)
+    assert not holds(runtime, "editor", 1)
     assert 0 < least_free_share() < 1
 
 

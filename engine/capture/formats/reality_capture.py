@@ -3,8 +3,9 @@
 
 A row a picture: name, x, y, alt, heading, pitch, roll (degrees), f (millimetres on a sensor whose longer side is 36),
 px, py (principal point from the middle, in units of the longer side), k1 … k4 (over even powers of the radius), t1, t2
-(tangential, in OpenCV's order). The world is a map's: x east, y north, z up; a camera of heading, pitch and roll zero
-looks straight down with north at the top of its picture. The size is the picture's own: the file does not say it.
+(tangential, the other way round than OpenCV's p1, p2: Epic's reference of camera geometry, 4). The world is a map's:
+x east, y north, z up; a camera of heading, pitch and roll zero looks straight down with north at the top of its
+picture. The size is the picture's own: the file does not say it.
 Without positions of the photos or a ground plane the world lies as it likes; the file does not say that either.
 
 Spreadsheets that saved the file again may have put semicolons or tabs between the fields, and commas into numbers.
@@ -12,6 +13,7 @@ Spreadsheets that saved the file again may have put semicolons or tabs between t
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -60,7 +62,8 @@ def read(path: Path) -> Reading:
     cameras = [_values(columns, row, separator) for row in rows]
     photos = Photos.near(path.parent, [values["name"] for values in cameras])
     reading.root = photos.root
-    _check_metric(path, cameras)
+    with contextlib.suppress(SkipView):  # a single bad row, of which is said below
+        check_metric(path, np.array([[number(values, key) for key in ("x", "y", "alt")] for values in cameras]))
     for values in cameras:
         listed = values["name"]
         with reading.leaving_out(listed):
@@ -74,17 +77,17 @@ def read(path: Path) -> Reading:
                 number(values, "px", 0.0) * longer + size[0] / 2,
                 number(values, "py", 0.0) * longer + size[1] / 2,
             )
-            model, params = ("BROWN", (k1, k2, k3, k4, t1, t2)) if k4 else ("OPENCV", (k1, k2, t1, t2, k3, 0, 0, 0))
-            lens = checked_lens(Lens(model, focal, focal, *centre, params), size, ("f", "f", "px", "py"))
+            lens = Lens("BROWN", focal, focal, *centre, (k1, k2, k3, k4, t2, t1))
+            lens = checked_lens(lens, size, ("f", "f", "px", "py"))
             pose = np.eye(4)
             pose[:3, :3] = rotation_from_angles(*angles)
             pose[:3, 3] = [number(values, key) for key in ("x", "y", "alt")]
             reading.shots.append(Shot(listed, photo, rigid_pose(pose, f"The pose of {listed[-120:]}"), lens, *size))
-    reading.up = _up(reading.shots)
+    reading.up = up_of_map(reading.shots)
     return reading
 
 
-def _up(shots: list[Shot]) -> np.ndarray | None:
+def up_of_map(shots: list[Shot]) -> np.ndarray | None:
     """z, where it is up: in coordinates of a map, or where the cameras were held as if it were; else None."""
     if not shots:
         return None
@@ -96,12 +99,9 @@ def _up(shots: list[Shot]) -> np.ndarray | None:
     return up if held @ up > math.cos(math.radians(_HELD)) else None
 
 
-def _check_metric(path: Path, cameras: list[dict[str, str]]) -> None:
-    """Raises CaptureError where positions are longitudes and latitudes: degrees across, and metres up."""
-    try:
-        x, y, up = np.array([[number(values, key) for key in ("x", "y", "alt")] for values in cameras]).T
-    except SkipView:
-        return
+def check_metric(path: Path, positions: np.ndarray) -> None:
+    """Raises CaptureError where positions (N, 3) are longitudes and latitudes: degrees across, and metres up."""
+    x, y, up = positions.T
     across = max(np.ptp(x), np.ptp(y))
     degrees = np.abs(x).max() <= 180 and np.abs(y).max() <= 90 and max(np.abs(x).min(), np.abs(y).min()) > 1
     far = max(np.abs(x).min(), np.abs(y).min()) > 100 * across  # a capture of centimetres lies near its origin

@@ -70,7 +70,8 @@ def read(path: Path) -> Reading:
     try:
         _check_shared(meta)
     except BadField as problem:
-        raise CaptureError(f"In {path.name}, {problem}; correct it.", file=path, field=problem.field) from None
+        do = "" if PANORAMA in str(problem) else "; correct it"  # which says itself what to do
+        raise CaptureError(f"In {path.name}, {problem}{do}.", file=path, field=problem.field) from None
     photos = Photos.near(
         path.parent, [f["file_path"] for f in frames if isinstance(f, dict) and _is_text(f.get("file_path"))]
     )

@@ -16,6 +16,8 @@ import torch
 from nerfstudio.field_components.encodings import HashEncoding
 from torch import Tensor, nn
 
+from engine.scenes.nerfacto.hash_torch import LeanEncode
+
 # The primes of instant-ngp, eq. 4 (the first is 1).
 PRIME_Y = np.uint32(2654435761)
 PRIME_Z = np.uint32(805459861)
@@ -164,15 +166,20 @@ class _Encode(torch.autograd.Function):
 
 class FusedHashEncoding(HashEncoding):
     """nerfstudio's HashEncoding with the same parameters and values; on a CPU the kernels above do the work, on any
-    other device nerfstudio's."""
+    other device PyTorch, in little memory."""
+
+    _scalings: Tensor | None = None  # where the points are, so that they are moved there once
 
     def pytorch_fwd(self, in_tensor: Tensor) -> Tensor:
         """Points (…, 3) in [0, 1] → features (…, levels × features a level)."""
-        fusable = in_tensor.device.type == "cpu" and in_tensor.dtype == torch.float32
-        if not fusable or type(in_tensor.data) is not Tensor:  # a fake tensor has no memory to read
-            return super().pytorch_fwd(in_tensor)
         flat = in_tensor.reshape(-1, 3).contiguous()
-        encoded = _Encode.apply(flat, self.hash_table, self.scalings.numpy().astype(np.float32))
+        # A fake tensor has no memory to read.
+        if flat.device.type == "cpu" and flat.dtype == torch.float32 and type(flat.data) is Tensor:
+            encoded = _Encode.apply(flat, self.hash_table, self.scalings.numpy().astype(np.float32))
+        else:
+            if self._scalings is None or self._scalings.device != flat.device:
+                self._scalings = self.scalings.to(flat.device, torch.float32)
+            encoded = LeanEncode.apply(flat, self.hash_table, self._scalings)
         return encoded.view(*in_tensor.shape[:-1], -1)
 
 

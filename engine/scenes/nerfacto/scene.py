@@ -10,13 +10,16 @@ from torch import Tensor
 
 from engine.geometry import Camera
 from engine.scenes.base import Check, RenderedView
+from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.occupied import Occupied, can_march, march_rays
 from engine.scenes.nerfacto.rays import cameras_from, pixel_rays
 
-# Rays rendered at once, between two looks at whether it is still wanted: less than a second's work, anywhere.
-CHUNK = {"cpu": 16384, "cuda": 16384}
+MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
+
+Seen = Callable[[slice], Tensor]
+"""What some of a camera's rays see: (R, 5), color, median distance, opacity."""
 
 
 class NerfactoScene:
@@ -25,44 +28,55 @@ class NerfactoScene:
     def __init__(self, nerf: Nerfacto, frame: NerfFrame):
         self.nerf = nerf
         self.frame = frame
+        self._ray_bytes = 0  # that a ray takes while it is rendered; 0: not measured yet
         self._kept: tuple[object, Occupied] | None = None  # the state of the weights, and what was made of it
 
     @torch.no_grad()
     def render(self, camera: Camera, check: Check = lambda: None) -> RenderedView:
         """What ``camera`` sees, calling ``check`` between chunks (it may raise Cancelled)."""
-        height, width = camera.intrinsics.height, camera.intrinsics.width
-        device = next(self.nerf.parameters()).device
         was_training = self.nerf.training
         self.nerf.eval()
         try:
-            seen = self._marched(camera) if can_march(self.nerf) else self._sampled(camera, device)
+            (height, width), size, seen = self._marched(camera) if can_march(self.nerf) else self._sampled(camera)
             parts = []
-            for start in range(0, height * width, CHUNK[device.type]):
+            for start in range(0, height * width, size):
                 check()
-                parts.append(seen(slice(start, start + CHUNK[device.type])))
+                parts.append(seen(slice(start, start + size)))
         finally:
             self.nerf.train(was_training)
         rgb, depth, opacity = torch.cat(parts).split((3, 1, 1), dim=-1)
         return RenderedView(
-            rgb=rgb.view(height, width, 3).clamp(0, 1),
-            depth=self.frame.capture_from_nerf_distance(depth.view(height, width)),
-            opacity=opacity.view(height, width),
+            rgb=rgb.reshape(height, width, 3).clamp(0, 1),
+            depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
+            opacity=opacity.reshape(height, width),
         )
 
-    def _marched(self, camera: Camera) -> Callable[[slice], Tensor]:
-        """What some of the camera's rays see, (R, 5): color, distance, opacity; by the compiled kernels."""
+    def _marched(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
+        """A picture's height and width, rays at once, and what they see by the compiled kernels."""
         origin, directions = pixel_rays(camera, self.frame)
-        return lambda part: march_rays(self.nerf, self.occupied(), origin.expand_as(directions[part]), directions[part])
+        kept = self.occupied()
 
-    def _sampled(self, camera: Camera, device: torch.device) -> Callable[[slice], Tensor]:
+        def seen(part: slice) -> Tensor:
+            some = directions[part]
+            return march_rays(self.nerf, kept, origin.expand_as(some), some)
+
+        return (camera.intrinsics.height, camera.intrinsics.width), MARCHED, seen
+
+    def _sampled(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
         """The same by PyTorch's operations, on any device."""
-        rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True).flatten()
+        device = next(self.nerf.parameters()).device
+        rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
+        height, width = rays.shape
+        rays = rays.flatten()
+        if not self._ray_bytes:
+            some = rays[:PROBE]
+            self._ray_bytes = bytes_a_ray(lambda: self.nerf(some), len(some))
 
         def seen(part: slice) -> Tensor:
             out = self.nerf(rays[part])
             return torch.cat([out.rgb, out.depth, out.opacity], dim=-1)
 
-        return seen
+        return (height, width), chunk_of(self._ray_bytes, device), seen
 
     def occupied(self) -> Occupied:
         """What is kept beside the NeRF to render it, made again once its weights have changed: a function of them

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talking to what runs: pause, go on, another instruction, a view once more, a look."""
+
+import bpy
+
+from .. import project, session, talking, wire
+from ..scene import cameras
+from .base import attempt
+
+
+def edit_runs(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: an edit of the scene's capture runs, and hears."""
+    if talking.edit_heard(context.scene) is None:
+        cls.poll_message_set("No edit of this capture is running")
+        return False
+    return True
+
+
+def has_view(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: one of the capture's cameras is meant."""
+    if project.active_view(context) is None:
+        cls.poll_message_set("Make one of the capture's cameras the active object")
+        return False
+    return True
+
+
+class INSTRUCT_NERF_OT_pause(bpy.types.Operator):
+    """Wait before the next step; the computer is free meanwhile, and the edit stays in memory"""
+
+    bl_idname = "instruct_nerf.pause"
+    bl_label = "Pause"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        job = talking.heard(*wire.PAUSABLE)
+        if job is None or job.paused:
+            cls.poll_message_set("It pauses already" if job else "Nothing is running that can pause")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, session.get().job.panel, lambda: talking.pause(True))
+
+
+class INSTRUCT_NERF_OT_go_on(bpy.types.Operator):
+    """Go on with what was paused"""
+
+    bl_idname = "instruct_nerf.go_on"
+    bl_label = "Go On"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        job = talking.heard(*wire.PAUSABLE)
+        if job is None or not job.paused:
+            cls.poll_message_set("Nothing is paused")
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        return attempt(self, session.get().job.panel, lambda: talking.pause(False))
+
+
+class INSTRUCT_NERF_OT_change_edit(bpy.types.Operator):
+    """Tell the running edit what the panel says by now: another instruction, other values of its knobs"""
+
+    bl_idname = "instruct_nerf.change_edit"
+    bl_label = "Change Instruction"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not edit_runs(cls, context):
+            return False
+        if not talking.changes(context.scene):
+            cls.poll_message_set("Type another instruction, or turn a knob, first")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "edit", lambda: talking.change(context.scene))
+
+
+class INSTRUCT_NERF_OT_edit_again(bpy.types.Operator):
+    """Edit the active camera's picture once more, from what the NeRF shows of it now"""
+
+    bl_idname = "instruct_nerf.edit_again"
+    bl_label = "Edit View Again"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return edit_runs(cls, context) and has_view(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        view = project.active_view(context)[cameras.VIEW]
+        return attempt(self, "edit", lambda: talking.edit_again(context.scene, view))
+
+
+class INSTRUCT_NERF_OT_look(bpy.types.Operator):
+    """Render what the NeRF shows of the active camera now"""
+
+    bl_idname = "instruct_nerf.look"
+    bl_label = "Render View Now"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return edit_runs(cls, context) and has_view(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        view = project.active_view(context)[cameras.VIEW]
+        return attempt(self, "edit", lambda: talking.look(context.scene, view))
+
+
+CLASSES = (
+    INSTRUCT_NERF_OT_pause,
+    INSTRUCT_NERF_OT_go_on,
+    INSTRUCT_NERF_OT_change_edit,
+    INSTRUCT_NERF_OT_edit_again,
+    INSTRUCT_NERF_OT_look,
+)
