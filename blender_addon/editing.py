@@ -12,10 +12,11 @@ from typing import Any
 import bpy
 
 from . import asking, choices, knobs, messages, session, wire
+from .conversion import matrix_from_rows
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
-from .scene import cameras
+from .scene import cameras, region
 
 Params = Callable[[], dict[str, Any]]
 
@@ -88,14 +89,26 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps = settings.preset, settings.device, settings.steps
+    asked_region = region_params(scene, root)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
         more["even_on_cpu"] = even_on_cpu or None
-        return params() | known(more)
+        return params() | known(more | {"region": asked_region})
 
     _run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
+
+
+def region_params(scene: bpy.types.Scene, root: bpy.types.Object | None) -> dict[str, Any] | None:
+    """Where alone the scene is to change, as it is asked for; None where everywhere. Raises ``ValueError``."""
+    settings = scene.instruct_nerf
+    if root is None or not settings.use_region:
+        return None
+    return wire.region_object(
+        region.solids(scene, settings.region), settings.region_softness, settings.region_invert,
+        matrix_from_rows(root.evaluated_get(cameras.depsgraph_of(scene)).matrix_world),
+    )  # fmt: skip
 
 
 def refuse_days(sentence: str, even_on_cpu: bool) -> None:

@@ -176,6 +176,19 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         update=_own_editor_named,
         options=RELATIVE,
     )
+    use_region: BoolProperty(
+        name="Edit Only Inside", description="Edit only what lies in the region; the rest stays as it was captured"
+    )
+    region: PointerProperty(
+        name="Region",
+        description="A collection whose closed meshes, all together, are the region",
+        type=bpy.types.Collection,
+    )
+    region_softness: FloatProperty(
+        name="Softness", description="Width over which the edit blends into what is kept", default=0.0, min=0.0,
+        soft_max=10.0, subtype="DISTANCE", unit="LENGTH",
+    )  # fmt: skip
+    region_invert: BoolProperty(name="Invert", description="Edit only what lies outside of the region instead")
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
     shown: EnumProperty(
         name="Shown", description="The picture behind each camera", items=SHOWN, update=_pictures_changed

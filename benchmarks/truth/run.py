@@ -17,10 +17,12 @@ from torch import Tensor
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
+from engine.capture.central import central_view
 from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
+from engine.edit.region import Region
 from engine.edit.settings import with_options
 from engine.geometry import Viewpoint
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
@@ -72,12 +74,13 @@ class Harness:
             trainer.save(path)
         return path
 
-    def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
-        """Let a method edit the scene."""
+    def run(self, row: Row, scene: TruthScene, key: str, seed: int, region: Region | None = None) -> Outcome:
+        """Let a method edit the scene, within a region alone where there is one."""
         instruction = EDITS[key].instruction
         base = with_options(self.size.edit, self.editor.name, instruction)
         settings = row.settings(base, seed)
-        prompts = Prompts(self.editor, settings.told(instruction))
+        keys = {view: torch.from_numpy(scene.after[key][view]) for view in key_views(scene, row.keys)}
+        prompts = Prompts(self.editor, settings.told(instruction), keys=keys)
         saved = open_scene(self.unedited(scene, seed))
         with PeakMemory(self.device) as memory:
             began, edits = time.monotonic(), 0
@@ -90,7 +93,9 @@ class Harness:
                 shown = scene.after[key] if row.kind == "oracle" else scene.before
                 data = PictureSet(list(shown[: scene.training]), self.device)
                 views = cameras_of(scene, slice(scene.training))
-                trainer, events = begin(settings, saved, views, data, prompts, self.perceptual, self.device)
+                trainer, events = begin(
+                    settings, saved, views, data, prompts, self.perceptual, self.device, region=region
+                )
                 if row.kind == "oracle":
                     while trainer.step_index < settings.steps:
                         trainer.step(data)
@@ -134,6 +139,21 @@ class Harness:
 def cameras_of(scene: TruthScene, part: slice) -> list[Viewpoint]:
     """Some of the scene's cameras, named by their number."""
     return [Viewpoint(pose, scene.intrinsics, str(k)) for k, pose in enumerate(scene.poses)][part]
+
+
+def key_views(scene: TruthScene, count: int) -> list[int]:
+    """Numbers of ``count`` training views to approve: the one that is proposed to an artist, then each the farthest
+    from those before."""
+    if not count:
+        return []
+    cameras = cameras_of(scene, slice(scene.training))
+    radius = float(np.linalg.norm(scene.poses[: scene.training, :3, 3] - scene.centre, axis=1).mean())
+    chosen = [int(central_view(cameras, scene.centre, radius).name)]
+    places = scene.poses[: scene.training, :3, 3]
+    while len(chosen) < count:
+        apart = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
+        chosen.append(int(apart.argmax()))
+    return chosen
 
 
 def recovery(unedited: float, method: float, oracle: float) -> float:
