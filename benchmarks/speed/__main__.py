@@ -36,6 +36,7 @@ from engine.process import keep_freed_memory
 from engine.scenes.nerfacto.occupied import COLOURS
 
 RAYS = 1024  # of a step
+TRAINED = 300  # steps before anything is rendered, so that there are things to see
 SAMPLED = 2048  # rays, where a whole picture would take minutes
 AUTHORS_STEPS = PAPER.train.steps, PAPER.edit.steps
 
@@ -80,7 +81,7 @@ def measure(rounds: int) -> dict:
     preview, paper = trainer_of(PREVIEW, captured, RAYS), trainer_of(PAPER, captured, RAYS)
     plain = without_kernels(trainer_of(PREVIEW, captured, RAYS))
     stock = Stock(captured, paper, RAYS)
-    for _ in range(300):  # so that there are things to render
+    for _ in range(TRAINED):
         preview.step(captured.pictures)
     plain.nerf.load_state_dict(preview.nerf.state_dict())
     plain.nerf.at_age(preview.age)
