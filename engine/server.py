@@ -127,6 +127,7 @@ class Server:
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine import devices
         from engine.editors.catalogue import find_editors
+        from engine.hub import other_models
         from engine.presets import described, preset_infos
 
         if params.protocol != protocol.VERSION:
@@ -148,6 +149,7 @@ class Server:
             "computing": found.computing if settled else devices.WAITING,
             "settled": settled,
             "editors": find_editors(own=params.own),
+            "models": other_models(),
             "presets": preset_infos(found.devices[0]),
         }
 
@@ -344,9 +346,7 @@ def _import_torch() -> None:
     """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
     importlib.import_module("engine.jobs.output")
     importlib.import_module("engine.jobs.trying")
-    kernels = importlib.import_module("engine.scenes.nerfacto.hash_encoding")
-    for features in (2, 4):  # the proposals' and the full-size field's, and the preview field's
-        kernels.compile_kernels(features)
+    importlib.import_module("engine.scenes.nerfacto.compiled").compile_kernels()
 
 
 def serve(stdin: BinaryIO | None = None) -> None:

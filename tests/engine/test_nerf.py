@@ -11,7 +11,7 @@ from nerfstudio.field_components.spatial_distortions import SceneContraction
 from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
 from engine.geometry import Viewpoint
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
 from engine.scenes.nerfacto.rays import cameras_from, sample_patches, sample_pixels
@@ -255,7 +255,7 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
         with pytest.raises(BadInput, match="no checkpoint"):
             opened(path)
     trainer = trainer_of(frame, views)
-    save_checkpoint(path, trainer)
+    trainer.save(path)
     whole = path.read_bytes()
     for damaged in (b"", b"\x00" * 100, whole[: len(whole) // 2], b"\xff" * 8 + whole[8:]):
         path.write_bytes(damaged)
@@ -266,15 +266,19 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
     lying.nerf = torch.nn.Linear(1, 1)
     lying.nerf.config = TINY_NERF
     lying.optimiser = torch.optim.Adam(lying.nerf.parameters())
-    save_checkpoint(path, lying)
+    lying.save(path)
     with pytest.raises(BadInput, match="larger tables than the file"):
         Checkpoint(path).nerf("cpu")
 
 
-def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rendering_stops_between_chunks(compiled, sphere_set, monkeypatch):
     from engine.scenes.nerfacto import scene
 
     frame, views, _ = sphere_set
+    if not compiled:  # as on a GPU
+        monkeypatch.setattr(scene, "can_march", lambda _: False)
+    monkeypatch.setattr(scene, "MARCHED", 100)
     monkeypatch.setattr(scene, "chunk_of", lambda *_: 100)
     calls = []
 
@@ -289,5 +293,6 @@ def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
     assert len(calls) == 3
     assert trainer.nerf.training  # as it was
     whole = trainer_of(frame, views).scene.render(views[0])
+    monkeypatch.setattr(scene, "MARCHED", 10_000)
     monkeypatch.setattr(scene, "chunk_of", lambda *_: 10_000)
     torch.testing.assert_close(trainer_of(frame, views).scene.render(views[0]).rgb, whole.rgb)
