@@ -11,6 +11,7 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from engine import protocol
+from engine.capture import Intrinsics
 from engine.edit import solids
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
@@ -18,8 +19,11 @@ from engine.edit.prompt import Prompts
 from engine.edit.region import Region
 from engine.edit.solids import Solid
 from engine.errors import BadInput, Cancelled
+from engine.geometry import Viewpoint, pixel_directions
+from engine.scenes.base import RenderedView
 from engine.scenes.registry import open_scene
 
+from .conftest import looking_at
 from .test_iterative import SETTINGS, Run, parent_of, stopping_at
 from .toy_editor import ToyEditor
 
@@ -206,3 +210,21 @@ def test_without_a_region_nothing_is_rendered_for_it(sphere_set) -> None:
     assert run.originals.mask(0) is None
     picture = torch.rand(4, 4, 3)
     assert run.originals.outside_kept(0, picture) is picture
+
+
+def test_the_mask_of_a_view_is_what_shows_the_region() -> None:
+    """A ball before a far wall, whose true depth is a closed form; what shows no surface lies outside."""
+    camera = Viewpoint(looking_at(np.array([3.0, 2.0, 1.5]), np.zeros(3)), Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0))
+    rays = pixel_directions(camera.intrinsics) @ camera.pose[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    eye = camera.pose[:3, 3]
+    root = (rays @ eye) ** 2 - (eye @ eye - 1.0)
+    depth = np.where(root > 0, -(rays @ eye) - np.sqrt(np.maximum(root, 0)), 9.0)
+    seen = RenderedView(torch.zeros(40, 48, 3), torch.from_numpy(depth), torch.ones(40, 48))
+    seen.opacity[:, :5] = 0.1
+    ball = asked(trimesh.creation.icosphere(4, 1.05))
+    expected = torch.from_numpy(root > 0) & (seen.opacity > 0.5)
+    assert 100 < int(expected.sum()) < 1500
+    assert torch.equal(Region(ball).mask(seen, camera)[..., 0], expected.float())
+    inverted = Region(msgspec.structs.replace(ball, invert=True)).mask(seen, camera)[..., 0]
+    assert torch.equal(inverted, 1 - expected.float())
