@@ -105,9 +105,10 @@ def run_job(
 ) -> Job:
     """Start one of the engine's long jobs; progress goes into the returned :class:`Job` and to the watchers.
 
-    ``params`` may be a function: it is called once the engine has said what it offers, so that nothing is asked for
-    by an old name, and may raise ``ValueError``. ``scene`` is the ``session_uid`` of the scene that asks. Raises
-    ``RuntimeError`` where another one runs or no engine does, ``ValueError`` as :func:`request` does.
+    ``params`` may be a function: it is called once the engine has said what it offers and what computes, so that
+    nothing is asked for by an old name, or of a device that was only guessed, and may raise ``ValueError``. ``scene``
+    is the ``session_uid`` of the scene that asks. Raises ``RuntimeError`` where another one runs or no engine does,
+    ``ValueError`` as :func:`request` does.
     """
     session = get()
     if session.busy:
@@ -146,7 +147,8 @@ def run_job(
             notice(panel, str(error) or type(error).__name__)
             on_failed(Failure(wire.INTERNAL, str(error)))
 
-    if session.info is None:
+    if session.info is None or not session.info.settled:
+        job.label = "Looking for what can compute"
         session.unsent = Unsent(job, ask_later, on_failed)
     else:
         ask()

@@ -8,6 +8,7 @@ means what it would choose itself. What is shown, what is sent and what the engi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from .messages import Device, Editor, EngineInfo, Preset
@@ -29,6 +30,16 @@ def device_of(info: EngineInfo | None, wanted: str) -> Device | None:
     return next((d for d in info.devices if d.name == wanted), info.devices[0])
 
 
+def computing(info: EngineInfo | None, wanted: str) -> str:
+    """A sentence on what will compute, and why; empty before the engine said anything."""
+    device = device_of(info, wanted)
+    if info is None or device is None:
+        return ""
+    if info.settled and device != info.devices[0]:
+        return f"Computing on {device.label or device.name} ({device.name}), as chosen here."
+    return info.computing
+
+
 def preset_of(info: EngineInfo | None, wanted: str, device: str = "") -> Preset | None:
     """The preset meant: the one of that name, else the one that suits the device."""
     if info is None or not info.presets:
@@ -38,6 +49,13 @@ def preset_of(info: EngineInfo | None, wanted: str, device: str = "") -> Preset 
     by_name = {p.name: p for p in info.presets}
     default = next((p for p in info.presets if p.default), info.presets[0])
     return by_name.get(wanted) or by_name.get(suited) or default
+
+
+def too_slow(info: EngineInfo | None, presets: Iterable[str], device: str = "") -> str:
+    """A sentence where one of the presets takes so long on the device that the engine refuses it unless asked for a
+    second time; else empty."""
+    chosen = device_of(info, device)
+    return next((chosen.slow[name] for name in presets if name in chosen.slow), "") if chosen else ""
 
 
 def editor_of(info: EngineInfo | None, wanted: str, device: str = "") -> Editor | None:

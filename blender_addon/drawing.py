@@ -9,10 +9,11 @@ from typing import Any
 
 import bpy
 
-from . import previews, session, wire
+from . import downloads, previews, session, wire
 from .install import Installer
 
 STAGES = {
+    wire.DOWNLOADING: "Downloading",
     "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
     "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
     "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
@@ -118,6 +119,10 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
         column.label(text=f"Paused at {job.step} of {job.of}" if job.of > 1 else "Paused", icon="PAUSE")
     else:
         label = job.label or STAGES.get(job.stage, "") or job.title
+        if job.stage == wire.DOWNLOADING:
+            column.label(text=label, icon="IMPORT")
+            column.label(text=f"{downloads.size(job.step)} of {downloads.size(job.of)}", icon="BLANK1")
+            return True
         column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
     if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image, "job")):
         column.template_icon(icon_value=icon, scale=9.0)

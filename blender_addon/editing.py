@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import bpy
 from . import asking, choices, knobs, messages, session, wire
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
-from .project import device_name, is_trained, other_size, project_of, root_of
+from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
 from .scene import cameras
 
 Params = Callable[[], dict[str, Any]]
@@ -38,13 +39,12 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     def params() -> dict[str, Any]:
         info = session.get().info
         editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
+        if editor is not None and editor.offer.missing and not model:
+            raise ValueError(f"“{editor.label}” is not on this computer yet: press Download Editor, under Edit.")
         if editor is not None and not editor.available and not model:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)
-        named = {
-            "editor": model or (editor.name if editor else ""),
-            "device": device if found is not None and found.name == device else "",
-        }
+        named = {"editor": model or (editor.name if editor else ""), "device": found.name if found else ""}
         options = knobs.options_of(asking, editor) if asking is not None and editor is not None else {}
         return known(gathered | named | {"options": options or None})
 
@@ -65,20 +65,25 @@ def try_edit(scene: bpy.types.Scene, view: str) -> None:
     )  # fmt: skip
 
 
-def start_edit(scene: bpy.types.Scene) -> None:
-    """Edit the scene: the unedited NeRF is trained first where there is none, on pictures of the preset's size."""
+def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
+    """Edit the scene: the unedited NeRF is trained first where there is none, on pictures of the preset's size.
+
+    Raises ``ValueError`` where that takes days on a CPU and was not asked for ``even_on_cpu``.
+    """
     workspace = ready(scene)
     params = edit_params(scene, workspace)
-    project = project_of(scene)
-    if session.get().info is None or project is None:
-        reconnect(scene, then=start_edit)
+    project, info = project_of(scene), session.get().info
+    again = partial(start_edit, even_on_cpu=even_on_cpu)
+    if info is None or not info.settled or project is None:
+        reconnect(scene, then=again)
         return
+    refuse_days(too_slow(scene), even_on_cpu)
     params()  # what cannot be asked for is said before anything is prepared
     settings = scene.instruct_nerf
     if other_size(scene) and not is_trained(scene) and project.capture and Path(settings.source).exists():
         open_capture(
             scene, settings.source, stand_upright=settings.opened_upright, workspace=settings.workspace,
-            opened_before=project.capture.source, then=start_edit,
+            opened_before=project.capture.source, then=again,
         )  # fmt: skip
         return
     root = root_of(scene)
@@ -88,16 +93,30 @@ def start_edit(scene: bpy.types.Scene) -> None:
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
+        more["even_on_cpu"] = even_on_cpu or None
         return params() | known(more)
 
     _run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
 
 
-def resume_edit(scene: bpy.types.Scene, edit: str) -> None:
-    """Go on with an edit that was cancelled or cut off."""
+def refuse_days(sentence: str, even_on_cpu: bool) -> None:
+    """Raise ``ValueError`` where something takes days, as a sentence says, and was not asked for all the same."""
+    if sentence and not even_on_cpu:
+        raise ValueError(f"{sentence} Choose another preset, or press the button again and confirm.")
+
+
+def resume_edit(scene: bpy.types.Scene, edit: str, even_on_cpu: bool = False) -> None:
+    """Go on with an edit that was cancelled or cut off. Raises ``ValueError`` as :func:`start_edit` does."""
     workspace = ready(scene)
-    params = known({"workspace": workspace, "edit": edit, "device": device_name(scene)})
-    _run_edit(wire.EDIT_RESUME, lambda: params, scene, workspace, "the edit, resumed")
+    refuse_days(too_slow(scene, edit), even_on_cpu)
+    uid = scene.session_uid
+
+    def params() -> dict[str, Any]:
+        found = cameras.scene_by_uid(uid)
+        device = device_name(found) if found is not None else ""
+        return known({"workspace": workspace, "edit": edit, "device": device, "even_on_cpu": even_on_cpu or None})
+
+    _run_edit(wire.EDIT_RESUME, params, scene, workspace, "the edit, resumed")
 
 
 def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str, title: str) -> None:

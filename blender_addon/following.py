@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from .choices import editor_id
 from .scene import cameras, images
 
 _paths: list[tuple[Any, str, str]] = []
+_scales: dict[int, float] = {}  # session_uid of a scene → the size that its cameras are drawn for
 _sizes: dict[int, tuple[float, ...]] = {}  # session_uid of a scene → the size its pictures are laid out for
 
 
@@ -36,22 +38,37 @@ def _after_saving(*_arguments: object) -> None:
 @bpy.app.handlers.persistent
 def _after_loading(*_arguments: object) -> None:
     _sizes.clear()
+    _scales.clear()
     for scene in bpy.data.scenes:
         if scene.library is None and editor_id(scene.instruct_nerf.editor) != scene.instruct_nerf.editor:
             scene.instruct_nerf.editor = editor_id(scene.instruct_nerf.editor)
 
 
 @bpy.app.handlers.persistent
-def _after_update(scene: bpy.types.Scene, *_arguments: object) -> None:
-    """A scene of another size frames the pictures behind its cameras otherwise. Called often, so it looks at little."""
-    render = scene.render
-    size = (render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y)
-    if _sizes.get(scene.session_uid) == size:
+def _after_update(scene: bpy.types.Scene, graph: bpy.types.Depsgraph) -> None:
+    """A scene of another size frames the pictures behind its cameras otherwise, and cameras under a root of another
+    scale are drawn in another size. Called often, so it looks at little."""
+    if scene.library is not None or not scene.instruct_nerf.workspace:
         return
-    _sizes[scene.session_uid] = size
-    uid = scene.session_uid
-    if scene.library is None and scene.instruct_nerf.workspace:
+    render, uid = scene.render, scene.session_uid
+    size = (render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y)
+    if _sizes.get(uid) != size:
+        _sizes[uid] = size
         chores.do(("fit", uid), lambda: _fitting(uid), "results")
+    if any(update.is_updated_transform and _is_root(update.id) for update in graph.updates):
+        chores.do(("size", uid), lambda: _resizing(uid), "capture")
+
+
+def _is_root(item: bpy.types.ID) -> bool:
+    return isinstance(item, bpy.types.Object) and item.type == "EMPTY" and cameras.WORKSPACE in item
+
+
+def _resizing(uid: int) -> Iterator[float]:
+    scene = cameras.scene_by_uid(uid)
+    root = project.root_of(scene) if scene is not None else None
+    if root is not None and not math.isclose(_scales.get(uid, 0.0), cameras.display_size(root, 1), rel_tol=1e-6):
+        _scales[uid] = cameras.display_size(root, 1)
+        yield from cameras.resizing(root)
 
 
 def _fitting(uid: int) -> Iterator[float]:
@@ -73,6 +90,7 @@ _HANDLERS = {
 def register() -> None:
     """Begin to follow."""
     _sizes.clear()
+    _scales.clear()
     for name, handler in _HANDLERS.items():
         getattr(bpy.app.handlers, name).append(handler)
 

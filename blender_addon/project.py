@@ -125,9 +125,21 @@ def editor_of(scene: bpy.types.Scene) -> messages.Editor | None:
 
 
 def device_name(scene: bpy.types.Scene) -> str:
-    """The device's name where the engine offers the one that the scene keeps; else empty: the engine's choice."""
-    device = choices.device_of(session.get().info, scene.instruct_nerf.device)
-    return device.name if device and device.name == scene.instruct_nerf.device else ""
+    """The name of the device that computes for the scene; before the engine knows what can, empty: its choice."""
+    info = session.get().info
+    device = choices.device_of(info, scene.instruct_nerf.device)
+    return device.name if info is not None and info.settled and device else ""
+
+
+def too_slow(scene: bpy.types.Scene, edit: str = "") -> str:
+    """A sentence where what is to be computed takes hours or days on the scene's device, so that the artist is asked
+    again: an edit that is gone on with, or a new one; else empty."""
+    project, settings, preset = project_of(scene), scene.instruct_nerf, preset_of(scene)
+    begun = next((e.preset for e in project.edits if e.id == edit), None) if project and edit else None
+    presets = [begun] if begun else [preset.name] if preset else []
+    if project is not None and project.scene is not None and not project.scene.finished:
+        presets.append(project.scene.preset)
+    return choices.too_slow(session.get().info, presets, settings.device)
 
 
 def wanted_size(scene: bpy.types.Scene) -> int:
@@ -151,7 +163,7 @@ def is_trained(scene: bpy.types.Scene) -> bool:
 def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
     """Sentences on what the settings name and the engine does not have, and on pictures of another size."""
     info, settings, found = session.get().info, scene.instruct_nerf, []
-    if info is None:
+    if info is None or not info.settled:
         return ()
     editor, preset, device = editor_of(scene), preset_of(scene), choices.device_of(info, settings.device)
     named = (

@@ -16,11 +16,11 @@ import bpy
 
 from . import asking, chores, session, wire, workspaces
 from .conversion import Camera
-from .editing import keep_edit
+from .editing import keep_edit, refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
-from .project import device_name, edit_of, project_of, root_of, scene_of, undo_step, workspace_of
-from .scene import cameras, flight, mesh, photograph, strips
+from .project import device_name, edit_of, project_of, root_of, scene_of, too_slow, undo_step, workspace_of
+from .scene import cameras, choice, flight, mesh, photograph, strips
 
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
@@ -114,13 +114,16 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     session.run_task("Reading the camera's animation", "results", steps, ask)
 
 
-def make_report(scene: bpy.types.Scene) -> None:
+def make_report(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     """Have the paper's baselines run on the edit's own capture and instruction, and show the report card in the web
-    browser when it is there."""
+    browser when it is there. Raises ``ValueError`` where that takes days and was not asked for all the same."""
     workspace, edit = ready(scene), edit_of(scene)
     if edit is None:
         raise ValueError("There is no edit to report on yet.")
+    refuse_days(too_slow(scene, edit.id), even_on_cpu)
     params: dict[str, object] = {"workspace": workspace, "edit": edit.id}
+    if even_on_cpu:
+        params["even_on_cpu"] = True
     if device_name(scene):
         params["device"] = device_name(scene)
 
@@ -152,6 +155,23 @@ def fly_through(scene: bpy.types.Scene, first: int, last: int) -> None:
 def _chosen(root: bpy.types.Object) -> list[bpy.types.Object]:
     views = cameras.cameras_of(root)
     return [camera for camera in views if camera.get(cameras.CHOSEN)] or views
+
+
+def grow_choice(scene: bpy.types.Scene) -> None:
+    """Choose the neighbours of the chosen views as well."""
+    uid = scene.session_uid
+
+    def steps() -> Iterator[float]:
+        found = cameras.scene_by_uid(uid)
+        root = root_of(found) if found else None
+        if root is None:
+            return
+        names: list[str] = []
+        yield from choice.growing(cameras.cameras_of(root), names)
+        cameras.choose(root, names)
+        chores.then(("undo", uid), lambda: undo_step("Grow"), "capture")
+
+    chores.do(("grow", uid), steps, "capture", "Choosing the neighbours")
 
 
 def photograph_scene(

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -55,8 +56,25 @@ def start(command: list[str], folder: Path) -> None:
     session.info, session.stop_deadline = None, None
     session.client = Client(command, cwd=folder)
     notice("engine", "")
-    request(wire.INITIALIZE, {"protocol": wire.PROTOCOL}, _initialized, panel="engine", failed=_not_initialized)
+    request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
     wake()
+
+
+def _introduction() -> dict[str, object]:
+    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access)}
+
+
+def ask_again(then: Callable[[], None] = lambda: None) -> None:
+    """Ask the engine anew what it offers, and tell it whether Blender may be online; ``then`` follows its answer.
+
+    Raises ``RuntimeError`` as :func:`request` does.
+    """
+
+    def answered(result: object) -> None:
+        _initialized(result)
+        then()
+
+    request(wire.INITIALIZE, _introduction(), answered, panel="engine")
 
 
 def _initialized(result: object) -> None:
@@ -64,6 +82,29 @@ def _initialized(result: object) -> None:
     session.info = wire.parse_engine(result)
     for listener in said:
         listener(session.info)
+    if session.info.settled:
+        _send_unsent()
+    else:
+        request(wire.DEVICES_READ, {}, _devices_known, panel="engine", failed=_devices_unknown)
+
+
+def _devices_known(result: object) -> None:
+    session = get()
+    if session.info is not None:
+        session.info = wire.parse_devices(result, session.info)
+    _send_unsent()
+
+
+def _devices_unknown(failure: Failure) -> None:
+    """The engine cannot say what computes: it will say why of whatever it is asked."""
+    session = get()
+    if session.info is not None and failure.code != wire.ENGINE_DIED:
+        session.info = replace(session.info, computing=failure.message, settled=True)
+        _send_unsent()
+
+
+def _send_unsent() -> None:
+    session = get()
     unsent, session.unsent = session.unsent, None
     if unsent is not None:
         unsent.send()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from .conversion import Camera, Intrinsics, matrix_from_row_major
@@ -22,6 +23,7 @@ from .messages import (
     EngineInfo,
     Failure,
     Knob,
+    Offer,
     Preset,
     Progress,
     Project,
@@ -35,6 +37,8 @@ from .messages import (
 PROTOCOL: Final = 2
 
 INITIALIZE: Final = "initialize"
+DEVICES_READ: Final = "devices/read"
+MODEL_DOWNLOAD: Final = "model/download"
 CAPTURE_OPEN: Final = "capture/open"
 CAPTURE_REGISTER: Final = "capture/register"
 CAPTURE_IMAGES: Final = "capture/images"
@@ -64,6 +68,7 @@ JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
 JOB_LOG: Final = "job/log"
 
+DOWNLOADING: Final = "download"  # the stage whose steps are bytes
 VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
@@ -292,7 +297,7 @@ def _device(value: object) -> Device:
     data = _map(value, "device")
     return Device(
         _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0),
-        _text(data, "preset", ""), _text(data, "editor", ""),
+        _text(data, "preset", ""), _text(data, "editor", ""), _paths(data, "slow"),
     )  # fmt: skip
 
 
@@ -303,6 +308,19 @@ def _editor(value: object) -> Editor:
         _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
         _many(data, "knobs", _knob) if data.get("knobs") else (),
         _many(data, "wordings", _one_text) if data.get("wordings") else (),
+        Offer() if data.get("offer") is None else _offer(data["offer"]),
+    )  # fmt: skip
+
+
+def _offer(value: object) -> Offer:
+    data = _map(value, "offer")
+    size = _whole(data, "bytes", 0)
+    if size < 0:
+        raise WireError("The engine's “bytes” is less than nothing.")
+    return Offer(
+        _text(data, "licence", ""), _text(data, "licence_url", ""), _flag(data, "commercial", True),
+        _flag(data, "gated", False), size, _text(data, "page", ""), _text(data, "folder", ""),
+        _flag(data, "downloaded", False),
     )  # fmt: skip
 
 
@@ -335,13 +353,21 @@ def parse_engine(value: object) -> EngineInfo:
     data = _map(value, "answer to initialize")
     info = EngineInfo(
         _whole(data, "protocol"), _text(data, "engine", ""), _many(data, "devices", _device),
-        _many(data, "editors", _editor), _many(data, "presets", _preset),
+        _many(data, "editors", _editor), _many(data, "presets", _preset), _text(data, "computing", ""),
+        _flag(data, "settled", True),
     )  # fmt: skip
     if info.protocol != PROTOCOL:
         raise WireError(
             f"The engine speaks protocol {info.protocol}, this add-on {PROTOCOL}: install the engine again."
         )
     return info
+
+
+def parse_devices(value: object, info: EngineInfo) -> EngineInfo:
+    """What the engine said at the start, with the result of ``devices/read``."""
+    data = _map(value, "answer to devices/read")
+    devices = _many(data, "devices", _device)
+    return replace(info, devices=devices, computing=_text(data, "computing", ""), settled=True)
 
 
 def parse_progress(value: object) -> Progress:

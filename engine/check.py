@@ -10,11 +10,10 @@ import json
 import logging
 import math
 import platform
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -23,8 +22,10 @@ import numpy as np
 
 import engine
 from engine import protocol
-from engine.devices import choose_device, find_devices
+from engine.capture.types import Intrinsics
+from engine.devices import Machine, choose_device, cpu, find_devices
 from engine.pictures import save_picture
+from engine.presets import PAPER, STANDARD, Preset, described
 from engine.progress import Job
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 SIZE = (96, 72)  # pixels of the photos that the work is tried on
 VIEWS = 10
 CAMERA = {"w": SIZE[0], "h": SIZE[1], "fl_x": 100.0, "fl_y": 100.0, "cx": SIZE[0] / 2, "cy": SIZE[1] / 2}
+LARGE = (STANDARD, PAPER)  # presets whose need of memory is measured on a GPU
 # The kernels sum in another order than the reference.
 TOLERANCE = 1e-3
 
@@ -55,6 +57,7 @@ class Check(msgspec.Struct, frozen=True):
     cuda: str
     driver: str
     device: str
+    computing: str
     devices: list[protocol.Device]
     packages: dict[str, str]
     steps: list[Step]
@@ -66,10 +69,12 @@ def check(device: str | None = None, quick: bool = False) -> Check:
     packages, problems = look_at_packages()
     steps: list[Step] = []
     torch_version = cuda = chosen = ""
+    machine = Machine([cpu()], "PyTorch cannot be used: nothing can be computed.")
     try:
         import torch
 
         torch_version, cuda = torch.__version__, torch.version.cuda or ""
+        machine = find_devices()
         chosen = choose_device(device)
     except Exception as error:
         problems.append(f"PyTorch cannot be used: {error}")
@@ -78,6 +83,8 @@ def check(device: str | None = None, quick: bool = False) -> Check:
         if not quick:
             with tempfile.TemporaryDirectory(prefix="instruct-nerf-check-") as folder:
                 steps += work(Path(folder), chosen)
+            if chosen != "cpu":
+                steps += [_timed(f"a step of an edit, {p.label}", chosen, partial(one_step, p, chosen)) for p in LARGE]
     problems += [f"{step.name}: {step.error}" for step in steps if step.error]
     return Check(
         engine=engine.__version__,
@@ -85,9 +92,10 @@ def check(device: str | None = None, quick: bool = False) -> Check:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         torch=torch_version,
         cuda=cuda,
-        driver=driver(),
+        driver=machine.driver,
         device=chosen,
-        devices=find_devices(),
+        computing=machine.computing,
+        devices=described(machine.devices),
         packages=packages,
         steps=steps,
         problems=problems,
@@ -115,19 +123,6 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
         if not requirement.specifier.contains(found[requirement.name], prereleases=True):
             problems.append(f"{requirement.name} is {found[requirement.name]}, and {requirement.specifier} is needed.")
     return found, problems
-
-
-def driver() -> str:
-    """The version of NVIDIA's driver; empty where there is none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ""
-    query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said.split("\n")[0].strip()
 
 
 def compare_kernels(device: str) -> None:
@@ -190,6 +185,27 @@ def work(folder: Path, device: str) -> list[Step]:
     return steps
 
 
+def one_step(preset: Preset, device: str) -> None:
+    """Train a scene of the preset's size on noise for a step of an edit, whose batches are the largest: what it needs
+    of memory, but for the editor and the perceptual loss."""
+    from engine.geometry import Viewpoint
+    from engine.scenes.picture_set import PictureSet
+    from engine.scenes.registry import begin_scene
+    from engine.scenes.settings import LossConfig
+
+    width, height = preset.long_side, preset.long_side * SIZE[1] // SIZE[0]
+    scale = preset.long_side / SIZE[0]
+    lens = Intrinsics(width, height, 100 * scale, 100 * scale, width / 2, height / 2)
+    views = [Viewpoint(np.array(pose, float), lens, str(index)) for index, pose in enumerate(ring())]
+    rng = np.random.default_rng(0)
+    pictures = PictureSet([rng.integers(0, 256, (height, width, 3), np.uint8) for _ in views], device)
+    training = msgspec.structs.replace(preset.edit.training, losses=LossConfig(perceptual_weight=0.0))
+    trainer = begin_scene(preset.nerf, views, np.zeros(3), training, 0, device, None)
+    loss = trainer.step(pictures)
+    if not all(map(math.isfinite, loss.values())):
+        raise ArithmeticError(f"a training step gave {loss}")
+
+
 class StageClock:
     """How long each stage of a job took, by its progress messages."""
 
@@ -205,17 +221,24 @@ class StageClock:
         self._last = now
 
 
+def ring() -> list[list[list[float]]]:
+    """Poses of cameras in a ring, that look at its middle."""
+    poses = []
+    for index in range(VIEWS):
+        angle = 2 * math.pi * index / VIEWS
+        c, s = math.cos(angle), math.sin(angle)
+        poses.append([[-s, 0.0, c, 3 * c], [c, 0.0, s, 3 * s], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    return poses
+
+
 def make_capture(folder: Path) -> None:
     """A capture of a ring of cameras around nothing in particular: smooth noise, which is enough to compute with."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     frames = []
-    for index in range(VIEWS):
+    for index, pose in enumerate(ring()):
         coarse = rng.random((6, 8, 3)).repeat(SIZE[1] // 6, 0).repeat(SIZE[0] // 8, 1)
         save_picture(folder / f"{index:02d}.png", (coarse * 255).astype(np.uint8))
-        angle = 2 * math.pi * index / VIEWS
-        c, s = math.cos(angle), math.sin(angle)
-        pose = [[-s, 0.0, c, 3 * c], [c, 0.0, s, 3 * s], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
         frames.append({"file_path": f"{index:02d}.png", "transform_matrix": pose})
     (folder / "transforms.json").write_text(json.dumps({"camera_model": "PINHOLE", **CAMERA, "frames": frames}))
 
@@ -239,11 +262,13 @@ def lines(found: Check) -> list[str]:
     text = [
         f"Instruct NeRF engine {found.engine}, Python {found.python}, {found.system}",
         f"PyTorch {found.torch or 'missing'}, CUDA {found.cuda or 'none'}, NVIDIA driver {found.driver or 'none'}",
-        f"computes on {found.device or 'nothing'}",
+        found.computing,
+        f"Checked: {found.device or 'nothing'}",
     ]
     for device in found.devices:
         free, total = device.free_bytes / 2**30, device.total_bytes / 2**30
-        text.append(f"  {device.name}: {device.label}, {free:.1f} of {total:.1f} GiB free")
+        defaults = f"by default {device.preset}, {device.editor}"
+        text.append(f"  {device.name}: {device.label}, {free:.1f} of {total:.1f} GiB free; {defaults}")
     text += [
         f"  {step.name}: {'FAILED' if step.error else f'{step.seconds:.1f} s'}"
         + (f", peak {step.peak_bytes / 2**30:.2f} GiB" if step.peak_bytes else "")

@@ -30,6 +30,7 @@ console = Console(stderr=True)
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
 Workspace = Annotated[Path, tyro.conf.Positional]
+EvenOnCpu = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 def open(
@@ -125,6 +126,7 @@ def train(
     device: str | None = None,
     seed: int = 0,
     steps: int | None = None,
+    even_on_cpu: EvenOnCpu = False,
 ) -> None:
     """Train the unedited scene, or go on with it.
 
@@ -132,14 +134,16 @@ def train(
         workspace: The project's folder.
         capture: Open this capture first.
         preset: preview, standard or paper; by the machine where not given.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         seed: For everything random.
         steps: How many steps the scene is to have in all; the preset's where not given.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    _print(_run(lambda job: scene.train_scene(protocol.TrainScene(_full(workspace), preset, device, seed, steps), job)))
+    request = protocol.TrainScene(_full(workspace), preset, device, seed, steps, even_on_cpu)
+    _print(_run(lambda job: scene.train_scene(request, job)))
 
 
 @dataclass
@@ -155,7 +159,7 @@ class How:
     seed: int = 0
     """For everything random."""
     device: str | None = None
-    """cpu or cuda:0; the best where not given."""
+    """cpu, cuda:0, mps, as `devices` lists them; the best where not given."""
     download: bool = False
     """Download the editor where it is not on this computer, agreeing to its licence."""
 
@@ -211,6 +215,9 @@ def edit(
     preset: str | None = None,
     steps: int | None = None,
     parent: str | None = None,
+    schedule: Literal["paper", "projected"] | None = None,
+    keys: list[str] | None = None,
+    even_on_cpu: EvenOnCpu = False,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
@@ -222,28 +229,43 @@ def edit(
         preset: preview, standard or paper; by the machine where not given.
         steps: NeRF steps of the edit.
         parent: The id of the edit to stand on; the unedited scene where not given.
+        schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
+        keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import edit as jobs
 
+    named = [key.partition("=") for key in keys or []]
+    if len(named) > 4 or not all(view and picture for view, _, picture in named):
+        raise BadInput("Key views are one to four of VIEW=PICTURE.", field="keys")
     _have_editor(how)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, **how.words()
-    )
+        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
+        schedule=schedule,
+        key_views=[protocol.KeyView(view, _full(Path(picture))) for view, _, picture in named], **how.words()
+    )  # fmt: skip
     _print(_run(lambda job: jobs.run_edit(request, job)))
 
 
-def resume(workspace: Workspace, edit: Annotated[str, tyro.conf.Positional], device: str | None = None) -> None:
+def resume(
+    workspace: Workspace,
+    edit: Annotated[str, tyro.conf.Positional],
+    device: str | None = None,
+    even_on_cpu: EvenOnCpu = False,
+) -> None:
     """Go on with a stopped edit.
 
     Args:
         workspace: The project's folder.
         edit: The edit's id, as `show` lists it.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
+        even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import edit as jobs
 
-    _print(_run(lambda job: jobs.resume_edit(protocol.ResumeEdit(_full(workspace), edit, device), job)))
+    request = protocol.ResumeEdit(_full(workspace), edit, device, even_on_cpu)
+    _print(_run(lambda job: jobs.resume_edit(request, job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -266,7 +288,7 @@ def mesh(
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
         resolution: Voxels along the longest edge.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
@@ -287,7 +309,7 @@ def render(
         edit: The edit's id.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
@@ -299,13 +321,16 @@ def render(
     _print(_run(lambda job: output.render_frames(request, job)))
 
 
-def report(workspace: Workspace, edit: str | None = None, device: str | None = None) -> None:
+def report(
+    workspace: Workspace, edit: str | None = None, device: str | None = None, even_on_cpu: EvenOnCpu = False
+) -> None:
     """Run the paper's baselines on an edit's capture and instruction, and write a report card (HTML and JSON).
 
     Args:
         workspace: The project's folder.
         edit: The edit's id; the newest finished one where not given.
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
+        even_on_cpu: Also where that takes hours or days on a CPU.
     """
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
@@ -313,7 +338,7 @@ def report(workspace: Workspace, edit: str | None = None, device: str | None = N
     finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device)
+    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device, even_on_cpu)
     _print(_run(lambda job: jobs.make_report(request, job)))
 
 
@@ -392,10 +417,11 @@ def editors() -> None:
 def devices() -> None:
     """List the devices and presets of this machine."""
     from engine.devices import find_devices
-    from engine.presets import preset_infos
+    from engine.presets import described, preset_infos
 
     found = find_devices()
-    _print({"devices": found, "presets": preset_infos(found)})
+    devices = described(found.devices)
+    _print({"computing": found.computing, "devices": devices, "presets": preset_infos(devices[0])})
 
 
 def check(
@@ -406,7 +432,7 @@ def check(
     """Check that the engine works here, and say what each kind of work takes; exit status 1 where something is wrong.
 
     Args:
-        device: cpu or cuda:0; the best where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         quick: Look at the installation and the kernels only; train, render and edit nothing.
         as_json: Print JSON for programs instead of lines.
     """

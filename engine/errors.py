@@ -11,6 +11,9 @@ import os
 import re
 from pathlib import Path
 
+_LONGEST = 1000  # characters of a sentence: what it quotes, a library's words or a file's, may have no end
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # ends of lines, and what turns a terminal's colors
+
 
 class BadInput(Exception):
     """A capture, file, model folder or setting that cannot be used.
@@ -19,6 +22,9 @@ class BadInput(Exception):
     """
 
     def __init__(self, message: str, *, file: Path | str | None = None, field: str | None = None) -> None:
+        message = _NOT_SHOWN.sub(" ", message)
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST * 2 // 3]} … {message[-_LONGEST // 3 :]}"
         super().__init__(message)
         self.message = message
         self.file = None if file is None else str(file)

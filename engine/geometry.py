@@ -90,3 +90,22 @@ def sample(picture: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
     channels = picture.permute(2, 0, 1)[None].to(grid)
     values = F.grid_sample(channels, grid, mode=mode, padding_mode="border", align_corners=False)
     return values[0, :, 0].T.reshape(*place.shape[:-1], picture.shape[-1])
+
+
+@dataclass(frozen=True)
+class Warped:
+    """A neighbour's picture as seen from a camera: colours (H, W, 3), and where they are known (H, W) bool: the
+    neighbour sees the same surface there."""
+
+    rgb: Tensor
+    known: Tensor
+
+
+def warp(depth: Tensor, camera: Camera, neighbour: Tensor, neighbour_depth: Tensor, neighbours: Camera) -> Warped:
+    """The picture ``neighbour`` (H, W, 3), taken by the camera ``neighbours``, seen from ``camera``.
+
+    Depths (H, W) are distances along the normalised ray, in the capture's units. Colours are read between pixels
+    linearly.
+    """
+    place, known = seen_from(unproject(depth, camera), neighbours, neighbour_depth)
+    return Warped(sample(neighbour, place), known)

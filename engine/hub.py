@@ -33,7 +33,7 @@ class HubModel:
     name: str  # owner/name; an editor's id
     label: str
     revision: str  # 40 hexadecimal digits
-    bytes: int  # of what is downloaded; 0: not known
+    bytes: int  # of what is downloaded, about
     licence: str  # its name, as the model's page has it
     licence_url: str
     commercial: bool = True  # whether the licence lets pictures made with it be sold
@@ -64,7 +64,7 @@ CLIP = HubModel(  # by which reports measure; InstructPix2Pix's own
     "openai/clip-vit-large-patch14",
     "CLIP",
     "32bd64288804d66eefd0ccbe215aa642df71cc41",
-    1_713_000_000,
+    1_715_000_000,
     "MIT",
     "https://github.com/openai/CLIP/blob/main/LICENSE",
     size=224,

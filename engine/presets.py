@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import msgspec
+import psutil
 
-from engine.devices import find_devices
+from engine.devices import device_named
 from engine.edit.settings import EditSettings
+from engine.editors.catalogue import default_editor
 from engine.errors import BadInput
 from engine.protocol import Device, PresetInfo
 from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
@@ -35,10 +37,12 @@ def _on_a_gpu(peak: float) -> str:
     )
 
 
+PEAKS = {"standard": 3.0, "paper": 4.8}  # GiB
+
 PAPER = Preset(
     name="paper",
     label="Paper",
-    description=f"The paper's own numbers. {_on_a_gpu(4.8)}",
+    description=f"The paper's own numbers. {_on_a_gpu(PEAKS['paper'])}",
     long_side=512,
     nerf=NerfactoConfig(),
     train=TrainingConfig(steps=30_000, rays=4096),
@@ -49,7 +53,7 @@ PAPER = Preset(
 STANDARD = Preset(
     name="standard",
     label="Standard",
-    description=f"Smaller batches of rays than the paper's and a third of its steps. {_on_a_gpu(3.0)}",
+    description=f"Smaller batches of rays than the paper's and a third of its steps. {_on_a_gpu(PEAKS['standard'])}",
     long_side=512,
     nerf=NerfactoConfig(),
     train=TrainingConfig(
@@ -101,30 +105,71 @@ PREVIEW = Preset(
 PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
 
 
-PAPER_BYTES = 15 * 2**30  # of a GPU, for Paper
+BESIDE_BYTES = 3 * 2**29  # that a GPU must have free beside a preset's peak: CUDA's own share, and some to spare
+LARGE_BYTES = 15 * 2**30  # of memory in all: smaller cards are too slow for Paper to be the default
+MOST_CORES = 16  # of a CPU, that a step still uses well
+SECONDS_A_RAY = 2.6 / 4096  # of one core of a CPU, of a training step of Standard, whose 4,096 rays took 2.5 to 2.7 s
+FOR_GPUS = (STANDARD, PAPER)
 
 
 def preset_for(device: Device) -> Preset:
-    """The preset that suits a device by its memory: the one default of panel, command line and engine."""
-    if device.name == "cpu":
+    """The preset that suits a device by its free memory: the one default of panel, command line and engine. A Mac's GPU
+    gets the small one: nobody has measured another there."""
+    if not device.name.startswith("cuda"):
         return PREVIEW
-    return PAPER if device.total_bytes >= PAPER_BYTES else STANDARD
+    for preset in (PAPER, STANDARD):
+        large = preset is STANDARD or device.total_bytes >= LARGE_BYTES
+        if large and device.free_bytes >= PEAKS[preset.name] * 2**30 + BESIDE_BYTES:
+            return preset
+    return PREVIEW
 
 
 def choose_preset(name: str | None, device: str) -> Preset:
     """The preset of that name, or the one for the device. Raises BadInput."""
     if name is None:
-        found = next((d for d in find_devices() if d.name == device), Device(device, "", 0, 0))
-        return preset_for(found)
+        return preset_for(device_named(device))
     if name not in PRESETS:
         raise BadInput(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.", field="preset")
     return PRESETS[name]
 
 
-def preset_infos(devices: list[Device]) -> list[PresetInfo]:
-    """The presets for the wire; the default is the one that suits the first of ``devices``, which computes where none
-    is named."""
-    default = preset_for(devices[0]) if devices else PREVIEW
+def refuse_days(preset: str, device: str, even_on_cpu: bool) -> None:
+    """Raise BadInput, with an estimate of the time, where a preset made for a GPU is to run on a CPU and that was not
+    asked for a second time."""
+    sentence = slow_on(device).get(preset)
+    if sentence and not even_on_cpu:
+        raise BadInput(f"{sentence} Choose Preview, or ask for it even on a CPU.", field="preset")
+
+
+def slow_on(device: str) -> dict[str, str]:
+    """The presets that are refused on a device unless asked for twice, each with a sentence on the time it takes."""
+    if device != "cpu":
+        return {}
+    return {preset.name: _too_slow(preset) for preset in FOR_GPUS}
+
+
+def _too_slow(preset: Preset) -> str:
+    rays = sum(training.steps * training.rays for training in (preset.train, preset.edit.training))
+    cores = min(max(psutil.cpu_count(logical=False) or 1, 1), MOST_CORES)
+    hours = rays * SECONDS_A_RAY / cores / 3600
+    took = f"{hours:.0f} hours" if 1.5 < hours < 48 else f"{hours / 24:.0f} days" if hours > 2 else "an hour"
+    return (
+        f"{preset.label} takes about {took} on this CPU for the NeRF alone, reckoned from the time of one step; the "
+        "image editor's share comes on top."
+    )
+
+
+def described(devices: list[Device]) -> list[Device]:
+    """The devices with the names of their defaults, and with what is slow on them: as the wire has them."""
+    return [
+        msgspec.structs.replace(d, preset=preset_for(d).name, editor=default_editor(d), slow=slow_on(d.name))
+        for d in devices
+    ]
+
+
+def preset_infos(device: Device) -> list[PresetInfo]:
+    """The presets for the wire; the default is the one that suits the device."""
+    default = preset_for(device)
     return [
         PresetInfo(
             name=p.name,

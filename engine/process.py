@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How this process's threads wait for each other and how it keeps memory. Called before torch is loaded."""
+"""How this process's threads wait for each other, numbers devices and keeps memory. Called before torch is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ def set_up_process(spins: int = 0) -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", str(spins))
+    set_up_devices()
     keep_freed_memory()
+
+
+def set_up_devices() -> None:
+    """Number NVIDIA's cards by their PCI buses, as the driver's tool does (CUDA's own order is the fastest first), and
+    let a Mac's CPU do what its GPU cannot."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def keep_freed_memory() -> None:

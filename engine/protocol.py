@@ -109,12 +109,25 @@ class ReadWorkspace(Message, frozen=True):
     workspace: str
 
 
+class ReadDevices(Message, frozen=True):
+    """What can compute here, once PyTorch says so."""
+
+
+class ProposeKey(Message, frozen=True):
+    """Which view makes a good first key view."""
+
+    workspace: str
+
+
 class TrainScene(Message, frozen=True):
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+
     workspace: str
     preset: str | None = None
     device: str | None = None
     seed: int = 0
     steps: int | None = None
+    even_on_cpu: bool = False
 
 
 class Instruct(Message, frozen=True, kw_only=True):
@@ -125,6 +138,13 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+
+
+class KeyView(Message, frozen=True):
+    """A view whose edit the artist approved: a try's picture, or any image file."""
+
+    view: str
+    picture: str
 
 
 class TryEdit(Instruct, frozen=True, kw_only=True):
@@ -138,6 +158,10 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
+    schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
+    key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
+    even_on_cpu: bool = False  # as in TrainScene
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -152,6 +176,7 @@ class ResumeEdit(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -176,6 +201,7 @@ class MakeReport(Message, frozen=True):
     workspace: str
     edit: str
     device: str | None = None
+    even_on_cpu: bool = False
 
 
 class CancelJob(Message, frozen=True):
@@ -224,6 +250,7 @@ class Shutdown(Message, frozen=True):
 
 REQUESTS: dict[str, type[Message]] = {
     "initialize": Initialize,
+    "devices/read": ReadDevices,
     "model/download": DownloadModel,
     "capture/open": OpenCapture,
     "capture/register": RegisterPhotos,
@@ -231,6 +258,7 @@ REQUESTS: dict[str, type[Message]] = {
     "workspace/read": ReadWorkspace,
     "scene/train": TrainScene,
     "edit/try": TryEdit,
+    "edit/key": ProposeKey,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "output/mesh": MakeMesh,
@@ -345,6 +373,7 @@ class Edit(msgspec.Struct, frozen=True):
     mesh: str | None
     seconds: float
     changes: list[Change] = []
+    key_views: dict[str, str] = {}  # view → the picture that was approved as its edit
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -354,6 +383,7 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     preset: str = ""  # its default
     editor: str = ""  # its default's id
+    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
 
 
 class Offer(msgspec.Struct, frozen=True):

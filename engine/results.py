@@ -27,8 +27,18 @@ class Started(TypedDict):
     protocol: int
     engine: str
     devices: list[Device]
+    computing: str
+    settled: bool
     editors: list[Editor]
     presets: list[PresetInfo]
+
+
+class Computing(TypedDict):
+    """Of `devices/read`."""
+
+    devices: list[Device]
+    computing: str
+    settled: bool
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -105,6 +115,12 @@ class Noted(msgspec.Struct, frozen=True):
     step: int
 
 
+class Proposed(TypedDict):
+    """Of `edit/key`: the view's name."""
+
+    view: str
+
+
 class Released(TypedDict):
     released: list[str]
 
@@ -115,6 +131,7 @@ class Nothing(TypedDict):
 
 RESULTS: dict[str, type] = {
     "initialize": Started,
+    "devices/read": Computing,
     "model/download": Downloaded,
     "capture/open": Capture,
     "capture/register": Registered,
@@ -122,6 +139,7 @@ RESULTS: dict[str, type] = {
     "workspace/read": Project,
     "scene/train": Scene,
     "edit/try": Tried,
+    "edit/key": Proposed,
     "edit/run": Edit,
     "edit/resume": Edit,
     "output/mesh": Mesh,

@@ -102,6 +102,8 @@ class Server:
                 self.close()
                 self.finished = True
                 self._answer(ident, {})
+            elif request.method == "devices/read":
+                self._when_warm(partial(self._answer_with, ident, self._devices))
             else:
                 self._quick.put(partial(self._answer_with, ident, partial(self._ask, request.method, params)))
         except Unreadable as error:
@@ -118,12 +120,14 @@ class Server:
             return {"released": released}
         from engine.jobs import capture
 
+        if method == "edit/key":
+            return capture.propose_key(params)
         return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:
-        from engine.devices import find_devices
-        from engine.editors.catalogue import default_editor, find_editors
-        from engine.presets import preset_for, preset_infos
+        from engine import devices
+        from engine.editors.catalogue import find_editors
+        from engine.presets import described, preset_infos
 
         if params.protocol != protocol.VERSION:
             raise RpcError(
@@ -133,17 +137,28 @@ class Server:
                 {"field": "protocol"},
             )
         self._online = params.online
+        warm = self._warm is not None and not self._warm.is_alive() and self._warm_error is None
         self._begin_warm_up()
-        devices = [
-            msgspec.structs.replace(d, preset=preset_for(d).name, editor=default_editor(d.name)) for d in find_devices()
-        ]
+        settled = warm or not devices.may_have_gpu()
+        found = devices.find_devices() if warm else devices.decide(None, [], devices.cpu())
         return {
             "protocol": protocol.VERSION,
             "engine": __version__,
-            "devices": devices,
+            "devices": described(found.devices),
+            "computing": found.computing if settled else devices.WAITING,
+            "settled": settled,
             "editors": find_editors(),
-            "presets": preset_infos(devices),
+            "presets": preset_infos(found.devices[0]),
         }
+
+    def _devices(self) -> dict:
+        if self._warm_error is not None:
+            raise self._warm_error
+        from engine.devices import find_devices
+        from engine.presets import described
+
+        found = find_devices()
+        return {"devices": described(found.devices), "computing": found.computing, "settled": True}
 
     def _enqueue(self, request: Request, params: protocol.Message) -> None:
         if request.id is None:
@@ -207,6 +222,18 @@ class Server:
 
                 self._warm = threading.Thread(target=run, name="imports", daemon=True)
                 self._warm.start()
+
+    def _when_warm(self, answer: Callable[[], None]) -> None:
+        """Have that answered once torch is imported, which the thread for quick answers does not wait for."""
+        self._begin_warm_up()
+        warm = self._warm
+        assert warm is not None
+
+        def wait() -> None:
+            warm.join()
+            self._quick.put(answer)
+
+        threading.Thread(target=wait, name="devices", daemon=True).start()
 
     def _run_job(self, running: _Running) -> None:
         job = Job(

@@ -4,7 +4,7 @@
     capture/capture.json, images/…      pinhole views at working size; points.ply, where the source has points
     registered/images/, sparse/0/       photos whose cameras were found here
     scene/scene.json, checkpoint.safetensors, views/…
-    edits/<id>/edit.json, checkpoint.safetensors, images/…, views/…, frames/<name>/…, mesh.ply
+    edits/<id>/edit.json, checkpoint.safetensors, keys/…, images/…, views/…, frames/<name>/…, mesh.ply
 
 Every file is written under a temporary name and renamed, so what is there is whole.
 """
@@ -75,6 +75,7 @@ class EditRecord(msgspec.Struct, frozen=True):
     peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
     changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
+    key_views: Annotated[list[Name], Meta(max_length=4)] = []  # those whose edits were approved; they lie in keys/
 
 
 class Workspace:

@@ -29,7 +29,7 @@ from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
 from benchmarks.truth.pool import call, cores, pool
-from engine.devices import choose_device
+from engine.devices import choose_device, device_named
 from engine.editors.catalogue import default_editor
 from engine.metrics.perceptual import load_perceptual
 
@@ -81,7 +81,7 @@ def main(options: Options) -> None:
     """Run every method on every edit, print the table, write sheet and JSON."""
     began = time.monotonic()
     device = choose_device(options.device)
-    editor = options.editor or default_editor(device)
+    editor = options.editor or default_editor(device_named(device))
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"
     earlier = json.loads(results.read_text()) if results.exists() else {"records": [], "seconds": 0}

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 import bpy
+from bpy.props import BoolProperty
 
 from .. import project, session
+
+WIDTH, LETTERS = 420, 62  # of a dialog, and of its lines
 
 
 def idle(cls: type[bpy.types.Operator]) -> bool:
@@ -53,3 +57,27 @@ def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], objec
     if said:
         operator.report({"INFO"}, said)
     return {"FINISHED"}
+
+
+class AsksAgain:
+    """An operator that asks a second time, with an estimate, before it begins what takes days on a CPU."""
+
+    even_on_cpu: BoolProperty(
+        name="Compute It on the CPU All the Same", description="Begin although it takes so long", options={"SKIP_SAVE"}
+    )
+
+    def too_slow(self, context: bpy.types.Context) -> str:
+        """A sentence where it takes so long; else empty."""
+        raise NotImplementedError
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        self.even_on_cpu = False
+        if self.too_slow(context):
+            return context.window_manager.invoke_props_dialog(self, width=WIDTH)
+        return self.execute(context)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        lines = self.layout.column(align=True)
+        for line in textwrap.wrap(self.too_slow(context), LETTERS):
+            lines.label(text=line)
+        self.layout.prop(self, "even_on_cpu")

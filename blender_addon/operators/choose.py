@@ -2,10 +2,10 @@
 """Choosing views in the viewport, and looking through them."""
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from .. import project, results
-from ..scene import cameras
+from ..scene import cameras, choice
 from .base import attempt, has_capture
 
 
@@ -45,6 +45,130 @@ class INSTRUCT_NERF_OT_use_all(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         cameras.choose(project.root_of(context.scene), ())
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_choose_seeing(bpy.types.Operator):
+    """Choose the views in whose picture something lies, whatever stands before it"""
+
+    bl_idname = "instruct_nerf.choose_seeing"
+    bl_label = "Choose Views That See"
+    bl_options = {"REGISTER", "UNDO"}
+
+    what: EnumProperty(
+        name="See",
+        items=(
+            ("OBJECTS", "Selected Objects", "Something of the boxes around the selected objects, but for cameras"),
+            ("CURSOR", "3D Cursor", "The place of the 3D cursor"),
+        ),
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        root = project.root_of(context.scene)
+        if self.what == "CURSOR":
+            points = [context.scene.cursor.location]
+        else:
+            meant = [item for item in context.selected_objects if item.type != "CAMERA" and item != root]
+            points = choice.points_of(meant)
+        if not points:
+            self.report({"ERROR"}, "Select the object that the views are to see first.")
+            return {"CANCELLED"}
+        names = choice.seeing(cameras.cameras_of(root), points)
+        if not names:
+            self.report({"ERROR"}, "No view sees that; the choice stays as it is.")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_choose_every(bpy.types.Operator):
+    """Choose every so many-th view, in the order of their names"""
+
+    bl_idname = "instruct_nerf.choose_every"
+    bl_label = "Choose Every Nth"
+    bl_options = {"REGISTER", "UNDO"}
+
+    nth: IntProperty(name="Every", description="1: all of them", default=2, min=1, max=10_000)
+    first: IntProperty(name="First", description="The first that is chosen", default=1, min=1, max=10_000)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        root = project.root_of(context.scene)
+        names = [item[cameras.VIEW] for item in cameras.cameras_of(root)][self.first - 1 :: self.nth]
+        if not names:
+            self.report({"ERROR"}, f"There are fewer than {self.first} views.")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_choose_others(bpy.types.Operator):
+    """Choose the views that are not chosen, and no others"""
+
+    bl_idname = "instruct_nerf.choose_others"
+    bl_label = "Invert"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        root = project.root_of(context.scene)
+        views = cameras.cameras_of(root)
+        names = [item[cameras.VIEW] for item in views if not item.get(cameras.CHOSEN)]
+        if len(names) in (0, len(views)):
+            self.report({"ERROR"}, "All views are chosen, so no other is left.")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
+        return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_choose_more(bpy.types.Operator):
+    """Choose the nearest neighbours of the chosen views as well"""
+
+    bl_idname = "instruct_nerf.choose_more"
+    bl_label = "Grow"
+    bl_options = {"REGISTER"}  # with many views it arrives later, with an undo step of its own
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        if not cameras.chosen_views(project.root_of(context.scene)):
+            self.report({"ERROR"}, "All views are chosen already.")
+            return {"CANCELLED"}
+        return attempt(self, "capture", lambda: results.grow_choice(context.scene))
+
+
+class INSTRUCT_NERF_OT_hide_others(bpy.types.Operator):
+    """Hide the cameras of all views but the chosen ones; once more shows all again"""
+
+    bl_idname = "instruct_nerf.hide_others"
+    bl_label = "Hide All but the Chosen"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        here = set(context.view_layer.objects)
+        views = [item for item in cameras.cameras_of(project.root_of(context.scene)) if item in here]
+        hide = not any(item.hide_get() for item in views)
+        if hide and not any(item.get(cameras.CHOSEN) for item in views):
+            self.report({"ERROR"}, "All views are chosen, so there is none to hide.")
+            return {"CANCELLED"}
+        for item in views:
+            item.hide_set(hide and not item.get(cameras.CHOSEN))
         return {"FINISHED"}
 
 
@@ -113,6 +237,11 @@ class INSTRUCT_NERF_OT_camera_path(bpy.types.Operator):
 CLASSES = (
     INSTRUCT_NERF_OT_use_selected,
     INSTRUCT_NERF_OT_use_all,
+    INSTRUCT_NERF_OT_choose_seeing,
+    INSTRUCT_NERF_OT_choose_every,
+    INSTRUCT_NERF_OT_choose_others,
+    INSTRUCT_NERF_OT_choose_more,
+    INSTRUCT_NERF_OT_hide_others,
     INSTRUCT_NERF_OT_select_chosen,
     INSTRUCT_NERF_OT_look_through,
     INSTRUCT_NERF_OT_camera_path,

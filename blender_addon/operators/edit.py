@@ -4,9 +4,9 @@
 import bpy
 from bpy.props import StringProperty
 
-from .. import editing, knobs, project
+from .. import downloads, editing, knobs, project
 from ..scene import cameras
-from .base import attempt, has_capture, idle
+from .base import AsksAgain, attempt, has_capture, idle
 
 
 class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
@@ -41,6 +41,46 @@ class INSTRUCT_NERF_OT_reset_knob(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class INSTRUCT_NERF_OT_download_editor(bpy.types.Operator):
+    """Download the chosen editor, after its size and licence were shown; what was cancelled goes on where it was"""
+
+    bl_idname = "instruct_nerf.download_editor"
+    bl_label = "Download Editor"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if downloads.missing_editor(context.scene) is None:
+            cls.poll_message_set("The chosen editor is on this computer already")
+            return False
+        if not bpy.app.online_access:
+            cls.poll_message_set(downloads.OFFLINE)
+            return False
+        return idle(cls)
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Agree and Download")
+
+    def draw(self, context: bpy.types.Context) -> None:
+        editor = downloads.missing_editor(context.scene)
+        if editor is None:
+            return
+        offer, layout = editor.offer, self.layout
+        layout.label(text=f"{editor.label} ({editor.name}), {downloads.size(offer.bytes)}", icon="IMPORT")
+        for line in downloads.terms(editor):
+            layout.label(text=line, icon="ERROR" if line.startswith("Not") else "BLANK1")
+        layout.label(text=f"Into {offer.folder}", icon="FILE_FOLDER")
+        if offer.gated:
+            layout.label(text="Its terms must be accepted on its page first, signed in", icon="INFO")
+        row = layout.row()
+        row.operator("wm.url_open", text="Licence", icon="URL").url = offer.licence_url or offer.page
+        row.operator("wm.url_open", text="The Editor's Page", icon="URL").url = offer.page
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        editor = downloads.missing_editor(context.scene)
+        return attempt(self, "edit", lambda: editor and downloads.download_editor(editor))
+
+
 class INSTRUCT_NERF_OT_try(bpy.types.Operator):
     """Edit the active camera's photo alone, to tune the instruction and guidance before the scene is touched"""
 
@@ -62,7 +102,7 @@ class INSTRUCT_NERF_OT_try(bpy.types.Operator):
         return attempt(self, "instruction", lambda: editing.try_edit(context.scene, view))
 
 
-class INSTRUCT_NERF_OT_start(bpy.types.Operator):
+class INSTRUCT_NERF_OT_start(AsksAgain, bpy.types.Operator):
     """Edit the scene: the NeRF is trained first where that was not done yet"""
 
     bl_idname = "instruct_nerf.start_edit"
@@ -73,11 +113,14 @@ class INSTRUCT_NERF_OT_start(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return has_capture(cls, context) and idle(cls)
 
+    def too_slow(self, context: bpy.types.Context) -> str:
+        return project.too_slow(context.scene)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: editing.start_edit(context.scene))
+        return attempt(self, "edit", lambda: editing.start_edit(context.scene, self.even_on_cpu))
 
 
-class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
+class INSTRUCT_NERF_OT_resume(AsksAgain, bpy.types.Operator):
     """Go on with this edit where it was stopped"""
 
     bl_idname = "instruct_nerf.resume_edit"
@@ -90,8 +133,11 @@ class INSTRUCT_NERF_OT_resume(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         return has_capture(cls, context) and idle(cls)
 
+    def too_slow(self, context: bpy.types.Context) -> str:
+        return project.too_slow(context.scene, self.edit)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit))
+        return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit, self.even_on_cpu))
 
 
 class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):
@@ -116,6 +162,7 @@ class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):
 CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
     INSTRUCT_NERF_OT_reset_knob,
+    INSTRUCT_NERF_OT_download_editor,
     INSTRUCT_NERF_OT_try,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,

@@ -5,7 +5,7 @@ import bpy
 from bpy.props import BoolProperty, IntProperty
 
 from .. import project, results
-from .base import attempt, has_capture, has_edit, idle
+from .base import AsksAgain, attempt, has_capture, has_edit, idle
 
 
 class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
@@ -59,7 +59,7 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
 
 
-class INSTRUCT_NERF_OT_report(bpy.types.Operator):
+class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
     """Makes the report card"""
 
     bl_description = (
@@ -78,8 +78,12 @@ class INSTRUCT_NERF_OT_report(bpy.types.Operator):
             return False
         return has_capture(cls, context) and has_edit(cls, context) and idle(cls)
 
+    def too_slow(self, context: bpy.types.Context) -> str:
+        edit = project.edit_of(context.scene)
+        return project.too_slow(context.scene, edit.id if edit is not None else "")
+
     def execute(self, context: bpy.types.Context) -> set[str]:
-        return attempt(self, "results", lambda: results.make_report(context.scene))
+        return attempt(self, "results", lambda: results.make_report(context.scene, self.even_on_cpu))
 
 
 CLASSES = (INSTRUCT_NERF_OT_import_mesh, INSTRUCT_NERF_OT_render_to_sequencer, INSTRUCT_NERF_OT_report)

@@ -112,6 +112,16 @@ class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):
         row.operator("instruct_nerf.use_selected")
         row.operator("instruct_nerf.use_all")
         row.operator("instruct_nerf.select_chosen", text="", icon="RESTRICT_SELECT_OFF")
+        hidden = any(view.hide_get() for view in views[:50])
+        icon = "HIDE_ON" if hidden else "HIDE_OFF"
+        row.operator("instruct_nerf.hide_others", text="", icon=icon, depress=hidden)
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.choose_seeing", text="See Selected").what = "OBJECTS"
+        row.operator("instruct_nerf.choose_seeing", text="See Cursor").what = "CURSOR"
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.choose_every", text="Every Nth")
+        row.operator("instruct_nerf.choose_more")
+        row.operator("instruct_nerf.choose_others")
         for warning in project.warnings_of_choice(scene):
             sentences(layout.box(), context, warning, "ERROR")
         layout.operator("instruct_nerf.look_through", icon="VIEW_CAMERA")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import choices, knobs, previews, project, session
+from .. import choices, downloads, knobs, messages, previews, project, session
 from ..drawing import duration, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
@@ -80,6 +80,22 @@ def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanc
     return share
 
 
+def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: messages.Editor) -> None:
+    """What is known of an editor, under where it is chosen: size, licence, and whether it is on this computer."""
+    lines = downloads.terms(editor)
+    if not editor.offer.missing:
+        if lines:
+            sentences(layout, context, ". ".join([*lines, "On this computer"]) + ".")
+        return
+    box = layout.box()
+    missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
+    sentences(box, context, ". ".join([*lines, missing]), "INFO")
+    if bpy.app.online_access:
+        box.operator("instruct_nerf.download_editor", icon="IMPORT")
+    else:
+        sentences(box, context, downloads.OFFLINE, "ERROR")
+
+
 def talk(layout: bpy.types.UILayout) -> None:
     """What a running edit may be asked."""
     layout.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
@@ -121,15 +137,19 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column.enabled = info is not None
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
+        editor = project.editor_of(scene)
+        if editor is not None and not settings.editor_model:
+            draw_offer(column, context, editor)
         column.prop(settings, "editor_model")
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
+        if computing := choices.computing(info, settings.device):
+            sentences(layout, context, computing)
         if (preset := project.preset_of(scene)) is not None and preset.description:
             sentences(layout, context, preset.description)
         for sentence in project.warnings_of_settings(scene):
             sentences(layout.box(), context, sentence, "INFO")
-        editor = project.editor_of(scene)
-        if editor is not None and not editor.available and not settings.editor_model:
+        if editor is not None and not (editor.available or editor.offer.missing or settings.editor_model):
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
         if running(layout, context, "edit"):

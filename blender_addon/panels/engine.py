@@ -39,6 +39,8 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
             layout.operator("instruct_nerf.free_memory", icon="TRASH")
             layout.operator("instruct_nerf.stop_engine", text="Stop and Free Memory", icon="SNAP_FACE")
         if state.info is not None:
+            if state.info.computing:
+                sentences(layout, context, state.info.computing)
             for device in state.info.devices:
                 free = f", {device.free_bytes / 2**30:.1f} GB free" if device.free_bytes else ""
                 layout.label(text=f"{device.label or device.name}{free}", icon="MEMORY")

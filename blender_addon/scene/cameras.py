@@ -7,6 +7,7 @@ camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -24,7 +25,11 @@ SIZE = "instruct_nerf_size"  # width, height in pixels
 ASPECT = "instruct_nerf_pixel_aspect"  # x, y
 AT_ONCE = 8  # cameras that are made in one step
 REMOVED = 32  # cameras that are removed in one step
-DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius
+RADIUS = "instruct_nerf_radius"  # on the root: mean distance of the cameras from the middle, in the capture frame
+PART = "instruct_nerf_part"  # on a collection: what of the capture lies in it
+DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius, where there are few
+CROWDED = 1.8  # of many, that share is this divided by the root of their number: they are as far apart as that
+CHOSEN_SIZE, LEFT_SIZE = 1.3, 0.5  # of those that are chosen, and of the others beside them
 
 
 def absolute(workspace: str) -> str:
@@ -130,15 +135,18 @@ def building(
         collection = bpy.data.collections.new(name)
         scene.collection.children.link(collection)
         collection.objects.link(root)
-    scale = sum(root.matrix_world.to_scale()) / 3.0
-    root.empty_display_size = 0.25 * radius
+    root[RADIUS], root.empty_display_size = radius, 0.25 * radius
+    own = part_of(collection, "Cameras")
+    size = display_size(root, len(views))
+    reach = radius * _scale(root)
     for count, (view, camera) in enumerate(views, 1):
-        item = _camera(view, camera, radius * scale)
+        item = _camera(view, camera, reach)
+        item.data.display_size = size * (1.0 if not chosen else CHOSEN_SIZE if view in chosen else LEFT_SIZE)
         item.parent = root
         item.matrix_basis = Matrix(camera.pose)
         if view in chosen:
             item[CHOSEN] = True
-        collection.objects.link(item)
+        own.objects.link(item)
         if count % AT_ONCE == 0:
             yield count / len(views)
     yield 1.0
@@ -153,6 +161,39 @@ def collection_of(root: bpy.types.Object, scene: bpy.types.Scene | None = None) 
     return next((collection for collection in own if collection in here), own[0] if own else None)
 
 
+def part_of(collection: bpy.types.Collection, name: str) -> bpy.types.Collection:
+    """The collection inside a capture's for one kind of thing, made where there is none; it may be renamed."""
+    found = next((child for child in collection.children if child.get(PART) == name), None)
+    if found is None:
+        found = bpy.data.collections.new(name)
+        found[PART] = name
+        collection.children.link(found)
+    return found
+
+
+def _scale(root: bpy.types.Object) -> float:
+    # Not matrix_world, which is stale until the next update; a root that lies under something else is rare.
+    own = root.matrix_world if root.parent is not None else root.matrix_basis
+    return sum(map(abs, own.to_scale())) / 3.0 or 1.0
+
+
+def display_size(root: bpy.types.Object, count: int) -> float:
+    """How large to draw one of ``count`` cameras, in Blender's units: it follows the root's scale, which Blender does
+    not apply to drawn cameras, and lets room between many."""
+    radius = float(root.get(RADIUS, 4.0 * root.empty_display_size))
+    return min(DISPLAY, CROWDED / math.sqrt(max(1, count))) * radius * _scale(root)
+
+
+def resizing(root: bpy.types.Object) -> Iterator[float]:
+    """Draw all cameras as large as they should be now, a few dozen a step."""
+    views = cameras_of(root)
+    size, some = display_size(root, len(views)), any(item.get(CHOSEN) for item in views)
+    for count, item in enumerate(views, 1):
+        item.data.display_size = size * (1.0 if not some else CHOSEN_SIZE if item.get(CHOSEN) else LEFT_SIZE)
+        if count % REMOVED == 0:
+            yield count / len(views)
+
+
 def _camera(view: str, camera: Camera, reach: float) -> bpy.types.Object:
     """One camera; ``reach`` is the capture's radius in Blender's units."""
     settings = conversion.blender_from_intrinsics(camera.intrinsics)
@@ -162,7 +203,6 @@ def _camera(view: str, camera: Camera, reach: float) -> bpy.types.Object:
     data.lens = settings.lens
     data.shift_x, data.shift_y = settings.shift_x, settings.shift_y
     data.clip_start, data.clip_end = 0.005 * reach, 100.0 * reach
-    data.display_size = DISPLAY * reach
     data.show_background_images = True
     item = bpy.data.objects.new(view, data)
     item[VIEW] = view
@@ -182,8 +222,8 @@ def remove(scene: bpy.types.Scene, workspace: str) -> None:
     if root is not None:
         collections = list(root.users_collection)
         bpy.data.batch_remove([*root.children_recursive, root])
-        for collection in collections:
-            if not collection.all_objects and collection is not scene.collection:
+        for collection in [*(child for c in collections for child in c.children if PART in child), *collections]:
+            if not collection.all_objects and not collection.children and collection is not scene.collection:
                 bpy.data.collections.remove(collection)
 
 
@@ -196,18 +236,17 @@ def chosen_views(root: bpy.types.Object) -> list[str]:
 
 
 def choose(root: bpy.types.Object, names: Iterable[str]) -> int:
-    """Choose exactly these views; how many there were. Chosen cameras are drawn larger."""
-    wanted, count = set(names), 0
-    for item in cameras_of(root):
-        chosen = item[VIEW] in wanted
-        size = item.data.display_size / (1.6 if item.get(CHOSEN) else 1.0)
-        item.data.display_size = size * (1.6 if chosen else 1.0)
-        if chosen:
+    """Choose exactly these views; how many there were. Chosen cameras are drawn larger, the others smaller."""
+    wanted, views = set(names), cameras_of(root)
+    chosen = [item for item in views if item[VIEW] in wanted]
+    size = display_size(root, len(views))
+    for item in views:
+        item.data.display_size = size * (1.0 if not chosen else CHOSEN_SIZE if item[VIEW] in wanted else LEFT_SIZE)
+        if item[VIEW] in wanted:
             item[CHOSEN] = True
-            count += 1
         elif CHOSEN in item:
             del item[CHOSEN]
-    return count
+    return len(chosen)
 
 
 # -- looking through ---------------------------------------------------------------------------------------------

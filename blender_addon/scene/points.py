@@ -12,7 +12,7 @@ import bpy
 
 from .. import ply
 from ..files import open_regular
-from .cameras import collection_of
+from .cameras import collection_of, part_of
 
 POINTS = "instruct_nerf_points"  # on the object
 _HEADER = [
@@ -50,7 +50,7 @@ def showing(root: bpy.types.Object, path: str) -> Iterator[float]:
     mesh.color_attributes.new("Col", "FLOAT_COLOR", "POINT").data.foreach_set("color", colours)
     mesh.update()
     item = bpy.data.objects.new("Sparse Points", mesh)
-    collection_of(root).objects.link(item)
+    part_of(collection_of(root), "Sparse Points").objects.link(item)
     item.parent = root
     item.hide_render = True
     item[POINTS] = True

@@ -108,7 +108,7 @@ def iterative_dataset_update(
                     views[view] = prepared.view(originals[view])
                     maps.append(relevance_of(views[view]))
                     yield RelevanceComputed(view)
-                backgrounds |= _agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
+                backgrounds |= agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
                 yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
@@ -139,7 +139,7 @@ def iterative_dataset_update(
         yield SceneUpdated(trainer.step_index, losses)
 
 
-def _agreed_backgrounds(
+def agreed_backgrounds(
     maps: Sequence[Tensor], originals: Originals, threshold: float, check: Check
 ) -> dict[int, Background]:
     """What has to stay of all views, of relevance ``maps``: where the instruction matters by less than ``threshold`` in

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import Event, iterative_dataset_update
 from engine.edit.originals import Originals
+from engine.edit.projected import projected_dataset_update
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings
 from engine.geometry import Camera
@@ -16,6 +17,7 @@ from engine.scenes.picture_set import PictureSet
 
 METHODS = {
     "iterative": iterative_dataset_update,
+    "projected": projected_dataset_update,
     "one-time": one_time_dataset_update,
     "sds": score_distillation,
 }

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from engine.edit.settings import Told
 from engine.editors.base import Editor
@@ -22,10 +24,19 @@ class Prompts:
     """What the editor is told in the course of a run, and which views are to be edited once more. Both hold from their
     step on, so that a resumed run, which knows of them beforehand, is the unbroken one."""
 
-    def __init__(self, editor: Editor, first: Told, changes: Sequence[Told] = (), again: Sequence[Again] = ()):
+    def __init__(
+        self,
+        editor: Editor,
+        first: Told,
+        changes: Sequence[Told] = (),
+        again: Sequence[Again] = (),
+        keys: Mapping[int, Tensor] | None = None,
+    ):
+        """``keys``: of the key views, by number, the edits that were approved, (H, W, 3) uint8 each."""
         self.editor = editor
         self.told = [first, *changes]
         self.again = list(again)
+        self.keys = dict(keys or {})
 
     def change(self, told: Told) -> None:
         """Tell the editor something else from ``told.step`` on, which is the run's present one."""
@@ -38,6 +49,10 @@ class Prompts:
     def at(self, step: int) -> Told:
         """What holds at a NeRF step: the same object until it changes."""
         return [told for told in self.told if told.step <= step][-1]
+
+    def keys_at(self, step: int) -> dict[int, Tensor]:
+        """The key views that hold at a NeRF step: none any more once the instruction is another."""
+        return self.keys if self.at(step).instruction == self.told[0].instruction else {}
 
     def again_at(self, step: int) -> list[tuple[int, int]]:
         """Views to edit once more at a NeRF step: (number of the wish in the run, view)."""

@@ -16,8 +16,9 @@ from engine.workspace import MOST_STEPS
 
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
 
-Method = Literal["iterative", "one-time", "sds"]
-"""Iterative Dataset Update, and the paper's baselines that change a NeRF (engine/edit/baselines.py)."""
+Method = Literal["iterative", "projected", "one-time", "sds"]
+"""Iterative Dataset Update as in the paper, and as it settles sooner (engine/edit/projected.py); and the paper's
+baselines that change a NeRF (engine/edit/baselines.py)."""
 Order = Literal["shuffled", "spread"]
 """How image updates go through the views: each turn in a new random order, or each next view far from those before."""
 
@@ -55,6 +56,10 @@ class EditSettings(msgspec.Struct, frozen=True):
     optimiser: OptimiserConfig = OptimiserConfig(decay_steps=30_000)
     seed: int = 0
     method: Method = "iterative"
+    # Of "projected" alone:
+    refit: float = 0.5  # share of the steps after which the first of the short rounds comes
+    short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
+    short_noise: tuple[float, float] = (0.8, 0.5)  # noise level of the first of them, and of the last
 
     def checked(self) -> EditSettings:
         """Itself. Raises BadInput, naming the field, where a value makes no sense."""
@@ -75,6 +80,9 @@ class EditSettings(msgspec.Struct, frozen=True):
                 self.patches * self.patch**2 <= MOST_RAYS,
                 f"fewer: {MOST_RAYS:,} rays are the most",
             ),
+            ("refit", 0 < self.refit <= 1, "above 0 and at most 1"),
+            ("short_rounds", 0 <= self.short_rounds <= 1000, "0 to 1000"),
+            ("short_noise", 0 < self.short_noise[1] <= self.short_noise[0] <= 1, "two levels, falling, above 0 to 1"),
             ("single_rays", 0 <= self.single_rays <= 1, "0 to 1"),
             ("seed", -(2**63) <= self.seed < 2**63, "a number of 64 bits"),
             ("perceptual_weight", 0 <= self.losses.perceptual_weight <= 1000, "0 to 1000"),
@@ -102,16 +110,23 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     @property
     def image_updates(self) -> int:
-        """Image updates of Iterative DU, without the first pass."""
+        """Image updates of the paper's Iterative DU, without the first pass."""
         return self.rounds * self.images_per_round
+
+    def updates_later(self, views: int) -> int:
+        """Image updates after the first NeRF update of an edit of ``views`` views, where it does not settle before."""
+        return {"iterative": self.image_updates, "projected": self.short_rounds * views}.get(self.method, 0)
 
     def agreed_first(self, views: int) -> int:
         """Views whose relevance is measured before anything else, so that they can agree."""
-        return views if self.method == "iterative" and self.agreed_relevance and self.keep else 0
+        both = self.method in ("iterative", "projected")
+        return views if both and self.agreed_relevance and self.keep else 0
 
     def updates_first(self, views: int) -> int:
         """Image updates before the first NeRF update of an edit of ``views`` views."""
-        return views if self.method == "one-time" or (self.method == "iterative" and self.first_pass) else 0
+        return (
+            views if self.method in ("one-time", "projected") or (self.method == "iterative" and self.first_pass) else 0
+        )
 
     def noise_range(self, update: int) -> tuple[float, float]:
         """[t_min, t_max] of the ``update``-th image update."""
@@ -139,6 +154,15 @@ def checked_instruction(instruction: str) -> str:
             "The instruction is longer than 500 characters; the editor reads one sentence.", field="instruction"
         )
     return instruction
+
+
+def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
+    """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
+    are. Raises BadInput where key views are to go with the paper's, which has none."""
+    if keys and schedule == "paper":
+        raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
+    method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
+    return msgspec.structs.replace(settings, method=method.get("projected" if keys else schedule, settings.method))
 
 
 def with_options(

@@ -49,6 +49,7 @@ class Editor(Protocol):
 
     name: str
     size: int  # pixels; it works at about this edge, squared
+    references: int  # pictures that it can be shown beside the original
 
     def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Any:
         """What does not change from view to view (a Prepared). ``options``: a value for every knob, checked."""

@@ -12,17 +12,17 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.devices import find_devices
 from engine.editors import registry
 from engine.editors.base import Editor, checked_options
 from engine.editors.model_folder import LONGEST_WORDING, MOST_ENTRIES, fits_wording, is_whole, read_json
 from engine.editors.registry import hub_models
 from engine.errors import BadInput
 from engine.hub import folders_of
+from engine.protocol import Device, Offer, OptionValue
 from engine.protocol import Editor as EditorInfo
-from engine.protocol import Offer, OptionValue
 
 HUB_NAME = "timbrooks/instruct-pix2pix"
+HUB_BYTES = 9 * 2**29  # of a card, for it beside a small NeRF, CUDA's own share included
 KLEIN = "black-forest-labs/FLUX.2-klein-4B"
 KLEIN_BYTES = 11 * 2**30  # of a card, for KLEIN: its larger network and what an edit takes, the other waiting
 # Editors are recorded by id: a bundled one's name, a hub name, or the folder of one of the artist's own.
@@ -66,18 +66,23 @@ def source_of(name: str) -> str:
     return next((str(folder) for folder in folders_of(name, hub_models().get(name)) if is_whole(folder)), name)
 
 
-def default_editor(device: str) -> str:
-    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a GPU what is on this
-    computer, FLUX.2 klein where the card has memory for it before InstructPix2Pix; else the small bundled one."""
+def is_here(name: str) -> bool:
+    """Whether an editor is on this computer."""
+    return Path(source_of(name)).is_dir()
+
+
+def default_editor(device: Device) -> str:
+    """The editor used where none is named: the one that INSTRUCT_NERF_EDITOR names, else on a card what is on this
+    computer and has room there, FLUX.2 klein before InstructPix2Pix, else the small bundled one. On a Mac's GPU nobody
+    has measured the large ones."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return editor_id(chosen)
-    if device != "cpu" and Path(source_of(KLEIN)).is_dir():
-        card = next((found for found in find_devices() if found.name == device), None)
-        if card is not None and card.total_bytes >= KLEIN_BYTES:
-            return KLEIN
-    small = (WEIGHTS / BUNDLED).is_dir() and (device == "cpu" or not Path(source_of(HUB_NAME)).is_dir())
-    return BUNDLED if small else HUB_NAME
+    room = device.free_bytes if device.name.startswith("cuda") else 0
+    for name, needed in ((KLEIN, KLEIN_BYTES), (HUB_NAME, HUB_BYTES)):
+        if room >= needed and is_here(name):
+            return name
+    return BUNDLED if (WEIGHTS / BUNDLED).is_dir() else HUB_NAME
 
 
 def load_editor(name: str, device: str) -> Editor:

@@ -53,6 +53,7 @@ class FlowEditor:
         self.device = torch.device(device)
         self.dtype = dtype
         self.size = 1024
+        self.references = self.most_pictures - 1
         self.multiple = 2 * pipeline.vae_scale_factor
 
     def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Prepared:

@@ -98,6 +98,8 @@ class InstructPix2Pix:
     """The editor. Pictures are (H, W, 3) floats, 0–1, of any size; the network sees them at the size it was made for,
     with their own aspect."""
 
+    references = 0
+
     def __init__(self, pipeline, name: str, device):
         """Take the networks out of a loaded diffusers ``pipeline``, at the precision it has. Raises BadInput where they
         are not InstructPix2Pix's."""

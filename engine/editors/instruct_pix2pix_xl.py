@@ -33,6 +33,8 @@ OTHERS = ("tokenizer", "tokenizer_2", "scheduler")
 class InstructPix2PixXL:
     """The editor. Pictures are (H, W, 3) floats, 0–1, of any size."""
 
+    references = 0
+
     def __init__(self, pipeline: Any, name: str, device: torch.device | str, dtype: torch.dtype):
         """Take over a loaded ``pipeline`` whose networks compute on ``device`` in ``dtype``. Raises BadInput where they
         are not InstructPix2Pix's."""

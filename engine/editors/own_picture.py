@@ -29,6 +29,7 @@ class OwnPicture:
     name: str
     paint: Tensor  # (H, W, 3), 0–1, times its opacity
     opacity: Tensor  # (H, W, 1), 0–1
+    references: int = 0
 
     @property
     def size(self) -> int:

@@ -39,14 +39,29 @@ def load_networks(folder: Path, names: Sequence[str], dtype: torch.dtype) -> dic
                 field="editor",
             )
         variant = variant_of(folder / name, half=dtype != torch.float32)
-        loaded[name] = cls.from_pretrained(
+        loaded[name], told = cls.from_pretrained(
             folder / name,
             variant=variant,
             use_safetensors=True,
             local_files_only=True,
             dtype=dtype,
+            output_loading_info=True,
         )
+        check_whole(loaded[name], told, folder / name)
     return loaded
+
+
+def check_whole(network: torch.nn.Module, told: dict[str, Any], part: Path) -> None:
+    """Raises BadInput where weights were not in the files: libraries make them up, or leave them without numbers."""
+    empty = {name for name, tensor in [*network.named_parameters(), *network.named_buffers()] if tensor.is_meta}
+    missing = sorted(empty | set(told.get("missing_keys") or ()))
+    if missing:
+        raise BadInput(
+            f"The weights in {part.parent.name}/{part.name} lack {len(missing)} of what the network has (the first: "
+            f"{missing[0][:120]}): download the model again, or choose another editor.",
+            file=part,
+            field="editor",
+        )
 
 
 def load_pipeline(kind: Any, folder: Path, name: str, networks: Sequence[str], dtype: torch.dtype, **more: Any) -> Any:

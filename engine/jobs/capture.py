@@ -15,6 +15,7 @@ import numpy as np
 
 from engine import protocol
 from engine.capture import Capture, CaptureError, View, open_capture
+from engine.capture.central import central_view
 from engine.capture.changes import changed_photos
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
@@ -24,9 +25,9 @@ from engine.edit.settings import settings_from
 from engine.editors.catalogue import editor_id
 from engine.errors import BadInput
 from engine.files import checked_path
-from engine.presets import choose_preset, preset_infos
+from engine.presets import choose_preset, preset_for
 from engine.progress import Job, Plan, Stage
-from engine.results import Project
+from engine.results import Project, Proposed
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
 
 T = TypeVar("T")
@@ -110,8 +111,8 @@ def working_size(preset: str | None, long_side: int | None) -> int:
     """The longer side of working pictures in pixels: as given, or the preset's, or this machine's preset's."""
     if long_side is not None:
         return long_side
-    name = preset or next(p.name for p in preset_infos(find_devices()) if p.default)
-    return choose_preset(name, "cpu").long_side
+    chosen = preset_for(find_devices().devices[0]) if preset is None else choose_preset(preset, "cpu")
+    return chosen.long_side
 
 
 def _large_enough(capture: Capture, long_side: int) -> Capture:
@@ -305,6 +306,13 @@ def scene_message(workspace: Workspace, record: SceneRecord) -> protocol.Scene:
     )
 
 
+def propose_key(request: protocol.ProposeKey) -> Proposed:
+    """The view that makes a good first key view. Raises BadInput where the project has no capture."""
+    capture = load_opened(Workspace(request.workspace))
+    views = [view for view in capture.views if not view.held_out] or capture.views
+    return Proposed(view=central_view(views, capture.centre, capture.radius).name)
+
+
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
     folder = workspace.edit(record.id)
     mesh = folder / "mesh.ply"
@@ -324,6 +332,7 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         mesh=str(mesh) if mesh.exists() else None,
         seconds=record.seconds,
         changes=record.changes,
+        key_views={name: path for name, path in _pictures(folder / "keys").items() if name in record.key_views},
     )
 
 

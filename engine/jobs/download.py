@@ -27,6 +27,7 @@ from engine.progress import Job, Stage
 from engine.results import Downloaded
 
 _SECONDS = 1e-7  # a byte takes, as a first guess
+_MORE = 1.1  # times what was shown: worth a word
 _RATE_OVER = 5.0  # seconds
 
 
@@ -105,6 +106,9 @@ def _fetch(model: HubModel, job: Job) -> None:
                     Stage("download", f"Downloading {model.label}", max(1, message.bytes), _SECONDS, message.there)
                 )
                 stage = plan.begin("download")
+                if message.bytes > _MORE * model.bytes:
+                    said = f"{in_words(message.bytes)}, more than the {in_words(model.bytes)} that were shown"
+                    job.log(f"{model.label} is {said}: cancel where that is too much; it can go on later.")
                 job.report(plan, stage)
             elif isinstance(message, worker.Step) and plan is not None and stage is not None:
                 plan.advance(message.done)

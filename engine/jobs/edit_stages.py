@@ -15,7 +15,7 @@ SECONDS_A_RELEVANCE = 0.5
 def edit_stages(settings: EditSettings, edited: int, rendered: int, done: int) -> list[Stage]:
     """The stages of an edit of ``edited`` views, after which ``rendered`` are rendered, that has taken ``done``
     steps."""
-    updates = settings.image_updates if settings.method == "iterative" else 0
+    updates = settings.updates_later(edited)
     step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
     first = settings.updates_first(edited) if done == 0 else 0
     return [

@@ -35,6 +35,7 @@ from engine.metrics.consistency import warping_error
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
+from engine.presets import refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.results import Report
 from engine.scenes.base import RenderedView
@@ -100,6 +101,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
+    refuse_days(record.preset, device, request.even_on_cpu)
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
@@ -153,7 +155,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         if name == OURS:
             measures |= {
                 "seconds": record.seconds,
-                "edits": float(settings.image_updates + settings.updates_first(len(record.chosen))),
+                "edits": float(settings.updates_later(len(record.chosen)) + settings.updates_first(len(record.chosen))),
             }
             if record.peak_bytes:
                 measures["peak_megabytes"] = record.peak_bytes / 2**20

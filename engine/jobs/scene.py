@@ -19,7 +19,7 @@ from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
 from engine.pictures import load_picture, save_picture
-from engine.presets import Preset, choose_preset
+from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.scenes.base import RenderedView, Scene
@@ -45,6 +45,7 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
         raise BadInput(f"The setting steps must be 1 to {MOST_STEPS:,}.", field="steps")
     if not -(2**63) <= request.seed < 2**63:
         raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
+    refuse_days(preset.name, device, request.even_on_cpu)
     plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
     ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
     record = workspace.scene_record()
@@ -56,6 +57,12 @@ def scene_preset(workspace: Workspace, name: str | None, device: str) -> Preset:
     """The preset that the workspace's scene was begun with, if it was; else the one asked for."""
     record = workspace.scene_record()
     return choose_preset(record.preset if record else name, device)
+
+
+def is_trained(workspace: Workspace, preset: Preset) -> bool:
+    """Whether the unedited scene has all the steps that an edit would train it for."""
+    record = workspace.scene_record()
+    return record is not None and record.steps >= _target(record, preset, None)
 
 
 def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> int:

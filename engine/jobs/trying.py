@@ -26,7 +26,7 @@ from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.jobs.capture import ensure_images, load_opened
-from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown
+from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
 from engine.jobs.scene import scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
@@ -50,19 +50,20 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     view = capture.view(request.view)
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
-    settings = edit_settings(scene_preset(workspace, None, device), request, device)
+    request = with_editor(request, device)
+    settings = edit_settings(scene_preset(workspace, None, device), request)
     check = _checks(1, settings, job)
     path = workspace.images / view.image
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
-    editor = opened_editor(chosen_editor(request, device), device, job)
+    editor = opened_editor(chosen_editor(request), device, job)
     picture = load_picture(path).to(device).float() / 255
     after = edit_picture(editor, picture, instruction, settings, check)
     target = workspace.below("tries", f"{view.name}.png")
     save_picture(target, after)
     job.on_view(view.name, "edited", str(target))
-    warn_of_unknown(chosen_editor(request, device), instruction, job)
+    warn_of_unknown(chosen_editor(request), instruction, job)
     return Tried(before=str(path), after=str(target))
 
 
@@ -72,10 +73,12 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     if out.suffix.lower() != ".png":
         raise BadInput(f"{out.name} must end in .png.", field="out")
     instruction = checked_instruction(request.instruction)
+    _turn_of(Path(request.photo))  # before an editor is loaded for nothing
     device = choose_device(request.device)
-    name = chosen_editor(request, device)
+    request = with_editor(request, device)
+    name = chosen_editor(request)
     preset = choose_preset(None, device)
-    settings = edit_settings(preset, request, device)
+    settings = edit_settings(preset, request)
     editor = opened_editor(name, device, job)
     picture = _photo(Path(request.photo), 2 * editor.size).to(device)
     warn_of_unknown(name, instruction, job)
@@ -86,7 +89,7 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     cells = _cells(knobs, settings)
     check = _checks(len(cells), settings, job)
     requests = [msgspec.structs.replace(request, options=request.options | cell) for cell in cells]
-    edited = [edit_picture(editor, picture, instruction, edit_settings(preset, r, device), check) for r in requests]
+    edited = [edit_picture(editor, picture, instruction, edit_settings(preset, r), check) for r in requests]
     labels = [" ".join(f"{knob.label.lower()} {cell[knob.name]:.3g}" for knob in knobs) for cell in cells]
     save_picture(out, _sheet(picture, edited, labels, columns=len(COLUMNS)))
     return out
@@ -141,12 +144,21 @@ def _cells(knobs: Sequence[Knob], settings: EditSettings) -> list[dict[str, prot
 
 def _photo(path: Path, long_side: int) -> Tensor:
     """(H, W, 3), 0–1, sRGB, upright as the camera was held, its longer side at most ``long_side`` pixels."""
+    turn = _turn_of(path)
     try:
-        photo = decode(path, _UNDER_TRANSPARENT, read_header(path).orientation)
+        photo = decode(path, _UNDER_TRANSPARENT, turn)
     except SkipView as problem:
         raise BadInput(str(problem), file=path) from None
     photo.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(photo)).float() / 255
+
+
+def _turn_of(path: Path) -> int:
+    """The EXIF orientation of a photo. Raises BadInput where it is none."""
+    try:
+        return read_header(path).orientation
+    except SkipView as problem:
+        raise BadInput(str(problem), file=path) from None
 
 
 def _sheet(original: Tensor, edited: Sequence[Tensor], labels: Sequence[str], columns: int) -> Tensor:

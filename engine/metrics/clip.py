@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.editors.parts import check_whole
 from engine.hub import CLIP, folders_of
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,10 @@ def load_clip(device, source: Path | None = None) -> Clip | None:
         log.info("CLIP is not on this computer; its measures are left out")
         return None
     try:
-        model = CLIPModel.from_pretrained(folders[0], use_safetensors=True, local_files_only=True)
+        model, told = CLIPModel.from_pretrained(
+            folders[0], use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        check_whole(model, told, folders[0])
         return Clip(model.to(device), CLIPProcessor.from_pretrained(folders[0], local_files_only=True))
     except Exception as error:  # transformers raises a dozen kinds; to the artist they are one
         log.info("CLIP's weights cannot be had (%s); its measures are left out", str(error).splitlines()[:1])

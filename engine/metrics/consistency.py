@@ -4,30 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from engine.geometry import Camera, sample, seen_from, unproject
-
-
-@dataclass(frozen=True)
-class Warped:
-    """A neighbour's picture as seen from a camera: colours (H, W, 3), and where they are known (H, W) bool: the
-    neighbour sees the same surface there."""
-
-    rgb: Tensor
-    known: Tensor
-
-
-def warp(depth: Tensor, camera: Camera, neighbour: Tensor, neighbour_depth: Tensor, neighbours: Camera) -> Warped:
-    """The picture ``neighbour`` (H, W, 3), taken by the camera ``neighbours``, seen from ``camera``.
-
-    Depths (H, W) are distances along the normalised ray, in the capture's units. Colours are read between pixels
-    linearly.
-    """
-    place, known = seen_from(unproject(depth, camera), neighbours, neighbour_depth)
-    return Warped(sample(neighbour, place), known)
+from engine.geometry import Camera, warp
 
 
 def warping_error(pictures: Sequence[Tensor], depths: Sequence[Tensor], cameras: Sequence[Camera]) -> float:

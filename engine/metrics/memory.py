@@ -15,10 +15,11 @@ class PeakMemory:
 
     def __init__(self, device: str | torch.device) -> None:
         self._device = torch.device(device)
+        self._counted = self._device.type == "cuda"  # by torch itself; a Mac's GPU is looked at, as a process is
 
     def __enter__(self) -> PeakMemory:
         self._most, self._stop = 0, threading.Event()
-        if self._device.type == "cuda":
+        if self._counted:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -27,19 +28,21 @@ class PeakMemory:
 
     def _watch(self) -> None:
         process = psutil.Process()
+        of_mac = self._device.type == "mps"
         while True:
-            self._most = max(self._most, process.memory_info().rss)
+            held = torch.mps.driver_allocated_memory() if of_mac else process.memory_info().rss
+            self._most = max(self._most, held)
             if self._stop.wait(0.1):
                 return
 
     def __exit__(self, *_: object) -> None:
         self._most = self.peak
         self._stop.set()
-        if self._device.type == "cpu":
+        if not self._counted:
             self._thread.join()
 
     @property
     def peak(self) -> int:
-        if self._device.type == "cuda" and not self._stop.is_set():
+        if self._counted and not self._stop.is_set():
             return torch.cuda.max_memory_allocated(self._device)
         return self._most

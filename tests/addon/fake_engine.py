@@ -11,6 +11,8 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
                  ``chatter-answers``: to questions never asked)
 ``liar``         answers capture/open with a capture that is none
 ``gpu``          says that the machine has a large graphics card
+``late``         knows what computes, a large graphics card, only when it is asked for it
+``slow``         says that the preset paper takes days on the CPU
 ``old``          speaks an older protocol
 ``tick=SECONDS`` time of one step (0.02)
 """
@@ -133,6 +135,7 @@ class Engine:
         self.cancelled = threading.Event()
         self.paused = threading.Event()
         self.thread: threading.Thread | None = None
+        self.online = self.downloaded = False
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
         folder = Path(self.capture["workspace"]) / ("images" if kind == "image" else kind)
@@ -247,6 +250,17 @@ class Engine:
         page.write_text(params["edit"])
         return {"html": str(page), "json": str(page), "measures": {}}
 
+    def download(self, params: dict) -> dict:
+        offer = INITIALIZED["editors"][1]["offer"]
+        if not self.online:
+            raise ValueError("Blender is offline.", "online")
+        if (params["licence"], params["bytes"]) != (offer["licence"], offer["bytes"]):
+            raise ValueError("That is not what was agreed to.", "licence")
+        for part in range(5):
+            self.step("download", part * offer["bytes"] // 4, offer["bytes"], part / 4)
+        self.downloaded = True
+        return {"model": params["model"], "folder": offer["folder"]}
+
     # -- the wire ---
 
     def wish(self, number: int, method: str, params: dict) -> None:
@@ -304,18 +318,29 @@ class Engine:
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
-            "output/frames": self.frames, "output/report": self.report,
+            "output/frames": self.frames, "output/report": self.report, "model/download": self.download,
         }  # fmt: skip
         if method in jobs:
             self.start_job(number, jobs[method], params)
         elif method == "initialize":
-            said = dict(INITIALIZED)
+            said = json.loads(json.dumps(INITIALIZED))
+            self.online = params.get("online", False)
+            if self.downloaded:
+                said["editors"][1] |= {"available": True, "reason": ""}
+                said["editors"][1]["offer"]["downloaded"] = True
             if "gpu" in MODES:
-                card = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34}
-                said["devices"] = [card | {"preset": "paper", "editor": "small"}, *said["devices"]]
+                said["devices"] = [CARD, *said["devices"]]
+            if "slow" in MODES:
+                said["devices"] = [said["devices"][0] | {"slow": {"paper": "Paper takes about 3 days on this CPU."}}]
+            if "late" in MODES:
+                said |= {"settled": False, "computing": "PyTorch is being loaded."}
             if "old" in MODES:
                 said["protocol"] = 0
             send({"id": number, "result": said})
+        elif method == "devices/read":
+            time.sleep(10 * TICK)
+            devices = [CARD, *INITIALIZED["devices"]]
+            send({"id": number, "result": {"devices": devices, "computing": "Computing on A card.", "settled": True}})
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
@@ -352,6 +377,9 @@ def knobs(text: float, image: float) -> list[dict]:
     ]  # fmt: skip
 
 
+CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes": 2**34, "preset": "paper",
+        "editor": "small"}  # fmt: skip
+
 INITIALIZED = {
     "protocol": 2,
     "engine": "0.0-fake",
@@ -362,7 +390,10 @@ INITIALIZED = {
          "knobs": knobs(3.0, 1.5)},
         {"name": "hub/big", "label": "InstructPix2Pix", "size": 512, "available": False,
          "reason": "Its weights are not on this machine.", "vocabulary": [],
-         "knobs": knobs(7.5, 1.5)},
+         "knobs": knobs(7.5, 1.5),
+         "offer": {"licence": "Some Licence", "licence_url": "https://example.org/licence", "commercial": False,
+                   "gated": True, "bytes": 2_100_000_000, "page": "https://example.org/big", "folder": "/models/big",
+                   "downloaded": False}},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,

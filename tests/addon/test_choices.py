@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from blender_addon import choices, messages, wire
-from engine import devices, presets, protocol
-from engine.editors import catalogue
+from engine import devices, hub, presets, protocol
+from engine.editors import catalogue, registry
+from engine.errors import BadInput
 from engine.server import Server
 
 GIB = 2**30
@@ -26,19 +32,32 @@ MACHINES = {
 }
 
 
-@pytest.fixture(params=MACHINES)
-def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> messages.EngineInfo:
-    """What the engine says of a machine, as the add-on reads it."""
-    found = MACHINES[request.param]
-    for module in (devices, presets):
-        monkeypatch.setattr(module, "find_devices", lambda: found)
+def put_down(folder: Path) -> None:
+    """A model of the hub's, as whole as its files' names say."""
+    (folder / "unet").mkdir(parents=True)
+    kind = "StableDiffusionInstructPix2PixPipeline"
+    index = {"_class_name": kind, "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for name in ("config.json", "diffusion_pytorch_model.fp16.safetensors"):
+        (folder / "unet" / name).touch()
+
+
+@pytest.fixture(params=[(machine, here) for machine in MACHINES for here in ("downloaded", "not downloaded")])
+def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> messages.EngineInfo:
+    """What the engine says of a machine, with and without the hub's editor on it, as the add-on reads it."""
+    monkeypatch.setenv(hub.MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = MACHINES[request.param[0]]
+    if request.param[1] == "downloaded":
+        put_down(registry.hub_models()[catalogue.HUB_NAME].folder)
+    monkeypatch.setattr(devices, "find_devices", lambda: devices.Machine(found, "Said."))
     monkeypatch.delenv(catalogue.VARIABLE, raising=False)
     server = Server(lambda _line: None, warm_up=lambda: None)
     try:
-        said = server._initialize(protocol.Initialize(wire.PROTOCOL))
+        said = wire.parse_engine(msgspec.to_builtins(server._initialize(protocol.Initialize(wire.PROTOCOL))))
+        return wire.parse_devices(msgspec.to_builtins(server._devices()), said)
     finally:
         server.close()
-    return wire.parse_engine(msgspec.to_builtins(said))
 
 
 def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo) -> None:
@@ -47,8 +66,10 @@ def test_what_nobody_chose_is_what_the_engine_chooses(info: messages.EngineInfo)
     for named in ("", *(d.name for d in info.devices)):
         shown = choices.preset_of(info, "", named), choices.editor_of(info, "", named)
         assert shown[0].name == presets.choose_preset(None, named or first).name
-        assert shown[1].name == catalogue.default_editor(named or first)
-    assert next(p.name for p in info.presets if p.default) == choices.preset_of(info, "").name
+        assert shown[1].name == catalogue.default_editor(devices.device_named(named or first))
+        assert shown[1].available  # what nobody chose needs no download
+        here = next(e for e in info.editors if e.name == catalogue.HUB_NAME).offer.downloaded
+        assert (shown[1].name == catalogue.HUB_NAME) == (here and (named or first) != "cpu")
 
 
 def test_what_was_chosen_is_kept_and_what_is_gone_is_the_engines_choice(info: messages.EngineInfo) -> None:
@@ -83,23 +104,13 @@ def test_an_unknown_instruction_is_named_with_some_that_are_known() -> None:
     assert "“make it blurple”" in sentence and "“make it night”" in sentence and len(sentence) < 1000
 
 
-def test_choices_are_the_engines_own() -> None:
-    pytest.importorskip("bpy")
-    from blender_addon.operators import capture
-    from blender_addon.results import MESH_RESOLUTION
-    from blender_addon.settings import InstructNerfSettings
-    from engine.capture.opening import FORMATS
-    from engine.capture.registration import VIDEOS
-    from engine.errors import BadInput
+def test_the_panels_bounds_are_the_engines_own() -> None:
     from engine.output.mesh import checked_resolution
 
-    assert {f".{ending}" for ending in capture.VIDEOS} == set(VIDEOS)
-    assert {f"*{ending}" for kind in FORMATS for ending in kind.suffixes} <= set(capture.FILES)
-    least, most = MESH_RESOLUTION
-    assert [checked_resolution(r) for r in MESH_RESOLUTION] == [least, most]
+    source = (Path(choices.__file__).parent / "results.py").read_text()  # which imports bpy, and that ends badly
+    (bounds,) = re.findall(r"^MESH_RESOLUTION = (.*?)(?: *#.*)?$", source, re.MULTILINE)
+    least, most = ast.literal_eval(bounds)
+    assert [checked_resolution(r) for r in (least, most)] == [least, most]
     for resolution in (least - 1, most + 1):
         with pytest.raises(BadInput):
             checked_resolution(resolution)
-    masks = InstructNerfSettings.__annotations__["masks"].keywords["items"]
-    wanted = next(f for f in msgspec.structs.fields(protocol.OpenCapture) if f.name == "masks")
-    assert {item[0] for item in masks} == set(wanted.type.__args__)

@@ -74,6 +74,28 @@ def test_another_protocol_is_named() -> None:
         wire.parse_engine({"protocol": 3})
 
 
+def test_an_editors_terms_are_read() -> None:
+    editor = {"name": "a/b", "label": "B", "size": 512, "available": False, "reason": "", "vocabulary": []}
+    assert wire._editor(editor).offer == messages.Offer() and not wire._editor(editor | {"offer": None}).offer.missing
+    offer = {
+        "licence": "L",
+        "licence_url": "u",
+        "commercial": False,
+        "gated": True,
+        "bytes": 3,
+        "page": "p",
+        "folder": "f",
+    }
+    read = wire._editor(editor | {"offer": offer}).offer
+    assert read == messages.Offer("L", "u", False, True, 3, "p", "f", False) and read.missing
+    assert not wire._editor(editor | {"offer": offer | {"downloaded": True}}).offer.missing
+    for key, value in (("bytes", -1), ("bytes", "3"), ("commercial", "no"), ("page", 3), ("licence", ["L"])):
+        with pytest.raises(messages.WireError):
+            wire._editor(editor | {"offer": offer | {key: value}})
+    with pytest.raises(messages.WireError):
+        wire._editor(editor | {"offer": [1]})
+
+
 def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
     from engine.server import WISHES
 

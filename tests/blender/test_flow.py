@@ -207,7 +207,7 @@ def test_an_editor_that_is_not_available_is_refused_with_its_reason(opened: bpy.
     settings.editor_choice, settings.preset_choice, settings.device_choice = "hub/big", "paper", "cpu"
     assert (settings.editor, settings.preset, settings.device) == ("hub/big", "paper", "cpu")
     settings.instruction = "anything"
-    with pytest.raises(RuntimeError, match="weights are not on this machine"):
+    with pytest.raises(RuntimeError, match="is not on this computer yet"):
         bpy.ops.instruct_nerf.start_edit()
     settings.device_choice = "AUTO"
     assert settings.device == ""

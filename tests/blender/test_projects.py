@@ -293,7 +293,7 @@ def test_editors_are_kept_by_their_names_whatever_folder_they_lay_in(
     start(scene)
     settle()
     asked = heard(tmp_path, "edit/run")[-1]
-    assert (asked["editor"], asked["preset"], "device" in asked) == ("small", "preview", False)
+    assert (asked["editor"], asked["preset"], asked["device"]) == ("small", "preview", "cpu")
 
 
 def test_disabling_in_the_middle_of_a_job_ends_the_engine_and_raises_nothing(

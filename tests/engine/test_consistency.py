@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from engine.capture import Intrinsics
-from engine.geometry import Viewpoint, unproject
+from engine.geometry import Viewpoint, unproject, warp
 from engine.metrics.clip import direction_consistency, direction_similarity
-from engine.metrics.consistency import warp, warping_error
+from engine.metrics.consistency import warping_error
 
 from .conftest import ring, sphere_picture
 

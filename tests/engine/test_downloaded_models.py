@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 
+from engine import protocol
 from engine.editors import catalogue, registry
 from engine.editors.catalogue import BUNDLED, HUB_NAME, default_editor, find_editors, load_editor, source_of
 from engine.errors import BadInput
@@ -190,9 +191,10 @@ def test_links_out_of_the_cache_are_refused(tmp_path, kind):
 
 def test_a_gpu_takes_the_hubs_editor_where_it_is_and_the_small_one_where_it_is_not(tmp_path):
     model = registry.hub_models()[HUB_NAME]
-    assert [default_editor(device) for device in ("cpu", "cuda:0")] == [BUNDLED, BUNDLED]
+    devices = [protocol.Device(name, name, 8 * 2**30, 8 * 2**30) for name in ("cpu", "cuda:0")]
+    assert [default_editor(device) for device in devices] == [BUNDLED, BUNDLED]
     hub_folder.write(model.folder)
-    assert [default_editor(device) for device in ("cpu", "cuda:0")] == [BUNDLED, HUB_NAME]
+    assert [default_editor(device) for device in devices] == [BUNDLED, HUB_NAME]
     assert info().available and info().offer.folder == str(model.folder)
 
 

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from safetensors.torch import load_file, save_file
 
 from engine.edit.keep import edit_alone
 from engine.editors.catalogue import BUNDLED, about_subject, load_editor, recommended, resolved_options, source_of
 from engine.editors.instruct_pix2pix import InstructPix2Pix, NoiseSchedule, Options, Prepared, edit_size
+from engine.editors.parts import load_networks
 from engine.errors import BadInput, Cancelled
 
 
@@ -307,3 +309,19 @@ def test_pickled_weights_are_refused(tmp_path):
     assert list((folder / "unet").glob("*.bin"))
     with pytest.raises(BadInput, match="holds its weights only as"):
         load_editor(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_not_all_there_are_not_made_up(part, tmp_path):
+    """Libraries fill in at random what is missing, or leave it without numbers."""
+    folder = tmp_path / "model"
+    shutil.copytree(source_of(BUNDLED), folder)
+    load_networks(folder, [part], torch.float32)
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    lost = sorted(name for name in tensors if name.endswith("weight"))[1]
+    tensors["another"] = tensors.pop(lost)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=f"model/{part} lack 1 of what the network has .the first: .*weight") as caught:
+        load_networks(folder, [part], torch.float32)
+    assert caught.value.field == "editor" and caught.value.file == str(folder / part)

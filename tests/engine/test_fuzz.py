@@ -24,6 +24,7 @@ pytestmark = [
 
 CASES = int(os.environ.get("INSTRUCT_NERF_FUZZ", "500"))
 SEED = int(os.environ.get("INSTRUCT_NERF_FUZZ_SEED", "0"))
+FIRST = int(os.environ.get("INSTRUCT_NERF_FUZZ_FIRST", "0"))  # of each kind: where a run that was stopped goes on
 PATIENCE = 90.0  # seconds
 MOST_BYTES = 2 * 2**30
 BUNDLED = Path(engine.__file__).parent / "editors" / "weights" / "instruct-pix2pix-small"
@@ -228,7 +229,7 @@ def test_hostile_projects(good, outside, tmp_path):
     before = state(outside)
     failed = 0
     count = CASES // 2
-    for number in range(count):
+    for number in range(FIRST, count):
         spoiler = Spoiler(SEED * 10**6 + number, outside)
         folder = tmp_path / str(number) / "project"
         shutil.copytree(project, folder)
@@ -237,7 +238,7 @@ def test_hostile_projects(good, outside, tmp_path):
         more = {"steps": 14} if job == "train" else {"anew": True} if spoiler.random.random() < 0.3 else {}
         if job == "edit" and spoiler.random.random() < 0.5:  # one that goes on where it was
             for record in folder.glob("edits/*/edit.json"):
-                if record.is_file():
+                if record.is_file() and record.stat().st_size < 2**26:
                     text = record.read_text(errors="replace").replace('"finished": true', '"finished": false')
                     record.write_text(text, errors="replace")
         judged(server.run("read", folder, seconds=PATIENCE), log, (number, what, "read"))
@@ -246,8 +247,8 @@ def test_hostile_projects(good, outside, tmp_path):
         failed += "error" in ended
         assert state(outside) == before, (number, what, job)
         shutil.rmtree(folder.parent)
-    print(f"{count} projects, {failed} refused")
-    assert failed > count / 10  # they are hostile
+    print(f"{count - FIRST} projects, {failed} refused")
+    assert failed > (count - FIRST) / 10  # they are hostile
 
 
 def test_hostile_captures(good, outside, tmp_path):
@@ -255,7 +256,7 @@ def test_hostile_captures(good, outside, tmp_path):
     before = state(outside)
     count = CASES * 3 // 10
     failed = 0
-    for number in range(count):
+    for number in range(FIRST, count):
         spoiler = Spoiler(SEED * 10**6 + 10**5 + number, outside)
         source, folder = tmp_path / str(number) / "capture", tmp_path / str(number) / "project"
         shutil.copytree(capture, source)
@@ -269,7 +270,7 @@ def test_hostile_captures(good, outside, tmp_path):
         assert state(outside) == before, (number, what)
         shutil.rmtree(folder.parent)
     server.capture = str(capture)
-    print(f"{count} captures, {failed} refused")
+    print(f"{count - FIRST} captures, {failed} refused")
 
 
 def test_hostile_models(good, outside, tmp_path):
@@ -277,7 +278,7 @@ def test_hostile_models(good, outside, tmp_path):
     before = state(outside)
     count = CASES // 5
     failed = 0
-    for number in range(count):
+    for number in range(FIRST, count):
         spoiler = Spoiler(SEED * 10**6 + 2 * 10**5 + number, outside)
         model = tmp_path / str(number) / "model"
         shutil.copytree(BUNDLED, model)
@@ -287,4 +288,4 @@ def test_hostile_models(good, outside, tmp_path):
         failed += "error" in ended
         assert state(outside) == before, (number, what)
         shutil.rmtree(model.parent)
-    print(f"{count} models, {failed} refused")
+    print(f"{count - FIRST} models, {failed} refused")

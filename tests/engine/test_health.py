@@ -345,7 +345,9 @@ def test_an_edit_records_the_preset_that_its_settings_are_of(project, monkeypatc
     monkeypatch.setattr(edit, "ensure_scene", lambda workspace, capture, *_: capture)
     monkeypatch.setattr(edit, "_edit", lambda workspace, capture, record, *_: record)
     for asked, expected in (("standard", presets.STANDARD), (None, presets.PRESETS["preview"])):
-        request = protocol.RunEdit(workspace=str(folder), instruction="make it night", preset=asked, device="cpu")
+        request = protocol.RunEdit(
+            workspace=str(folder), instruction="make it night", preset=asked, device="cpu", even_on_cpu=True
+        )
         record = edit.run_edit(request, Job())
         assert record.preset == expected.name and record.settings["steps"] == expected.edit.steps
         assert record.settings["patches"] == expected.edit.patches

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from engine import protocol
 from engine.errors import BadInput
+from engine.jobs import trying
 from engine.jobs.trying import _photo
+from engine.progress import Job
 
 
 def patch(path: Path) -> np.ndarray:
@@ -63,3 +66,13 @@ def test_what_is_no_photo_gets_a_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput) as caught:
         _photo(tmp_path / name, 64)
     assert name in caught.value.message and caught.value.file == str(tmp_path / name)
+
+
+def test_a_photo_that_is_none_is_said_before_an_editor_is_loaded(tmp_path: Path, monkeypatch) -> None:
+    loads = []
+    monkeypatch.setattr(trying, "opened_editor", lambda *_: loads.append(1))
+    asked = {"photo": str(tmp_path / "gone.jpg"), "out": str(tmp_path / "out.png"), "device": "cpu"}
+    request = protocol.TryPhoto(instruction="make it night", **asked)
+    with pytest.raises(BadInput, match=r"gone\.jpg does not exist"):
+        trying.try_photo(request, Job())
+    assert not loads

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from engine import protocol
 from engine.editors import catalogue, registry
@@ -22,6 +23,7 @@ from engine.workspace import Workspace
 
 from . import tiny_editors
 from .conftest import PRESET
+from .toy_editor import KIND
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,82 @@ def test_a_picture_that_cannot_be_the_views_is_said(make, said, project):
     assert caught.value.field == "editor" and caught.value.file == str(own)
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is saved any more."""
+
+
+def killed_at(step):
+    def saw(progress):
+        if progress.stage == "edit" and progress.step == step:
+            raise Killed
+
+    return Job(on_progress=saw, every=0.0)
+
+
+def test_an_edit_follows_approved_key_views_and_resumes_with_them(project, monkeypatch):
+    """From a try's picture and from an image file; a run that was killed and resumed is the unbroken one."""
+    monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
+    toy = project.parent / "toy"
+    toy.mkdir()
+    (toy / "model_index.json").write_text(json.dumps({"_class_name": KIND.pipeline}))
+    names = [view.name for view in capture.load_opened(Workspace(project)).views if not view.held_out]
+    original = Image.open(Workspace(project).images / f"{names[1]}.png").convert("RGB")
+    trial = Workspace(project).below("tries", "approved.png")
+    trial.parent.mkdir(exist_ok=True)
+    Image.new("RGB", original.size, (200, 40, 40)).save(trial)
+    own = project.parent / "own.jpg"
+    Image.new("RGB", (original.width * 2, original.height * 2), (40, 200, 40)).save(own, quality=95)
+    keys = [protocol.KeyView(names[1], str(trial)), protocol.KeyView(names[3], str(own))]
+    other = project.parent / "other"
+    shutil.copytree(project, other)
+    whole = run(project, str(toy), key_views=keys)
+    assert set(whole.key_views) == {names[1], names[3]} and whole.settings["method"] == "projected"
+    record = json.loads((Workspace(project).edit(whole.id) / "edit.json").read_text())
+    assert record["key_views"] == [names[1], names[3]]
+    for view, color in ((names[1], (200, 40, 40)), (names[3], (40, 200, 40))):
+        for path in (whole.key_views[view], whole.images[view]):  # kept with the edit, and what the scene learnt
+            shown = np.array(Image.open(path)).astype(int)
+            assert shown.shape == (original.height, original.width, 3) and np.abs(shown - color).max() <= 3
+    request = protocol.RunEdit(
+        instruction="make it gold", editor=str(toy), workspace=str(other), preset=PRESET.name, device="cpu",
+        key_views=keys,
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        edit.run_edit(request, killed_at(PRESET.edit.steps // 2))
+    trial.unlink()  # the artist went on trying
+    own.unlink()
+    [begun] = Workspace(other).edits()
+    again = edit.resume_edit(protocol.ResumeEdit(str(other), begun.id, "cpu"), Job())
+    one, two = (load_file(Workspace(p).checkpoint(e.id)) for p, e in ((project, whole), (other, again)))
+    assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("keys", "schedule", "said"),
+    [
+        ([("nowhere", "a.png")], None, "key view nowhere is not one that is edited"),
+        ([("first", "a.png"), ("first", "a.png")], None, "is a key view twice"),
+        ([("first", "none.png")], None, "There is no picture none.png"),
+        ([("first", "narrow.png")], None, "another shape than the view"),
+        ([("first", "a.png")], "paper", "The paper's schedule has no key views"),
+    ],
+)
+def test_key_views_that_make_no_sense_are_said_before_anything_is_done(keys, schedule, said, project, monkeypatch):
+    first = next(view for view in capture.load_opened(Workspace(project)).views if not view.held_out)
+    Image.new("RGB", (first.intrinsics.width, first.intrinsics.height)).save(project.parent / "a.png")
+    Image.new("RGB", (9, 90)).save(project.parent / "narrow.png")
+    monkeypatch.chdir(project.parent)
+    given = [protocol.KeyView(first.name if view == "first" else view, picture) for view, picture in keys]
+    with pytest.raises(BadInput, match=said) as caught:
+        run(project, catalogue.BUNDLED, key_views=given, schedule=schedule)
+    assert caught.value.field == ("schedule" if schedule else "key_views") and not Workspace(project).edits()
+
+
+def test_a_first_key_view_is_proposed(project):
+    views = capture.load_opened(Workspace(project)).views
+    assert capture.propose_key(protocol.ProposeKey(str(project)))["view"] in {view.name for view in views}
+
+
 def test_terms_are_said_of_the_hubs_and_of_ones_own_folders(tmp_path):
     offers = {editor.name: editor.offer for editor in find_editors()}
     assert offers[KLEIN].licence == "Apache-2.0" and offers[KLEIN].commercial and not offers[KLEIN].gated
@@ -148,16 +226,13 @@ def test_the_default_on_a_card_is_klein_where_it_is_there_and_fits(tmp_path, mon
     monkeypatch.setenv("INSTRUCT_NERF_MODELS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
 
-    def card(gigabytes):
-        device = protocol.Device("cuda:0", "a card", gigabytes * 2**30, gigabytes * 2**30)
-        monkeypatch.setattr(catalogue, "find_devices", lambda: [device])
+    def default(name, free, total=24):
+        return default_editor(protocol.Device(name, name, free * 2**30, total * 2**30))
 
-    card(24)
-    assert default_editor("cuda:0") != KLEIN  # nothing is downloaded unasked
+    assert default("cuda:0", 24) != KLEIN  # nothing is downloaded unasked
     tiny_editors.written("flux2_klein", tmp_path).rename(_made(registry.hub_models()[KLEIN].folder))
-    assert default_editor("cuda:0") == KLEIN and default_editor("cpu") != KLEIN
-    card(8)
-    assert default_editor("cuda:0") != KLEIN
+    assert default("cuda:0", 24) == KLEIN and default("cpu", 24) != KLEIN
+    assert default("cuda:0", 8) != KLEIN and default("cuda:0", 8, total=8) != KLEIN  # what others use is not free
 
 
 def _made(folder):

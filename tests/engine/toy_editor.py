@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
+from engine.editors.base import KEEP_BACKGROUND, RELEVANCE, Carried
+from engine.editors.carrying import with_carried
 from engine.editors.registry import EditorKind
 from engine.protocol import Knob, OptionValue
 
@@ -42,6 +43,8 @@ class Asked:
     t: float
     options: dict[str, OptionValue]
     drawn: float
+    references: list[Tensor] = field(default_factory=list)
+    carried: Carried | None = None
 
 
 class ToyEditor:
@@ -50,14 +53,15 @@ class ToyEditor:
 
     size = 32
 
-    def __init__(self, name: str = "toy", relevant: bool = True):
+    def __init__(self, name: str = "toy", relevant: bool = True, references: int = 0):
         self.name = name
+        self.references = references
         self.relevant = relevant  # whether it can say where an instruction matters
         self.asked: list[Asked] = []
         self.prepared: list[str] = []
         self.viewed = 0
 
-    def prepare(self, instruction: str, options: Mapping[str, OptionValue], references: Sequence[Tensor] = ()):
+    def prepare(self, instruction: str, options: Mapping[str, OptionValue]):
         self.prepared.append(instruction)
         return _Prepared(self, instruction, dict(options))
 
@@ -68,15 +72,16 @@ class _Prepared:
     instruction: str
     options: dict[str, OptionValue]
 
-    def view(self, original: Tensor) -> _View:
+    def view(self, original: Tensor, references: Sequence[Tensor] = ()) -> _View:
         self.editor.viewed += 1
-        return _View(self, original.clone())
+        return _View(self, original.clone(), list(references)[: self.editor.references])
 
 
 @dataclass
 class _View:
     told: _Prepared
     original: Tensor
+    references: list[Tensor] = field(default_factory=list)
 
     @cached_property
     def relevance(self) -> Tensor | None:
@@ -88,16 +93,22 @@ class _View:
         return F.interpolate(red, (height // 3, width // 3), mode="area")
 
     def edit(
-        self, picture: Tensor, t: float, generator: torch.Generator, check: Callable[[], None] = lambda: None
+        self,
+        picture: Tensor,
+        t: float,
+        generator: torch.Generator,
+        check: Callable[[], None] = lambda: None,
+        carried: Carried | None = None,
     ) -> Tensor:
         options = self.told.options
         for _ in range(int(options.get("checks", 1))):
             check()
         drawn = float(torch.rand((), generator=generator))
         asked = Asked(picture.clone(), self.original, self.told.instruction, t, options, drawn)
+        asked.references, asked.carried = self.references, carried
         self.told.editor.asked.append(asked)
         dimmed = float(options.get("brightness", 0.5)) - 0.01 * len(self.told.instruction)
-        edited = self.original * dimmed + picture * 0.1 + 0.01 * drawn
+        edited = self.original * dimmed + with_carried(picture, carried) * 0.1 + 0.01 * drawn
         tint = TINTS[str(options.get("tint", "none"))]
         if tint is not None:
             edited = 0.1 * edited + 0.9 * torch.tensor(tint).to(edited)

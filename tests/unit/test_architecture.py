@@ -65,7 +65,7 @@ INSIDE = {
     "jobs": [
         {"capture", "registration", "asked"},
         {"scene"},
-        {"edit_stages", "download"},
+        {"edit_stages", "download", "key_views"},
         {"edit"},
         {"trying", "output", "report"},
     ],
@@ -75,7 +75,7 @@ INSIDE = {
         {"decoding", "types"},
         {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
         {"images", "lookup"},
-        {"changes", "contents", "reading"},
+        {"central", "changes", "contents", "reading"},
         {"formats", "registration", "store"},
         {"opening"},
     ],

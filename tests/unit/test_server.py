@@ -421,7 +421,7 @@ def test_jobs_return_what_the_document_says():
 def test_what_is_answered_is_of_its_type(wire, tmp_path):
     asked = {
         "initialize": {"protocol": protocol.VERSION}, "workspace/read": {"workspace": str(tmp_path)},
-        "runtime/release": {},
+        "runtime/release": {}, "devices/read": {},
     }  # fmt: skip
     for ident, (method, params) in enumerate(asked.items()):
         wire.ask(method, ident, **params)

@@ -93,7 +93,7 @@ class Trainer:
         camera, optimiser = self.views[view], self.nerf.camera_optimizer
         if optimiser.config.mode == "off":
             return camera
-        correction = optimiser(torch.tensor([view], device=self._cameras.device))[0].double().cpu().numpy()
+        correction = optimiser(torch.tensor([view], device=self._cameras.device))[0].cpu().double().numpy()
         pose = camera.pose.copy()
         pose[:3, :3] = correction[:, :3] @ pose[:3, :3]
         pose[:3, 3] += self.scene.frame.capture_from_nerf_distance(correction[:, 3])

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Downloading an editor, once the artist has seen what it weighs and on what terms it is given."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import asking, messages, session, wire
+from .jobs import start_engine
+from .project import editor_of
+
+OFFLINE = "Blender is offline: turn on Allow Online Access in Preferences, System, to download."
+
+
+def size(count: int) -> str:
+    """Bytes as an artist reads them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:
+    """The scene's editor, where it can be downloaded and was not."""
+    editor = editor_of(scene)
+    return editor if editor is not None and editor.offer.missing and not scene.instruct_nerf.editor_model else None
+
+
+def terms(editor: messages.Editor) -> list[str]:
+    """What there is to know before an editor is used, or downloaded: short lines."""
+    offer = editor.offer
+    lines = [f"Works at {editor.size} pixels"] if editor.size else []
+    if offer.licence:
+        lines.append(f"Licence: {offer.licence}")
+        if not offer.commercial:
+            lines.append("Not for commercial use")
+    return lines
+
+
+def download_editor(editor: messages.Editor) -> None:
+    """Begin to download an editor on the terms that it was offered on; a job of the session's shows how it goes.
+
+    Raises ``RuntimeError`` where Blender is offline, something else runs, or there is no engine.
+    """
+    if not bpy.app.online_access:
+        raise RuntimeError(OFFLINE)
+    if session.get().busy:
+        raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    start_engine()
+    agreed = {"model": editor.name, "licence": editor.offer.licence, "bytes": editor.offer.bytes}
+
+    def done(_result: object) -> None:
+        session.say("edit", f"{editor.label} is downloaded.")
+        session.ask_again()
+
+    def begin() -> None:
+        asking.run_job(
+            wire.MODEL_DOWNLOAD, agreed, done, panel="edit", title=f"Downloading {editor.label}", workspace=""
+        )
+
+    session.ask_again(then=begin)  # it may have been started while Blender was offline

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Iterative Dataset Update as it settles sooner: every view is edited once, each from what those before it became,
+carried over by depth (the projected start of DATENeRF, Rojas et al., ECCV 2024); the scene is fitted to that; then come
+a few short rounds at falling noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from engine.edit.iterative import AGAIN, Event, ImageUpdated, RelevanceComputed, SceneUpdated, agreed_backgrounds
+from engine.edit.keep import Background, background_of, relevance_of
+from engine.edit.originals import Originals
+from engine.edit.overlap import Overlap, overlap_of
+from engine.edit.prompt import Prompts
+from engine.edit.settings import EditSettings, Told
+from engine.editors.base import Carried, Prepared, ViewEdit
+from engine.pictures import to_uint8
+from engine.randomness import random_seed
+from engine.scenes.base import Check, SceneTrainer
+from engine.scenes.picture_set import PictureSet
+
+
+def projected_dataset_update(
+    trainer: SceneTrainer,
+    pictures: PictureSet,
+    originals: Originals,
+    prompts: Prompts,
+    settings: EditSettings,
+    check: Check = lambda: None,
+) -> Iterator[Event]:
+    """Take the key views as they were approved, edit all others once in order of overlap, and train until the trainer
+    has taken ``settings.steps``; on the way, edit all but the key views again in ``settings.short_rounds`` rounds.
+
+    An editor that can be shown references sees the key views, and each warped into the view; for any other, what was
+    edited before takes the render's place in its first steps. ``pictures``, ``check`` and ``prompts`` are as of
+    `iterative_dataset_update`: here, too, the run is a function of the seed, of the prompts and of
+    ``trainer.step_index`` alone. An instruction that changes on the way is followed by an edit of every view.
+    """
+    told: Told | None = None
+    prepared: Prepared
+    views: dict[int, ViewEdit] = {}
+    backgrounds: dict[int, Background | None] = {}
+    keys: dict[int, Tensor] = {}  # (H, W, 3), 0–1
+    shows_keys = prompts.editor.references > 0
+    overlap: Overlap | None = None
+
+    def seen() -> Overlap:
+        nonlocal overlap
+        overlap = overlap or overlap_of(originals.scene, len(pictures), originals.device, check)
+        return overlap
+
+    def references(view: int) -> list[Tensor]:
+        """[key view, its warp into the view], those first that see most of it; the original where a warp says
+        nothing."""
+        shown: list[Tensor] = []
+        for key in seen().nearest(view, list(keys)) if shows_keys and keys else []:
+            warped = seen().carried(view, {key: keys[key]})
+            shown += [
+                keys[key],
+                torch.where(warped.seen[..., None], warped.picture, originals[view].to(warped.picture)),
+            ]
+        return shown
+
+    def image_update(view: int, draw: int, t: float, render: Tensor, carried: Carried | None = None) -> Tensor:
+        """U(render, t; I_v^0, c_T), (H, W, 3) uint8."""
+        if view not in views:
+            views[view] = prepared.view(originals[view], references(view))
+        if view not in backgrounds:
+            backgrounds[view] = background_of(views[view], told.keep if told else 0.0)
+        random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
+        edited = views[view].edit(render, t, random, check, carried)
+        if (background := backgrounds[view]) is not None:
+            edited = background.put_back(edited, originals[view])
+        return to_uint8(edited)
+
+    def every_view(step: int) -> Iterator[Event]:
+        """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
+        done: dict[int, Tensor] = {}
+        for view, picture in keys.items():
+            yield updated(view, to_uint8(picture))
+            done[view] = picture
+        first = list(keys) or [seen().central()]
+        for view in [*(view for view in first if view not in keys), *seen().order(first)]:
+            carried = None if shows_keys and keys else seen().carried(view, done, list(keys))
+            render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
+            draw = -1 - view - step * len(pictures)
+            yield updated(view, image_update(view, draw, settings.t_max, render, carried))
+            done[view] = pictures.image(view).to(originals.device).float() / 255
+            if prompts.at(step) is not told:
+                return  # wished for meanwhile: what was made for this step is made again
+
+    def updated(view: int, image: Tensor) -> ImageUpdated:
+        change = _apart(image, pictures.image(view))
+        pictures.replace(view, image)
+        return ImageUpdated(view, pictures.image(view), change)
+
+    while trainer.step_index < settings.steps:
+        step = trainer.step_index
+        if prompts.at(step) is not told:
+            told = prompts.at(step)
+            prepared = prompts.editor.prepare(told.instruction, told.options)
+            keys = {v: p.to(originals.device).float() / 255 for v, p in prompts.keys_at(step).items()}
+            views.clear()
+            backgrounds.clear()
+            if settings.agreed_relevance and told.keep:
+                maps = []
+                for view in range(len(originals)):
+                    check()
+                    views[view] = prepared.view(originals[view], references(view))
+                    maps.append(relevance_of(views[view]))
+                    yield RelevanceComputed(view)
+                backgrounds |= agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
+            if told.step == step:
+                yield from every_view(step)
+        if prompts.at(step) is not told:
+            continue
+        if (number := round_at(step, settings)) is not None:
+            t = noise_of_round(number, settings)
+            moved = []
+            for view in seen().order(list(keys)):
+                render = trainer.scene.render(trainer.camera(view), check).rgb
+                image = image_update(view, number * len(pictures) + view, t, render)
+                shown = to_uint8(render)
+                moved.append(_apart(image, shown))
+                # The better of the two stays: the one that lies nearer to what all views together have made.
+                old = pictures.image(view)
+                yield updated(view, image if moved[-1] <= _apart(old, shown) else old.clone())
+                if prompts.at(step) is not told:
+                    break
+            if prompts.at(step) is not told:
+                continue
+            if moved and sum(moved) / len(moved) < settings.settle:
+                return
+        check()  # where wishes come in
+        again = 0
+        while len(asked := prompts.again_at(step)) > again:
+            wish, view = asked[again]
+            render = trainer.scene.render(trainer.camera(view), check).rgb
+            t = noise_of_round(round_before(step, settings), settings) if step else settings.t_max
+            yield updated(view, image_update(view, AGAIN - wish, t, render))
+            again += 1
+            check()
+        if prompts.at(step) is not told:
+            continue
+        losses = trainer.step(pictures)
+        yield SceneUpdated(trainer.step_index, losses)
+
+
+def rounds_begin(settings: EditSettings) -> list[int]:
+    """The NeRF steps at which the short rounds begin."""
+    first = max(1, round(settings.refit * settings.steps))
+    length = (settings.steps - first) / max(settings.short_rounds, 1)
+    return [first + int(number * length) for number in range(settings.short_rounds)]
+
+
+def round_at(step: int, settings: EditSettings) -> int | None:
+    """The number of the round that begins at a NeRF step, from 0; None where none does."""
+    begin = rounds_begin(settings)
+    return begin.index(step) if step in begin else None
+
+
+def round_before(step: int, settings: EditSettings) -> int:
+    """The number of the last round that began by a NeRF step, or of the first."""
+    return max(0, sum(begin <= step for begin in rounds_begin(settings)) - 1)
+
+
+def noise_of_round(number: int, settings: EditSettings) -> float:
+    """The noise level of a round: falling evenly from the first to the last."""
+    high, low = settings.short_noise
+    return high + (low - high) * number / max(settings.short_rounds - 1, 1)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Mean absolute difference of two pictures (H, W, 3) uint8, 0–1."""
+    return float((one.float() - other.to(one.device).float()).abs().mean()) / 255
