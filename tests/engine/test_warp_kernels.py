@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import torch
 from nerfstudio.cameras.rays import Frustums, RayBundle, RaySamples
+from nerfstudio.field_components.activations import trunc_exp
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from nerfstudio.model_components.ray_samplers import PDFSampler
@@ -13,7 +15,10 @@ from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRen
 
 pytest.importorskip("warp")
 
-from engine.scenes.nerfacto import warp_hash, warp_rays
+from engine.scenes.nerfacto import nerfacto, warp_hash, warp_rays
+from engine.scenes.nerfacto.nerfacto import Nerfacto
+
+from .conftest import TINY_NERF
 
 pytestmark = pytest.mark.slow  # the first run compiles them
 RAYS, SAMPLES = 37, 24
@@ -76,19 +81,19 @@ def test_the_hash_encoding_is_nerfstudios(kind, bound, levels, features, log2, l
 
 def test_weights_are_nerfstudios():
     edges = edges_of(SAMPLES)
-    density = (torch.rand(RAYS, SAMPLES) * 40).requires_grad_()
+    raw = (torch.randn(RAYS, SAMPLES) * 3).requires_grad_()
     with torch.no_grad():
-        density[3, 5:] = 0
-        density[4] = 1e30  # opaque at once
-    theirs = density.detach().clone().requires_grad_()
+        raw[3, 5:] = -60.0  # empty
+        raw[4] = 18.0  # opaque at once
+    theirs = raw.detach().clone().requires_grad_()
     samples = samples_at(edges)
-    expected = samples.get_weights(theirs[..., None])[..., 0]
-    got = warp_rays.WarpWeights.apply(density, samples.deltas[..., 0].contiguous())
+    expected = samples.get_weights(0.5 * trunc_exp(theirs)[..., None])[..., 0]
+    got = warp_rays.WarpWeights.apply(raw, samples.deltas[..., 0].contiguous(), 0.5)
     agree(got, expected)
     weight = torch.randn(RAYS, SAMPLES)
     (got * weight).sum().backward()
     (expected * weight).sum().backward()
-    agree(density.grad, theirs.grad)
+    agree(raw.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("behind", [None, "color"])
@@ -151,3 +156,52 @@ def test_both_losses_are_nerfstudios():
     (expected[0] * 3 + expected[1] * 5).backward()
     for ours, their in zip(weights, theirs, strict=True):
         agree(ours.grad * RAYS, their.grad * RAYS)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"optimise_cameras": False, "appearance": 0, "gradient_scaling": True, "background": (0.2, 0.5, 0.9)}],
+    ids=["cameras and appearances", "an object"],
+)
+def test_rays_are_those_of_the_path_without_kernels(training, more, monkeypatch):
+    """Pixels, losses, and the gradient of every weight, camera corrections included, with the same random numbers."""
+    torch.manual_seed(1)
+    nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).train(training)
+    with torch.no_grad():
+        for name, weight in nerf.named_parameters():
+            if "hash_table" in name:
+                weight.uniform_(-1, 1)
+            if "pose_adjustment" in name:
+                weight.normal_(0, 0.01)
+    directions = torch.nn.functional.normalize(torch.randn(RAYS, 3), dim=-1)
+    origins, views = torch.randn(RAYS, 3) / 2, torch.randint(5, (RAYS, 1))
+    background = torch.rand(RAYS, 3) if more else None
+    target = torch.rand(RAYS, 3)
+
+    def run(kernels: bool):
+        monkeypatch.setattr(nerfacto, "usable", lambda _: kernels)
+        nerf.zero_grad()
+        nerf.at_age(3000)
+        torch.manual_seed(2)
+        rays = RayBundle(origins.clone(), directions.clone(), torch.ones(RAYS, 1), camera_indices=views)
+        rendered = nerf(rays, background)
+        losses = nerf.regularisers(rendered)
+        losses["color"] = (rendered.rgb - target).abs().mean()
+        losses["opacity"] = rendered.opacity.square().mean()
+        sum(losses.values()).backward()
+        slopes = {name: weight.grad.clone() for name, weight in nerf.named_parameters() if weight.grad is not None}
+        return rendered, losses, slopes
+
+    expected, expected_losses, expected_slopes = run(False)
+    got, losses, slopes = run(True)
+    assert got.edges is not None and expected.edges is None
+    for name in ("rgb", "opacity", "depth"):
+        assert getattr(got, name).shape == getattr(expected, name).shape
+        agree(getattr(got, name), getattr(expected, name), 1e-4)
+    for name, value in expected_losses.items():
+        agree(losses[name], value, 1e-4)
+    assert slopes.keys() == expected_slopes.keys()
+    for name, slope in expected_slopes.items():
+        largest = float(slope.abs().max())
+        assert float((slopes[name] - slope).abs().max()) <= 1e-3 * largest + 1e-7, name

@@ -19,14 +19,105 @@ LEAST = wp.constant(1e-5)
 EPSILON = wp.constant(1e-7)  # of the interlevel loss
 
 
+@wp.func
+def _spaced(x: float) -> float:
+    """nerfstudio's spacing: even up to a distance of 1, then in disparity."""
+    if x < 1.0:
+        return x / 2.0
+    return 1.0 - 1.0 / (2.0 * x)
+
+
+@wp.func
+def _distance(place: float, near: float, far: float) -> float:
+    """How far along a ray a place (0–1) between its ends lies."""
+    x = place * _spaced(far) + (1.0 - place) * _spaced(near)
+    if x < 0.5:
+        return 2.0 * x
+    return 1.0 / (2.0 - 2.0 * x)
+
+
+@wp.func
+def _largest(p: wp.vec3) -> int:
+    """Along which axis a point is farthest out."""
+    a = wp.vec3(wp.abs(p[0]), wp.abs(p[1]), wp.abs(p[2]))
+    if a[0] >= a[1] and a[0] >= a[2]:
+        return 0
+    if a[1] >= a[2]:
+        return 1
+    return 2
+
+
+@wp.kernel(enable_backward=False)
+def _placed(
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    edges: wp.array(dtype=float, ndim=2),
+    nears: wp.array(dtype=float),
+    fars: wp.array(dtype=float),
+    points: wp.array(dtype=wp.vec3, ndim=2),
+    deltas: wp.array(dtype=float, ndim=2),
+    middles: wp.array(dtype=float, ndim=2),
+):
+    """Where samples lie in the cube 0–1 that all of space is contracted into, how long they are, and how far."""
+    ray, i = wp.tid()
+    start = _distance(edges[ray, i], nears[ray], fars[ray])
+    end = _distance(edges[ray, i + 1], nears[ray], fars[ray])
+    middle = (start + end) / 2.0
+    p = origins[ray] + directions[ray] * middle
+    size = wp.abs(p[_largest(p)])
+    if size >= 1.0:
+        p = (2.0 - 1.0 / size) * (p / size)
+    p = (p + wp.vec3(2.0, 2.0, 2.0)) / 4.0
+    inside = p[0] > 0.0 and p[1] > 0.0 and p[2] > 0.0 and p[0] < 1.0 and p[1] < 1.0 and p[2] < 1.0
+    length = end - start
+    if not inside:  # or no number: it adds nothing
+        p = wp.vec3(0.0, 0.0, 0.0)
+        length = 0.0
+    points[ray, i] = p
+    deltas[ray, i] = length
+    middles[ray, i] = middle
+
+
+@wp.kernel(enable_backward=False)
+def _placed_back(
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    deltas: wp.array(dtype=float, ndim=2),
+    middles: wp.array(dtype=float, ndim=2),
+    grad: wp.array(dtype=wp.vec3, ndim=2),
+    grad_origins: wp.array(dtype=wp.vec3),
+    grad_directions: wp.array(dtype=wp.vec3),
+):
+    ray = wp.tid()
+    of_origin = wp.vec3(0.0, 0.0, 0.0)
+    of_direction = wp.vec3(0.0, 0.0, 0.0)
+    for i in range(middles.shape[1]):
+        if deltas[ray, i] > 0.0:
+            p = origins[ray] + directions[ray] * middles[ray, i]
+            g = grad[ray, i] / 4.0
+            axis = _largest(p)
+            size = wp.abs(p[axis])
+            if size >= 1.0:  # p' = s(|p|) p, with s = 2/m − 1/m²
+                along = wp.dot(g, p) * (2.0 / size - 2.0) / (size * size) * wp.sign(p[axis])
+                g = g * ((2.0 - 1.0 / size) / size)
+                g[axis] = g[axis] + along
+            of_origin += g
+            of_direction += g * middles[ray, i]
+    grad_origins[ray] = of_origin
+    grad_directions[ray] = of_direction
+
+
 @wp.kernel(enable_backward=False)
 def _weights(
-    density: wp.array(dtype=float, ndim=2), deltas: wp.array(dtype=float, ndim=2), weights: wp.array(dtype=float, ndim=2)
+    raw: wp.array(dtype=float, ndim=2),
+    initial: float,
+    deltas: wp.array(dtype=float, ndim=2),
+    weights: wp.array(dtype=float, ndim=2),
 ):
     ray = wp.tid()
     passed = float(0.0)
-    for i in range(density.shape[1]):
-        thick = density[ray, i] * deltas[ray, i]
+    for i in range(raw.shape[1]):
+        thick = initial * wp.exp(raw[ray, i]) * deltas[ray, i]
         weight = (1.0 - wp.exp(-thick)) * wp.exp(-passed)
         passed += thick
         if not wp.isfinite(weight):
@@ -36,23 +127,26 @@ def _weights(
 
 @wp.kernel(enable_backward=False)
 def _weights_back(
-    density: wp.array(dtype=float, ndim=2),
+    raw: wp.array(dtype=float, ndim=2),
+    initial: float,
     deltas: wp.array(dtype=float, ndim=2),
     weights: wp.array(dtype=float, ndim=2),
     grad: wp.array(dtype=float, ndim=2),
-    grad_density: wp.array(dtype=float, ndim=2),
+    grad_raw: wp.array(dtype=float, ndim=2),
 ):
-    """∂w_j/∂(σ_i δ_i) is what still passes sample i where j = i, and −w_j behind it."""
+    """∂w_j/∂(σ_i δ_i) is what still passes sample i where j = i, and −w_j behind it. The slope of σ = e^raw is bounded,
+    as nerfstudio's is."""
     ray = wp.tid()
-    count = density.shape[1]
+    count = raw.shape[1]
     behind = float(0.0)
     for i in range(count):
         behind += grad[ray, i] * weights[ray, i]
     passed = float(0.0)
     for i in range(count):
         behind -= grad[ray, i] * weights[ray, i]
-        passed += density[ray, i] * deltas[ray, i]
-        grad_density[ray, i] = deltas[ray, i] * (grad[ray, i] * wp.exp(-passed) - behind)
+        passed += initial * wp.exp(raw[ray, i]) * deltas[ray, i]
+        of_density = deltas[ray, i] * (grad[ray, i] * wp.exp(-passed) - behind)
+        grad_raw[ray, i] = of_density * initial * wp.exp(wp.clamp(raw[ray, i], -15.0, 15.0))
 
 
 @wp.kernel(enable_backward=False)
@@ -227,24 +321,60 @@ def _distortion(
     losses[ray] = total
 
 
-class WarpWeights(torch.autograd.Function):
-    """density (R, S), the samples' lengths (R, S) → how much each adds to its pixel, (R, S)."""
+class WarpPlaced(torch.autograd.Function):
+    """origins and directions (R, 3), edges (R, S + 1), where rays begin and end (R,) → the samples' points (R, S, 3) in
+    the unit cube, their lengths (R, S) and middles (R, S), of which the points alone have a gradient."""
 
     @staticmethod
-    def forward(ctx, density: Tensor, deltas: Tensor) -> Tensor:
-        weights = torch.empty_like(density)
-        launch(_weights, len(density), (array(density), array(deltas)), (array(weights),), density.device)
-        ctx.save_for_backward(density, deltas, weights)
+    def forward(ctx, origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor):
+        rays, samples = len(edges), edges.shape[1] - 1
+        points = edges.new_empty(rays, samples, 3)
+        deltas, middles = edges.new_empty(rays, samples), edges.new_empty(rays, samples)
+        given = (array(origins, wp.vec3), array(directions, wp.vec3), array(edges), array(nears), array(fars))
+        made = (array(points, wp.vec3), array(deltas), array(middles))
+        launch(_placed, (rays, samples), given, made, edges.device)
+        ctx.save_for_backward(origins, directions, deltas, middles)
+        ctx.mark_non_differentiable(deltas, middles)
+        return points, deltas, middles
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        origins, directions, deltas, middles = ctx.saved_tensors
+        grad_origins, grad_directions = torch.empty_like(origins), torch.empty_like(directions)
+        given = (
+            array(origins, wp.vec3),
+            array(directions, wp.vec3),
+            array(deltas),
+            array(middles),
+            array(grads[0].contiguous(), wp.vec3),
+        )
+        made = (array(grad_origins, wp.vec3), array(grad_directions, wp.vec3))
+        launch(_placed_back, len(origins), given, made, origins.device)
+        return grad_origins, grad_directions, None, None, None
+
+
+class WarpWeights(torch.autograd.Function):
+    """What the network says (R, S), of which the density is ``initial`` times the exponential, and the samples' lengths
+    (R, S) → how much each adds to its pixel, (R, S)."""
+
+    @staticmethod
+    def forward(ctx, raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
+        raw = raw.contiguous()
+        weights = torch.empty_like(raw)
+        launch(_weights, len(raw), (array(raw), initial, array(deltas)), (array(weights),), raw.device)
+        ctx.save_for_backward(raw, deltas, weights)
+        ctx.initial = initial
         return weights
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor):
-        density, deltas, weights = ctx.saved_tensors
-        grad = torch.empty_like(density)
-        given = (array(density), array(deltas), array(weights), array(grads[0].contiguous()))
-        launch(_weights_back, len(density), given, (array(grad),), density.device)
-        return grad, None
+        raw, deltas, weights = ctx.saved_tensors
+        grad = torch.empty_like(raw)
+        given = (array(raw), ctx.initial, array(deltas), array(weights), array(grads[0].contiguous()))
+        launch(_weights_back, len(raw), given, (array(grad),), raw.device)
+        return grad, None, None
 
 
 class WarpComposite(torch.autograd.Function):
@@ -256,7 +386,13 @@ class WarpComposite(torch.autograd.Function):
         rays = len(weights)
         rgb, opacity, depth = weights.new_empty(rays, 3), weights.new_empty(rays), weights.new_empty(rays)
         behind = rgb if background is None else background  # of which nothing is read
-        given = (array(weights), array(colors, wp.vec3), array(middles), array(behind, wp.vec3), int(background is None))
+        given = (
+            array(weights),
+            array(colors, wp.vec3),
+            array(middles),
+            array(behind, wp.vec3),
+            int(background is None),
+        )
         launch(_composite, rays, given, (array(rgb, wp.vec3), array(opacity), array(depth)), weights.device)
         ctx.save_for_backward(weights, colors, background)
         ctx.mark_non_differentiable(depth)
