@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nerfacto's rays by way of Warp's kernels: the values of `Nerfacto`'s own path, which is nerfstudio's, in a fraction of
-the launches and the memory traffic. Import it where `kernels.usable` says so."""
+"""nerfacto's rays by way of Warp's kernels: the values of `Nerfacto`'s own path, which is nerfstudio's, in a fraction
+of the launches and the memory traffic. Import it where `kernels.usable` says so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.model_components.losses import _GradientScaler
 from torch import Tensor
 
-from engine.scenes.nerfacto.warp_rays import WarpComposite, WarpPlaced, WarpWeights, resampled
+from engine.scenes.nerfacto.warp_rays import WarpComposite, WarpPlaced, WarpWeights, harmonics, resampled
 
 if TYPE_CHECKING:
     from engine.scenes.nerfacto.nerfacto import Nerfacto
@@ -87,7 +87,7 @@ def _field(nerf: Nerfacto, points: Tensor, rays: RayBundle) -> tuple[Tensor, Ten
     made = field.mlp_base(points.view(-1, 3))
     raw, shape = made.split([1, field.geo_feat_dim], dim=-1)
     first, *others = field.mlp_head.layers
-    of_ray = [field.direction_encoding((rays.directions + 1) / 2)]
+    of_ray = [harmonics(rays.directions.contiguous())]
     if field.embedding_appearance is not None:
         if nerf.training:
             assert rays.camera_indices is not None

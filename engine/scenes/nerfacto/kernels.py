@@ -5,6 +5,8 @@ the GPU and gives what PyTorch gives; everywhere else PyTorch, or numba on a CPU
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -14,9 +16,23 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # of what the encoding gives, beside PyTorch's
 
 
+_off = False
+
+
 def usable(device: torch.device) -> bool:
     """Whether the kernels compute on ``device``. Tries them there the first time, which compiles one of them."""
-    return device.type == "cuda" and not why_not(device)
+    return device.type == "cuda" and not _off and not why_not(device)
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Let PyTorch compute everywhere meanwhile, to compare the two."""
+    global _off
+    before, _off = _off, True
+    try:
+        yield
+    finally:
+        _off = before
 
 
 @lru_cache
@@ -25,8 +41,8 @@ def why_not(device: torch.device) -> str:
     try:
         import warp
 
-        warp.config.quiet = True
-        warp.init()
+        from engine.scenes.nerfacto import warp_launch  # noqa: F401, begins it
+
         if not warp.device_from_torch(device).is_cuda:
             return f"Warp sees no GPU at {device}."
         try_encoding(device)

@@ -128,8 +128,8 @@ def _kernels(features: int, kind: Any) -> tuple[Any, Any, Any]:
 
 
 class WarpEncode(torch.autograd.Function):
-    """points (N, 3), table (L × T, F), scalings (L,) → features (N, L × F), of the table's kind of numbers; T is a power
-    of two."""
+    """points (N, 3), table (L × T, F), scalings (L,) → features (N, L × F), of the table's kind of numbers; T is a
+    power of two."""
 
     @staticmethod
     def forward(ctx, points: Tensor, table: Tensor, scalings: Tensor) -> Tensor:

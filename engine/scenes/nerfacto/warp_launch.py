@@ -10,7 +10,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.quiet = True  # its banner is not for whoever reads the log
+wp.config.log_level = wp.LOG_WARNING  # what it finds and compiles is not for whoever reads the log
 wp.init()
 
 

@@ -216,8 +216,8 @@ def _resampled(
     jitter: wp.array(dtype=float),
     made: wp.array(dtype=float, ndim=2),
 ):
-    """Invert a ray's cumulative distribution at evenly spaced places, each ``jitter`` (of a step) later: both only grow,
-    so that one walk along the bins does."""
+    """Invert a ray's cumulative distribution at evenly spaced places, each ``jitter`` (of a step) later: both only
+    grow, so that one walk along the bins does."""
     ray = wp.tid()
     bins = weights.shape[1]
     total = float(0.0)
@@ -267,7 +267,7 @@ def _interlevel(
     losses: wp.array(dtype=float),
     slopes: wp.array(dtype=float, ndim=2),
 ):
-    """How far the fine histogram stands out of the coarse one (Mip-NeRF 360, eq. 13), and its slope along that one."""
+    """How far the fine histogram stands out of the coarse one (Mip-NeRF 360, eq. 13), and its slope there."""
     ray = wp.tid()
     bins = coarse_weights.shape[1]
     for j in range(bins):
@@ -319,6 +319,34 @@ def _distortion(
         before += weight
         moment_before += weight * middle
     losses[ray] = total
+
+
+@wp.kernel(enable_backward=False)
+def _harmonics(directions: wp.array(dtype=wp.vec3), made: wp.array(dtype=float, ndim=2)):
+    """nerfstudio's spherical harmonics of degree 0 to 3, of a direction that it has moved into the unit cube."""
+    ray = wp.tid()
+    x = (directions[ray][0] + 1.0) / 2.0
+    y = (directions[ray][1] + 1.0) / 2.0
+    z = (directions[ray][2] + 1.0) / 2.0
+    xx = x * x
+    yy = y * y
+    zz = z * z
+    made[ray, 0] = 0.28209479177387814
+    made[ray, 1] = 0.4886025119029199 * y
+    made[ray, 2] = 0.4886025119029199 * z
+    made[ray, 3] = 0.4886025119029199 * x
+    made[ray, 4] = 1.0925484305920792 * x * y
+    made[ray, 5] = 1.0925484305920792 * y * z
+    made[ray, 6] = 0.9461746957575601 * zz - 0.31539156525251999
+    made[ray, 7] = 1.0925484305920792 * x * z
+    made[ray, 8] = 0.5462742152960396 * (xx - yy)
+    made[ray, 9] = 0.5900435899266435 * y * (3.0 * xx - yy)
+    made[ray, 10] = 2.890611442640554 * x * y * z
+    made[ray, 11] = 0.4570457994644658 * y * (5.0 * zz - 1.0)
+    made[ray, 12] = 0.3731763325901154 * z * (5.0 * zz - 3.0)
+    made[ray, 13] = 0.4570457994644658 * x * (5.0 * zz - 1.0)
+    made[ray, 14] = 1.445305721320277 * z * (xx - yy)
+    made[ray, 15] = 0.5900435899266435 * x * (xx - 3.0 * yy)
 
 
 class WarpPlaced(torch.autograd.Function):
@@ -378,8 +406,8 @@ class WarpWeights(torch.autograd.Function):
 
 
 class WarpComposite(torch.autograd.Function):
-    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the last
-    sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
+    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the
+    last sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
 
     @staticmethod
     def forward(ctx, weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None):
@@ -455,4 +483,11 @@ def resampled(weights: Tensor, anneal: float, edges: Tensor, jitter: Tensor, cou
     made = edges.new_empty(len(edges), count + 1)
     given = (array(weights), float(anneal), array(edges), array(jitter))
     launch(_resampled, len(edges), given, (array(made),), edges.device)
+    return made
+
+
+def harmonics(directions: Tensor) -> Tensor:
+    """(R, 16): what nerfstudio makes of directions (R, 3); without a gradient, as there."""
+    made = directions.new_empty(len(directions), 16)
+    launch(_harmonics, len(directions), (array(directions, wp.vec3),), (array(made),), directions.device)
     return made
