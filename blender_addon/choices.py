@@ -58,11 +58,14 @@ def too_slow(info: EngineInfo | None, presets: Iterable[str], device: str = "") 
     return next((chosen.slow[name] for name in presets if name in chosen.slow), "") if chosen else ""
 
 
-def editor_of(info: EngineInfo | None, wanted: str, device: str = "") -> Editor | None:
-    """The editor meant: the one of that name, else the one that suits the device, else the first that can be used."""
+def editor_of(info: EngineInfo | None, wanted: str, device: str = "", own: str = "") -> Editor | None:
+    """The editor meant: the artist's ``own`` where one is named, None until the engine has described it; else the one
+    of that name, else the one that suits the device, else the first that can be used."""
     if info is None or not info.editors:
         return None
     by_id = {editor_id(e.name): e for e in info.editors}
+    if own:
+        return by_id.get(editor_id(own))
     chosen = device_of(info, device)
     suited = by_id.get(editor_id(chosen.editor)) if chosen and chosen.editor else None
     usable = next((e for e in info.editors if e.available), info.editors[0])

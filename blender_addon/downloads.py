@@ -20,7 +20,7 @@ def size(count: int) -> str:
 def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:
     """The scene's editor, where it can be downloaded and was not."""
     editor = editor_of(scene)
-    return editor if editor is not None and editor.offer.missing and not scene.instruct_nerf.editor_model else None
+    return editor if editor is not None and editor.offer.missing else None
 
 
 def terms(editor: messages.Editor) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 import bpy
 
 from . import asking, choices, knobs, messages, session, wire
+from .conversion import matrix_from_rows
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
-from .scene import cameras
+from .scene import cameras, region
 
 Params = Callable[[], dict[str, Any]]
 
@@ -28,8 +29,7 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     settings = scene.instruct_nerf
     if not settings.instruction.strip():
         raise ValueError("Type what the scene shall become, such as “make it night”.")
-    model = settings.editor_model.strip()
-    model = cameras.absolute(model) if model.startswith("//") else model
+    model = session.own_editor(scene)
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
         "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
@@ -38,10 +38,10 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
 
     def params() -> dict[str, Any]:
         info = session.get().info
-        editor, asking = choices.editor_of(info, wanted, device), cameras.scene_by_uid(uid)
-        if editor is not None and editor.offer.missing and not model:
+        editor, asking = choices.editor_of(info, wanted, device, model), cameras.scene_by_uid(uid)
+        if editor is not None and editor.offer.missing:
             raise ValueError(f"“{editor.label}” is not on this computer yet: press Download Editor, under Edit.")
-        if editor is not None and not editor.available and not model:
+        if editor is not None and not editor.available:
             raise ValueError(f"The editor “{editor.label}” cannot be used: {editor.reason or 'it is not installed'}")
         found = choices.device_of(info, device)
         named = {"editor": model or (editor.name if editor else ""), "device": found.name if found else ""}
@@ -89,14 +89,26 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps = settings.preset, settings.device, settings.steps
+    asked_region = region_params(scene, root)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
         more["even_on_cpu"] = even_on_cpu or None
-        return params() | known(more)
+        return params() | known(more | {"region": asked_region})
 
     _run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
+
+
+def region_params(scene: bpy.types.Scene, root: bpy.types.Object | None) -> dict[str, Any] | None:
+    """Where alone the scene is to change, as it is asked for; None where everywhere. Raises ``ValueError``."""
+    settings = scene.instruct_nerf
+    if root is None or not settings.use_region:
+        return None
+    return wire.region_object(
+        region.solids(scene, settings.region), settings.region_softness, settings.region_invert,
+        matrix_from_rows(root.evaluated_get(cameras.depsgraph_of(scene)).matrix_world),
+    )  # fmt: skip
 
 
 def refuse_days(sentence: str, even_on_cpu: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import chores, project, workspaces
+from . import chores, project, session, workspaces
 from .choices import editor_id
 from .scene import cameras, images
 
@@ -42,6 +42,7 @@ def _after_loading(*_arguments: object) -> None:
     for scene in bpy.data.scenes:
         if scene.library is None and editor_id(scene.instruct_nerf.editor) != scene.instruct_nerf.editor:
             scene.instruct_nerf.editor = editor_id(scene.instruct_nerf.editor)
+    session.describe_own()
 
 
 @bpy.app.handlers.persistent

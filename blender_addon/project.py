@@ -121,7 +121,7 @@ def preset_name(scene: bpy.types.Scene) -> str:
 def editor_of(scene: bpy.types.Scene) -> messages.Editor | None:
     """What the engine said of the editor that the scene's settings mean, or None before it said anything."""
     settings = scene.instruct_nerf
-    return choices.editor_of(session.get().info, settings.editor, settings.device)
+    return choices.editor_of(session.get().info, settings.editor, settings.device, session.own_editor(scene))
 
 
 def device_name(scene: bpy.types.Scene) -> str:
@@ -171,7 +171,7 @@ def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
         ("preset", settings.preset, preset),
         ("device", settings.device, device),
     )
-    for what, wanted, used in named:
+    for what, wanted, used in named[1:] if session.own_editor(scene) else named:
         if wanted and used is not None and wanted not in {used.name, choices.editor_id(used.name)}:
             found.append(f"The {what} “{wanted}” is not here any more: {used.label or used.name} is used.")
     opened, wanted_now = settings.opened_size, other_size(scene)

@@ -11,6 +11,7 @@ they need by workspace and view name each time they run.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -22,6 +23,7 @@ import bpy
 
 from . import chores, messages, state, wire
 from .asking import MOVED, cancel, hear, request
+from .choices import editor_id
 from .client import Client
 from .messages import Failure
 from .state import Job, Session, Task, end_task, get, notice, say
@@ -33,6 +35,7 @@ REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
 TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
 SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
+MOST_OWN = 64  # editors of the artist's own that are asked about
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
 said: list[Callable[[messages.EngineInfo], None]] = []  # called when an engine has said what it offers
@@ -61,7 +64,26 @@ def start(command: list[str], folder: Path) -> None:
 
 
 def _introduction() -> dict[str, object]:
-    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access)}
+    own = dict.fromkeys(own_editor(scene) for scene in bpy.data.scenes if scene.library is None)
+    named = [name for name in own if name and name.isprintable()][:MOST_OWN]
+    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access), "own": named}
+
+
+def own_editor(scene: bpy.types.Scene) -> str:
+    """The editor of the artist's own that a scene names, from the root on; empty where it names none."""
+    model = scene.instruct_nerf.editor_model.strip()
+    return os.path.realpath(bpy.path.abspath(model)) if model.startswith("//") else model
+
+
+def describe_own() -> None:
+    """Have the engine describe the editors that scenes name, where it did not yet."""
+    session = get()
+    if session.state != "ready" or session.info is None:
+        return
+    known = {editor.name for editor in session.info.editors}
+    if any(own_editor(scene) and editor_id(own_editor(scene)) not in known for scene in bpy.data.scenes):
+        with contextlib.suppress(RuntimeError):
+            ask_again()
 
 
 def ask_again(then: Callable[[], None] = lambda: None) -> None:

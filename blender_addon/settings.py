@@ -97,6 +97,10 @@ def _looks_changed(self: Any, _context: object) -> None:
     project.dress_pictures(self.id_data)
 
 
+def _own_editor_named(_self: Any, _context: object) -> None:
+    session.describe_own()
+
+
 class InstructNerfSettings(bpy.types.PropertyGroup):
     """Settings of one scene. Names of presets and the like are kept as texts: what the engine offers may change
     between two sessions, and an enumeration's numbers would then point at something else."""
@@ -167,10 +171,24 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
     editor_model: StringProperty(
         name="Model",
-        description="Another InstructPix2Pix model: a folder, or a name on the model hub; empty: the editor above",
+        description="An editor of your own: a folder with a model, or an image file; empty: the editor above",
         subtype="DIR_PATH",
+        update=_own_editor_named,
         options=RELATIVE,
     )
+    use_region: BoolProperty(
+        name="Edit Only Inside", description="Edit only what lies in the region; the rest stays as it was captured"
+    )
+    region: PointerProperty(
+        name="Region",
+        description="A collection whose closed meshes, all together, are the region",
+        type=bpy.types.Collection,
+    )
+    region_softness: FloatProperty(
+        name="Softness", description="Width over which the edit blends into what is kept", default=0.0, min=0.0,
+        soft_max=10.0, subtype="DISTANCE", unit="LENGTH",
+    )  # fmt: skip
+    region_invert: BoolProperty(name="Invert", description="Edit only what lies outside of the region instead")
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
     shown: EnumProperty(
         name="Shown", description="The picture behind each camera", items=SHOWN, update=_pictures_changed

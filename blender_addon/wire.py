@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from .conversion import Camera, Intrinsics, matrix_from_row_major
+from .conversion import Camera, Intrinsics, Matrix, matrix_from_row_major
 from .messages import (
     Capture,
     Change,
@@ -431,6 +431,17 @@ def parse_failure(value: object) -> Failure:
         cleaned(field) if isinstance(field, str) else "",
         cleaned(file) if isinstance(file, str) else "",
     )
+
+
+def region_object(
+    solids: Sequence[tuple[str, list[float], list[int]]], softness: float, invert: bool, frame: Matrix
+) -> dict[str, Any]:
+    """A ``region`` object to send: surfaces by name, vertices and triangles, and what leads to their frame from the
+    capture's."""
+    return {
+        "solids": [{"name": n, "vertices": v, "triangles": t} for n, v, t in solids],
+        "softness": softness, "invert": invert, "frame": [entry for row in frame for entry in row],
+    }  # fmt: skip
 
 
 def camera_object(camera: Camera) -> dict[str, Any]:

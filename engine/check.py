@@ -75,7 +75,7 @@ def check(device: str | None = None, quick: bool = False) -> Check:
     try:
         import torch
 
-        torch_version, cuda = torch.__version__, torch.version.cuda or ""
+        torch_version, cuda = str(torch.__version__), torch.version.cuda or ""
         machine = find_devices()
         chosen = choose_device(device)
     except Exception as error:

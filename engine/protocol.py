@@ -76,6 +76,7 @@ class Initialize(Message, frozen=True):
 
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
+    own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
 
 
 class DownloadModel(Message, frozen=True):
@@ -130,6 +131,25 @@ class TrainScene(Message, frozen=True):
     even_on_cpu: bool = False
 
 
+class Solid(Message, frozen=True, kw_only=True):
+    """A closed surface: ``vertices`` three numbers each, ``triangles`` the numbers of three vertices each."""
+
+    vertices: Annotated[list[float], msgspec.Meta(max_length=900_000)]
+    triangles: Annotated[list[int], msgspec.Meta(max_length=300_000)]
+    name: str = ""
+
+
+class Region(Message, frozen=True, kw_only=True):
+    """Where alone an edit may change the scene: inside any of the ``solids``, or with ``invert`` outside all of them.
+    ``frame`` leads from the capture frame to that of their vertices, any affine transform (16 numbers, row-major);
+    ``softness`` is the width, in that frame's units, over which the edge is blended."""
+
+    solids: Annotated[list[Solid], msgspec.Meta(max_length=64)]
+    softness: float = 0.0
+    invert: bool = False
+    frame: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
 class Instruct(Message, frozen=True, kw_only=True):
     """What every request to edit says: the one place that an instruction and its options are written."""
 
@@ -158,6 +178,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []

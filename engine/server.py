@@ -147,7 +147,7 @@ class Server:
             "devices": described(found.devices),
             "computing": found.computing if settled else devices.WAITING,
             "settled": settled,
-            "editors": find_editors(),
+            "editors": find_editors(own=params.own),
             "presets": preset_infos(found.devices[0]),
         }
 

@@ -26,7 +26,7 @@ from msgspec import Meta
 from engine import files
 from engine.errors import BadInput, cannot_write
 from engine.files import checked_path, exclusive_folder, inside, is_link, read_record, write_record
-from engine.protocol import Change, Measures
+from engine.protocol import Change, Measures, Region
 from engine.results import Damaged
 
 P = ParamSpec("P")
@@ -75,6 +75,7 @@ class EditRecord(msgspec.Struct, frozen=True):
     peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
     changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
+    region: Region | None = None  # where alone it changes the scene; None: everywhere
     key_views: Annotated[list[Name], Meta(max_length=4)] = []  # those whose edits were approved; they lie in keys/
 
 

@@ -21,6 +21,7 @@ from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
+from engine.edit.region import Region
 from engine.edit.settings import with_options
 from engine.geometry import Viewpoint
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity
@@ -72,8 +73,8 @@ class Harness:
             trainer.save(path)
         return path
 
-    def run(self, row: Row, scene: TruthScene, key: str, seed: int) -> Outcome:
-        """Let a method edit the scene."""
+    def run(self, row: Row, scene: TruthScene, key: str, seed: int, region: Region | None = None) -> Outcome:
+        """Let a method edit the scene, within a region alone where there is one."""
         instruction = EDITS[key].instruction
         base = with_options(self.size.edit, self.editor.name, instruction)
         settings = row.settings(base, seed)
@@ -90,7 +91,9 @@ class Harness:
                 shown = scene.after[key] if row.kind == "oracle" else scene.before
                 data = PictureSet(list(shown[: scene.training]), self.device)
                 views = cameras_of(scene, slice(scene.training))
-                trainer, events = begin(settings, saved, views, data, prompts, self.perceptual, self.device)
+                trainer, events = begin(
+                    settings, saved, views, data, prompts, self.perceptual, self.device, region=region
+                )
                 if row.kind == "oracle":
                     while trainer.step_index < settings.steps:
                         trainer.step(data)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, choose, edit, engine, results, talk
+from . import capture, choose, edit, engine, region, results, talk
 
-CLASSES = (*capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *talk.CLASSES, *results.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *region.CLASSES, *talk.CLASSES, *results.CLASSES, *engine.CLASSES,
+)  # fmt: skip
 
 
 def register() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, results
+from . import capture, edit, engine, region, results
 
-CLASSES = (*capture.CLASSES, *edit.CLASSES, *results.CLASSES, *engine.CLASSES)
+CLASSES = (*capture.CLASSES, *edit.CLASSES, *region.CLASSES, *results.CLASSES, *engine.CLASSES)
 
 
 def register() -> None:

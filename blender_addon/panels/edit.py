@@ -38,7 +38,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         settings, editor = scene.instruct_nerf, project.editor_of(scene)
         row = layout.row(align=True)
         row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
-        if editor is not None and editor.vocabulary and not settings.editor_model:
+        if editor is not None and editor.vocabulary:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
                 known = (
@@ -138,9 +138,9 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
         editor = project.editor_of(scene)
-        if editor is not None and not settings.editor_model:
-            draw_offer(column, context, editor)
         column.prop(settings, "editor_model")
+        if editor is not None:
+            draw_offer(column, context, editor)
         column.prop(settings, "device_choice")
         column.prop(settings, "steps")
         if computing := choices.computing(info, settings.device):
@@ -149,7 +149,7 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             sentences(layout, context, preset.description)
         for sentence in project.warnings_of_settings(scene):
             sentences(layout.box(), context, sentence, "INFO")
-        if editor is not None and not (editor.available or editor.offer.missing or settings.editor_model):
+        if editor is not None and not (editor.available or editor.offer.missing):
             sentences(layout.box(), context, editor.reason or "This editor is not available.", "ERROR")
         notice(layout, context, "edit")
         if running(layout, context, "edit"):

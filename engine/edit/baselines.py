@@ -45,7 +45,7 @@ def one_time_dataset_update(
     if trainer.step_index == 0:
         frames = (originals[view] for view in range(len(originals)))
         for view, edited in enumerate(edited_frames(prompts.editor, prompts.at(0), frames, settings, check)):
-            pictures.replace(view, to_uint8(edited))
+            pictures.replace(view, to_uint8(originals.outside_kept(view, edited, check)))
             yield ImageUpdated(view, pictures.image(view))
     while trainer.step_index < settings.steps:
         check()
@@ -86,5 +86,7 @@ def score_distillation(
         gradient = edit.gradient(render, t, random)
         if background is not None:
             gradient = background.leave_out(gradient)
+        if (mask := originals.mask(view, check)) is not None:
+            gradient = gradient * mask.to(gradient)
         losses = trainer.step_towards(view, render - 0.5 * gradient, random)
         yield SceneUpdated(trainer.step_index, losses)

@@ -90,6 +90,7 @@ def iterative_dataset_update(
         edited = views[view].edit(render, t, random, check)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
+        edited = originals.outside_kept(view, edited, check)
         pictures.replace(view, to_uint8(edited))
         after = pictures.image(view)
         return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)

@@ -10,6 +10,7 @@ from engine.edit.iterative import Event, iterative_dataset_update
 from engine.edit.originals import Originals
 from engine.edit.projected import projected_dataset_update
 from engine.edit.prompt import Prompts
+from engine.edit.region import Region
 from engine.edit.settings import EditSettings
 from engine.geometry import Camera
 from engine.scenes.base import Check, Perceptual, SavedScene, SceneTrainer
@@ -33,12 +34,13 @@ def begin(
     device: str,
     check: Check = lambda: None,
     saved: SavedScene | None = None,
+    region: Region | None = None,
 ) -> tuple[SceneTrainer, Iterator[Event]]:
     """A trainer that goes on from the scene of ``parent`` and the events of ``settings.method`` on it, which begin when
     they are asked for; a run that was stopped goes on from where it ``saved``.
 
     ``pictures`` holds the original pictures of ``views`` and is changed in place, here already where some were edited
-    before; ``perceptual`` is the loss to take where the settings give it weight.
+    before; ``perceptual`` is the loss to take where the settings give it weight; outside ``region`` nothing is edited.
     """
     loss = perceptual if settings.losses.perceptual_weight else None
 
@@ -46,7 +48,7 @@ def begin(
         return parent.trainer(views, settings.training, settings.seed, device, loss)
 
     captured = [pictures.image(view).to("cpu", copy=True) for view in range(len(pictures))]
-    originals = Originals(captured, unedited, pictures.device)
+    originals = Originals(captured, unedited, pictures.device, region)
     if saved is None:
         trainer = unedited()
     else:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from engine.scenes.base import SceneTrainer
+from engine.edit.region import Region
+from engine.scenes.base import Check, SceneTrainer
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Originals:
     pictures: Sequence[Tensor]  # (H, W, 3) uint8 each, on the CPU: a card has room for the training pictures alone
     load: Callable[[], SceneTrainer]  # the scene as it was before the edit's first step, on these views
     device: torch.device | str = "cpu"  # where they are asked for
+    region: Region | None = None  # where alone they may change; None: everywhere
+    _masks: dict[int, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -27,6 +30,24 @@ class Originals:
     def __getitem__(self, view: int) -> Tensor:
         """(H, W, 3) floats, 0–1, on the device; they never change."""
         return self.pictures[view].to(self.device).float() / 255
+
+    def mask(self, view: int, check: Check = lambda: None) -> Tensor | None:
+        """How much of each pixel of a view may change, (H, W, 1), 0–1, by the unedited scene's depth and the region;
+        None where all of them may. ``check`` is called while that is rendered."""
+        if self.region is None:
+            return None
+        if view not in self._masks:
+            camera = self.scene.camera(view)
+            self._masks[view] = self.region.mask(self.scene.scene.render(camera, check), camera)
+        return self._masks[view].to(self.device)
+
+    def outside_kept(self, view: int, edited: Tensor, check: Check = lambda: None) -> Tensor:
+        """An edited picture (H, W, 3) of a view with what lies outside the region as it was, to the last bit."""
+        mask = self.mask(view, check)
+        if mask is None:
+            return edited
+        original = self[view].to(edited)
+        return torch.where(mask.to(edited) > 0, original + mask.to(edited) * (edited - original), original)
 
     @cached_property
     def scene(self) -> SceneTrainer:

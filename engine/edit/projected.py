@@ -93,6 +93,8 @@ def projected_dataset_update(
                 return  # wished for meanwhile: what was made for this step is made again
 
     def updated(view: int, image: Tensor) -> ImageUpdated:
+        if originals.mask(view, check) is not None:
+            image = to_uint8(originals.outside_kept(view, image.to(originals.device).float() / 255, check))
         change = _apart(image, pictures.image(view))
         pictures.replace(view, image)
         return ImageUpdated(view, pictures.image(view), change)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,10 +97,10 @@ def state_of(name: str) -> tuple[Hashable, ...]:
     return (editor_id(name), *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
-def find_editors(chosen: str | None = None) -> list[EditorInfo]:
-    """The default, the bundled and the hub's editors, and ``chosen`` where it is another."""
+def find_editors(chosen: str | None = None, own: Sequence[str] = ()) -> list[EditorInfo]:
+    """The default, the bundled and the hub's editors, ``chosen`` where it is another, and those of the artist's own."""
     first = chosen or os.environ.get(VARIABLE)
-    names = dict.fromkeys(editor_id(n) for n in (first, BUNDLED, *hub_models()) if n)
+    names = dict.fromkeys(editor_id(n) for n in (first, BUNDLED, *hub_models(), *own) if n)
     return [_describe(name) for name in names]
 
 

@@ -18,6 +18,7 @@ from engine.devices import choose_device, device_named
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
+from engine.edit.region import region_of
 from engine.edit.settings import (
     EditSettings,
     Told,
@@ -79,6 +80,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     parent = finished_parent(workspace, request.parent)
     preset = scene_preset(workspace, request.preset, device)
     own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
+    region_of(request.region)  # what is wrong with it is said before anything is trained
     for used in (own, preset) if not is_trained(workspace, preset) else (own,):
         refuse_days(used.name, device, request.even_on_cpu)
     settings = edit_settings(own, request)
@@ -98,6 +100,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         chosen=[view.name for view in chosen if view.name in readable],
         settings=msgspec.to_builtins(settings),
         steps=0,
+        region=request.region,
         key_views=[key.view for key in request.key_views],
     )
     record = workspace.create_edit(record)
@@ -179,6 +182,7 @@ class _Run:
             device,
             job.check,
             saved,
+            region_of(record.region),
         )
         self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk

@@ -19,6 +19,7 @@ from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
+from engine.edit.region import region_of
 from engine.edit.settings import EditSettings, settings_for
 from engine.editors.base import Editor
 from engine.editors.catalogue import source_of
@@ -242,7 +243,9 @@ def _run_baseline(
             originals = original_pictures(workspace, views, record.parent)
             pictures = PictureSet.read(workspace.images, views, device, originals)
             parent = open_scene(workspace.checkpoint(record.parent))
-            trainer, events = begin(own, parent, views, pictures, prompts, perceptual, device, job.check)
+            trainer, events = begin(
+                own, parent, views, pictures, prompts, perceptual, device, job.check, region=region_of(record.region)
+            )
             for event in events:
                 edits += isinstance(event, ImageUpdated)
                 plan.advance(trainer.step_index)

@@ -325,6 +325,13 @@ class Engine:
         elif method == "initialize":
             said = json.loads(json.dumps(INITIALIZED))
             self.online = params.get("online", False)
+            for name in params.get("own", ()):
+                here = os.path.isdir(name)
+                reason = "" if here else f"There is no editor model in {name}."
+                said["editors"].append({
+                    "name": name, "label": Path(name).name, "size": 256, "available": here, "reason": reason,
+                    "vocabulary": [], "knobs": knobs(5.0, 2.0) if here else [],
+                })  # fmt: skip
             if self.downloaded:
                 said["editors"][1] |= {"available": True, "reason": ""}
                 said["editors"][1]["offer"]["downloaded"] = True

@@ -44,7 +44,6 @@ def test_cancelled_closed_and_gone_on_with(photographed: bpy.types.Scene) -> Non
     scene = photographed
     assert len(project.project_of(scene).capture.views) == 16
     scene.instruct_nerf.instruction = "make it night"
-    scene.instruct_nerf.editor_model = str(ROOT)  # any folder that exists: it is not looked at before the NeRF is there
 
     def begin() -> session.Job:
         bpy.ops.instruct_nerf.start_edit()

@@ -57,6 +57,39 @@ def test_each_editor_keeps_its_own(opened: bpy.types.Scene, tmp_path: Path) -> N
     assert group(opened).image_guidance == 2.0
 
 
+def test_an_editor_of_ones_own_has_its_own(opened: bpy.types.Scene, tmp_path: Path) -> None:
+    """And nothing that was set of another editor is sent to it."""
+    settings, mine = opened.instruct_nerf, tmp_path / "mine"
+    mine.mkdir()
+    group(opened).text_guidance = 4.0
+    settings.editor_model = str(mine)
+    settle()
+    assert project.editor_of(opened).label == "mine" and group(opened).text_guidance == 5.0
+    assert sent(opened, tmp_path) == {} and heard(tmp_path, "edit/run")[-1]["editor"] == str(mine)
+    group(opened).image_guidance = 1.0
+    assert sent(opened, tmp_path) == {"image_guidance": 1.0}
+    settings.editor_model = ""
+    assert sent(opened, tmp_path) == {"text_guidance": 4.0} and heard(tmp_path, "edit/run")[-1]["editor"] == "small"
+    settings.editor_model = str(tmp_path / "gone")
+    settle()
+    with pytest.raises(RuntimeError, match="There is no editor model in"):
+        start(opened)
+
+
+def test_an_editor_of_ones_own_is_asked_about_when_its_file_is_loaded(opened: bpy.types.Scene, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    opened.instruct_nerf.editor_model = str(tmp_path / "mine")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    opened.instruct_nerf.editor_model = ""
+    settle()
+    session.ask_again()
+    settle()
+    assert "mine" not in {editor.label for editor in session.get().info.editors}
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
+    settle()
+    assert project.editor_of(bpy.context.scene).label == "mine"
+
+
 def test_values_come_back_with_the_file_once_the_engine_is_there(
     addon, opened: bpy.types.Scene, tmp_path: Path
 ) -> None:

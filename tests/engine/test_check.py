@@ -49,6 +49,7 @@ def test_a_step_that_fails_is_a_problem_and_not_a_crash(monkeypatch: pytest.Monk
     monkeypatch.setattr(check, "compare_kernels", broken)
     found = check.check("cpu", quick=True)
     assert "kernels: RuntimeError: no kernel image for cpu" in found.problems
+    assert msgspec.json.decode(msgspec.json.encode(found), type=check.Check) == found
     assert check.lines(found)[-1] == found.problems[-1] and "kernels: FAILED" in "\n".join(check.lines(found))
     assert check.check("cuda:77", quick=True).problems[-1].startswith("PyTorch cannot be used:")
 

@@ -5,11 +5,13 @@ compute nothing."""
 import numpy as np
 import pytest
 import torch
+import torch.utils._pytree as pytree
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.edit.keep import Background
 from engine.edit.originals import Originals
@@ -37,11 +39,36 @@ FRAME = NerfFrame(0.25, (0.0, 0.0, 0.0))
 CAMERAS = [Viewpoint(pose, Intrinsics(16, 12, 20.0, 20.0, 8.0, 6.0)) for pose in ring(4)]
 
 
+class NoDoubles(TorchDispatchMode):
+    """A Mac's GPU, which runs the same code, has no floats of 64 bits, and others are slow with them: none may be made
+    there. (PyTorch's builds for other systems make no fake tensors of its own kind.)"""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(made):
+            # A single number is one of Python's, which torch takes over as it comes.
+            if isinstance(tensor, torch.Tensor) and tensor.device == CUDA and tensor.dim():
+                assert tensor.dtype not in (torch.float64, torch.complex128), func
+        return made
+
+
 @pytest.fixture
 def fake(monkeypatch):
     monkeypatch.setattr("engine.editors.numbers.all_finite", lambda _: True)  # they have no values
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
+
+
+@pytest.fixture
+def no_doubles(fake):
+    with NoDoubles():
+        yield
+
+
+def test_doubles_on_the_gpu_are_found(fake, no_doubles):
+    torch.rand(3, device=CUDA).cpu().double()
+    with pytest.raises(AssertionError):
+        torch.rand(3, device=CUDA).double()
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +102,7 @@ def on_cuda(module, dtype=None):
     return module
 
 
-def test_a_training_step_on_patches_with_the_perceptual_loss(fake, monkeypatch):
+def test_a_training_step_on_patches_with_the_perceptual_loss(fake, no_doubles, monkeypatch):
     nerf = on_cuda(Nerfacto(TINY_NERF, 4))
     network = on_cuda(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 1)))
 
@@ -115,7 +142,7 @@ def test_a_training_step_on_patches_with_the_perceptual_loss(fake, monkeypatch):
     np.testing.assert_array_equal(corrected.pose[:3, 3], CAMERAS[2].pose[:3, 3])
 
 
-def test_batches_are_drawn_on_the_device(fake):
+def test_batches_are_drawn_on_the_device(fake, no_doubles):
     cameras = cameras_from(CAMERAS, FRAME, CUDA)
     pictures = PictureSet([np.zeros((12, 16, 3), np.uint8)] * 4, CUDA)
     assert pictures.pixels.device == pictures.starts.device == pictures.widths.device == CUDA
@@ -129,7 +156,7 @@ def test_batches_are_drawn_on_the_device(fake):
     assert batch.alpha is not None and batch.alpha.device == CUDA and batch.colours.shape == (32, 3)
 
 
-def test_what_another_camera_sees_is_found_on_the_device(fake):
+def test_what_another_camera_sees_is_found_on_the_device(fake, no_doubles):
     depth = torch.rand(12, 16, device=CUDA)
     points = unproject(depth, CAMERAS[0])
     place, known = seen_from(points, CAMERAS[1], depth)

@@ -43,6 +43,7 @@ def test_it_is_found_with_its_own_knobs(toy):
     assert (info.name, info.label, info.size, info.available, info.reason) == (toy, "my-toy", 32, True, "")
     assert {knob.name: knob.default for knob in info.knobs} == OWN
     assert info.knobs == list(KIND.knobs) and info.vocabulary == []
+    assert find_editors(own=[toy])[-1] == info
     others = find_editors()  # which are what they were
     assert toy not in {other.name for other in others}
     assert all("text_guidance" in {knob.name for knob in other.knobs} for other in others)

@@ -281,6 +281,18 @@ def test_the_wire_downloads_only_where_the_artist_is_online(site):
     assert wire.answer(201, timeout=30)["result"] == {"model": NAME, "folder": str(MODEL.folder)}
 
 
+def test_editors_of_the_artists_own_are_described(here):
+    wire = Wire(warm_up=lambda: None)
+    own = [str(here / "gone"), NAME, "someone/other", str(here)]
+    wire.ask("initialize", 1, protocol=protocol.VERSION, own=own)
+    found = {e["name"]: e for e in wire.answer(1)["result"]["editors"]}
+    assert set(own) <= set(found) and not any(found[name]["available"] for name in own)
+    assert "There is no editor model" in found[own[0]]["reason"] and found[NAME]["offer"]["page"]
+    assert "download it into a folder" in found["someone/other"]["reason"]
+    wire.ask("initialize", 2, protocol=protocol.VERSION, own=["x"] * 65)
+    assert wire.answer(2)["error"]["code"] == protocol.INVALID_PARAMS
+
+
 def test_the_rows_are_whole():
     for model in models().values():
         assert hub.NAME.fullmatch(model.name) and re.fullmatch("[0-9a-f]{40}", model.revision)

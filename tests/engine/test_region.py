@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A region: what lies in it by the solid angle of its surfaces, which needs no ray; and edits that leave the rest."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+
+from engine import protocol
+from engine.edit import solids
+from engine.edit.iterative import ImageUpdated
+from engine.edit.methods import begin
+from engine.edit.prompt import Prompts
+from engine.edit.region import Region
+from engine.edit.solids import Solid
+from engine.errors import BadInput, Cancelled
+from engine.scenes.registry import open_scene
+
+from .test_iterative import SETTINGS, Run, parent_of, stopping_at
+from .toy_editor import ToyEditor
+
+CUBE = trimesh.creation.box((2.0, 1.0, 0.5), trimesh.transformations.euler_matrix(0.4, 1.0, -0.3))
+
+
+def asked(*meshes: trimesh.Trimesh, **more: object) -> protocol.Region:
+    found = [
+        protocol.Solid(vertices=m.vertices.ravel().tolist(), triangles=m.faces.ravel().tolist(), name=f"part {i}")
+        for i, m in enumerate(meshes)
+    ]
+    return protocol.Region(solids=found, **more)
+
+
+def winding(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """How often a surface winds around points: the sum of the solid angles of its triangles (Van Oosterom)."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]][None] - points[:, None] for i in range(3))
+    la, lb, lc = (np.linalg.norm(v, axis=-1) for v in (a, b, c))
+    top = np.einsum("...i,...i->...", a, np.cross(b, c))
+    bottom = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
+    return (2 * np.arctan2(top, bottom)).sum(axis=1) / (4 * np.pi)
+
+
+def apart(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
+    """Distances to a surface, at most a hundredth too large: those to very many points on it."""
+    on_it, _ = trimesh.sample.sample_surface(mesh, 50_000, seed=1)
+    return cKDTree(on_it).query(points)[0]
+
+
+def moved(mesh: trimesh.Trimesh, by: tuple[float, float, float]) -> trimesh.Trimesh:
+    return mesh.copy().apply_translation(by)
+
+
+BALL, HOLE = trimesh.creation.icosphere(3, 1.0), trimesh.creation.icosphere(2, 0.5)
+HOLE.invert()
+SHAPES = {
+    "box": CUBE,
+    "ball": BALL,
+    "ring": trimesh.creation.torus(1.0, 0.3),
+    "two that overlap": trimesh.util.concatenate([CUBE, moved(CUBE, (0.5, 0.2, 0.1))]),
+    "one in another, inside out": trimesh.util.concatenate([BALL, HOLE]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_inside_is_what_the_solid_angle_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solids, "PAIRS", 1000)  # many small lots
+    mesh = SHAPES[name]
+    points = np.random.default_rng(0).uniform(-1.6, 1.6, (400, 3))
+    expected = np.abs(winding(mesh, points)) > 0.5
+    assert 5 < expected.sum() < 390
+    np.testing.assert_array_equal(Solid(mesh.vertices, mesh.faces).inside(points), expected)
+
+
+def test_faces_that_turn_any_way_enclose_the_same() -> None:
+    mesh, rng = SHAPES["ball"], np.random.default_rng(1)
+    faces = mesh.faces.copy()
+    turned = rng.random(len(faces)) < 0.5
+    faces[turned] = faces[turned][:, ::-1]
+    points = rng.uniform(-1.2, 1.2, (1000, 3))
+    np.testing.assert_array_equal(
+        Solid(mesh.vertices, faces).inside(points), Solid(mesh.vertices, mesh.faces).inside(points)
+    )
+
+
+def test_points_in_line_with_edges_and_corners() -> None:
+    """Where rays run along a box's own axes, an implementation that looks along them counts edges twice."""
+    box = trimesh.creation.box((2.0, 2.0, 2.0))
+    grid = np.stack(np.meshgrid(*[np.linspace(-2, 2, 9) + 1e-9] * 3), axis=-1).reshape(-1, 3)
+    np.testing.assert_array_equal(Solid(box.vertices, box.faces).inside(grid), (np.abs(grid) < 1).all(axis=1))
+
+
+@pytest.mark.parametrize("name", ["box", "ring"])
+def test_distances_are_those_to_the_nearest_place_of_the_surface(name: str) -> None:
+    mesh = SHAPES[name]
+    points = np.random.default_rng(2).uniform(-1.5, 1.5, (200, 3))
+    slow, fast = apart(mesh, points), Solid(mesh.vertices, mesh.faces).distance(points, 0.4)
+    assert (fast <= np.minimum(slow, 0.4) + 1e-9).all() and (fast >= np.minimum(slow, 0.4) - 0.02).all()
+    assert 0.05 < (fast < 0.4).mean() < 0.95
+
+
+def test_union_invert_and_the_soft_edge() -> None:
+    left, right = moved(CUBE, (-0.5, 0, 0)), moved(CUBE, (0.8, 0.3, 0))
+    points = np.random.default_rng(3).uniform(-2, 2, (600, 3))
+    inside = (np.abs(winding(left, points)) > 0.5) | (np.abs(winding(right, points)) > 0.5)
+    np.testing.assert_array_equal(Region(asked(left, right)).may_change(points), inside.astype(float))
+    np.testing.assert_array_equal(Region(asked(left, right, invert=True)).may_change(points), 1.0 - inside)
+    soft = Region(asked(CUBE, softness=0.4)).may_change(points)
+    signed = np.where(np.abs(winding(CUBE, points)) > 0.5, 1, -1) * apart(CUBE, points)
+    np.testing.assert_allclose(soft, np.clip(0.5 + signed / 0.4, 0, 1), atol=0.03)
+    # Beyond half of the softness, nothing at all is touched.
+    assert (soft[signed < -0.21] == 0).all() and (soft[signed > 0.21] == 1).all()
+
+
+def test_an_uneven_frame_is_undone() -> None:
+    frame = np.array([[2.0, 0.3, 0.0, 1.0], [0.0, 0.5, 0.0, -2.0], [0.1, 0.0, 3.0, 0.5], [0, 0, 0, 1]])
+    points = np.random.default_rng(4).uniform(-1, 1, (500, 3))
+    own = points @ frame[:3, :3].T + frame[:3, 3]
+    mesh = moved(trimesh.creation.icosphere(3, 1.5), tuple(frame[:3, 3]))
+    expected = Region(asked(mesh, softness=0.3)).may_change(own)
+    region = Region(asked(mesh, softness=0.3, frame=tuple(frame.ravel().tolist())))
+    np.testing.assert_array_equal(region.may_change(points), expected)
+    assert 0.1 < expected.mean() < 0.9
+
+
+def test_what_is_no_region_is_refused_in_a_sentence() -> None:
+    open_box = trimesh.Trimesh(CUBE.vertices, CUBE.faces[1:], process=False)
+    for bad, words in (
+        (asked(open_box), "“part 0” of the region is not closed"),
+        (protocol.Region(solids=[]), "1 to 64"),
+        (asked(CUBE, softness=-1.0), "softness"),
+        (asked(CUBE, softness=float("nan")), "softness"),
+        (asked(CUBE, frame=(0.0,) * 16), "frame"),
+        (asked(CUBE, frame=(1.0,) * 4), "frame"),
+        (protocol.Region(solids=[protocol.Solid(vertices=[0.0, 0.0], triangles=[0, 0, 0])]), "three numbers"),
+        (protocol.Region(solids=[protocol.Solid(vertices=[0.0] * 9, triangles=[0, 1, 7])]), "damaged"),
+        (protocol.Region(solids=[protocol.Solid(vertices=[float("nan")] * 9, triangles=[0, 1, 2])]), "damaged"),
+        (protocol.Region(solids=[protocol.Solid(vertices=[], triangles=[])]), "no faces"),
+    ):
+        with pytest.raises(BadInput, match=words) as caught:
+            Region(bad)
+        assert caught.value.field == "region"
+
+
+# -- edits -----------------------------------------------------------------------------------------------------------
+
+HALF = asked(moved(trimesh.creation.box((10.0, 10.0, 10.0)), (0, 0, 5.0)))  # everything above the ground
+
+
+def run_with(sphere_set, region: protocol.Region | None, path, settings=SETTINGS, check=lambda: None, saved=None):
+    """(trainer, events, pictures) of an edit of the sphere."""
+    _, views, pictures = sphere_set
+    prompts = Prompts(ToyEditor(), settings.told("darker"))
+    parent = parent_of(sphere_set, path) if not path.exists() else open_scene(path)
+    made = Region(region) if region else None
+    return *begin(settings, parent, views, pictures, prompts, None, "cpu", check, saved, region=made), pictures
+
+
+@pytest.mark.parametrize("method", ["iterative", "one-time", "projected"])
+def test_outside_the_training_pixels_stay_as_captured(sphere_set, tmp_path, method: str) -> None:
+    _, views, pictures = sphere_set
+    before = [pictures.image(i).clone() for i in range(len(views))]
+    settings = msgspec.structs.replace(SETTINGS, method=method)
+    _, events, pictures = run_with(sphere_set, HALF, tmp_path / "parent", settings)
+    unedited = open_scene(tmp_path / "parent").trainer(views, settings.training, settings.seed, "cpu", None)
+    updated = {event.view for event in events if isinstance(event, ImageUpdated)}
+    assert updated
+    changed = kept = 0
+    for view in updated:
+        camera = unedited.camera(view)
+        mask = Region(HALF).mask(unedited.scene.render(camera), camera)[..., 0]
+        same = (pictures.image(view) == before[view]).all(dim=-1)
+        assert same[mask == 0].all()  # to the last bit
+        changed += int((~same[mask == 1]).sum())
+        kept += int((mask == 0).sum())
+    assert changed > 100 and kept > 100
+
+
+def test_a_stopped_edit_goes_on_as_the_unbroken_one(sphere_set, tmp_path) -> None:
+    _, views, pictures = sphere_set
+    pristine = pictures.pixels.clone()
+    region = msgspec.structs.replace(HALF, softness=0.5, invert=True)
+    trainer, events, _ = run_with(sphere_set, region, tmp_path / "parent")
+    list(events)
+    whole, weights = pictures.pixels.clone(), {k: v.clone() for k, v in trainer.nerf.state_dict().items()}
+    pictures.pixels.copy_(pristine)
+    edited: set[int] = set()
+    trainer, events, _ = run_with(sphere_set, region, tmp_path / "parent", check=stopping_at(14))
+    with pytest.raises(Cancelled):
+        for event in events:
+            if isinstance(event, ImageUpdated):
+                edited.add(event.view)
+    assert 0 < trainer.step_index < SETTINGS.steps
+    trainer.save(tmp_path / "edit", {views[v].name: pictures.image(v) for v in edited})
+    pictures.pixels.copy_(pristine)
+    again, events, _ = run_with(sphere_set, region, tmp_path / "parent", saved=open_scene(tmp_path / "edit"))
+    list(events)
+    assert torch.equal(pictures.pixels, whole) and not torch.equal(whole, pristine)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in again.nerf.state_dict().items())
+
+
+def test_without_a_region_nothing_is_rendered_for_it(sphere_set) -> None:
+    run = Run(sphere_set)
+    assert run.originals.mask(0) is None
+    picture = torch.rand(4, 4, 3)
+    assert run.originals.outside_kept(0, picture) is picture
