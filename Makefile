@@ -5,6 +5,8 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 CAPTURE ?=
 INSTRUCTION ?=
+# Tests run in as many processes as there are cores, a file's in one of them.
+TOGETHER ?= -n logical --maxprocesses 4 --dist loadfile
 OUT ?=
 
 .PHONY: demo test test-all extension docs lock clean
@@ -21,8 +23,8 @@ demo: $(VENV)/.ready  ## photograph a scene (or take CAPTURE), edit it (INSTRUCT
 	$(PY) packaging/demo.py $(if $(OUT),--output "$(OUT)") $(if $(CAPTURE),--capture "$(CAPTURE)") $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)")
 
 test: $(VENV)/.ready  ## the quick tests
-	$(PY) -m pytest
-	$(PY) -m pytest tests/blender
+	$(PY) -m pytest $(TOGETHER)
+	$(PY) -m pytest $(TOGETHER) tests/blender
 
 test-all: $(VENV)/.ready  ## every test but those that need a Blender window
 	$(PY) -m pytest -m "not window"

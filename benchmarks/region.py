@@ -20,7 +20,7 @@ import tyro
 
 from benchmarks.truth.region import box_around
 from engine import protocol
-from engine.devices import choose_device
+from engine.devices import choose_device, device_named
 from engine.edit.agreement import agreed_relevance
 from engine.edit.keep import relevance_of
 from engine.edit.region import Region
@@ -41,7 +41,7 @@ def subject_box(workspace: Workspace, instruction: str, margin: float) -> protoc
     capture, device = load_opened(workspace), choose_device(None)
     views = [view for view in capture.views if not view.held_out]
     views = views[:: max(1, len(views) // VIEWS)]
-    name = default_editor(device)
+    name = default_editor(device_named(device))
     prepared = load_editor(name, device).prepare(instruction, resolved_options(name, {}, {}))
     scene = open_scene(workspace.checkpoint(None)).scene(device)
     pictures = [load_picture(workspace.images / f"{v.name}.png").float() / 255 for v in views]
@@ -59,6 +59,7 @@ def main(
     instruction: Annotated[str, tyro.conf.Positional],
     steps: int | None = None,
     preset: str | None = None,
+    views: int | None = None,
     margin: float = 0.03,
 ) -> None:
     """Run the edit with the region and without, and print both."""
@@ -77,9 +78,11 @@ def main(
 
     before = outside([seen.rgb for seen in unedited])
     print("box", json.dumps(asked.solids[0].vertices), "unedited", round(before, 2), flush=True)
+    trained = [view.name for view in capture.views if not view.held_out]
+    chosen = None if views is None else trained[:: max(1, len(trained) // views)][:views]
     for name, wanted in (("without a region", None), ("with a region", asked)):
         request = protocol.RunEdit(
-            workspace=project, instruction=instruction, steps=steps, preset=preset, region=wanted
+            workspace=project, instruction=instruction, steps=steps, preset=preset, region=wanted, views=chosen
         )
         edit = run_edit(request, Job(log=lambda text: print(text, file=sys.stderr)))
         edited = open_scene(workspace.checkpoint(edit.id)).scene("cpu")

@@ -23,10 +23,21 @@ def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:
     return editor if editor is not None and editor.offer.missing else None
 
 
-def terms(editor: messages.Editor) -> list[str]:
-    """What there is to know before an editor is used, or downloaded: short lines."""
-    offer = editor.offer
-    lines = [f"Works at {editor.size} pixels"] if editor.size else []
+def missing_models() -> list[messages.Model]:
+    """What is no editor, can be downloaded and was not."""
+    info = session.get().info
+    return [model for model in info.models if model.offer.missing] if info else []
+
+
+def missing(scene: bpy.types.Scene, name: str = "") -> messages.Editor | messages.Model | None:
+    """The model of that name, or the scene's editor, where it can be downloaded and was not."""
+    return next((m for m in missing_models() if m.name == name), None) if name else missing_editor(scene)
+
+
+def terms(model: messages.Editor | messages.Model) -> list[str]:
+    """What there is to know before a model is used, or downloaded: short lines."""
+    offer = model.offer
+    lines = [f"Works at {model.size} pixels"] if isinstance(model, messages.Editor) and model.size else []
     if offer.licence:
         lines.append(f"Licence: {offer.licence}")
         if not offer.commercial:
@@ -34,8 +45,8 @@ def terms(editor: messages.Editor) -> list[str]:
     return lines
 
 
-def download_editor(editor: messages.Editor) -> None:
-    """Begin to download an editor on the terms that it was offered on; a job of the session's shows how it goes.
+def download(model: messages.Editor | messages.Model, panel: str) -> None:
+    """Begin to download a model on the terms that it was offered on; a job of the session's shows how it goes.
 
     Raises ``RuntimeError`` where Blender is offline, something else runs, or there is no engine.
     """
@@ -44,15 +55,13 @@ def download_editor(editor: messages.Editor) -> None:
     if session.get().busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     start_engine()
-    agreed = {"model": editor.name, "licence": editor.offer.licence, "bytes": editor.offer.bytes}
+    agreed = {"model": model.name, "licence": model.offer.licence, "bytes": model.offer.bytes}
 
     def done(_result: object) -> None:
-        session.say("edit", f"{editor.label} is downloaded.")
+        session.say(panel, f"{model.label} is downloaded.")
         session.ask_again()
 
     def begin() -> None:
-        asking.run_job(
-            wire.MODEL_DOWNLOAD, agreed, done, panel="edit", title=f"Downloading {editor.label}", workspace=""
-        )
+        asking.run_job(wire.MODEL_DOWNLOAD, agreed, done, panel=panel, title=f"Downloading {model.label}", workspace="")
 
     session.ask_again(then=begin)  # it may have been started while Blender was offline

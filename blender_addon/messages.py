@@ -174,6 +174,16 @@ class Editor:
 
 
 @dataclass(frozen=True)
+class Model:
+    """What is no editor and can be downloaded; ``use`` says what it is good for."""
+
+    name: str
+    label: str
+    use: str
+    offer: Offer
+
+
+@dataclass(frozen=True)
 class Preset:
     """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together."""
 
@@ -197,6 +207,7 @@ class EngineInfo:
     presets: tuple[Preset, ...]
     computing: str = ""
     settled: bool = True
+    models: tuple[Model, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from .editing import keep_edit, refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
 from .project import device_name, edit_of, project_of, root_of, scene_of, too_slow, undo_step, workspace_of
-from .scene import cameras, choice, flight, mesh, photograph, strips
+from .scene import cameras, choice, example, flight, mesh, photograph, strips
 
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
+EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
+EXAMPLE_INSTRUCTION = "make it night"
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
@@ -214,6 +216,15 @@ def photograph_scene(
 
     steps = photograph.photograph(scene.name, standpoints, film, folder)
     session.run_task("Photographing the scene", "capture", steps, photographed)
+
+
+def open_example(scene: bpy.types.Scene) -> None:
+    """Fill a scene, the current one, with a few things, photograph them from one side, and open the pictures, with an
+    instruction to begin with."""
+    things = example.build(scene)
+    bpy.context.view_layer.update()
+    scene.instruct_nerf.instruction = EXAMPLE_INSTRUCTION
+    photograph_scene(scene, things, "DOME", EXAMPLE.count, EXAMPLE, photograph.Film(35.0, 320, 240))
 
 
 def _folder_for_photographs(scene: bpy.types.Scene) -> str:

@@ -23,6 +23,7 @@ from .messages import (
     EngineInfo,
     Failure,
     Knob,
+    Model,
     Offer,
     Preset,
     Progress,
@@ -324,6 +325,11 @@ def _offer(value: object) -> Offer:
     )  # fmt: skip
 
 
+def _model(value: object) -> Model:
+    data = _map(value, "model")
+    return Model(_text(data, "name"), _text(data, "label", ""), _text(data, "use", ""), _offer(data.get("offer")))
+
+
 def _knob(value: object) -> Knob:
     data = _map(value, "knob")
     default = data.get("default")
@@ -354,7 +360,7 @@ def parse_engine(value: object) -> EngineInfo:
     info = EngineInfo(
         _whole(data, "protocol"), _text(data, "engine", ""), _many(data, "devices", _device),
         _many(data, "editors", _editor), _many(data, "presets", _preset), _text(data, "computing", ""),
-        _flag(data, "settled", True),
+        _flag(data, "settled", True), _many(data, "models", _model) if data.get("models") else (),
     )  # fmt: skip
     if info.protocol != PROTOCOL:
         raise WireError(

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from engine.protocol import Model, Offer
+
 MODELS = "INSTRUCT_NERF_MODELS"  # environment variable: the folder of downloaded models
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")  # owner/name
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -43,6 +45,13 @@ class HubModel:
     without: tuple[str, ...] = ("safety_checker",)  # folders that are not loaded, and so not downloaded
     # Patterns of what is downloaded, of a model that is no folder of diffusers' parts; empty: `wanted_files`' own rule.
     files: tuple[str, ...] = field(default=())
+
+    def offer(self, here: Path | None) -> Offer:
+        """Its terms. ``here``: the folder in which it lies whole; None where it is still to be downloaded."""
+        return Offer(
+            self.licence, self.licence_url, self.commercial, self.gated, self.bytes, self.page,
+            str(here or self.folder), downloaded=here is not None,
+        )  # fmt: skip
 
     @property
     def page(self) -> str:
@@ -110,6 +119,19 @@ def folders_of(name: str, model: HubModel | None = None) -> Iterator[Path]:
         return
     if _REVISION.fullmatch(revision):
         yield cached / "snapshots" / revision
+
+
+def clip_folder() -> Path | None:
+    """Where CLIP lies, with its weights and all that reads text and pictures for it; None where it does not."""
+    needed = ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt")
+    folders = (folder for folder in folders_of(CLIP.name, CLIP) if all((folder / name).is_file() for name in needed))
+    return next(folders, None)
+
+
+def other_models() -> list[Model]:
+    """What can be downloaded beside editors."""
+    use = "Report cards measure by it how well an edit follows its instruction, and how steadily"
+    return [Model(CLIP.name, CLIP.label, use, CLIP.offer(clip_folder()))]
 
 
 def wanted_files(names: Iterable[str], model: HubModel) -> list[str]:

@@ -420,6 +420,15 @@ class Offer(msgspec.Struct, frozen=True):
     downloaded: bool = False
 
 
+class Model(msgspec.Struct, frozen=True):
+    """What is no editor and can be downloaded all the same; everything does without it."""
+
+    name: str
+    label: str
+    use: str  # a sentence: what it is good for
+    offer: Offer
+
+
 class Editor(msgspec.Struct, frozen=True):
     name: str
     label: str

@@ -15,6 +15,7 @@ from engine.protocol import (
     Device,
     Edit,
     Editor,
+    Model,
     PresetInfo,
     Registered,
     Scene,
@@ -30,6 +31,7 @@ class Started(TypedDict):
     computing: str
     settled: bool
     editors: list[Editor]
+    models: list[Model]
     presets: list[PresetInfo]
 
 

@@ -127,6 +127,7 @@ class Server:
     def _initialize(self, params: protocol.Initialize) -> dict:
         from engine import devices
         from engine.editors.catalogue import find_editors
+        from engine.hub import other_models
         from engine.presets import described, preset_infos
 
         if params.protocol != protocol.VERSION:
@@ -148,6 +149,7 @@ class Server:
             "computing": found.computing if settled else devices.WAITING,
             "settled": settled,
             "editors": find_editors(own=params.own),
+            "models": other_models(),
             "presets": preset_infos(found.devices[0]),
         }
 

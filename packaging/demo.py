@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -188,9 +189,8 @@ def main_job(options: argparse.Namespace, clock: Clock, user_folder: Path) -> No
     settings.preset, settings.device, settings.editor_model = options.preset, options.device, options.editor
     if options.capture is None:
         with clock.part(f"Photographing a Blender scene ({PICTURES} pictures)"):
-            import demo_scene
-
-            artist.select(demo_scene.build(artist.scene))
+            example = importlib.import_module(f"{EXTENSION}.scene.example")
+            artist.select(example.build(artist.scene))
             bpy.ops.instruct_nerf.photograph(
                 count=PICTURES,
                 width=WIDTH,

@@ -22,6 +22,7 @@ class Row:
     kind: Literal["unedited", "oracle", "per-frame", "edit"]
     change: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0  # of the run's steps
+    keys: int = 0  # key views, whose true edits are approved
 
     def settings(self, base: EditSettings, seed: int) -> EditSettings:
         steps = round(self.share * base.steps)
@@ -34,6 +35,7 @@ class Row:
 SINGLE_RAYS = {"single_rays": 1.0, "losses": LossConfig("l1")}
 FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
+PROJECTED = SINGLE_RAYS | {"method": "projected"}
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
@@ -60,6 +62,10 @@ ROWS = {
         Row("… agreed relevance", "edit", AGREED),
         Row("… patches last", "edit", SHARP),
         Row("… patches last, more updates", "edit", SHARP | {"steps_per_round": 5}),
+        Row("projected", "edit", PROJECTED),
+        Row("projected, one round, a third of the steps", "edit", PROJECTED | {"short_rounds": 1}, share=1 / 3),
+        Row("projected, a key view", "edit", PROJECTED, keys=1),
+        Row("projected, four key views", "edit", PROJECTED, keys=4),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),

@@ -24,7 +24,7 @@ from benchmarks.truth.methods import OURS, ROWS, SIZES
 from benchmarks.truth.run import Harness, Outcome, cameras_of
 from benchmarks.truth.worker import TRAINED
 from engine import protocol
-from engine.devices import choose_device
+from engine.devices import choose_device, device_named
 from engine.edit.region import Region
 from engine.editors.catalogue import default_editor, load_editor
 from engine.geometry import unproject
@@ -91,7 +91,9 @@ def main(options: Options) -> None:
     """Run the edit with the region and without, and print both."""
     device = choose_device(options.device)
     size = SIZES[options.size]
-    harness = Harness(load_editor(default_editor(device), device), load_perceptual(device), size, TRAINED, device)
+    harness = Harness(
+        load_editor(default_editor(device_named(device)), device), load_perceptual(device), size, TRAINED, device
+    )
     scene = load(options.scene, size.pixels)
     assert options.edit in SCENES[options.scene][1], SCENES[options.scene]
     asked = box_around(subject_points(scene), options.margin)

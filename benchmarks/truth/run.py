@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import CAPTION, EDITS
 from benchmarks.truth.methods import Row, Size
+from engine.capture.central import central_view
 from engine.edit.baselines import edited_frames
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
@@ -78,7 +79,8 @@ class Harness:
         instruction = EDITS[key].instruction
         base = with_options(self.size.edit, self.editor.name, instruction)
         settings = row.settings(base, seed)
-        prompts = Prompts(self.editor, settings.told(instruction))
+        keys = {view: torch.from_numpy(scene.after[key][view]) for view in key_views(scene, row.keys)}
+        prompts = Prompts(self.editor, settings.told(instruction), keys=keys)
         saved = open_scene(self.unedited(scene, seed))
         with PeakMemory(self.device) as memory:
             began, edits = time.monotonic(), 0
@@ -137,6 +139,21 @@ class Harness:
 def cameras_of(scene: TruthScene, part: slice) -> list[Viewpoint]:
     """Some of the scene's cameras, named by their number."""
     return [Viewpoint(pose, scene.intrinsics, str(k)) for k, pose in enumerate(scene.poses)][part]
+
+
+def key_views(scene: TruthScene, count: int) -> list[int]:
+    """Numbers of ``count`` training views to approve: the one that is proposed to an artist, then each the farthest
+    from those before."""
+    if not count:
+        return []
+    cameras = cameras_of(scene, slice(scene.training))
+    radius = float(np.linalg.norm(scene.poses[: scene.training, :3, 3] - scene.centre, axis=1).mean())
+    chosen = [int(central_view(cameras, scene.centre, radius).name)]
+    places = scene.poses[: scene.training, :3, 3]
+    while len(chosen) < count:
+        apart = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
+        chosen.append(int(apart.argmax()))
+    return chosen
 
 
 def recovery(unedited: float, method: float, oracle: float) -> float:

@@ -141,6 +141,30 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
         return attempt(self, "capture", photograph)
 
 
+class INSTRUCT_NERF_OT_open_example(bpy.types.Operator):
+    """Opens an example"""
+
+    bl_description = (
+        "Put a few things into a new scene, render them from 32 sides, and open the renders as a capture, so that the "
+        "first edit needs no photos. Nothing is downloaded"
+    )
+    bl_idname = "instruct_nerf.open_example"
+    bl_label = "Open an Example"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if project.engine_command(("",)) is None:
+            cls.poll_message_set("Set up the engine first")
+            return False
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        scene = bpy.data.scenes.new("Example")
+        (context.window or context.window_manager.windows[0]).scene = scene
+        return attempt(self, "capture", lambda: results.open_example(scene))
+
+
 class INSTRUCT_NERF_OT_cancel(bpy.types.Operator):
     """Stop what is running; what was made so far is kept"""
 
@@ -180,6 +204,7 @@ CLASSES = (
     INSTRUCT_NERF_OT_open_capture,
     INSTRUCT_NERF_OT_reconnect,
     INSTRUCT_NERF_OT_photograph,
+    INSTRUCT_NERF_OT_open_example,
     INSTRUCT_NERF_OT_cancel,
     INSTRUCT_NERF_OT_open_folder,
 )

@@ -41,17 +41,19 @@ class INSTRUCT_NERF_OT_reset_knob(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_download_editor(bpy.types.Operator):
-    """Download the chosen editor, after its size and licence were shown; what was cancelled goes on where it was"""
+class INSTRUCT_NERF_OT_download(bpy.types.Operator):
+    """Download this model, after its size and licence were shown; what was cancelled goes on where it was"""
 
-    bl_idname = "instruct_nerf.download_editor"
+    bl_idname = "instruct_nerf.download"
     bl_label = "Download Editor"
     bl_options = {"REGISTER"}
 
+    model: StringProperty(name="Model", description="Empty: the chosen editor", options={"SKIP_SAVE"})
+
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if downloads.missing_editor(context.scene) is None:
-            cls.poll_message_set("The chosen editor is on this computer already")
+        if downloads.missing_editor(context.scene) is None and not downloads.missing_models():
+            cls.poll_message_set("What can be downloaded is on this computer already")
             return False
         if not bpy.app.online_access:
             cls.poll_message_set(downloads.OFFLINE)
@@ -62,23 +64,24 @@ class INSTRUCT_NERF_OT_download_editor(bpy.types.Operator):
         return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Agree and Download")
 
     def draw(self, context: bpy.types.Context) -> None:
-        editor = downloads.missing_editor(context.scene)
-        if editor is None:
+        model = downloads.missing(context.scene, self.model)
+        if model is None:
             return
-        offer, layout = editor.offer, self.layout
-        layout.label(text=f"{editor.label} ({editor.name}), {downloads.size(offer.bytes)}", icon="IMPORT")
-        for line in downloads.terms(editor):
+        offer, layout = model.offer, self.layout
+        layout.label(text=f"{model.label} ({model.name}), {downloads.size(offer.bytes)}", icon="IMPORT")
+        for line in downloads.terms(model):
             layout.label(text=line, icon="ERROR" if line.startswith("Not") else "BLANK1")
         layout.label(text=f"Into {offer.folder}", icon="FILE_FOLDER")
         if offer.gated:
             layout.label(text="Its terms must be accepted on its page first, signed in", icon="INFO")
         row = layout.row()
         row.operator("wm.url_open", text="Licence", icon="URL").url = offer.licence_url or offer.page
-        row.operator("wm.url_open", text="The Editor's Page", icon="URL").url = offer.page
+        row.operator("wm.url_open", text="The Model's Page", icon="URL").url = offer.page
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        editor = downloads.missing_editor(context.scene)
-        return attempt(self, "edit", lambda: editor and downloads.download_editor(editor))
+        panel = "results" if self.model else "edit"
+        model = downloads.missing(context.scene, self.model)
+        return attempt(self, panel, lambda: model and downloads.download(model, panel))
 
 
 class INSTRUCT_NERF_OT_try(bpy.types.Operator):
@@ -162,7 +165,7 @@ class INSTRUCT_NERF_OT_choose_edit(bpy.types.Operator):
 CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
     INSTRUCT_NERF_OT_reset_knob,
-    INSTRUCT_NERF_OT_download_editor,
+    INSTRUCT_NERF_OT_download,
     INSTRUCT_NERF_OT_try,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,

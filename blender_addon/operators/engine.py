@@ -41,7 +41,7 @@ class INSTRUCT_NERF_OT_repair(bpy.types.Operator):
 
 
 class INSTRUCT_NERF_OT_remove(bpy.types.Operator):
-    """Delete the installed engine and what was downloaded for it; captures and projects stay"""
+    """Delete the installed engine and what was downloaded for it; captures, projects and downloaded editors stay"""
 
     bl_idname = "instruct_nerf.remove_engine"
     bl_label = "Remove"

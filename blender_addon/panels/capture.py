@@ -6,9 +6,16 @@ from __future__ import annotations
 import bpy
 
 from .. import project, session
-from ..drawing import notice, running, sentences
+from ..drawing import installing, notice, running, sentences
 from ..scene import cameras
 from .base import Base
+from .engine import set_up
+
+FIRST = (
+    "Open a capture: its photos appear behind cameras in the viewport.",
+    "Choose cameras, and type what the scene shall become.",
+    "Press Start: the engine learns the scene and edits it; mesh and film come back.",
+)
 
 
 class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
@@ -27,7 +34,7 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         notice(layout, context, "capture")
         running(layout, context, "capture")
         if not settings.workspace:
-            sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+            self.first(context)
             return
         capture = found.capture if found else None
         if capture is None:
@@ -46,6 +53,21 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
                 sentences(layout, context, note, "INFO")
         if not bpy.data.filepath:
             sentences(layout, context, "Save the .blend file before opening to keep the project beside it.", "INFO")
+
+    def first(self, context: bpy.types.Context) -> None:
+        """What this is, what it needs, and how to begin without a capture."""
+        layout, state = self.layout, session.get()
+        sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+        box = layout.box()
+        for number, line in enumerate(FIRST, 1):
+            sentences(box, context, f"{number}. {line}")
+        if state.installer is not None:
+            installing(box, context, state.installer)
+        elif project.engine_command(("",)) is None:
+            set_up(box, context)
+        if not state.busy:
+            box.operator("instruct_nerf.open_example", icon="SCENE_DATA")
+            sentences(box, context, "32 small renders of a new scene, on this computer; a minute or two.")
 
 
 class INSTRUCT_NERF_PT_left_out(Base, bpy.types.Panel):

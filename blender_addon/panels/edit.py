@@ -91,7 +91,7 @@ def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: m
     missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
     sentences(box, context, ". ".join([*lines, missing]), "INFO")
     if bpy.app.online_access:
-        box.operator("instruct_nerf.download_editor", icon="IMPORT")
+        box.operator("instruct_nerf.download", icon="IMPORT")
     else:
         sentences(box, context, downloads.OFFLINE, "ERROR")
 

@@ -10,6 +10,21 @@ from ..drawing import installing, notice, sentences
 from .base import Base
 
 
+def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """The button that installs the engine, and before it what that costs."""
+    sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
+    if (locks := project.locks()) is not None:
+        more = ", several more for an NVIDIA card" if locks.platform.startswith("windows") else ""
+        room = sum(package.installed for package in (*locks.packages, *locks.torch)) / 1e9
+        sentences(
+            layout, context, f"Up to {locks.download / 1e9:.1f} GB are downloaded{more}; on the disk they take "
+            f"{room:.0f} GB. It takes some minutes."
+        )  # fmt: skip
+    layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
+    if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
+        sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
+
+
 class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
     """The engine's state"""
 
@@ -26,13 +41,7 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
         if state.installer is not None:
             installing(layout, context, state.installer)
         elif project.engine_command(("",)) is None:
-            sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
-            if (locks := project.locks()) is not None:
-                more = ", several more for an NVIDIA card" if locks.platform.startswith("windows") else ""
-                sentences(layout, context, f"Up to {locks.download / 1e9:.1f} GB are downloaded{more}.")
-            layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
-            if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
-                sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
+            set_up(layout, context)
         elif state.state in {"stopped", "stopping"}:
             layout.operator("instruct_nerf.start_engine", icon="PLAY")
         else:

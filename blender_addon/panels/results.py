@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import previews, project, wire
+from .. import downloads, previews, project, wire
 from ..drawing import notice, running, sentences
 from ..scene import cameras
 from .base import Base
@@ -53,6 +53,10 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")
+        for model in downloads.missing_models() if bpy.app.online_access else ():
+            text = f"Download {model.label}, {downloads.size(model.offer.bytes)}"
+            layout.operator("instruct_nerf.download", text=text, icon="IMPORT").model = model.name
+            sentences(layout, context, f"{model.use}.")
 
 
 CLASSES = (INSTRUCT_NERF_PT_results,)

@@ -4,15 +4,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from engine.capture.types import View
+from engine.capture.types import Intrinsics
 
 FACING = 0.5  # cosine of the angle within which two cameras see the same side of what is between them
 
 
-def central_view(views: Sequence[View], centre: np.ndarray, radius: float) -> View:
+class _Camera(Protocol):
+    """A capture's View, or any other camera."""
+
+    @property
+    def pose(self) -> np.ndarray: ...
+
+    @property
+    def intrinsics(self) -> Intrinsics: ...
+
+
+Camera = TypeVar("Camera", bound=_Camera)
+
+
+def central_view(views: Sequence[Camera], centre: np.ndarray, radius: float) -> Camera:
     """The view that sees, from about the same side, what most of the others look at: a point ahead of each, as far as
     the ``centre`` (3,) of the capture is, or ``radius`` where that is behind it. The first of equals."""
     poses = np.stack([view.pose for view in views])

@@ -217,11 +217,7 @@ def _describe(name: str) -> EditorInfo:
     folder, model = Path(source), hub_models().get(name)
     offer = Offer()
     if model is not None:
-        where = folder if folder.is_dir() else model.folder
-        offer = Offer(
-            model.licence, model.licence_url, model.commercial, model.gated, model.bytes, model.page, str(where),
-            downloaded=folder.is_dir(),
-        )  # fmt: skip
+        offer = model.offer(folder if folder.is_dir() else None)
     elif name == BUNDLED:
         offer = BUNDLED_OFFER
     if registry.is_picture(source):

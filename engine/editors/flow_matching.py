@@ -37,6 +37,19 @@ class Condition:
     untold: Any  # what guidance leads away from; None: nothing
     pictures: Tensor  # (1, N, C): the tokens of the original and of what it refers to
     places: Any  # where those tokens lie, as the editor's transformer takes it
+    own_words: bool = False  # whether what is told is this view's alone
+
+    def on(self, device: torch.device | str) -> Condition:
+        """The same, what is this view's alone on ``device``: between its edits a view waits on the CPU, or hundreds of
+        them would fill a card."""
+        words = (_on(self.told, device), _on(self.untold, device)) if self.own_words else (self.told, self.untold)
+        return Condition(self.size, *words, self.pictures.to(device), _on(self.places, device), self.own_words)
+
+
+def _on(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return tuple(_on(part, device) for part in value) if isinstance(value, tuple) else value
 
 
 class FlowEditor:
@@ -155,7 +168,7 @@ class Prepared:
         native = int(self.options.get("working_size", self.editor.size))
         pictures = [original, *references][: self.editor.most_pictures]
         sizes = [self.editor.working_size(*picture.shape[:2], native) for picture in pictures]
-        return ViewEdit(self, self.editor.condition(self, pictures, sizes))
+        return ViewEdit(self, self.editor.condition(self, pictures, sizes).on("cpu"))
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ class ViewEdit:
     """A FlowEditor, told what to do and to which view."""
 
     prepared: Prepared
-    condition: Condition
+    condition: Condition  # on the CPU
     relevance: None = None  # these editors do not say where an instruction matters
 
     @torch.no_grad()
@@ -179,7 +192,8 @@ class ViewEdit:
         conditioned on the original. ``generator`` (CPU) draws the noise; ``check`` is called before every step and may
         raise Cancelled. Returns (H, W, 3), 0–1."""
         editor, options, steps = self.prepared.editor, self.prepared.options, self.prepared.steps
-        size = self.condition.size
+        condition = self.condition.on(editor.device)
+        size = condition.size
         check()
         clean = editor.encode(editor.resized(with_carried(picture, carried), size))
         noise = editor.noise(size, generator)
@@ -193,7 +207,7 @@ class ViewEdit:
             stays = covered(carried, *editor.grid(size)).flatten()[None, :, None].to(latents.device)
         for index, timestep in enumerate(timesteps):
             check()
-            velocity = editor.velocity(latents, timestep.expand(1).to(latents.dtype), self.condition, options)
+            velocity = editor.velocity(latents, timestep.expand(1).to(latents.dtype), condition, options)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if stays is not None and index + 1 < count and index < put_back(count):
                 latents = torch.where(stays, scheduler.scale_noise(clean, timesteps[index + 1][None], noise), latents)

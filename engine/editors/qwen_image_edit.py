@@ -50,7 +50,7 @@ class QwenImageEdit(FlowEditor):
         )
         tokens = [self.encode(self.resized(p, size)) for p, size in zip(pictures, sizes, strict=True)]
         places = [[(1, *self.grid(size)) for size in (sizes[0], *sizes)]]
-        return Condition(sizes[0], told, untold, torch.cat(tokens, dim=1), places)
+        return Condition(sizes[0], told, untold, torch.cat(tokens, dim=1), places, own_words=True)
 
     def noise(self, size: Size, generator: torch.Generator) -> Tensor:
         from diffusers.utils.torch_utils import randn_tensor

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from engine import hub_worker as worker
 from engine import protocol
 from engine.editors import registry
 from engine.editors.model_folder import check_model_folder
-from engine.errors import BadInput, cannot_write
+from engine.errors import BadInput, Busy, cannot_write
 from engine.files import locked, make_folder
 from engine.hub import CLIP, HubModel, in_words, models_folder
 from engine.progress import Job, Stage
@@ -61,7 +62,7 @@ def download_model(request: protocol.DownloadModel, job: Job) -> Downloaded:
             make_folder(base)
         except OSError as error:
             raise cannot_write(base, error) from error
-        with locked(base.resolve(), f"downloading {model.label}"):
+        with _alone(base, model):
             if not final.is_dir():
                 _fetch(model, job)
                 if (model.coming / "model_index.json").exists():
@@ -72,6 +73,19 @@ def download_model(request: protocol.DownloadModel, job: Job) -> Downloaded:
                 except OSError as error:
                     raise cannot_write(final, error) from error
     return Downloaded(model.name, str(final))
+
+
+@contextlib.contextmanager
+def _alone(base: Path, model: HubModel) -> Iterator[None]:
+    """Be the only engine that downloads. Raises Busy."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(base.resolve(), f"downloading {model.label}"))
+        except Busy as error:
+            raise Busy(
+                f"Another engine downloads into {base}: wait until it is done, or cancel it there.", field="model"
+            ) from error
+        yield
 
 
 class _Rate:

@@ -5,6 +5,7 @@ resumed."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,13 +40,16 @@ def check_keys(keys: Sequence[KeyView], chosen: Sequence[View], job: Job) -> Non
             raise BadInput(problem.message, file=problem.file, field="key_views") from None
 
 
-def save_keys(workspace: Workspace, capture: Capture, record: EditRecord, keys: Sequence[KeyView], job: Job) -> None:
-    """Keep the approved pictures with the edit, at their views' size; where one is transparent, the capture's own."""
+def save_keys(
+    workspace: Workspace, capture: Capture, record: EditRecord, keys: Sequence[KeyView], own: dict[str, Path], job: Job
+) -> None:
+    """Keep the approved pictures with the edit, at their views' size. Where one is transparent, it shows what the edit
+    begins with: ``own``, by the view's name, else the capture's picture."""
     for key in keys:
         job.check()
-        original = load_picture(workspace.images / capture.view(key.view).image).float() / 255
-        view = _picture(key).prepare("", {}).view(original)
-        picture = view.edit(original, 1.0, torch.Generator())
+        path = own.get(key.view, workspace.images / capture.view(key.view).image)
+        original = load_picture(path).float() / 255
+        picture = _picture(key).prepare("", {}).view(original).edit(original, 1.0, torch.Generator())
         save_picture(workspace.edit(record.id) / "keys" / f"{key.view}.png", picture)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.editors.parts import check_whole
-from engine.hub import CLIP, folders_of
+from engine.hub import clip_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +47,16 @@ def load_clip(device, source: Path | None = None) -> Clip | None:
     """CLIP from a folder, else from where a download of it lies, safetensors only; None where it cannot be had."""
     from transformers import CLIPModel, CLIPProcessor
 
-    folders = [source] if source else [folder for folder in folders_of(CLIP.name, CLIP) if folder.is_dir()]
-    if not folders:
+    folder = source or clip_folder()
+    if folder is None:
         log.info("CLIP is not on this computer; its measures are left out")
         return None
     try:
         model, told = CLIPModel.from_pretrained(
-            folders[0], use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-        check_whole(model, told, folders[0])
-        return Clip(model.to(device), CLIPProcessor.from_pretrained(folders[0], local_files_only=True))
+        check_whole(model, told, folder)
+        return Clip(model.to(device), CLIPProcessor.from_pretrained(folder, local_files_only=True))
     except Exception as error:  # transformers raises a dozen kinds; to the artist they are one
         log.info("CLIP's weights cannot be had (%s); its measures are left out", str(error).splitlines()[:1])
         return None

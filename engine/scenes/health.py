@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.errors import BadInput
+
 FIRST = 150  # steps after which a training is looked at; then after twice as many, and so on
 NOT_LEARNT = 0.9  # of the error of the best picture of one color, and nothing else was learnt
 FLAT = 1e-4  # squared error of that picture below which there is nothing more to learn
@@ -32,3 +34,7 @@ def is_looked_at(step: int) -> bool:
     """Whether a training is to be looked at after ``step`` steps."""
     times, rest = divmod(step, FIRST)
     return rest == 0 and times > 0 and times & (times - 1) == 0
+
+
+class Diverged(BadInput):
+    """A training whose numbers are none any more; nothing of it is to be saved."""

@@ -135,7 +135,7 @@ class Engine:
         self.cancelled = threading.Event()
         self.paused = threading.Event()
         self.thread: threading.Thread | None = None
-        self.online = self.downloaded = False
+        self.online, self.downloaded = False, set()
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
         folder = Path(self.capture["workspace"]) / ("images" if kind == "image" else kind)
@@ -251,14 +251,15 @@ class Engine:
         return {"html": str(page), "json": str(page), "measures": {}}
 
     def download(self, params: dict) -> dict:
-        offer = INITIALIZED["editors"][1]["offer"]
+        known = {entry["name"]: entry.get("offer") for entry in (*INITIALIZED["editors"], *INITIALIZED["models"])}
+        offer = known[params["model"]]
         if not self.online:
             raise ValueError("Blender is offline.", "online")
         if (params["licence"], params["bytes"]) != (offer["licence"], offer["bytes"]):
             raise ValueError("That is not what was agreed to.", "licence")
         for part in range(5):
             self.step("download", part * offer["bytes"] // 4, offer["bytes"], part / 4)
-        self.downloaded = True
+        self.downloaded.add(params["model"])
         return {"model": params["model"], "folder": offer["folder"]}
 
     # -- the wire ---
@@ -332,9 +333,11 @@ class Engine:
                     "name": name, "label": Path(name).name, "size": 256, "available": here, "reason": reason,
                     "vocabulary": [], "knobs": knobs(5.0, 2.0) if here else [],
                 })  # fmt: skip
-            if self.downloaded:
-                said["editors"][1] |= {"available": True, "reason": ""}
-                said["editors"][1]["offer"]["downloaded"] = True
+            for entry in (*said["editors"], *said["models"]):
+                if entry["name"] in self.downloaded:
+                    entry["offer"]["downloaded"] = True
+                    if "available" in entry:
+                        entry |= {"available": True, "reason": ""}
             if "gpu" in MODES:
                 said["devices"] = [CARD, *said["devices"]]
             if "slow" in MODES:
@@ -401,6 +404,12 @@ INITIALIZED = {
          "offer": {"licence": "Some Licence", "licence_url": "https://example.org/licence", "commercial": False,
                    "gated": True, "bytes": 2_100_000_000, "page": "https://example.org/big", "folder": "/models/big",
                    "downloaded": False}},
+    ],
+    "models": [
+        {"name": "hub/measure", "label": "Measure", "use": "Reports measure by it", "offer": {
+            "licence": "MIT", "licence_url": "https://example.org/mit", "commercial": True, "gated": False,
+            "bytes": 1_700_000_000, "page": "https://example.org/measure", "folder": "/models/measure",
+            "downloaded": False}},
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,

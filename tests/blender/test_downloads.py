@@ -14,7 +14,7 @@ from test_panels import Notes, drawn
 from test_projects import heard, start
 
 from blender_addon import asking, downloads, session
-from blender_addon.operators.edit import INSTRUCT_NERF_OT_download_editor as Operator
+from blender_addon.operators.edit import INSTRUCT_NERF_OT_download as Operator
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def online(addon: object) -> Iterator[None]:
 @pytest.fixture
 def big(opened: bpy.types.Scene) -> bpy.types.Scene:
     """A scene with an editor that is not on this computer."""
-    assert "Download Editor" not in drawn() and "instruct_nerf.download_editor" not in drawn()
+    assert "instruct_nerf.download" not in drawn()
     opened.instruct_nerf.editor_choice = "hub/big"
     return opened
 
@@ -42,15 +42,15 @@ def test_terms_are_shown_where_the_editor_is_chosen(big: bpy.types.Scene) -> Non
     for words in ("Works at 512 pixels", "Licence: Some Licence", "Not for commercial use", "Not on this computer yet",
                   "2.1 GB to download", "turn on Allow Online Access"):  # fmt: skip
         assert words in shown(), words
-    assert "instruct_nerf.download_editor" not in shown() and "weights are not on this machine" not in shown()
+    assert "instruct_nerf.download" not in shown() and "weights are not on this machine" not in shown()
     big.instruct_nerf.editor_choice = "small"
     assert "Works at 128 pixels. On this computer." in shown() and "commercial" not in shown()
 
 
 def test_offline_nothing_is_downloaded(big: bpy.types.Scene, tmp_path: Path) -> None:
-    assert not bpy.app.online_access and not bpy.ops.instruct_nerf.download_editor.poll()
+    assert not bpy.app.online_access and not bpy.ops.instruct_nerf.download.poll()
     with pytest.raises(RuntimeError, match="Allow Online Access"):
-        downloads.download_editor(downloads.missing_editor(big))
+        downloads.download(downloads.missing_editor(big), "edit")
     settle()
     assert not heard(tmp_path, "model/download") and not any(r["online"] for r in heard(tmp_path, "initialize"))
 
@@ -79,7 +79,7 @@ def test_the_dialog_says_what_is_agreed_to(big: bpy.types.Scene, online: None) -
     links: list[SimpleNamespace] = []
     layout = Dialog(texts)
     layout.row = lambda **_: layout
-    Operator.draw(SimpleNamespace(layout=layout), context)
+    Operator.draw(SimpleNamespace(layout=layout, model=""), context)
     said = " ".join(texts)
     for words in ("InstructPix2Pix (hub/big), 2.1 GB", "Licence: Some Licence", "Not for commercial use",
                   "Into /models/big", "terms must be accepted"):  # fmt: skip
@@ -88,7 +88,7 @@ def test_the_dialog_says_what_is_agreed_to(big: bpy.types.Scene, online: None) -
 
 
 def test_with_consent_it_is_downloaded_and_then_there(big: bpy.types.Scene, online: None, tmp_path: Path) -> None:
-    assert bpy.ops.instruct_nerf.download_editor() == {"FINISHED"}
+    assert bpy.ops.instruct_nerf.download() == {"FINISHED"}
     assert session.wait(lambda: (job := session.get().job) is not None and job.stage == "download", 10.0)
     assert "GB of 2.1 GB" in shown() or "MB of 2.1 GB" in shown()
     settle()
@@ -102,8 +102,21 @@ def test_with_consent_it_is_downloaded_and_then_there(big: bpy.types.Scene, onli
 
 
 def test_a_download_can_be_cancelled(big: bpy.types.Scene, online: None) -> None:
-    bpy.ops.instruct_nerf.download_editor()
+    bpy.ops.instruct_nerf.download()
     assert session.wait(lambda: (job := session.get().job) is not None and job.stage == "download", 10.0)
     asking.cancel()
     settle()
     assert session.get().job.status == "cancelled" and downloads.missing_editor(big) is not None
+
+
+def test_what_reports_measure_by_is_offered_where_they_are_made(opened: bpy.types.Scene, tmp_path: Path) -> None:
+    assert "Download Measure" not in drawn()  # offline
+    bpy.context.preferences.system.use_online_access = True
+    try:
+        assert "Download Measure, 1.7 GB Reports measure by it." in shown()
+        assert bpy.ops.instruct_nerf.download(model="hub/measure") == {"FINISHED"}
+        settle()
+        assert heard(tmp_path, "model/download")[-1]["model"] == "hub/measure"
+        assert "Download Measure" not in shown() and "Measure is downloaded" in shown()
+    finally:
+        bpy.context.preferences.system.use_online_access = False

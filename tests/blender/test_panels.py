@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import bpy
@@ -62,9 +63,9 @@ def drawn() -> str:
     for cls in panels.CLASSES:
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))
-            for name in ("edits",):
+            for name in ("edits", "first"):
                 if hasattr(cls, name):
-                    setattr(panel, name, lambda c, cls=cls, panel=panel: cls.edits(panel, c))
+                    setattr(panel, name, partial(getattr(cls, name), panel))
             for part in ("draw_header", "draw_header_preset", "draw"):
                 if hasattr(cls, part):
                     getattr(cls, part)(panel, context)

@@ -105,14 +105,13 @@ def sphere_set(sphere):
     return frame, views, PictureSet(images, "cpu")
 
 
-def sphere_capture(folder, count):
-    """Write a transforms.json capture of the sphere, ``count`` views of 48×40."""
-    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
+def sphere_capture(folder, count, i=Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)):  # noqa: B008, it is frozen
+    """Write a transforms.json capture of the sphere, ``count`` views of 48×40 or as the intrinsics say."""
     frames = []
     for number, pose in enumerate(ring(count)):
         Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
         frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
-    numbers = {"w": 48, "h": 40, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
+    numbers = {"w": i.width, "h": i.height, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
     (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
     return folder
 

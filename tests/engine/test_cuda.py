@@ -233,6 +233,8 @@ def test_the_editors_of_today_in_bfloat16(name, fake, monkeypatch, schedules_wit
     for where in ("cpu", CUDA):
         picture = torch.rand(40, 60, 3, device=where)
         view = prepared.view(picture, [torch.rand(30, 30, 3)])
+        if name != "instruct_pix2pix_xl":
+            assert view.condition.pictures.device.type == "cpu"  # a view waits there between its edits
         carried = Carried(torch.rand(40, 60, 3), torch.ones(40, 60, dtype=torch.bool, device=where))
         for more in ({}, {"carried": carried}):
             edited = view.edit(picture, 0.7, torch.Generator(), **more)

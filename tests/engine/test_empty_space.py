@@ -10,7 +10,7 @@ import torch
 
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import RayBatch, cameras_from, sample_patches, sample_pixels
@@ -143,7 +143,7 @@ def test_a_resumed_training_before_random_backgrounds_is_the_unbroken_one(tmp_pa
     data = cut_out()
     unbroken = train(trainer_of(), data, 12)
     first = train(trainer_of(), data, 7)
-    save_checkpoint(tmp_path / "c.safetensors", first)
+    first.save(tmp_path / "c.safetensors")
     opened = Checkpoint(tmp_path / "c.safetensors")
     second = opened.trainer(CAMERAS, first.training, 0, "cpu", resume=True)
     torch.rand(9)

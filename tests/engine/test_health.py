@@ -20,13 +20,13 @@ from engine.jobs import scene as jobs
 from engine.jobs.capture import open_into_workspace, write_images
 from engine.progress import Job
 from engine.scenes import health
-from engine.scenes.health import Health, is_looked_at
+from engine.scenes.health import Diverged, Health, is_looked_at
 from engine.scenes.nerfacto.beginnings import begun_again
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import cameras_from, sample_pixels
 from engine.scenes.nerfacto.scene import NerfactoScene
-from engine.scenes.nerfacto.training import Diverged, Trainer
+from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import OptimiserConfig, TrainingConfig
 from engine.workspace import SceneRecord, Workspace
@@ -255,7 +255,7 @@ def test_weights_that_are_no_numbers_are_not_saved(sphere_set, tmp_path: Path) -
     trainer = trainer_of(frame, views)
     trainer.step(data)
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, trainer)
+    trainer.save(path)
     good = path.read_bytes()
     for spoil in (
         lambda t: next(t.nerf.field.parameters()),
@@ -266,7 +266,7 @@ def test_weights_that_are_no_numbers_are_not_saved(sphere_set, tmp_path: Path) -
         with torch.no_grad():
             spoil(spoiled).view(-1)[0] = math.inf
         with pytest.raises(Diverged, match=r"before step 1: .*not numbers"):
-            save_checkpoint(path, spoiled)
+            spoiled.save(path)
         assert path.read_bytes() == good and list(tmp_path.iterdir()) == [path]
 
 

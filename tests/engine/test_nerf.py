@@ -11,7 +11,7 @@ from nerfstudio.field_components.spatial_distortions import SceneContraction
 from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
 from engine.geometry import Viewpoint
-from engine.scenes.nerfacto.checkpoint import Checkpoint, save_checkpoint
+from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
 from engine.scenes.nerfacto.rays import cameras_from, sample_patches, sample_pixels
@@ -255,7 +255,7 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
         with pytest.raises(BadInput, match="no checkpoint"):
             opened(path)
     trainer = trainer_of(frame, views)
-    save_checkpoint(path, trainer)
+    trainer.save(path)
     whole = path.read_bytes()
     for damaged in (b"", b"\x00" * 100, whole[: len(whole) // 2], b"\xff" * 8 + whole[8:]):
         path.write_bytes(damaged)
@@ -266,7 +266,7 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
     lying.nerf = torch.nn.Linear(1, 1)
     lying.nerf.config = TINY_NERF
     lying.optimiser = torch.optim.Adam(lying.nerf.parameters())
-    save_checkpoint(path, lying)
+    lying.save(path)
     with pytest.raises(BadInput, match="larger tables than the file"):
         Checkpoint(path).nerf("cpu")
 

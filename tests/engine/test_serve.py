@@ -18,23 +18,16 @@ from PIL import Image
 
 from engine.capture import Intrinsics
 
-from .conftest import ring, sphere_picture
+from .conftest import sphere_capture
 
 ROOT = Path(__file__).parents[2]
+FOX = ROOT.parent / "shared" / "captures" / "fox"
 
 
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory):
-    """A transforms.json capture of the sphere, 20 views of 48×40."""
-    folder = tmp_path_factory.mktemp("capture")
-    i = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
-    frames = []
-    for number, pose in enumerate(ring(20)):
-        Image.fromarray(sphere_picture(pose, i)).save(folder / f"{number:02d}.png")
-        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": pose.tolist()})
-    numbers = {"w": 48, "h": 40, "fl_x": i.fx, "fl_y": i.fy, "cx": i.cx, "cy": i.cy}
-    (folder / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
-    return folder
+    """A capture of the sphere, 20 views of 48×40."""
+    return sphere_capture(tmp_path_factory.mktemp("capture"), 20)
 
 
 class Engine:
@@ -229,3 +222,35 @@ def test_a_running_edit_is_talked_to(engine, capture, tmp_path):
     assert "editor" in two.do("runtime/release")["released"]
     print(waits)
     assert max(waits.values()) < 2, waits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("source", ["made", pytest.param("fox", marks=pytest.mark.skipif(not FOX.exists(), reason=""))])
+def test_a_camera_of_192_pixels_is_answered_within_a_second_while_an_edit_runs(engine, tmp_path, source):
+    """On two idle cores, from the request's line to the answer's, at any moment of an edit of Preview's own size."""
+    if source == "made":
+        large = sphere_capture(tmp_path, 16, Intrinsics(192, 144, 240.0, 240.0, 96.0, 72.0))
+    workspace = str(tmp_path / "w")
+    one = engine()
+    one.do("initialize", protocol=2)
+    place = str(large if source == "made" else FOX)
+    views = one.do("capture/open", workspace=workspace, source=place, preset="preview")["views"]
+    chosen = [view["name"] for view in views if not view["held_out"]][:12]
+    cameras = [{key: view[key] for key in ("pose", "width", "height", "fx", "fy", "cx", "cy")} for view in views]
+    assert max(cameras[0]["width"], cameras[0]["height"]) == 192
+    one.do("scene/train", workspace=workspace, preset="preview", device="cpu", steps=60)
+    job = one.ask(
+        "edit/run", workspace=workspace, instruction="make it night", preset="preview", device="cpu", views=chosen
+    )
+    one.until(lambda m: m.get("params", {}).get("kind") == "edited")
+    waits = []
+    for number in range(24):  # in the first pass, then between steps and image updates
+        time.sleep(0.3 + 0.37 * (number % 5))
+        began = time.monotonic()
+        seen = one.do("job/render", job=job, camera=cameras[number % len(cameras)])
+        waits.append(time.monotonic() - began)
+    assert seen["step"] > 0
+    one.cancel(job)
+    print(f"{source}: {np.median(waits):.2f} s, at most {max(waits):.2f} s; load {os.getloadavg()[0]:.1f}")
+    assert max(waits) < 1, waits

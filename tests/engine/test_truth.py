@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The truth benchmark's harness on a scene whose truth is a closed form: editors that cheat get what they deserve."""
 
+import itertools
 import json
 import math
 
@@ -15,7 +16,7 @@ from benchmarks.truth.__main__ import keep, known_of
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
-from benchmarks.truth.run import Harness, Outcome, recovery
+from benchmarks.truth.run import Harness, Outcome, key_views, recovery
 from benchmarks.truth.worker import Worker
 from engine.capture import Intrinsics
 from engine.edit.settings import EditSettings
@@ -50,10 +51,12 @@ class Oracle:
 
     name = "oracle"
 
-    def prepare(self, instruction, options, references=()):
+    references = 0
+
+    def prepare(self, instruction, options):
         return self
 
-    def view(self, original):
+    def view(self, original, references=()):
         return OracleView(self, original)
 
     def answer(self, truth, original, generator):
@@ -68,7 +71,7 @@ class OracleView:
     def __init__(self, oracle, original):
         self.oracle, self.original = oracle, original
 
-    def edit(self, picture, t, generator, check=lambda: None):
+    def edit(self, picture, t, generator, check=lambda: None, carried=None):
         return self.oracle.answer(self.original * torch.tensor([1.0, 0.7, 0.7]), self.original, generator)
 
 
@@ -151,6 +154,14 @@ def test_per_frame_noise_is_inconsistent_and_a_right_answer_is_not(run, ends):
     noisy, right = (run(editor, ROWS["per-frame"]) for editor in (Noise(), Oracle()))
     assert noisy["inconsistency"] > 0.2 > 5 * right["inconsistency"]
     assert right["mse"] < 0.5 * unedited["mse"] < noisy["mse"]
+
+
+def test_key_views_are_the_proposed_one_and_those_far_from_it(scene):
+    assert key_views(scene, 0) == []
+    four = key_views(scene, 4)
+    assert len(set(four)) == 4 and max(four) < TRAINING and four[:1] == key_views(scene, 1)
+    gaps = sorted((b - a) % TRAINING for a, b in itertools.pairwise([*sorted(four), sorted(four)[0] + TRAINING]))
+    assert gaps[0] >= TRAINING // 4 - 1  # on a ring, in its quarters
 
 
 def test_recovery():

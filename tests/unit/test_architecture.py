@@ -99,6 +99,24 @@ def test_imports_inside_a_package_run_one_way(package):
     assert not wrong
 
 
+def module_of(name: str) -> Path | None:
+    """The engine's file that is imported by that full name; None where it is no module, or a package's face."""
+    file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+    return file if name.startswith("engine.") and file.exists() else None
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Not by a late import, inside a function, either."""
+    imported = {
+        file: {other for name in imports_of(file) if (other := module_of(name)) not in (None, file)}
+        for file in (ROOT / "engine").rglob("*.py")
+    }
+    free: set[Path] = set()  # of circles: all that they import is
+    while more := {file for file, others in imported.items() if file not in free and others <= free}:
+        free |= more
+    assert not [file.relative_to(ROOT).as_posix() for file in imported.keys() - free]
+
+
 def names_in(file: Path) -> set[str]:
     """Every name and attribute that the code of a file uses or defines."""
     found = set()

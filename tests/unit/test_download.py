@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from server_wire import Wire
 from engine import hub, hub_worker, protocol
 from engine.editors import registry
 from engine.editors.catalogue import find_editors, source_of
-from engine.errors import BadInput, Cancelled
+from engine.errors import BadInput, Busy, Cancelled
 from engine.hub import HubModel, wanted_files
 from engine.jobs.download import download_model, models
 from engine.progress import Job
@@ -376,3 +377,35 @@ def test_an_edit_asks_before_it_downloads(here, monkeypatch):
     assert not asked(None, download=True) and not asked(str(here), download=True)
     assert asked(download=True) and asked(text="y\n", tty=True)
     assert "download" not in cli.How("make it night").words()
+
+
+def test_one_engine_downloads_at_a_time(site):
+    from engine.files import locked
+
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with locked(hub.models_folder().resolve(), "downloading"):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(5)
+    with pytest.raises(Busy, match=r"Another engine downloads into .*models: wait until it is done"):
+        ask()
+    leave.set()
+    thread.join()
+    assert not site.asked
+
+
+def test_clip_is_there_when_all_of_it_is(here):
+    [offered] = hub.other_models()
+    assert offered.name == hub.CLIP.name and offered.offer.bytes == hub.CLIP.bytes
+    assert not offered.offer.downloaded and offered.offer.folder == str(hub.CLIP.folder)
+    names = ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt")
+    hub.CLIP.folder.mkdir(parents=True)
+    for name in names:
+        assert hub.clip_folder() is None
+        (hub.CLIP.folder / name).touch()
+    assert hub.clip_folder() == hub.CLIP.folder and hub.other_models()[0].offer.downloaded

@@ -372,7 +372,9 @@ def test_every_job_is_a_request_and_in_the_document(document):
     for name, kind in protocol.REQUESTS.items():
         parameters, _ = row_of(document, name)
         expected = set(kind.__struct_fields__)
-        assert names(parameters) == (expected - how if "*how*" in parameters else expected), name
+        for shared, fields in (("*how*", how), ("*region*", {"region"})):
+            expected -= fields if shared in parameters else set()
+        assert names(parameters) == expected, name
 
 
 def test_every_result_is_what_the_document_says(document):
@@ -395,6 +397,7 @@ def test_every_result_is_what_the_document_says(document):
         ("editor", protocol.Editor),
         ("knob", protocol.Knob),
         ("offer", protocol.Offer),
+        ("model", protocol.Model),
         ("preset", protocol.PresetInfo),
         ("`job/progress`", protocol.Progress),
     ],

@@ -1,103 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A scene on disk: one safetensors file with weights, optimiser state and, in its header, everything that says what
-they mean. One file, so that a rename replaces it whole."""
+"""A scene on disk (saving.py), opened and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import torch
-from msgspec import Meta
-from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import BadInput
-from engine.files import replacing
 from engine.geometry import Camera
 from engine.scenes.base import Perceptual
 from engine.scenes.nerfacto.beginnings import begun_again
-from engine.scenes.nerfacto.config import NerfactoConfig
-from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.limits import problem_of
 from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto.saving import FORMAT, MOMENTS, MOST_STEPS, CheckpointHeader, weights_of
 from engine.scenes.nerfacto.scene import NerfactoScene
-from engine.scenes.nerfacto.training import Diverged, Trainer
+from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.settings import TrainingConfig
 from engine.scenes.stored import TensorFile
 
-FORMAT = 1
 # What a scene learns of each view, a row a view.
 CORRECTION = "camera_optimizer.pose_adjustment"
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 APPEARANCE = "field.embedding_appearance.embedding.weight"
 
 
-MOST_STEPS = 100_000_000
 LARGEST_PICTURE = 16_384  # pixels, either side
-Count = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
-
-
-class CheckpointHeader(msgspec.Struct, frozen=True):
-    """What a checkpoint's tensors belong to."""
-
-    format: int
-    nerf: NerfactoConfig
-    frame: NerfFrame
-    # the training views, in the order of the camera corrections
-    views: Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(min_length=1, max_length=100_000)]
-    step: Count  # of the run that wrote it
-    age: Count  # steps that the scene has taken in all
-
-
-def save_checkpoint(path: Path, trainer: Trainer, images: Mapping[str, Tensor] | None = None) -> None:
-    """Write ``path`` atomically. ``images``: edited training images, (H, W, 3) uint8 by view. Raises
-    Diverged, and what is there stays, where the scene's weights or the optimiser's moments are no numbers."""
-    tensors = {f"nerf.{name}": tensor for name, tensor in _weights(trainer.nerf).items()}
-    state = trainer.optimiser.state_dict()["state"]
-    for index, moments in state.items():
-        for name in MOMENTS:
-            tensors[f"adam.{index}.{name}"] = moments[name]
-    for name, image in (images or {}).items():
-        tensors[f"image.{name}"] = image
-    views = [view.name for view in trainer.views]
-    config = trainer.nerf.config
-    header = CheckpointHeader(FORMAT, config, trainer.scene.frame, views, trainer.step_index, trainer.age)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    if wrong := _not_numbers(tensors):
-        raise Diverged(
-            f"The training broke down before step {trainer.step_index}: {wrong} holds values that are not numbers "
-            "(NaN). What was saved before is kept; try another seed, or another preset or device."
-        )
-    with replacing(path) as temporary:
-        save_file(
-            tensors,
-            temporary,
-            # One entry alone: safetensors writes several in an order of chance. What says nothing else is a nerfacto.
-            metadata={"header": msgspec.json.encode(header).decode()},
-        )
-
-
-def _not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds a NaN or an infinity; None where none does."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            return name
-    return None
-
-
-def _weights(nerf: Nerfacto) -> dict[str, Tensor]:
-    """The scene's tensors, each once: nerfstudio registers the proposals' hash tables under two names."""
-    seen: set[int] = set()
-    weights = {}
-    for name, tensor in nerf.state_dict().items():
-        if tensor.numel() and tensor.data_ptr() in seen:
-            continue
-        seen.add(tensor.data_ptr())
-        weights[name] = tensor
-    return weights
 
 
 class Checkpoint:
@@ -207,7 +137,7 @@ class Checkpoint:
                 learnt = weights[name]
                 unseen = torch.zeros_like(learnt[0]) if name == CORRECTION else learnt.mean(dim=0)
                 weights[name] = torch.stack([learnt[known[view]] if view in known else unseen for view in views])
-        first_name = {tensor.data_ptr(): name for name, tensor in _weights(nerf).items()}
+        first_name = {tensor.data_ptr(): name for name, tensor in weights_of(nerf).items()}
         for name, tensor in nerf.state_dict().items():
             if (source := first_name.get(tensor.data_ptr())) in weights:
                 weights.setdefault(name, weights[source])

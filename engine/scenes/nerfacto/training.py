@@ -12,16 +12,16 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from engine.errors import BadInput
 from engine.geometry import Camera, Viewpoint
 from engine.randomness import random_seed
 from engine.scenes.base import Perceptual
-from engine.scenes.health import Health
+from engine.scenes.health import Diverged, Health
 from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sample_patches, sample_pixels
+from engine.scenes.nerfacto.saving import FORMAT, CheckpointHeader, save_checkpoint
 from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
@@ -48,10 +48,6 @@ def begin(
     torch.manual_seed(random_seed(seed, "weights", 0))
     nerf = Nerfacto(config, len(views)).to(device)
     return Trainer(nerf, frame, views, replace(training, optimiser=optimiser), seed)
-
-
-class Diverged(BadInput):
-    """A training whose numbers are none any more; nothing of it is to be saved."""
 
 
 class Trainer:
@@ -138,9 +134,9 @@ class Trainer:
 
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         """Write a checkpoint; ``images``: edited training pictures, (H, W, 3) uint8, by the view's name."""
-        from engine.scenes.nerfacto.checkpoint import save_checkpoint
-
-        save_checkpoint(path, self, images)
+        views = [view.name for view in self.views]
+        header = CheckpointHeader(FORMAT, self.nerf.config, self.scene.frame, views, self.step_index, self.age)
+        save_checkpoint(path, header, self.nerf, self.optimiser, images)
 
     def _update(self, batch: RayBatch, before_own: bool = False) -> dict[str, float]:
         """One NeRF update on ``batch``, whose colours are before the scene's own background or, unless ``before_own``,

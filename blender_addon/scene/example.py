@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The small Blender scene that the demo photographs: a table with a few things on it, everything textured.
+"""The small Blender scene that *Open an Example*, and the demo, photograph: a table with a few things on it, everything
+textured.
 
 A NeRF holds on to texture, so nothing here is of one colour, and the floor reaches past what the cameras see.
 """
@@ -12,7 +13,8 @@ import bpy
 
 
 def build(scene: bpy.types.Scene) -> list[bpy.types.Object]:
-    """Fill a scene and set up its renderer; returns what is to be photographed (the things on the table)."""
+    """Fill a scene, the current one, and set up its renderer; returns what is to be photographed (the things on the
+    table)."""
     _light(scene)
     floor = _material("Floor", "CHECKER", (0.42, 0.30, 0.19), (0.62, 0.52, 0.38), scale=14.0, roughness=0.8)
     wood = _material("Wood", "WAVE", (0.23, 0.10, 0.04), (0.45, 0.24, 0.10), scale=2.2, roughness=0.5)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first minutes: what an empty tab says, and an example that needs no photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+import pytest
+from in_blender import settle
+from test_panels import drawn
+
+from blender_addon import project, results, session
+from blender_addon.scene import cameras, photograph
+
+
+def test_an_empty_tab_says_what_this_is_and_what_a_click_costs(addon: object) -> None:
+    shown = drawn()
+    for words in ("1. Open a capture", "3. Press Start", "instruct_nerf.open_example", "32 small renders"):
+        assert words in shown
+    project.preferences().engine_python = ""
+    assert "Install Engine" in drawn() and "GB are downloaded" in drawn()
+    with pytest.raises(RuntimeError, match="Set up the engine first"):
+        bpy.ops.instruct_nerf.open_example()
+
+
+def test_an_example_opens_in_a_scene_of_its_own_and_leaves_the_artists_alone(
+    addon: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = bpy.context.scene
+    bpy.ops.mesh.primitive_cube_add()
+    engine = mine.render.engine
+    dome = photograph.Dome(8, 18.0, 48.0, 2.2, 150.0)  # fewer pictures, and smaller ones
+    monkeypatch.setattr(results, "EXAMPLE", dome)
+    monkeypatch.setattr(photograph, "Film", lambda lens, *_size, film=photograph.Film: film(lens, 32, 24))
+    assert bpy.ops.instruct_nerf.open_example() == {"FINISHED"}
+    settle(120.0)
+    assert not session.get().notices
+    scene = bpy.context.scene
+    assert scene != mine and [o.type for o in mine.objects] == ["MESH"] and mine.render.engine == engine
+    views = cameras.cameras_of(project.root_of(scene))
+    assert len(views) == 8 and all(len(v.data.background_images) == 1 for v in views)
+    assert scene.instruct_nerf.instruction and "Open a capture" not in drawn()
+    assert sorted(Path(project.workspace_of(scene), "source").glob("**/*.png"))
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    assert project.edit_of(scene).finished
