@@ -4,7 +4,7 @@ of the launches and the memory traffic. Import it where `kernels.usable` says so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +14,15 @@ from torch import Tensor
 
 from engine.scenes.nerfacto.warp_rays import WarpComposite, WarpPlaced, WarpWeights, harmonics, resampled
 
-if TYPE_CHECKING:
-    from engine.scenes.nerfacto.nerfacto import Nerfacto
-
 DIRECTION = 16  # numbers that nerfstudio makes of a direction
 
 
 def render_rays(
-    nerf: Nerfacto, rays: RayBundle, background: Tensor | None
+    nerf: Any, rays: RayBundle, background: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor], list[Tensor]]:
-    """What R rays with ends see: rgb (R, 3), depth (R,) and opacity (R,); and of the proposals, then of the field, the
-    weights (R, S) and the edges (R, S + 1) of the samples. ``background`` (R, 3): what is behind, None: the last
-    sample."""
+    """What R rays with ends see of a Nerfacto: rgb (R, 3), depth (R,) and opacity (R,); and of the proposals, then of
+    the field, the weights (R, S) and the edges (R, S + 1) of the samples. ``background`` (R, 3): what is behind, None:
+    the last sample."""
     config, sampler = nerf.config, nerf.sampler
     count = len(rays.origins)
     assert rays.nears is not None and rays.fars is not None
@@ -60,13 +57,13 @@ def render_rays(
     return (rgb, depth, opacity), all_weights, all_edges
 
 
-def _jitter(nerf: Nerfacto, origins: Tensor) -> Tensor:
+def _jitter(nerf: Any, origins: Tensor) -> Tensor:
     """(R, 1): how far samples lie within their shares, 0–1: at random while training, drawn as nerfstudio does."""
     shape = (len(origins), 1)
     return torch.rand(shape, device=origins.device) if nerf.training else origins.new_full(shape, 0.5)
 
 
-def _first_edges(nerf: Nerfacto, samples: int, origins: Tensor) -> Tensor:
+def _first_edges(nerf: Any, samples: int, origins: Tensor) -> Tensor:
     """(R, samples + 1): evenly spaced, while training each moved within the halves of the shares beside it."""
     edges = torch.linspace(0.0, 1.0, samples + 1, device=origins.device)
     if not nerf.training:
@@ -75,12 +72,12 @@ def _first_edges(nerf: Nerfacto, samples: int, origins: Tensor) -> Tensor:
     return torch.lerp(torch.cat([edges[:1], middles]), torch.cat([middles, edges[-1:]]), _jitter(nerf, origins))
 
 
-def _next_edges(nerf: Nerfacto, edges: Tensor, weights: Tensor, samples: int) -> Tensor:
+def _next_edges(nerf: Any, edges: Tensor, weights: Tensor, samples: int) -> Tensor:
     jitter = _jitter(nerf, edges)[:, 0].contiguous()
     return resampled(weights.detach(), nerf.sampler._anneal, edges, jitter, samples)
 
 
-def _field(nerf: Nerfacto, points: Tensor, rays: RayBundle) -> tuple[Tensor, Tensor]:
+def _field(nerf: Any, points: Tensor, rays: RayBundle) -> tuple[Tensor, Tensor]:
     """Density before its exponential (R, S) and colors (R, S, 3) at points (R, S, 3). What is the same all along a ray,
     direction and appearance, goes through its part of the first layer once."""
     field, (count, samples) = nerf.field, points.shape[:2]
