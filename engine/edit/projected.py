@@ -74,7 +74,7 @@ def projected_dataset_update(
         edited = views[view].edit(render, t, random, check, carried)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
-        return to_uint8(edited)
+        return to_uint8(originals.outside_kept(view, edited, check))
 
     def every_view(step: int) -> Iterator[Event]:
         """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
@@ -104,7 +104,8 @@ def projected_dataset_update(
         if prompts.at(step) is not told:
             told = prompts.at(step)
             prepared = prompts.editor.prepare(told.instruction, told.options)
-            keys = {v: p.to(originals.device).float() / 255 for v, p in prompts.keys_at(step).items()}
+            approved = {v: p.to(originals.device).float() / 255 for v, p in prompts.keys_at(step).items()}
+            keys = {view: originals.outside_kept(view, picture, check) for view, picture in approved.items()}
             views.clear()
             backgrounds.clear()
             if settings.agreed_relevance and told.keep:

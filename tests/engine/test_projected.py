@@ -263,6 +263,23 @@ def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold
     assert not torch.equal(run.pictures.image(4), painted(run, 4))
 
 
+def test_outside_a_region_every_picture_stays_the_key_views_among_them(few):
+    class RightHalf:
+        def mask(self, seen, camera):
+            allowed = torch.zeros(*seen.depth.shape, 1)
+            allowed[:, 12:] = 1
+            return allowed
+
+    run = Run(few)
+    run.originals.region = RightHalf()
+    run.prompts.keys = {4: painted(run, 4)}
+    list(run.events())
+    for view in range(COUNT):
+        image, original = run.pictures.image(view), run.originals.pictures[view]
+        assert torch.equal(image[:, :12], original[:, :12]) and not torch.equal(image[:, 12:], original[:, 12:])
+    assert torch.equal(run.pictures.image(4)[:, 12:], painted(run, 4)[:, 12:])
+
+
 def test_a_cancel_is_heard_at_every_step(few):
     run, calls = Run(few), 0
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
 from engine.scenes.nerfacto.kernels import usable
+from engine.scenes.nerfacto.networks import use_fused_networks
 
 
 @dataclass
@@ -107,6 +108,8 @@ class Nerfacto(nn.Module):
         background = None if config.background is None else torch.tensor(config.background)
         self.register_buffer("background", background, persistent=False)  # (3,) of the config; no weight
         use_fused_hash_encoding(self)
+        use_fused_networks(self)
+        self.age = 0  # steps that it has taken in all
 
     def at_age(self, step: int) -> None:
         """Set what depends on how many steps the scene has taken in all: how sharply the proposals steer, and whether
@@ -115,6 +118,7 @@ class Nerfacto(nn.Module):
         Both are functions of ``step`` alone, so that a resumed training goes on exactly as an unbroken one, and an edit
         begins with proposals as sharp as the scene's.
         """
+        self.age = step
         x = min(step / self.config.anneal_steps, 1.0)
         slope = 10.0
         self.sampler.set_anneal(slope * x / ((slope - 1) * x + 1))  # Mip-NeRF 360, eq. 18
