@@ -346,9 +346,7 @@ def _import_torch() -> None:
     """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
     importlib.import_module("engine.jobs.output")
     importlib.import_module("engine.jobs.trying")
-    kernels = importlib.import_module("engine.scenes.nerfacto.hash_encoding")
-    for features in (2, 4):  # the proposals' and the full-size field's, and the preview field's
-        kernels.compile_kernels(features)
+    importlib.import_module("engine.scenes.nerfacto.compiled").compile_kernels()
 
 
 def serve(stdin: BinaryIO | None = None) -> None:

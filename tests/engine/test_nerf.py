@@ -271,10 +271,14 @@ def test_what_is_no_checkpoint_is_said(sphere_set, tmp_path):
         Checkpoint(path).nerf("cpu")
 
 
-def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rendering_stops_between_chunks(compiled, sphere_set, monkeypatch):
     from engine.scenes.nerfacto import scene
 
     frame, views, _ = sphere_set
+    if not compiled:  # as on a GPU
+        monkeypatch.setattr(scene, "can_march", lambda _: False)
+    monkeypatch.setattr(scene, "MARCHED", 100)
     monkeypatch.setattr(scene, "chunk_of", lambda *_: 100)
     calls = []
 
@@ -289,5 +293,6 @@ def test_rendering_stops_between_chunks(sphere_set, monkeypatch):
     assert len(calls) == 3
     assert trainer.nerf.training  # as it was
     whole = trainer_of(frame, views).scene.render(views[0])
+    monkeypatch.setattr(scene, "MARCHED", 10_000)
     monkeypatch.setattr(scene, "chunk_of", lambda *_: 10_000)
     torch.testing.assert_close(trainer_of(frame, views).scene.render(views[0]).rgb, whole.rgb)

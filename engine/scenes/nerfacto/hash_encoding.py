@@ -17,6 +17,7 @@ from nerfstudio.field_components.encodings import HashEncoding
 from torch import Tensor, nn
 
 from engine.scenes.nerfacto.hash_torch import LeanEncode
+from engine.scenes.nerfacto.kernels import usable
 
 # The primes of instant-ngp, eq. 4 (the first is 1).
 PRIME_Y = np.uint32(2654435761)
@@ -28,7 +29,7 @@ ONE = np.float32(1)
 
 
 @numba.njit(fastmath=True)
-def _cell(points, n, scale, mask):
+def cell_of(points, n, scale, mask):
     """The cell of point ``n`` at one level: the offset in it (0–1, along x, y, z), and its corners' rows in the table,
     x running fastest, then y, then z. 32 bits are enough, for the table's size is a power of two."""
     sx, sy, sz = points[n, 0] * scale, points[n, 1] * scale, points[n, 2] * scale
@@ -65,7 +66,7 @@ def _kernels(features: int):
             first = (task % chunks) * CHUNK
             rows_of = table[level]
             for n in range(first, min(first + CHUNK, len(points))):
-                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                ox, oy, oz, row = cell_of(points, n, scalings[level], mask)
                 px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
                     low = (rows_of[row[0], f] * px + rows_of[row[1], f] * ox) * py
@@ -81,7 +82,7 @@ def _kernels(features: int):
         for level in numba.prange(levels):  # levels share no rows, so they need no locks
             rows_of = grad_table[level]
             for n in range(len(points)):
-                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                ox, oy, oz, row = cell_of(points, n, scalings[level], mask)
                 px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
                     g0, g1 = grad[n, level, f] * px, grad[n, level, f] * ox
@@ -102,7 +103,7 @@ def _kernels(features: int):
         for n in numba.prange(len(points)):
             gx = gy = gz = np.float32(0)
             for level in range(levels):
-                ox, oy, oz, row = _cell(points, n, scalings[level], mask)
+                ox, oy, oz, row = cell_of(points, n, scalings[level], mask)
                 px, py, pz = ONE - ox, ONE - oy, ONE - oz
                 for f in range(features):
                     v0, v1 = table[level, row[0], f], table[level, row[1], f]
@@ -116,6 +117,22 @@ def _kernels(features: int):
             grad_points[n, 0], grad_points[n, 1], grad_points[n, 2] = gx, gy, gz
 
     return encode, scatter, slope
+
+
+def encode_into(table: Tensor, points: np.ndarray, scalings: np.ndarray) -> Tensor:
+    """The encoding (N, L · F) of points (N, 3) in a ``table`` (L · T, F); no gradient follows it."""
+    rows = table.detach().view(len(scalings), -1, table.shape[-1])
+    out = torch.empty(len(points), len(scalings), table.shape[-1])
+    encode, _, _ = _kernels(table.shape[-1])
+    encode(points, rows.numpy(), scalings, out.numpy())
+    return out.flatten(1)
+
+
+def scatter_into(grad_table: Tensor, points: np.ndarray, grad: np.ndarray, scalings: np.ndarray) -> Tensor:
+    """``grad_table`` (L · T, F), to which the gradient of the encoding (N, L, F) of points (N, 3) is added."""
+    _, scatter, _ = _kernels(grad.shape[-1])
+    scatter(points, grad, scalings, grad_table.view(len(scalings), -1, grad.shape[-1]).numpy())
+    return grad_table
 
 
 class _Encode(torch.autograd.Function):
@@ -149,8 +166,8 @@ class _Encode(torch.autograd.Function):
 
 
 class FusedHashEncoding(HashEncoding):
-    """nerfstudio's HashEncoding with the same parameters and values; on a CPU the kernels above do the work, on any
-    other device PyTorch, in little memory."""
+    """nerfstudio's HashEncoding with the same parameters and values; on a CPU the kernels above do the work, on an
+    NVIDIA GPU Warp's where they can, else PyTorch, in little memory."""
 
     _scalings: Tensor | None = None  # where the points are, so that they are moved there once
 
@@ -163,7 +180,10 @@ class FusedHashEncoding(HashEncoding):
         else:
             if self._scalings is None or self._scalings.device != flat.device:
                 self._scalings = self.scalings.to(flat.device, torch.float32)
-            encoded = LeanEncode.apply(flat, self.hash_table, self._scalings)
+            encode = LeanEncode
+            if usable(flat.device):
+                from engine.scenes.nerfacto.warp_hash import WarpEncode as encode
+            encoded = encode.apply(flat, self.hash_table, self._scalings)
         return encoded.view(*in_tensor.shape[:-1], -1)
 
 

@@ -29,6 +29,8 @@ from torch import Tensor, nn
 
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
+from engine.scenes.nerfacto.kernels import usable
+from engine.scenes.nerfacto.networks import use_fused_networks
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Rendered:
     opacity: Tensor  # (R, 1)
     weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
     samples: list[RaySamples]
+    edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
 
 
 class CubeContraction(SceneContraction):
@@ -105,6 +108,8 @@ class Nerfacto(nn.Module):
         background = None if config.background is None else torch.tensor(config.background)
         self.register_buffer("background", background, persistent=False)  # (3,) of the config; no weight
         use_fused_hash_encoding(self)
+        use_fused_networks(self)
+        self.age = 0  # steps that it has taken in all
 
     def at_age(self, step: int) -> None:
         """Set what depends on how many steps the scene has taken in all: how sharply the proposals steer, and whether
@@ -113,6 +118,7 @@ class Nerfacto(nn.Module):
         Both are functions of ``step`` alone, so that a resumed training goes on exactly as an unbroken one, and an edit
         begins with proposals as sharp as the scene's.
         """
+        self.age = step
         x = min(step / self.config.anneal_steps, 1.0)
         slope = 10.0
         self.sampler.set_anneal(slope * x / ((slope - 1) * x + 1))  # Mip-NeRF 360, eq. 18
@@ -126,6 +132,12 @@ class Nerfacto(nn.Module):
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
         rays = self.collider(rays)
+        if usable(rays.origins.device):
+            from engine.scenes.nerfacto.fused import render_rays
+
+            own = self.background if background is None else background
+            (rgb, depth, opacity), weights, edges = render_rays(self, rays, own)
+            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], edges)
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
         if self.config.gradient_scaling:
@@ -145,10 +157,25 @@ class Nerfacto(nn.Module):
 
     def regularisers(self, rendered: Rendered) -> dict[str, Tensor]:
         """nerfacto's own losses, weighted: interlevel, distortion, and how far the cameras were moved."""
+        interlevel, distortion = _losses(rendered)
         losses = {
-            "interlevel": self.config.interlevel_weight * interlevel_loss(rendered.weights, rendered.samples),
-            "distortion": self.config.distortion_weight * distortion_loss(rendered.weights, rendered.samples),
+            "interlevel": self.config.interlevel_weight * interlevel,
+            "distortion": self.config.distortion_weight * distortion,
         }
         cameras: dict[str, Tensor] = {}
         self.camera_optimizer.get_loss_dict(cameras)
         return losses | {"cameras": sum(cameras.values())} if cameras else losses
+
+
+def _losses(rendered: Rendered) -> tuple[Tensor, Tensor]:
+    """Interlevel and distortion loss, unweighted."""
+    if rendered.edges is None:
+        return (
+            interlevel_loss(rendered.weights, rendered.samples),
+            distortion_loss(rendered.weights, rendered.samples),
+        )
+    from engine.scenes.nerfacto import warp_rays
+
+    *coarse, fine = zip(rendered.edges, rendered.weights, strict=True)
+    between = [warp_rays.interlevel(*fine, *each) for each in coarse]
+    return torch.stack(between).sum(), warp_rays.distortion(*fine)

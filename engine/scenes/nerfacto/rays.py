@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from engine.geometry import Camera
+from engine.geometry import Camera, pixel_directions
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.picture_set import PictureSet
 
@@ -98,6 +98,15 @@ def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBun
     """Rays through the centres of pixels (R,), of ``cameras`` by number (R,)."""
     coords = torch.stack([y, x], dim=-1) + 0.5  # pixel centres at half-integers
     return cameras.generate_rays(camera_indices=view[:, None], coords=coords)
+
+
+def pixel_rays(camera: Camera, frame: NerfFrame) -> tuple[Tensor, Tensor]:
+    """Origin (1, 3) and directions (H · W, 3) of the rays through all pixels of a camera, row by row, NeRF frame, on
+    the CPU."""
+    pose = frame.nerf_from_capture(camera.pose)
+    directions = pixel_directions(camera.intrinsics).reshape(-1, 3) @ pose[:3, :3].T
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    return torch.from_numpy(pose[None, :3, 3]).float(), torch.from_numpy(directions).float()
 
 
 def _colours(pictures: PictureSet, flat: Tensor) -> Tensor:

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from engine.geometry import Camera
 from engine.scenes.base import Check, RenderedView
 from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import cameras_from
+from engine.scenes.nerfacto.occupied import Occupied, can_march, march_rays
+from engine.scenes.nerfacto.rays import cameras_from, pixel_rays
+
+MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
+
+Seen = Callable[[slice], Tensor]
+"""What some of a camera's rays see: (R, 5), color, median distance, opacity."""
 
 
 class NerfactoScene:
@@ -20,6 +29,7 @@ class NerfactoScene:
         self.nerf = nerf
         self.frame = frame
         self._ray_bytes = 0  # that a ray takes while it is rendered; 0: not measured yet
+        self._kept: tuple[object, Occupied] | None = None  # the state of the weights, and what was made of it
 
     @torch.no_grad()
     def render(self, camera: Camera, check: Check = lambda: None) -> RenderedView:
@@ -27,24 +37,53 @@ class NerfactoScene:
         was_training = self.nerf.training
         self.nerf.eval()
         try:
-            device = next(self.nerf.parameters()).device
-            rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
-            height, width = rays.shape
-            rays = rays.flatten()
-            if not self._ray_bytes:
-                some = rays[:PROBE]
-                self._ray_bytes = bytes_a_ray(lambda: self.nerf(some), len(some))
-            size = chunk_of(self._ray_bytes, device)
+            (height, width), size, seen = self._marched(camera) if can_march(self.nerf) else self._sampled(camera)
             parts = []
             for start in range(0, height * width, size):
                 check()
-                out = self.nerf(rays[start : start + size])
-                parts.append((out.rgb, out.depth, out.opacity))
-            rgb, depth, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+                parts.append(seen(slice(start, start + size)))
         finally:
             self.nerf.train(was_training)
+        rgb, depth, opacity = torch.cat(parts).split((3, 1, 1), dim=-1)
         return RenderedView(
-            rgb=rgb.view(height, width, 3).clamp(0, 1),
-            depth=self.frame.capture_from_nerf_distance(depth.view(height, width)),
-            opacity=opacity.view(height, width),
+            rgb=rgb.reshape(height, width, 3).clamp(0, 1),
+            depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
+            opacity=opacity.reshape(height, width),
         )
+
+    def _marched(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
+        """A picture's height and width, rays at once, and what they see by the compiled kernels."""
+        origin, directions = pixel_rays(camera, self.frame)
+        kept = self.occupied()
+
+        def seen(part: slice) -> Tensor:
+            some = directions[part]
+            return march_rays(self.nerf, kept, origin.expand_as(some), some)
+
+        return (camera.intrinsics.height, camera.intrinsics.width), MARCHED, seen
+
+    def _sampled(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
+        """The same by PyTorch's operations, on any device."""
+        device = next(self.nerf.parameters()).device
+        rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
+        height, width = rays.shape
+        rays = rays.flatten()
+        if not self._ray_bytes:
+            some = rays[:PROBE]
+            self._ray_bytes = bytes_a_ray(lambda: self.nerf(some), len(some))
+
+        def seen(part: slice) -> Tensor:
+            out = self.nerf(rays[part])
+            return torch.cat([out.rgb, out.depth, out.opacity], dim=-1)
+
+        return (height, width), chunk_of(self._ray_bytes, device), seen
+
+    def occupied(self) -> Occupied:
+        """What is kept beside the NeRF to render it, made again once its weights have changed: a function of them
+        alone, so that a resumed edit goes on as an unbroken one."""
+        # PyTorch counts changes of a tensor in place, but for those by a fused optimiser; with these, age changes.
+        units = [field.average_init_density for field in (self.nerf.field, *self.nerf.proposal_networks)]
+        state = self.nerf.age, units, [(p.data_ptr(), p._version) for p in self.nerf.parameters()]
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, Occupied.of(self.nerf)
+        return self._kept[1]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast training and rendering are, beside stock nerfstudio and beside what the machine could do."""
