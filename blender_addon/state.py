@@ -144,8 +144,8 @@ class Session:
     @property
     def state(self) -> str:
         """``stopped``, ``starting``, ``ready`` or ``stopping``."""
-        if self.client is None:
-            return "stopped"
+        if self.client is None or not self.client.alive:
+            return "stopped"  # dead, perhaps not buried yet: nothing can be asked of it
         if self.stop_deadline is not None:
             return "stopping"
         return "ready" if self.info is not None else "starting"

@@ -399,6 +399,7 @@ def inside() -> None:
             began = time.monotonic()
             yield from part()
             result[f"seconds: {part.__name__}"] = round(time.monotonic() - began, 1)
+            (Path(settings["folder"]) / "callbacks.json").write_text(json.dumps(recorder.table(), indent=1))
             print(f"{part.__name__}: {result[f'seconds: {part.__name__}']} s", flush=True)
         bpy.ops.wm.save_mainfile()
         result["callbacks"] = recorder.table()

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from PIL import Image, TiffImagePlugin
 
 from engine.errors import cannot_read
-from engine.files import NotAFile, open_file
+from engine.files import NotAFile, open_file, require_file
 from engine.pictures import UNREADABLE
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF")  # read by Pillow; OpenEXR besides, by OpenCV
@@ -121,13 +121,28 @@ def find_photo(root: Path, listed: str) -> Photo:
             named = [path.with_name(path.name + extension) for extension in EXTENSIONS] if path != root else []
             path = next((p for p in named if p.is_file()), None)
             if path is None:
-                raise SkipView(f"The picture {_short(listed)} does not exist.")
+                raise SkipView(_no_file(inside(root, listed), listed))
         status = path.stat()
     except (OSError, ValueError):
         raise SkipView(f"The picture {_short(listed)} cannot be read.") from None
     header = read_header(path)
     relative = path.relative_to(root).as_posix()
     return Photo(relative, header.width, header.height, status.st_size, status.st_mtime_ns, header.orientation)
+
+
+def _no_file(path: Path, listed: str) -> str:
+    """Why there is no picture of that name."""
+    try:
+        require_file(path)
+    except NotAFile as problem:
+        return f"{path.name} is no picture: {problem.strerror}."
+    except OSError:
+        pass
+    if not os.path.islink(path):
+        return f"The picture {_short(listed)} does not exist."
+    if "annex/objects" in os.readlink(path).replace("\\", "/"):
+        return f"{path.name} is kept by git-annex and is not here itself; run “git annex get .” in its folder."
+    return f"{path.name} is a link to a file that does not exist; copy the picture itself there."
 
 
 def find_mask(root: Path, names: Iterable[str], photo: Photo) -> str | None:

@@ -134,7 +134,7 @@ def test_cancel_answers_within_two_seconds_and_resume_goes_on(opened: bpy.types.
 
 
 def test_a_crash_in_the_middle_is_said_and_everything_can_start_again(
-    opened: bpy.types.Scene, capture: Path, monkeypatch: pytest.MonkeyPatch
+    opened: bpy.types.Scene, capture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bpy.ops.instruct_nerf.stop_engine()
     assert session.wait(lambda: session.get().client is None, 5.0)
@@ -148,6 +148,7 @@ def test_a_crash_in_the_middle_is_said_and_everything_can_start_again(
     state = session.get()
     assert state.job.status == "failed" and "exit code 7" in state.notices["edit"]
     assert session.wait(lambda: state.client is None, 5.0) and state.state == "stopped"
+    assert "in the add-on itself" not in capsys.readouterr().out  # what reads the project again asks no dead engine
     assert any("device-side assert" in line for line in state.last_log)
     monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", fine)
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture))

@@ -57,26 +57,26 @@ def psnr_inside(project: Path, source: Path) -> float:
 
 
 @pytest.mark.parametrize("kind", LEAST)
-def test_an_object_on_transparent_film(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_object_on_transparent_film(tmp_path: Path, kind: str, seed: int) -> None:
     source = turntable.photographed(tmp_path / kind, getattr(turntable, kind)(), VIEWS)
     alpha = np.asarray(Image.open(source / "images/003.png"))[..., 3]
     assert 0 < (alpha > 127).mean() < 0.3
-    for seed in SEEDS:
-        project = tmp_path / f"{kind}{seed}"
-        scene = trained(project, source, seed, "--background", *COLORS[seed])
-        measures = scene["measures"]
-        print(f"{kind}, seed {seed}, over {COLORS[seed]}: {measures}")
-        assert measures["psnr"] >= LEAST[kind] and not scene["notes"], (seed, measures)
-        empty = np.asarray(Image.open(project / "scene/views/003.png"))[alpha == 0]
-        assert np.abs(empty.astype(int) - COLORS[seed]).mean() < 3  # it shows the artist's background
+    project = tmp_path / "project"
+    scene = trained(project, source, seed, "--background", *COLORS[seed])
+    measures = scene["measures"]
+    print(f"{kind}, seed {seed}, over {COLORS[seed]}: {measures}")
+    assert measures["psnr"] >= LEAST[kind] and not scene["notes"], (seed, measures)
+    empty = np.asarray(Image.open(project / "scene/views/003.png"))[alpha == 0]
+    assert np.abs(empty.astype(int) - COLORS[seed]).mean() < 3  # it shows the artist's background
 
 
-def test_masks_on_a_turntable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks_on_a_turntable(tmp_path: Path, seed: int) -> None:
     source = turntable.photographed(tmp_path / "turntable", turntable.monkey(), VIEWS, wall=True)
-    for seed in SEEDS:
-        masked, whole = tmp_path / f"masked{seed}", tmp_path / f"whole{seed}"
-        scene = trained(masked, source, seed)
-        trained(whole, source, seed, "--masks", "ignore")
-        inside = psnr_inside(masked, source), psnr_inside(whole, source)
-        print(f"turntable, seed {seed}: {inside[0]:.2f} dB inside the masks with them, {inside[1]:.2f} without")
-        assert inside[0] >= inside[1] and scene["measures"]["psnr_object"] == pytest.approx(inside[0], abs=0.5)
+    masked, whole = tmp_path / "masked", tmp_path / "whole"
+    scene = trained(masked, source, seed)
+    trained(whole, source, seed, "--masks", "ignore")
+    inside = psnr_inside(masked, source), psnr_inside(whole, source)
+    print(f"turntable, seed {seed}: {inside[0]:.2f} dB inside the masks with them, {inside[1]:.2f} without")
+    assert inside[0] >= inside[1] and scene["measures"]["psnr_object"] == pytest.approx(inside[0], abs=0.5)

@@ -330,3 +330,16 @@ def test_whatever_stands_in_the_files(
     finally:
         path.write_bytes(whole)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("side", ["1e999", "1,5e400", "-1e999", "nan", "9" * 400])
+def test_a_size_without_end_is_said(tmp_path: Path, side: str) -> None:
+    model = on_disk(tmp_path / "model", synthetic(points=8), kind="txt", place=".")
+    path = model / "cameras.txt"
+    lines = path.read_text().splitlines()
+    index = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    words = lines[index].split()
+    lines[index] = " ".join([*words[:2], side, *words[3:]])
+    path.write_text("\n".join(lines))
+    with pytest.raises(CaptureError):
+        open_capture(model, 32)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def test_what_is_a_pointer(tmp_path: Path) -> None:
         assert is_pointer(tmp_path / name) is pointer
     assert not is_pointer(tmp_path) and not is_pointer(tmp_path / "nothing")
     assert read_bounded(tmp_path / "c", 100) == b"version 2"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("pipe", "0.jpg is no picture: it is a pipe"), ("link", "0.jpg is a link to a file that does not exist"),
+     ("annex", "git annex get")],
+)  # fmt: skip
+def test_what_stands_in_a_photos_place(tmp_path: Path, kind: str, said: str) -> None:
+    names = [f"images/{index}.jpg" for index in range(4)]
+    for name in names:
+        photo(tmp_path / name, 64, 48)
+    listed(tmp_path, names)
+    path = tmp_path / names[0]
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("../.git/annex/objects/Zz/x.jpg" if kind == "annex" else "../away/x.jpg")
+    capture = open_capture(tmp_path, 64)
+    assert len(capture.views) == 3 and said in capture.left_out[0].reason, capture.left_out
 
 
 def listed(folder: Path, names: list[str]) -> None:

@@ -124,7 +124,7 @@ def read_cameras(model: Path) -> dict[int, Camera]:
                 ident, camera_model = int(words[0]), words[1].upper()
                 width, height = (int(_number(word)) for word in words[2:4])
                 cameras[ident] = Camera(camera_model, width, height, tuple(map(_number, words[4:20])))
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, OverflowError):  # a size without end
                 raise _damaged(path, f"has no camera in line {number}") from None
             _not_too_many(path, len(cameras), "cameras")
         return cameras
