@@ -13,9 +13,11 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -79,12 +81,17 @@ def check(device: str | None = None, quick: bool = False) -> Check:
     except Exception as error:
         problems.append(f"PyTorch cannot be used: {error}")
     if chosen:
-        steps.append(_timed("kernels", chosen, lambda: compare_kernels(chosen)))
+        paths = paths_on(chosen)
+        steps += [_timed(name, chosen, partial(within, path, compare_kernels, chosen)) for name, path in paths.items()]
         if not quick:
             with tempfile.TemporaryDirectory(prefix="instruct-nerf-check-") as folder:
                 steps += work(Path(folder), chosen)
             if chosen != "cpu":
-                steps += [_timed(f"a step of an edit, {p.label}", chosen, partial(one_step, p, chosen)) for p in LARGE]
+                steps += [
+                    _timed(f"a step of an edit, {p.label}, {name}", chosen, partial(within, path, one_step, p, chosen))
+                    for name, path in paths.items()
+                    for p in LARGE
+                ]
     problems += [f"{step.name}: {step.error}" for step in steps if step.error]
     return Check(
         engine=engine.__version__,
@@ -123,6 +130,26 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
         if not requirement.specifier.contains(found[requirement.name], prereleases=True):
             problems.append(f"{requirement.name} is {found[requirement.name]}, and {requirement.specifier} is needed.")
     return found, problems
+
+
+def paths_on(device: str) -> dict[str, Callable[[], AbstractContextManager[None]]]:
+    """By what a NeRF can be computed on ``device``, by name: the way that is taken, and on an NVIDIA GPU the other."""
+    import torch
+
+    from engine.scenes.nerfacto import kernels
+
+    on = torch.device(device)
+    if on.type != "cuda":
+        return {"kernels": nullcontext}
+    if why := kernels.why_not(on):
+        return {f"kernels of PyTorch ({why.rstrip('.')})": nullcontext}
+    return {"kernels of Warp": nullcontext, "kernels of PyTorch": kernels.without}
+
+
+def within(path: Callable[[], AbstractContextManager[None]], act: Callable[..., None], *arguments: Any) -> None:
+    """Do ``act`` by that path."""
+    with path():
+        act(*arguments)
 
 
 def compare_kernels(device: str) -> None:

@@ -43,7 +43,10 @@ class OutOfMemory(Exception):
     """The device has too little memory; the message says what to lower."""
 
 
-MEMORY = "The device has too little memory; choose a smaller preset, or free memory that other programs use."
+MEMORY = (
+    "The device has too little memory: choose a smaller preset or editor, or lower the size of the pictures or of the "
+    "mesh; or close other programs that use it. What was saved before is kept."
+)
 # What torch, CUDA, OpenCV, glibc and others call it, whatever class of error they raise.
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|insufficient memory|"

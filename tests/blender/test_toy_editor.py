@@ -73,6 +73,7 @@ def test_every_editor_edits_a_scene_from_the_panel(
     )
     folder = written.stdout.split()[-1]
     monkeypatch.setenv("INSTRUCT_NERF_EDITOR", folder)
+    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [str(ROOT / "tests" / "engine" / "toy_engine.py")])
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture_of(tmp_path / "capture")))
     settle(120)
     scene = bpy.context.scene

@@ -68,15 +68,17 @@ def networks() -> dict:
     }
 
 
-def write(folder: Path, kinds: dict[str, tuple[str, ...]] | tuple[str, ...] = (HALF,)) -> Path:
-    """Write the model: of each part (or of all) the files of these kinds."""
+def write(
+    folder: Path, kinds: dict[str, tuple[str, ...]] | tuple[str, ...] = (HALF,), built: dict | None = None
+) -> Path:
+    """Write the model: of each part (or of all) the files of these kinds; of networks that are ``built`` otherwise."""
     from diffusers import EulerAncestralDiscreteScheduler
 
     folder.mkdir(parents=True)
     (folder / "model_index.json").write_text(json.dumps(INDEX))
     write_tokenizer(folder / "tokenizer")
     EulerAncestralDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
-    for part, network in networks().items():
+    for part, network in (built or networks()).items():
         network.save_config(folder / part) if part != "text_encoder" else network.config.save_pretrained(folder / part)
         wanted = kinds[part] if isinstance(kinds, dict) else kinds
         for kind in wanted:

@@ -17,6 +17,7 @@ from nerfstudio.field_components.encodings import HashEncoding
 from torch import Tensor, nn
 
 from engine.scenes.nerfacto.hash_torch import LeanEncode
+from engine.scenes.nerfacto.kernels import usable
 
 # The primes of instant-ngp, eq. 4 (the first is 1).
 PRIME_Y = np.uint32(2654435761)
@@ -165,8 +166,8 @@ class _Encode(torch.autograd.Function):
 
 
 class FusedHashEncoding(HashEncoding):
-    """nerfstudio's HashEncoding with the same parameters and values; on a CPU the kernels above do the work, on any
-    other device PyTorch, in little memory."""
+    """nerfstudio's HashEncoding with the same parameters and values; on a CPU the kernels above do the work, on an
+    NVIDIA GPU Warp's where they can, else PyTorch, in little memory."""
 
     _scalings: Tensor | None = None  # where the points are, so that they are moved there once
 
@@ -179,7 +180,10 @@ class FusedHashEncoding(HashEncoding):
         else:
             if self._scalings is None or self._scalings.device != flat.device:
                 self._scalings = self.scalings.to(flat.device, torch.float32)
-            encoded = LeanEncode.apply(flat, self.hash_table, self._scalings)
+            encode = LeanEncode
+            if usable(flat.device):
+                from engine.scenes.nerfacto.warp_hash import WarpEncode as encode
+            encoded = encode.apply(flat, self.hash_table, self._scalings)
         return encoded.view(*in_tensor.shape[:-1], -1)
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
+from engine.scenes.nerfacto.kernels import usable
 from engine.scenes.nerfacto.networks import use_fused_networks
 
 
@@ -41,6 +42,7 @@ class Rendered:
     opacity: Tensor  # (R, 1)
     weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
     samples: list[RaySamples]
+    edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
 
 
 class CubeContraction(SceneContraction):
@@ -130,6 +132,12 @@ class Nerfacto(nn.Module):
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
         rays = self.collider(rays)
+        if usable(rays.origins.device):
+            from engine.scenes.nerfacto.fused import render_rays
+
+            own = self.background if background is None else background
+            (rgb, depth, opacity), weights, edges = render_rays(self, rays, own)
+            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], edges)
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
         if self.config.gradient_scaling:
@@ -149,10 +157,25 @@ class Nerfacto(nn.Module):
 
     def regularisers(self, rendered: Rendered) -> dict[str, Tensor]:
         """nerfacto's own losses, weighted: interlevel, distortion, and how far the cameras were moved."""
+        interlevel, distortion = _losses(rendered)
         losses = {
-            "interlevel": self.config.interlevel_weight * interlevel_loss(rendered.weights, rendered.samples),
-            "distortion": self.config.distortion_weight * distortion_loss(rendered.weights, rendered.samples),
+            "interlevel": self.config.interlevel_weight * interlevel,
+            "distortion": self.config.distortion_weight * distortion,
         }
         cameras: dict[str, Tensor] = {}
         self.camera_optimizer.get_loss_dict(cameras)
         return losses | {"cameras": sum(cameras.values())} if cameras else losses
+
+
+def _losses(rendered: Rendered) -> tuple[Tensor, Tensor]:
+    """Interlevel and distortion loss, unweighted."""
+    if rendered.edges is None:
+        return (
+            interlevel_loss(rendered.weights, rendered.samples),
+            distortion_loss(rendered.weights, rendered.samples),
+        )
+    from engine.scenes.nerfacto import warp_rays
+
+    *coarse, fine = zip(rendered.edges, rendered.weights, strict=True)
+    between = [warp_rays.interlevel(*fine, *each) for each in coarse]
+    return torch.stack(between).sum(), warp_rays.distortion(*fine)
