@@ -56,7 +56,8 @@ def can_march(nerf: Nerfacto) -> bool:
     """Whether the compiled kernels can render it: its weights are 32-bit floats in a CPU's memory, its parts ours."""
     weights = next(nerf.parameters())
     return (
-        weights.device.type == "cpu"
+        isinstance(nerf, Nerfacto)
+        and weights.device.type == "cpu"
         and weights.dtype == torch.float32
         and type(weights.data) is Tensor  # a fake tensor has no memory to read
         and len(nerf.config.proposals) <= 2
