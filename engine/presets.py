@@ -77,10 +77,10 @@ PREVIEW = Preset(
         features_per_level=4,
         table_log2=17,
         max_resolution=1024,
-        # Two thirds of the time of two proposals and 24 samples, and no worse (docs/speed.md).
-        proposal_samples=(48,),
-        nerf_samples=16,
-        proposals=(ProposalConfig(256),),
+        # One proposal and 16 samples take two thirds of the time and cost a decibel or two (docs/speed.md).
+        proposal_samples=(64, 32),
+        nerf_samples=24,
+        proposals=(ProposalConfig(128), ProposalConfig(256)),
         proposal_warmup=500,
         anneal_steps=300,
         initial_density=0.1,  # thinner, and a thousand steps are too few to fill it; thicker, and views overfit
