@@ -76,6 +76,7 @@ def iterative_dataset_update(
     def image_update(view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render."""
         assert told is not None
+        check()  # what comes before the editor's first own one takes half a second
         if view not in views:
             views[view] = prepared.view(originals[view])
         if view not in backgrounds:

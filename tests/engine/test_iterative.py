@@ -272,7 +272,7 @@ def test_what_is_told_later_holds_from_its_step_on(sphere_set, tmp_path):
     assert all(a.options == CHANGED.options for a in editor.asked[4:])
 
 
-@pytest.mark.parametrize("stop_at", [11, 16, 22])
+@pytest.mark.parametrize("stop_at", [11, 20, 26])
 def test_an_edit_that_was_told_something_else_goes_on_as_if_never_stopped(sphere_set, tmp_path, stop_at):
     """Before the change, and at and after it."""
     edit = Stopped(sphere_set, tmp_path, SETTINGS, [CHANGED])
