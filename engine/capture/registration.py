@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import queue
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-import engine
 from engine.capture import registration_worker as worker
 from engine.capture.contents import VIDEOS, Contents, look, nothing_known
 from engine.capture.photos import SkipView, checking, read_header
@@ -26,6 +20,7 @@ from engine.capture.reading import natural
 from engine.capture.types import CaptureError, LeftOut
 from engine.errors import Cancelled
 from engine.files import replacing_folder
+from engine.workers import at_work
 
 MOST_PHOTOS = 2000
 MOST_FRAMES = 150  # kept of a video
@@ -132,61 +127,34 @@ def _run(
     on_step: Callable[[str, int], None],
     should_stop: Callable[[], bool],
 ) -> worker.Found:
-    packages = os.pathsep.join(filter(None, (str(Path(engine.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", worker.__name__]
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": packages},
-        )
-        assert process.stdin is not None and process.stdout is not None
-        output = process.stdout
-
-        def read() -> None:
-            for line in output:
-                lines.put(line)
-            lines.put(None)
-
-        threading.Thread(target=read, daemon=True).start()
-        try:
-            with contextlib.suppress(OSError):  # it is gone already, which its status says below
-                process.stdin.write(msgspec.json.encode(request) + b"\n")
-                process.stdin.flush()
-            while True:
-                if should_stop():
-                    raise Cancelled("stopped while cameras were being found")
-                try:
-                    line = lines.get(timeout=0.1)
-                except queue.Empty:
-                    continue
-                if line is None:
-                    status = process.wait()
-                    if _is_full(Path(os.fsdecode(request.folder)).parent):  # of which COLMAP says nothing
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    raise CaptureError(
-                        f"Finding the cameras of {source.name} ended unexpectedly (status {status}: {_end_of(log)}); "
-                        "a photo may be damaged, or memory too little.",
-                        file=source,
-                    )
-                message = msgspec.json.decode(line, type=worker.Plan | worker.Step | worker.Failed | worker.Found)
-                if isinstance(message, worker.Plan):
-                    on_plan(message.units)
-                elif isinstance(message, worker.Step):
-                    on_step(message.stage, message.done)
-                elif isinstance(message, worker.Failed) and message.errno is not None:
-                    raise OSError(message.errno, os.strerror(message.errno))
-                elif isinstance(message, worker.Failed):
-                    raise CaptureError(message.sentence, file=source, field="photos")
-                else:
-                    return message
-        finally:
-            process.kill()
-            process.wait()
-            process.stdin.close()
+    with at_work(worker.__name__, request) as finding:
+        while True:
+            if should_stop():
+                raise Cancelled("stopped while cameras were being found")
+            try:
+                line = finding.next_line()
+            except queue.Empty:
+                continue
+            if line is None:
+                status = finding.process.wait()
+                if _is_full(Path(os.fsdecode(request.folder)).parent):  # of which COLMAP says nothing
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise CaptureError(
+                    f"Finding the cameras of {source.name} ended unexpectedly (status {status}: "
+                    f"{finding.last_words()}); a photo may be damaged, or memory too little.",
+                    file=source,
+                )
+            message = msgspec.json.decode(line, type=worker.Plan | worker.Step | worker.Failed | worker.Found)
+            if isinstance(message, worker.Plan):
+                on_plan(message.units)
+            elif isinstance(message, worker.Step):
+                on_step(message.stage, message.done)
+            elif isinstance(message, worker.Failed) and message.errno is not None:
+                raise OSError(message.errno, os.strerror(message.errno))
+            elif isinstance(message, worker.Failed):
+                raise CaptureError(message.sentence, file=source, field="photos")
+            else:
+                return message
 
 
 def _is_full(folder: Path) -> bool:
@@ -194,10 +162,3 @@ def _is_full(folder: Path) -> bool:
         return shutil.disk_usage(folder).free < 2**20
     except OSError:
         return False
-
-
-def _end_of(log) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 2000))
-    lines = log.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][-200:] if lines else "it said nothing"

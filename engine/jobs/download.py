@@ -6,17 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-import engine
 from engine import hub_worker as worker
 from engine import protocol
 from engine.editors import registry
@@ -26,6 +21,7 @@ from engine.files import locked, make_folder
 from engine.hub import CLIP, HubModel, in_words, models_folder
 from engine.progress import Job, Stage
 from engine.results import Downloaded
+from engine.workers import at_work
 
 _SECONDS = 1e-7  # a byte takes, as a first guess
 _MORE = 1.1  # times what was shown: worth a word
@@ -104,15 +100,15 @@ class _Rate:
 def _fetch(model: HubModel, job: Job) -> None:
     """Have the worker bring all files into `model.coming`, telling how far it is."""
     rate, plan, stage = _Rate(), None, None
-    with _worker(model) as (lines, log):
+    with at_work(worker.__name__, worker.Order(model, str(model.coming))) as downloading:
         while True:
             job.check()
             try:
-                line = lines.get(timeout=0.1)
+                line = downloading.next_line()
             except queue.Empty:
                 continue
             if line is None:
-                why = _end_of(log)
+                why = downloading.last_words()
                 raise BadInput(f"Downloading {model.label} ended unexpectedly ({why}); try again.", field="model")
             message = msgspec.json.decode(line, type=worker.Plan | worker.Step | worker.Done | worker.Failed)
             if isinstance(message, worker.Plan):
@@ -136,44 +132,3 @@ def _fetch(model: HubModel, job: Job) -> None:
                 raise BadInput(message.sentence, field="model")
             else:
                 return
-
-
-@contextlib.contextmanager
-def _worker(model: HubModel):
-    """The worker at work: (its lines, None at their end; its log). It is killed at the block's end."""
-    packages = os.pathsep.join(filter(None, (str(Path(engine.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", worker.__name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": packages},
-        )
-        assert process.stdin is not None and process.stdout is not None
-        output = process.stdout
-
-        def read() -> None:
-            for line in output:
-                lines.put(line)
-            lines.put(None)
-
-        threading.Thread(target=read, daemon=True).start()
-        try:
-            with contextlib.suppress(OSError):  # it is gone already, which its last line says
-                process.stdin.write(msgspec.json.encode(worker.Order(model, str(model.coming))) + b"\n")
-                process.stdin.flush()
-            yield lines, log
-        finally:
-            process.kill()
-            process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-
-
-def _end_of(log) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 2000))
-    said = log.read().decode("utf-8", "replace").strip().splitlines()
-    return said[-1][-200:] if said else "it said nothing"

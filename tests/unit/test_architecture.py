@@ -31,7 +31,7 @@ LAYERS = [
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused", "memory", "counting"},
+    {"errors", "randomness", "text", "unused", "memory", "counting", "workers"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
