@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,14 +73,17 @@ def iterative_dataset_update(
     positions = torch.from_numpy(np.stack([view.pose[:3, 3] for view in trainer.views]))
     changes: deque[float] = deque(maxlen=len(pictures))
 
+    def view_edit(view: int) -> ViewEdit:
+        if view not in views:
+            views[view] = prepared.view(originals[view])
+        return views[view]
+
     def image_update(view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None) -> ImageUpdated:
         """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render."""
         assert told is not None
         check()  # what comes before the editor's first own one takes half a second
-        if view not in views:
-            views[view] = prepared.view(originals[view])
         if view not in backgrounds:
-            backgrounds[view] = background_of(views[view], told.keep)
+            backgrounds[view] = background_of(view_edit(view), told.keep)
         if render is None:
             render = trainer.scene.render(trainer.camera(view), check).rgb
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
@@ -88,7 +91,7 @@ def iterative_dataset_update(
         if settings.shared_noise:
             random.manual_seed(random_seed(settings.seed, "shared noise", 0))
         before = pictures.image(view).clone()
-        edited = views[view].edit(render, t, random, check)
+        edited = view_edit(view).edit(render, t, random, check)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
         edited = originals.outside_kept(view, edited, check)
@@ -104,13 +107,7 @@ def iterative_dataset_update(
             views.clear()
             backgrounds.clear()
             if settings.agreed_relevance and told.keep:
-                maps = []
-                for view in range(len(originals)):
-                    check()
-                    views[view] = prepared.view(originals[view])
-                    maps.append(relevance_of(views[view]))
-                    yield RelevanceComputed(view)
-                backgrounds |= agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
+                backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
                 yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
@@ -142,10 +139,16 @@ def iterative_dataset_update(
 
 
 def agreed_backgrounds(
-    maps: Sequence[Tensor], originals: Originals, threshold: float, check: Check
-) -> dict[int, Background]:
-    """What has to stay of all views, of relevance ``maps``: where the instruction matters by less than ``threshold`` in
-    what they agree upon. By the depth of the unedited scene, so that it is the same whenever it is asked."""
+    view_edit: Callable[[int], ViewEdit], originals: Originals, threshold: float, check: Check
+) -> Generator[RelevanceComputed, None, dict[int, Background]]:
+    """What has to stay of all views, whose relevance ``view_edit`` tells: where the instruction matters by less than
+    ``threshold`` in what they agree upon. By the depth of the unedited scene, so that it is the same whenever it is
+    asked."""
+    maps = []
+    for view in range(len(originals)):
+        check()
+        maps.append(relevance_of(view_edit(view)))
+        yield RelevanceComputed(view)
     unedited = originals.scene
     cameras = [unedited.camera(view) for view in range(len(maps))]
     agreed = agreed_relevance(maps, unedited.scene, cameras, check)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from engine.edit.iterative import AGAIN, Event, ImageUpdated, RelevanceComputed, SceneUpdated, agreed_backgrounds
-from engine.edit.keep import Background, background_of, relevance_of
+from engine.edit.iterative import AGAIN, Event, ImageUpdated, SceneUpdated, agreed_backgrounds
+from engine.edit.keep import Background, background_of
 from engine.edit.originals import Originals
 from engine.edit.overlap import Overlap, overlap_of
 from engine.edit.prompt import Prompts
@@ -83,14 +83,17 @@ def projected_dataset_update(
             ]
         return shown
 
-    def image_update(view: int, draw: int, t: float, render: Tensor, carried: Carried | None = None) -> Tensor:
-        """U(render, t; I_v^0, c_T), (H, W, 3) uint8."""
+    def view_edit(view: int) -> ViewEdit:
         if view not in views:
             views[view] = prepared.view(originals[view], references(view))
+        return views[view]
+
+    def image_update(view: int, draw: int, t: float, render: Tensor, carried: Carried | None = None) -> Tensor:
+        """U(render, t; I_v^0, c_T), (H, W, 3) uint8."""
         if view not in backgrounds:
-            backgrounds[view] = background_of(views[view], told.keep if told else 0.0)
+            backgrounds[view] = background_of(view_edit(view), told.keep if told else 0.0)
         random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
-        edited = views[view].edit(render, t, random, check, carried)
+        edited = view_edit(view).edit(render, t, random, check, carried)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
         return to_uint8(originals.outside_kept(view, edited, check))
@@ -128,13 +131,7 @@ def projected_dataset_update(
             views.clear()
             backgrounds.clear()
             if settings.agreed_relevance and told.keep:
-                maps = []
-                for view in range(len(originals)):
-                    check()
-                    views[view] = prepared.view(originals[view], references(view))
-                    maps.append(relevance_of(views[view]))
-                    yield RelevanceComputed(view)
-                backgrounds |= agreed_backgrounds(maps, originals, settings.agreed_relevance, check)
+                backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
             if told.step == step:
                 yield from every_view(step)
         if prompts.at(step) is not told:
