@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ from torch import Tensor
 
 from engine.editors.base import Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
+from engine.editors.model_folder import check_pipeline_folder
 from engine.editors.numbers import checked
+from engine.editors.parts import load_pipeline
+from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
 Size = tuple[int, int]  # height, width in pixels
@@ -56,6 +60,8 @@ class FlowEditor:
     """An editor made of a diffusers pipeline's networks, which it drives as the pipeline does. Pictures are (H, W, 3)
     floats, 0–1, of any size. What a family does its own way is in its file."""
 
+    networks: ClassVar[tuple[str, ...]]  # of the pipeline's parts; beside them
+    others: ClassVar[tuple[str, ...]]  # must be there, too
     most_pictures: ClassVar[int] = 1  # that it can be conditioned on, the original among them
     multiple: int  # pixels that a side of its pictures is a multiple of
 
@@ -133,6 +139,17 @@ class FlowEditor:
         if tuple(image.shape[-2:]) != tuple(size):
             image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
         return (image * 2 - 1).to(self.dtype)
+
+    @classmethod
+    def load(cls, pipeline_class: Any, source: str, name: str, device: str, **more: Any) -> Self:
+        """An editor from its folder, by diffusers' pipeline for it, safetensors only. Raises BadInput where it cannot
+        be had."""
+        check_pipeline_folder(Path(source), (*cls.networks, *cls.others))
+        on = torch.device(device)
+        dtype = precision(on, half=torch.bfloat16)
+        pipeline = load_pipeline(pipeline_class, Path(source), name, cls.networks, dtype, **more)
+        place(pipeline, on)
+        return cls(pipeline, name, on, dtype)
 
 
 def steps_from(t: float, steps: int) -> int:

@@ -5,25 +5,20 @@ diffusers loads as a Flux2KleinPipeline."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.model_folder import check_pipeline_folder
-from engine.editors.parts import load_pipeline
-from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
-
-NETWORKS = ("transformer", "vae", "text_encoder")
-OTHERS = ("tokenizer", "scheduler")
 
 
 class Flux2Klein(FlowEditor):
     """The editor. Its latents are folded 2×2 into channels and whitened by the encoder's running statistics."""
 
+    networks = ("transformer", "vae", "text_encoder")
+    others = ("tokenizer", "scheduler")
     most_pictures = 5  # the original and four to refer to
 
     def embed(self, instruction: str, options: Mapping[str, OptionValue]) -> tuple[Any, Any]:
@@ -94,9 +89,4 @@ def load(source: str, name: str, device: str) -> Flux2Klein:
     """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import Flux2KleinPipeline
 
-    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
-    on = torch.device(device)
-    dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(Flux2KleinPipeline, Path(source), name, NETWORKS, dtype)
-    place(pipeline, on)
-    return Flux2Klein(pipeline, name, on, dtype)
+    return Flux2Klein.load(Flux2KleinPipeline, source, name, device)

@@ -5,25 +5,22 @@ FluxKontextPipeline. It is distilled: its guidance is a number that the network 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.model_folder import check_pipeline_folder
-from engine.editors.parts import load_pipeline
-from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
-NETWORKS = ("transformer", "vae", "text_encoder", "text_encoder_2")
-OTHERS = ("tokenizer", "tokenizer_2", "scheduler")
 TRAINED = 1024  # pixels along the edge of its training pictures, squared
 
 
 class FluxKontext(FlowEditor):
     """The editor. Its latents are packed 2×2; the original is a second picture beside the edit's own."""
+
+    networks = ("transformer", "vae", "text_encoder", "text_encoder_2")
+    others = ("tokenizer", "tokenizer_2", "scheduler")
 
     def embed(self, instruction: str, options: Mapping[str, OptionValue]) -> Any:
         return self.pipeline.encode_prompt(prompt=instruction, prompt_2=None)
@@ -86,11 +83,4 @@ def load(source: str, name: str, device: str) -> FluxKontext:
     """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import FluxKontextPipeline
 
-    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
-    on = torch.device(device)
-    dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(
-        FluxKontextPipeline, Path(source), name, NETWORKS, dtype, image_encoder=None, feature_extractor=None
-    )
-    place(pipeline, on)
-    return FluxKontext(pipeline, name, on, dtype)
+    return FluxKontext.load(FluxKontextPipeline, source, name, device, image_encoder=None, feature_extractor=None)

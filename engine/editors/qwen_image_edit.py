@@ -5,20 +5,14 @@ QwenImageEditPlusPipeline. Its text encoder sees the pictures, too."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.editors.flow_matching import Condition, FlowEditor, Prepared, Size
-from engine.editors.model_folder import check_pipeline_folder
-from engine.editors.parts import load_pipeline
-from engine.editors.placing import place, precision
 from engine.protocol import OptionValue
 
-NETWORKS = ("transformer", "vae", "text_encoder")
-OTHERS = ("tokenizer", "processor", "scheduler")
 UNTOLD = " "  # the instruction that guidance leads away from, as its authors have it
 
 
@@ -26,6 +20,8 @@ class QwenImageEdit(FlowEditor):
     """The editor. Its latents are packed 2×2 and whitened by the encoder's configuration; its guidance is true
     classifier-free guidance, each token brought back to the length of the guided one."""
 
+    networks = ("transformer", "vae", "text_encoder")
+    others = ("tokenizer", "processor", "scheduler")
     most_pictures = 3  # its authors: "works best with 1 to 3"
 
     def embed(self, instruction: str, options: Mapping[str, OptionValue]) -> Any:
@@ -109,9 +105,4 @@ def load(source: str, name: str, device: str) -> QwenImageEdit:
     """Load an editor from its folder, safetensors only. Raises BadInput where it cannot be had."""
     from diffusers import QwenImageEditPlusPipeline
 
-    check_pipeline_folder(Path(source), (*NETWORKS, *OTHERS))
-    on = torch.device(device)
-    dtype = precision(on, half=torch.bfloat16)
-    pipeline = load_pipeline(QwenImageEditPlusPipeline, Path(source), name, NETWORKS, dtype)
-    place(pipeline, on)
-    return QwenImageEdit(pipeline, name, on, dtype)
+    return QwenImageEdit.load(QwenImageEditPlusPipeline, source, name, device)
