@@ -59,6 +59,14 @@ def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], objec
     return {"FINISHED"}
 
 
+class OfCapture:
+    """An operator that needs a capture and nothing else."""
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context)
+
+
 class AsksAgain:
     """An operator that asks a second time, with an estimate, before it begins what takes days on a CPU."""
 

@@ -6,19 +6,21 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from .. import project, results
 from ..scene import cameras, choice
-from .base import attempt, has_capture
+from .base import OfCapture, attempt
 
 
-class INSTRUCT_NERF_OT_use_selected(bpy.types.Operator):
+def take(operator: bpy.types.Operator, root: bpy.types.Object, names: list[str]) -> set[str]:
+    """Choose these views and no others, and say how many they are."""
+    operator.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
+    return {"FINISHED"}
+
+
+class INSTRUCT_NERF_OT_use_selected(OfCapture, bpy.types.Operator):
     """Edit only the views whose cameras are selected"""
 
     bl_idname = "instruct_nerf.use_selected"
     bl_label = "Use Selected"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
@@ -28,27 +30,22 @@ class INSTRUCT_NERF_OT_use_selected(bpy.types.Operator):
         if not names:
             self.report({"ERROR"}, "Select some of the capture's cameras in the viewport first.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
-        return {"FINISHED"}
+        return take(self, root, names)
 
 
-class INSTRUCT_NERF_OT_use_all(bpy.types.Operator):
+class INSTRUCT_NERF_OT_use_all(OfCapture, bpy.types.Operator):
     """Edit all views of the capture"""
 
     bl_idname = "instruct_nerf.use_all"
     bl_label = "Use All"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
-
     def execute(self, context: bpy.types.Context) -> set[str]:
         cameras.choose(project.root_of(context.scene), ())
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_choose_seeing(bpy.types.Operator):
+class INSTRUCT_NERF_OT_choose_seeing(OfCapture, bpy.types.Operator):
     """Choose the views in whose picture something lies, whatever stands before it"""
 
     bl_idname = "instruct_nerf.choose_seeing"
@@ -62,10 +59,6 @@ class INSTRUCT_NERF_OT_choose_seeing(bpy.types.Operator):
             ("CURSOR", "3D Cursor", "The place of the 3D cursor"),
         ),
     )
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
@@ -81,11 +74,10 @@ class INSTRUCT_NERF_OT_choose_seeing(bpy.types.Operator):
         if not names:
             self.report({"ERROR"}, "No view sees that; the choice stays as it is.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
-        return {"FINISHED"}
+        return take(self, root, names)
 
 
-class INSTRUCT_NERF_OT_choose_every(bpy.types.Operator):
+class INSTRUCT_NERF_OT_choose_every(OfCapture, bpy.types.Operator):
     """Choose every so many-th view, in the order of their names"""
 
     bl_idname = "instruct_nerf.choose_every"
@@ -95,30 +87,21 @@ class INSTRUCT_NERF_OT_choose_every(bpy.types.Operator):
     nth: IntProperty(name="Every", description="1: all of them", default=2, min=1, max=10_000)
     first: IntProperty(name="First", description="The first that is chosen", default=1, min=1, max=10_000)
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
-
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
         names = [item[cameras.VIEW] for item in cameras.cameras_of(root)][self.first - 1 :: self.nth]
         if not names:
             self.report({"ERROR"}, f"There are fewer than {self.first} views.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
-        return {"FINISHED"}
+        return take(self, root, names)
 
 
-class INSTRUCT_NERF_OT_choose_others(bpy.types.Operator):
+class INSTRUCT_NERF_OT_choose_others(OfCapture, bpy.types.Operator):
     """Choose the views that are not chosen, and no others"""
 
     bl_idname = "instruct_nerf.choose_others"
     bl_label = "Invert"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
@@ -127,20 +110,15 @@ class INSTRUCT_NERF_OT_choose_others(bpy.types.Operator):
         if len(names) in (0, len(views)):
             self.report({"ERROR"}, "All views are chosen, so no other is left.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{cameras.choose(root, names)} views chosen")
-        return {"FINISHED"}
+        return take(self, root, names)
 
 
-class INSTRUCT_NERF_OT_choose_more(bpy.types.Operator):
+class INSTRUCT_NERF_OT_choose_more(OfCapture, bpy.types.Operator):
     """Choose the nearest neighbours of the chosen views as well"""
 
     bl_idname = "instruct_nerf.choose_more"
     bl_label = "Grow"
     bl_options = {"REGISTER"}  # with many views it arrives later, with an undo step of its own
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         if not cameras.chosen_views(project.root_of(context.scene)):
@@ -149,16 +127,12 @@ class INSTRUCT_NERF_OT_choose_more(bpy.types.Operator):
         return attempt(self, "capture", lambda: results.grow_choice(context.scene))
 
 
-class INSTRUCT_NERF_OT_hide_others(bpy.types.Operator):
+class INSTRUCT_NERF_OT_hide_others(OfCapture, bpy.types.Operator):
     """Hide the cameras of all views but the chosen ones; once more shows all again"""
 
     bl_idname = "instruct_nerf.hide_others"
     bl_label = "Hide All but the Chosen"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         here = set(context.view_layer.objects)
@@ -172,16 +146,12 @@ class INSTRUCT_NERF_OT_hide_others(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_select_chosen(bpy.types.Operator):
+class INSTRUCT_NERF_OT_select_chosen(OfCapture, bpy.types.Operator):
     """Select the cameras of the chosen views"""
 
     bl_idname = "instruct_nerf.select_chosen"
     bl_label = "Select Chosen"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
@@ -192,7 +162,7 @@ class INSTRUCT_NERF_OT_select_chosen(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_look_through(bpy.types.Operator):
+class INSTRUCT_NERF_OT_look_through(OfCapture, bpy.types.Operator):
     """Look through a capture's camera, with the scene at the size of its picture"""
 
     bl_idname = "instruct_nerf.look_through"
@@ -200,10 +170,6 @@ class INSTRUCT_NERF_OT_look_through(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     view: StringProperty(name="View", description="Name of the view; empty: the active camera's")
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         root = project.root_of(context.scene)
@@ -218,16 +184,12 @@ class INSTRUCT_NERF_OT_look_through(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_camera_path(bpy.types.Operator):
+class INSTRUCT_NERF_OT_camera_path(OfCapture, bpy.types.Operator):
     """Animate a camera through the chosen views, neighbour by neighbour, over the scene's frames"""
 
     bl_idname = "instruct_nerf.camera_path"
     bl_label = "Camera Path from Chosen Views"
     bl_options = {"REGISTER"}  # long paths arrive later, with an undo step of their own
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         scene = context.scene

@@ -5,19 +5,15 @@ import bpy
 
 from .. import project
 from ..scene import region
-from .base import has_capture
+from .base import OfCapture
 
 
-class INSTRUCT_NERF_OT_region_box(bpy.types.Operator):
+class INSTRUCT_NERF_OT_region_box(OfCapture, bpy.types.Operator):
     """Put a box at the 3D cursor; only what lies in it, and in the region's other objects, is edited"""
 
     bl_idname = "instruct_nerf.region_box"
     bl_label = "Add Box"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         scene = context.scene
@@ -34,16 +30,12 @@ class INSTRUCT_NERF_OT_region_box(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class INSTRUCT_NERF_OT_region_selected(bpy.types.Operator):
+class INSTRUCT_NERF_OT_region_selected(OfCapture, bpy.types.Operator):
     """Put the selected objects into the region: only what lies in one of them is edited"""
 
     bl_idname = "instruct_nerf.region_selected"
     bl_label = "Use Selected"
     bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings, root = context.scene.instruct_nerf, project.root_of(context.scene)
