@@ -343,10 +343,14 @@ class _Worker:
 
 
 def _import_torch() -> None:
-    """Import what the jobs need, and compile the CPU kernels, both of which take seconds."""
+    """Import what the jobs need and, where they will compute on the CPU, compile its kernels; both take seconds, and
+    compiling most of a minute the first time."""
+    from engine.devices import choose_device
+
     importlib.import_module("engine.jobs.output")
     importlib.import_module("engine.jobs.trying")
-    importlib.import_module("engine.scenes.nerfacto.compiled").compile_kernels()
+    if choose_device(None) == "cpu":
+        importlib.import_module("engine.scenes.nerfacto.compiled").compile_kernels()
 
 
 def serve(stdin: BinaryIO | None = None) -> None:

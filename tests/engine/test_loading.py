@@ -12,6 +12,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
+from engine import server
 from engine.jobs import output, trying
 from engine.server import Server
 
@@ -100,3 +101,12 @@ def test_a_cancel_while_a_model_loads_harms_no_later_job(own_module, monkeypatch
     assert answer(7)["result"] == {"meta": False} and not loads[1].begun.is_set()
     assert nn.Module.register_parameter is own_module and torch.nn.Linear(1, 1).weight.device.type == "cpu"
     server.close()
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("cuda:0", 0), ("mps", 0)])
+def test_kernels_of_the_cpu_are_compiled_at_the_start_only_where_it_computes(monkeypatch, device, times):
+    compiled: list[None] = []
+    monkeypatch.setattr("engine.devices.choose_device", lambda name: device)
+    monkeypatch.setattr("engine.scenes.nerfacto.compiled.compile_kernels", lambda: compiled.append(None))
+    server._import_torch()
+    assert len(compiled) == times
