@@ -117,8 +117,8 @@ def test_it_edits_a_scene(sphere_set, toy):
     images = [e for e in run.events(lambda: checks.append(1)) if isinstance(e, ImageUpdated)]
     assert run.trainer.step_index == settings.steps and len(images) == settings.image_updates == len(editor.asked)
     assert all(asked.options == settings.options for asked in editor.asked)
-    renders = len(images)  # of one chunk each
-    assert len(checks) == settings.steps + renders + 3 * len(editor.asked)
+    renders = len(images)  # of one chunk each, after a look before each update
+    assert len(checks) == settings.steps + len(images) + renders + 3 * len(editor.asked)
     kept, changed = 0, 0
     for asked, event in zip(editor.asked, images, strict=True):
         answer = 0.1 * (asked.original * (0.25 - 0.06) + asked.picture * 0.1 + 0.01 * asked.drawn)
