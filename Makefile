@@ -5,18 +5,20 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 CAPTURE ?=
 INSTRUCTION ?=
-# Tests run in as many processes as there are cores, a file's in one of them.
-TOGETHER ?= -n logical --maxprocesses 4 --dist loadfile
+# Tests run in one process more than there are cores, since some only wait; a file's tests in one of them.
+TOGETHER ?= -n $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 4))") --dist loadfile
 OUT ?=
 
 .PHONY: demo test test-all extension docs lock clean
 
-# Exactly what the lock names, and wheels only: nothing is resolved, and nothing is compiled.
+# Exactly what the lock names, and wheels only: nothing is resolved, and no package is compiled. The check at the end
+# compiles the engine's own kernels, once for all processes that follow.
 $(VENV)/.ready: pyproject.toml packaging/development.txt
 	bash packaging/system_packages.sh
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --only-binary :all: --requirement packaging/development.txt
 	$(PIP) --no-build-isolation --editable .
+	$(PY) -m engine check --quick
 	touch $@
 
 demo: $(VENV)/.ready  ## photograph a scene (or take CAPTURE), edit it (INSTRUCTION), make a film; no questions

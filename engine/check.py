@@ -80,6 +80,8 @@ def check(device: str | None = None, quick: bool = False) -> Check:
         chosen = choose_device(device)
     except Exception as error:
         problems.append(f"PyTorch cannot be used: {error}")
+    if chosen == "cpu":
+        steps.append(_timed("compiled kernels", chosen, compile_kernels))
     if chosen:
         paths = paths_on(chosen)
         steps += [_timed(name, chosen, partial(within, path, compare_kernels, chosen)) for name, path in paths.items()]
@@ -130,6 +132,13 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
         if not requirement.specifier.contains(found[requirement.name], prereleases=True):
             problems.append(f"{requirement.name} is {found[requirement.name]}, and {requirement.specifier} is needed.")
     return found, problems
+
+
+def compile_kernels() -> None:
+    """Compile what a CPU trains and renders with, which takes most of a minute the first time and is kept."""
+    from engine.scenes.nerfacto import compiled
+
+    compiled.compile_kernels()
 
 
 def paths_on(device: str) -> dict[str, Callable[[], AbstractContextManager[None]]]:
