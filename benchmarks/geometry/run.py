@@ -17,7 +17,7 @@ import trimesh
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.raster import depth_of
 from engine.metrics.image import psnr
-from engine.output.mesh import DepthView, bounds_from_depth, fuse
+from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
 from engine.presets import PREVIEW
 from engine.scenes.base import Scene
 from engine.scenes.nerfacto.config import NerfactoConfig
@@ -25,22 +25,26 @@ from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import TrainingConfig
 
+SAVED_EVERY = 100  # steps
+
 
 @dataclass(frozen=True)
 class Row:
-    """A way to a mesh. ``nerf`` and ``train`` replace fields of the preset's."""
+    """A way to a mesh. ``nerf`` and ``losses`` replace fields of the preset's."""
 
     name: str
     true_depth: bool = False  # the oracle: Blender's own depth in the place of a scene's
     nerf: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    resolution: int = PREVIEW.mesh_resolution
+    losses: dict[str, Any] = field(default_factory=dict)
+    resolution: int | None = None  # None: by the detail that the pictures hold
 
     def configs(self, steps: int) -> tuple[NerfactoConfig, TrainingConfig]:
         """What the preset's become for a training of so many steps."""
-        train = msgspec.structs.replace(PREVIEW.train, steps=steps)
-        train = msgspec.structs.replace(train, optimiser=msgspec.structs.replace(train.optimiser, decay_steps=steps))
-        return msgspec.structs.replace(PREVIEW.nerf, **self.nerf), msgspec.structs.replace(train, **self.train)
+        replace = msgspec.structs.replace
+        optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
+        losses = replace(PREVIEW.train.losses, **self.losses)
+        train = replace(PREVIEW.train, steps=steps, optimiser=optimiser, losses=losses)
+        return replace(PREVIEW.nerf, **self.nerf), train
 
 
 ROWS = {
@@ -48,6 +52,8 @@ ROWS = {
     for row in (
         Row("oracle", true_depth=True),
         Row("preview"),
+        Row("solid", losses={"solid_weight": 0.1}),
+        Row("solid, distortion × 10", losses={"solid_weight": 0.1}, nerf={"distortion_weight": 0.02}),
     )
 }
 
@@ -73,7 +79,8 @@ def make(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, devic
         views = [_view(trained, camera) for camera in cameras]
     centre = np.asarray(scene.centre)
     radius = float(np.mean([np.linalg.norm(camera.pose[:3, 3] - centre) for camera in cameras]))
-    mesh = fuse(views, bounds_from_depth(views, centre, radius), row.resolution)
+    bounds = bounds_from_depth(views, centre, radius)
+    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds))
     seconds = time.monotonic() - began
     if not row.true_depth:
         held_out = zip(scene.cameras[scene.training :], scene.pictures[scene.training :], strict=True)
@@ -106,17 +113,21 @@ def _trained(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, d
     """The scene of a row, trained once, and the seconds that it took."""
     nerf, train = row.configs(steps)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, row.train, device)).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device)).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
-    path, took = folder / f"{name}.safetensors", folder / f"{name}.seconds"
-    if not took.exists():
+    path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
+    if not finished.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        trainer = begin_scene(nerf, cameras, np.asarray(scene.centre), train, seed, device)
-        data = PictureSet(list(pictures), device)
-        for _ in range(train.steps):
+        if path.exists():  # a run that was ended goes on
+            trainer = open_scene(path).trainer(cameras, train, seed, device, resume=True)
+        else:
+            trainer = begin_scene(nerf, cameras, np.asarray(scene.centre), train, seed, device)
+        earlier = float(took.read_text()) if path.exists() else 0.0
+        began, data = time.monotonic(), PictureSet(list(pictures), device)
+        while trainer.step_index < train.steps:
             trainer.step(data)
-        seconds = time.monotonic() - began
-        trainer.save(path)
-        took.write_text(f"{seconds:.1f}")
+            if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:
+                trainer.save(path)
+                took.write_text(f"{earlier + time.monotonic() - began:.1f}")
+        finished.touch()
     return open_scene(path).scene(device), float(took.read_text())
