@@ -74,6 +74,13 @@ class Mesh(msgspec.Struct, frozen=True):
     faces: int
 
 
+class Splats(msgspec.Struct, frozen=True):
+    """A PLY file of 3D Gaussians, in the capture frame."""
+
+    splats: str
+    count: int
+
+
 class Frames(msgspec.Struct, frozen=True):
     """Pictures on disk, one a camera: of what the edit stands on, and of the edited scene."""
 
@@ -145,6 +152,7 @@ RESULTS: dict[str, type] = {
     "edit/run": Edit,
     "edit/resume": Edit,
     "output/mesh": Mesh,
+    "output/splats": Splats,
     "output/frames": Frames,
     "output/report": Report,
     "job/cancel": Cancelling,

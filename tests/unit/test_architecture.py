@@ -70,6 +70,7 @@ INSIDE = {
         {"edit_stages", "download", "key_views"},
         {"edit"},
         {"trying", "output", "report"},
+        {"splats"},
     ],
     "capture": [
         {"photos", "lens", "color", "upright"},

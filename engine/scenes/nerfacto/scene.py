@@ -49,6 +49,7 @@ class NerfactoScene:
             rgb=rgb.reshape(height, width, 3).clamp(0, 1),
             depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
             opacity=opacity.reshape(height, width),
+            background=self.nerf.background,
         )
 
     def _marched(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
