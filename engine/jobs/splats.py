@@ -27,15 +27,15 @@ from engine.workspace import Workspace, writes
 
 COUNT, FEWEST, MOST = 500_000, 1_000, 5_000_000
 MOST_BETWEEN = 60  # views between the training views
-PASSES = 4  # over all views, to fit colors and opacities
+PASSES = 4  # over all views, to fit them
 LEAST_STEPS = 100
 SECONDS_A_STEP = 0.5  # on two CPU cores, a first guess
 
 
 @writes("making splats")
 def make_splats(request: protocol.MakeSplats, job: Job) -> Splats:
-    """Put splats on the surfaces that the scene shows from its training views and between them, fit their colors and
-    opacities to what it shows, and write `splats.ply`."""
+    """Put splats on the surfaces that the scene shows from its training views and between them, fit their colors,
+    opacities and sizes to what it shows, and write `splats.ply`."""
     workspace = Workspace(request.workspace)
     count = COUNT if request.count is None else request.count
     if not FEWEST <= count <= MOST:

@@ -123,9 +123,9 @@ def _composite(shapes, order, colors, opacity, picture, light):
 
 def shares(seen: Projected, colors: np.ndarray, opacity: np.ndarray, picture: np.ndarray, light: np.ndarray,
            error: np.ndarray, dimmed: np.ndarray) -> np.ndarray:  # fmt: skip
-    """(N, 4): derivatives by each splat's color and opacity of a loss whose derivatives by the `picture` and by the
-    `light` that `composite` gave are `error` (H, W, 3) and `dimmed` (H, W)."""
-    each = np.zeros((BANDS, len(colors), 4), np.float32)
+    """(N, 5): by each splat's color, opacity and logarithm of its size, the derivatives of a loss whose derivatives by
+    the `picture` and by the `light` that `composite` gave are `error` (H, W, 3) and `dimmed` (H, W)."""
+    each = np.zeros((BANDS, len(colors), 5), np.float32)
     _shares(seen.shapes, seen.order, colors, opacity, picture, light, error, dimmed, each)
     return each.sum(axis=0)
 
@@ -160,4 +160,6 @@ def _shares(shapes, order, colors, opacity, picture, light, error, dimmed, each)
                         slope += error[y, x, c] * (left * colors[n, c] - behind[y - low, x, c] / (ONE - alpha))
                     if alpha < MOST:
                         each[band, n, 3] += slope * falloff
+                        along, down = shapes[n, 2] * dx + shapes[n, 3] * dy, shapes[n, 3] * dx + shapes[n, 4] * dy
+                        each[band, n, 4] += slope * alpha * (square - BLUR * (along * along + down * down))
                     left_over[y - low, x] = left * (ONE - alpha)
