@@ -42,6 +42,13 @@ class Notes:
     def separator(self) -> None: ...
     def template_icon(self, **_options: object) -> None: ...
 
+    def template_list(self, *parts: object, **_options: object) -> None:
+        """Each row, as the list draws it; ``parts`` as Blender takes them."""
+        _kind, _id, owner, items, its, index = parts
+        assert getattr(its, index) < len(getattr(owner, items))
+        for item in getattr(owner, items):
+            panels.tree.draw_row(Notes(self.texts), context_now(), item)
+
     def progress(self, factor: float, text: str) -> None:
         assert 0 <= factor <= 1
         self.texts.append(text)
@@ -52,18 +59,25 @@ class Notes:
     row = box = split = column
 
 
-def drawn() -> str:
-    """Everything that the tab shows now, in one line of text."""
-    texts: list[str] = []
-    context = SimpleNamespace(
+def context_now() -> SimpleNamespace:
+    """What a panel is given to draw with."""
+    return SimpleNamespace(
         scene=bpy.context.scene, view_layer=bpy.context.view_layer, region=None,
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
         space_data=None,
     )  # fmt: skip
+
+
+def drawn() -> str:
+    """Everything that the tab shows now, in one line of text."""
+    texts: list[str] = []
+    context = context_now()
     for cls in panels.CLASSES:
+        if issubclass(cls, bpy.types.UIList):
+            continue
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))
-            for name in ("edits", "first"):
+            for name in ("chosen", "first"):
                 if hasattr(cls, name):
                     setattr(panel, name, partial(getattr(cls, name), panel))
             for part in ("draw_header", "draw_header_preset", "draw"):
