@@ -75,7 +75,7 @@ def test_imports_run_downward(path: Path) -> None:
     if name == "scene":
         assert not own & SCENE_KNOWS_NOT
     # Some builds of Blender come without numpy, and nothing else is in them.
-    others = foreign - {"bpy", "bpy_extras", "gpu", "gpu_extras", "mathutils"} - sys.stdlib_module_names
+    others = foreign - {"blf", "bpy", "bpy_extras", "gpu", "gpu_extras", "mathutils"} - sys.stdlib_module_names
     assert not others, f"{name} imports {others}: the add-on needs Blender and the standard library alone"
 
 

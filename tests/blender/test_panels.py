@@ -27,7 +27,8 @@ class Notes:
 
     def prop(self, owner: object, name: str, text: str | None = None, **_options: object) -> None:
         prop = owner.bl_rna.properties[name]  # raises where there is none
-        self.texts.append(prop.name if text is None else text)
+        own = owner.title if name == "title" else ""  # what a row of the list is called
+        self.texts.append(prop.name if text is None else text or own)
 
     def operator(self, name: str, text: str | None = None, **_options: object) -> SimpleNamespace:
         assert name.split(".")[0] in {"instruct_nerf", "render"}, name
