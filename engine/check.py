@@ -135,6 +135,7 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
 
 
 def compile_kernels() -> None:
+<<<<<<< HEAD
     """Compile what a CPU trains, renders and makes meshes with, which takes most of a minute the first time and is
     kept."""
     from engine.output import fusing
@@ -142,6 +143,14 @@ def compile_kernels() -> None:
 
     compiled.compile_kernels()
     fusing.compile_kernels()
+=======
+    """Compile what a CPU trains and renders with, which takes most of a minute the first time and is kept."""
+    from engine.output import splat_fit
+    from engine.scenes.nerfacto import compiled
+
+    compiled.compile_kernels()
+    splat_fit.compile_kernels()
+>>>>>>> main
 
 
 def paths_on(device: str) -> dict[str, Callable[[], AbstractContextManager[None]]]:

@@ -74,6 +74,20 @@ class Mesh(msgspec.Struct, frozen=True):
     faces: int
 
 
+class Splats(msgspec.Struct, frozen=True):
+    """A PLY file of 3D Gaussians, in the capture frame."""
+
+    splats: str
+    count: int
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """The edits that are gone, and the folder that they lie in now; None: the system's trash."""
+
+    edits: list[str]
+    folder: str | None
+
+
 class Frames(msgspec.Struct, frozen=True):
     """Pictures on disk, one a camera: of what the edit stands on, and of the edited scene."""
 
@@ -144,7 +158,10 @@ RESULTS: dict[str, type] = {
     "edit/key": Proposed,
     "edit/run": Edit,
     "edit/resume": Edit,
+    "edit/label": Edit,
+    "edit/delete": Deleted,
     "output/mesh": Mesh,
+    "output/splats": Splats,
     "output/frames": Frames,
     "output/report": Report,
     "job/cancel": Cancelling,

@@ -27,6 +27,7 @@ from engine.editors.registry import kind_of
 from engine.errors import BadInput
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
+from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
@@ -53,7 +54,8 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     request = with_editor(request, device)
     settings = edit_settings(scene_preset(workspace, None, device), request)
     check = _checks(1, settings, job)
-    path = workspace.images / view.image
+    check_parent(workspace, request.parent, [view])
+    path = original_pictures(workspace, [view], request.parent).get(view.name, workspace.images / view.image)
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
