@@ -13,6 +13,7 @@ begin every chore anew, loading another file drops them all, and what the artist
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import traceback
@@ -95,8 +96,9 @@ def _step(chore: Chore) -> bool:
 
 def _close(chore: Chore | None) -> None:
     if chore is not None and chore.steps is not None and not getattr(chore.steps, "gi_running", False):
-        chore.steps.close()  # type: ignore[attr-defined]
-        chore.steps = None
+        steps, chore.steps = chore.steps, None
+        with contextlib.suppress(ReferenceError):  # what it would tidy up went with the undo
+            steps.close()  # type: ignore[attr-defined]
 
 
 def _tick() -> float | None:

@@ -19,6 +19,7 @@ from .files import open_regular, regular
 
 MOST_HEADER_LINES = 200
 MOST_BYTES = 4 * 2**30
+MOST_SIDES = 32  # of a face: the engine makes triangles, and a step is so many faces
 READ = 2**21  # bytes read in one step
 VERTICES, FACES, MIXED, EDGES = 8_000, 8_000, 500, 1_500  # handled in one step; MIXED: faces of different sizes
 SHARE = 1024  # vertices whose edges are numbered in one dictionary: a large one takes long to grow
@@ -188,10 +189,11 @@ def _read_faces(
     wide, each, left = struct.calcsize("<" + head), struct.calcsize("<" + entry), element.count
     while left:
         (sides,) = struct.unpack_from("<" + head, body, offset)
-        if not 3 <= sides <= 10_000:
+        if not 3 <= sides <= MOST_SIDES:
             raise _DamagedError
         stride = wide + sides * each
-        for count in (min(left, FACES), min(left, MIXED // 10), 1):
+        most = max(1, 4 * FACES // sides)
+        for count in (min(left, FACES, most), min(left, MIXED // 10, most), 1):
             part = body[offset : offset + count * stride]
             # Of the same number of corners all of them: their heads are the same bytes.
             if len(part) == count * stride and all(

@@ -4,29 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import io
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 import msgspec
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from engine import protocol, wire
+from engine import protocol
+from engine.cli_machine import check, devices, download, editors, have_editor
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
-from engine.hub import HubModel, in_words
-from engine.progress import Job
-
-console = Console(stderr=True)
+from engine.terminal import claiming, console, full, run_job, say, show_result
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
 Workspace = Annotated[Path, tyro.conf.Positional]
@@ -64,17 +57,15 @@ def open(
         long_side = capture.working_size(preset, long_side)
         opened = open_capture(source, long_side, all_pixels=all_pixels, background=background, masks=masks)
     else:
-        request = protocol.OpenCapture(
-            _full(workspace), _full(source), preset, long_side, all_pixels, background, masks
-        )
-        _run(lambda job: capture.open_into_workspace(request, job))
-        _run(lambda job: capture.write_images(protocol.WriteImages(_full(workspace)), job))
-        opened = capture.load_opened(Folder(_full(workspace)))  # without photos that turned out to be unreadable
+        request = protocol.OpenCapture(full(workspace), full(source), preset, long_side, all_pixels, background, masks)
+        run_job(lambda job: capture.open_into_workspace(request, job))
+        run_job(lambda job: capture.write_images(protocol.WriteImages(full(workspace)), job))
+        opened = capture.load_opened(Folder(full(workspace)))  # without photos that turned out to be unreadable
     found = describe(opened)
     if as_json:
-        _say(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
     else:
-        _say(_capture_table(found))
+        say(_capture_table(found))
 
 
 def _capture_table(found: dict) -> Table:
@@ -115,8 +106,8 @@ def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace
     """
     from engine.jobs import registration
 
-    request = protocol.RegisterPhotos(_full(workspace), _full(source))
-    _print(_run(lambda job: registration.register_photos(request, job)))
+    request = protocol.RegisterPhotos(full(workspace), full(source))
+    show_result(run_job(lambda job: registration.register_photos(request, job)))
 
 
 def train(
@@ -142,8 +133,8 @@ def train(
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    request = protocol.TrainScene(_full(workspace), preset, device, seed, steps, even_on_cpu)
-    _print(_run(lambda job: scene.train_scene(request, job)))
+    request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu)
+    show_result(run_job(lambda job: scene.train_scene(request, job)))
 
 
 @dataclass
@@ -201,9 +192,9 @@ def try_(
     """
     from engine.jobs import trying
 
-    _have_editor(how)
+    have_editor(how.editor, how.download)
     request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **how.words())
-    _run(lambda job: trying.try_photo(request, job))
+    run_job(lambda job: trying.try_photo(request, job))
     console.print(f"Written: {out}")
 
 
@@ -238,14 +229,14 @@ def edit(
     named = [key.partition("=") for key in keys or []]
     if len(named) > 4 or not all(view and picture for view, _, picture in named):
         raise BadInput("Key views are one to four of VIEW=PICTURE.", field="keys")
-    _have_editor(how)
+    have_editor(how.editor, how.download)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=_full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
+        workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
         schedule=schedule,
-        key_views=[protocol.KeyView(view, _full(Path(picture))) for view, _, picture in named], **how.words()
+        key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
-    _print(_run(lambda job: jobs.run_edit(request, job)))
+    show_result(run_job(lambda job: jobs.run_edit(request, job)))
 
 
 def resume(
@@ -264,8 +255,8 @@ def resume(
     """
     from engine.jobs import edit as jobs
 
-    request = protocol.ResumeEdit(_full(workspace), edit, device, even_on_cpu)
-    _print(_run(lambda job: jobs.resume_edit(request, job)))
+    request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu)
+    show_result(run_job(lambda job: jobs.resume_edit(request, job)))
 
 
 def show(workspace: Workspace) -> None:
@@ -276,7 +267,7 @@ def show(workspace: Workspace) -> None:
     """
     from engine.jobs import capture
 
-    _print(capture.read_workspace(protocol.ReadWorkspace(_full(workspace))))
+    show_result(capture.read_workspace(protocol.ReadWorkspace(full(workspace))))
 
 
 def mesh(
@@ -292,7 +283,9 @@ def mesh(
     """
     from engine.jobs import output
 
-    _print(_run(lambda job: output.make_mesh(protocol.MakeMesh(_full(workspace), edit, resolution, device), job)))
+    show_result(
+        run_job(lambda job: output.make_mesh(protocol.MakeMesh(full(workspace), edit, resolution, device), job))
+    )
 
 
 def render(
@@ -317,8 +310,8 @@ def render(
         path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.Camera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(_full(workspace), edit, name, path, device=device)
-    _print(_run(lambda job: output.render_frames(request, job)))
+    request = protocol.RenderFrames(full(workspace), edit, name, path, device=device)
+    show_result(run_job(lambda job: output.render_frames(request, job)))
 
 
 def report(
@@ -335,113 +328,11 @@ def report(
     from engine.jobs import report as jobs
     from engine.workspace import Workspace as Folder
 
-    finished = [record.id for record in Folder(_full(workspace)).edits() if record.finished]
+    finished = [record.id for record in Folder(full(workspace)).edits() if record.finished]
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(_full(workspace), edit or finished[-1], device, even_on_cpu)
-    _print(_run(lambda job: jobs.make_report(request, job)))
-
-
-def download(model: Annotated[str, tyro.conf.Positional], yes: bool = False) -> None:
-    """Download an editor that `editors` lists, or the model that reports measure by, once you agree to its licence.
-
-    Args:
-        model: Its name, such as timbrooks/instruct-pix2pix.
-        yes: Agree to its size and licence without being asked.
-    """
-    from engine.jobs.download import model_of
-
-    found = model_of(model)
-    if found.folder.is_dir():
-        _say(f"{found.label} is in {found.folder}")
-    elif yes or _agreed(found):
-        _download(found)
-    else:
-        raise BadInput(f"Nothing was downloaded: {found.name} is only with your consent, `--yes`.", field="yes")
-
-
-def _agreed(model: HubModel) -> bool:
-    """Whether somebody at the terminal agrees to a download; without one, nobody does."""
-    terms = f"licence {model.licence}, {model.licence_url}"
-    if not model.commercial:
-        terms += "; not for commercial use"
-    if model.gated:
-        terms += f"; accept its terms at {model.page} first"
-    console.print(Text(f"{model.label} ({model.name}): {in_words(model.bytes)} into {model.folder}; {terms}"))
-    if not sys.stdin.isatty():
-        return False
-    return console.input("Download it? [y/N] ").strip().lower() in {"y", "yes"}
-
-
-def _download(model: HubModel) -> None:
-    from engine.jobs.download import download_model
-
-    request = protocol.DownloadModel(model.name, model.licence, model.bytes)
-    _say(f"{model.label} is in {_run(lambda job: download_model(request, job)).folder}")
-
-
-def _have_editor(how: How) -> None:
-    """Download the editor that is asked for, where it is not here and that is agreed to."""
-    from engine.editors.catalogue import editor_id, source_of
-    from engine.editors.registry import hub_models
-
-    model = hub_models().get(editor_id(how.editor)) if how.editor else None
-    if model is not None and source_of(model.name) == model.name and (how.download or _agreed(model)):
-        _download(model)
-
-
-def editors() -> None:
-    """List the editors: what is on this computer, what a download would cost, what each was trained on, and the knobs
-    that --set turns."""
-    from engine.editors.catalogue import find_editors
-
-    for e in find_editors():
-        offer = e.offer
-        table = Table(title=Text(e.name), title_justify="left", show_header=False)
-        table.add_row("label", Text(e.label))
-        table.add_row("sees", f"{e.size} pixels")
-        if offer.page and not offer.downloaded:
-            table.add_row("on disk", Text(f"no; {in_words(offer.bytes)} to download into {offer.folder}"))
-        else:
-            table.add_row("on disk", Text("yes" + (f", {offer.folder}" if offer.folder else "")))
-        if offer.licence:
-            terms = "" if offer.commercial else ", not for commercial use"
-            gate = f"; its terms must be accepted at {offer.page} before it is downloaded" if offer.gated else ""
-            table.add_row("licence", Text(f"{offer.licence}{terms} ({offer.licence_url}){gate}"))
-        table.add_row("available", Text(e.reason or "yes"))
-        table.add_row("instructions", Text(", ".join(e.vocabulary) or "any"))
-        table.add_row("knobs", Text("  ".join(f"{knob.name}={knob.default}" for knob in e.knobs)))
-        _say(table)
-
-
-def devices() -> None:
-    """List the devices and presets of this machine."""
-    from engine.devices import find_devices
-    from engine.presets import described, preset_infos
-
-    found = find_devices()
-    devices = described(found.devices)
-    _print({"computing": found.computing, "devices": devices, "presets": preset_infos(devices[0])})
-
-
-def check(
-    device: str | None = None,
-    quick: bool = False,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-) -> None:
-    """Check that the engine works here, and say what each kind of work takes; exit status 1 where something is wrong.
-
-    Args:
-        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
-        quick: Look at the installation and the kernels only; train, render and edit nothing.
-        as_json: Print JSON for programs instead of lines.
-    """
-    from engine import check as checks
-
-    found = checks.check(device, quick)
-    _say(msgspec.json.encode(found).decode() if as_json else "\n".join(checks.lines(found)))
-    if found.problems:
-        sys.exit(1)
+    request = protocol.MakeReport(full(workspace), edit or finished[-1], device, even_on_cpu)
+    show_result(run_job(lambda job: jobs.make_report(request, job)))
 
 
 def serve() -> None:
@@ -449,30 +340,6 @@ def serve() -> None:
     from engine.server import serve as run
 
     run()
-
-
-_out: TextIO | None = None  # standard output, once a command has claimed it for its result alone
-
-
-def _claiming(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with standard output for its result alone: what libraries print on the way goes to standard error.
-    Not before it is called, for tyro prints its help there."""
-
-    @functools.wraps(command)
-    def run(*arguments: Any, **named: Any) -> None:
-        global _out
-        _out = io.TextIOWrapper(io.BufferedWriter(wire.claim_stdout()), encoding="utf-8", errors="backslashreplace")
-        command(*arguments, **named)
-
-    return run
-
-
-def _say(result: Any) -> None:
-    """Print a command's result, text or a table, on standard output."""
-    if isinstance(result, str):
-        print(result, file=_out, flush=True)
-    else:
-        Console(file=_out).print(result)
 
 
 COMMANDS = {
@@ -497,7 +364,7 @@ COMMANDS = {
 def main() -> None:
     """Run the command line; exit status 2 for bad input, 130 when interrupted."""
     try:
-        commands = {name: c if c is serve else _claiming(c) for name, c in COMMANDS.items()}
+        commands = {name: c if c is serve else claiming(c) for name, c in COMMANDS.items()}
         tyro.extras.subcommand_cli_from_dict(commands, prog="python -m engine", description=__doc__)
     except (Cancelled, KeyboardInterrupt):
         console.print("Stopped; what was made is saved.")
@@ -513,42 +380,6 @@ def _open_first(workspace: Path, capture: Path | None, preset: str | None) -> No
     if capture is not None:
         from engine.jobs.capture import open_into_workspace
 
-        request = protocol.OpenCapture(_full(workspace), _full(capture), preset)
-        opened = _run(lambda job: open_into_workspace(request, job))
+        request = protocol.OpenCapture(full(workspace), full(capture), preset)
+        opened = run_job(lambda job: open_into_workspace(request, job))
         console.print(f"{len(opened.views)} views of {opened.format}, {len(opened.left_out)} left out")
-
-
-def _run(work):
-    """Run a job with a bar on the terminal; Ctrl-C cancels it, and it saves what it made."""
-    import signal
-    import threading
-
-    stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
-    try:
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("Starting", total=1.0, detail="")
-
-            def on_progress(p: protocol.Progress) -> None:
-                left = "" if p.seconds_left is None else f", {_clock(p.seconds_left)} left"
-                done, of = (in_words(p.step), in_words(p.of)) if p.stage == "download" else (p.step, p.of)
-                bar.update(task, completed=p.fraction, description=p.label, detail=f"{done} of {of}{left}")
-
-            return work(Job(on_progress=on_progress, log=console.print, cancelled=stop.is_set))
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _full(path: Path) -> str:
-    """As requests have paths: from the root on; `~` is left to those who check them."""
-    return str(path if str(path).startswith("~") else path.absolute())
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
-
-
-def _print(result) -> None:
-    _say(json.dumps(msgspec.to_builtins(result), indent=2))

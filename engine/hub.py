@@ -153,7 +153,8 @@ def wanted_files(names: Iterable[str], model: HubModel) -> list[str]:
 
 
 def _inside(name: str) -> bool:
-    return not name.startswith("/") and not any(part in ("", ".", "..") or ":" in part for part in name.split("/"))
+    """Whether a repository's file stays in its folder, on Windows too."""
+    return not any(part in ("", ".", "..") or ":" in part or "\\" in part for part in name.split("/"))
 
 
 _WEIGHTS = re.compile(

@@ -248,7 +248,8 @@ def explained(error: BaseException, model: HubModel, host: str) -> Failed:
         )
     if isinstance(error, OSError) and number is not None:
         return Failed(str(error), number)
-    return Failed(f"Downloading {model.name} failed ({str(error).strip().splitlines()[:1] or type(error).__name__}).")
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return Failed(f"Downloading {model.name} failed ({said[0]}).")
 
 
 def main() -> None:

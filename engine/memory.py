@@ -51,7 +51,7 @@ def empty_caches() -> None:
 
 
 def _metal_in_use(torch) -> bool:
-    backends = getattr(getattr(torch, "backends", None), "mps", None)
-    if backends is None or not hasattr(torch, "mps") or not backends.is_available():
-        return False
-    return torch.mps.driver_allocated_memory() > 0
+    """Whether a Mac's GPU holds anything of ours; not while torch is still being imported."""
+    backend = getattr(getattr(torch, "backends", None), "mps", None)
+    held = getattr(getattr(torch, "mps", None), "driver_allocated_memory", int)
+    return getattr(backend, "is_available", bool)() and held() > 0

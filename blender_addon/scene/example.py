@@ -29,8 +29,8 @@ def build(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     _dress("Table Leg", wood)
     bpy.ops.mesh.primitive_monkey_add(size=1.1, location=(0.0, 0.05, 0.5), rotation=(math.radians(-18), 0.0, 0.4))
     head = _dress("Head", clay, smooth=True)
-    head.modifiers.new("Smooth", "SUBSURF").levels = 2
-    head.modifiers["Smooth"].render_levels = 2
+    smooth = head.modifiers.new("Smooth", "SUBSURF")
+    smooth.levels = smooth.render_levels = 2
     bpy.ops.mesh.primitive_uv_sphere_add(radius=0.2, location=(0.68, -0.42, 0.2), segments=48, ring_count=24)
     ball = _dress("Ball", moss, smooth=True)
     bpy.ops.mesh.primitive_cube_add(size=0.36, location=(-0.66, -0.42, 0.18), rotation=(0.0, 0.0, 0.5))
@@ -44,8 +44,9 @@ def _light(scene: bpy.types.Scene) -> None:
     world = bpy.data.worlds.new("Sky")
     if not world.use_nodes:
         world.use_nodes = True
-    world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.62, 0.75, 0.95, 1.0)
-    world.node_tree.nodes["Background"].inputs["Strength"].default_value = 0.55
+    background = _first(world.node_tree, "BACKGROUND")
+    background.inputs["Color"].default_value = (0.62, 0.75, 0.95, 1.0)
+    background.inputs["Strength"].default_value = 0.55
     scene.world = world
     lamp = bpy.data.lights.new("Sun", "SUN")
     lamp.energy, lamp.angle, lamp.color = 3.2, math.radians(6.0), (1.0, 0.93, 0.82)
@@ -84,7 +85,7 @@ def _material(
     if not material.use_nodes:
         material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
-    shader = nodes["Principled BSDF"]
+    shader = _first(material.node_tree, "BSDF_PRINCIPLED")
     shader.inputs["Roughness"].default_value = roughness
     place = nodes.new("ShaderNodeTexCoord")
     texture = nodes.new({"CHECKER": "ShaderNodeTexChecker", "WAVE": "ShaderNodeTexWave",
@@ -107,6 +108,11 @@ def _material(
     links.new(_output(noise, "Color"), _socket(uneven.inputs, "B_Color"))
     links.new(_socket(uneven.outputs, "Result_Color"), shader.inputs["Base Color"])
     return material
+
+
+def _first(tree: bpy.types.NodeTree, kind: str) -> bpy.types.Node:
+    """The node of a kind that Blender has made: its name is in the artist's language."""
+    return next(node for node in tree.nodes if node.type == kind)
 
 
 def _socket(sockets: bpy.types.bpy_prop_collection, identifier: str) -> bpy.types.NodeSocket:

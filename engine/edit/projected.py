@@ -5,7 +5,8 @@ a few short rounds at falling noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +22,24 @@ from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
 from engine.scenes.picture_set import PictureSet
+
+
+@dataclass
+class _Edited(Mapping[int, Tensor]):
+    """The pictures (H, W, 3), 0–1, of the views that were edited so far: floats while they are looked at alone, for a
+    card has room for the training pictures' bytes."""
+
+    pictures: PictureSet
+    views: list[int] = field(default_factory=list)
+
+    def __getitem__(self, view: int) -> Tensor:
+        return self.pictures.image(view).float() / 255
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.views)
+
+    def __len__(self) -> int:
+        return len(self.views)
 
 
 def projected_dataset_update(
@@ -78,17 +97,17 @@ def projected_dataset_update(
 
     def every_view(step: int) -> Iterator[Event]:
         """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
-        done: dict[int, Tensor] = {}
+        done = _Edited(pictures)
         for view, picture in keys.items():
             yield updated(view, to_uint8(picture))
-            done[view] = picture
+            done.views.append(view)
         first = list(keys) or [seen().central()]
         for view in [*(view for view in first if view not in keys), *seen().order(first)]:
             carried = None if shows_keys and keys else seen().carried(view, done, list(keys))
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
             draw = -1 - view - step * len(pictures)
             yield updated(view, image_update(view, draw, settings.t_max, render, carried))
-            done[view] = pictures.image(view).to(originals.device).float() / 255
+            done.views.append(view)
             if prompts.at(step) is not told:
                 return  # wished for meanwhile: what was made for this step is made again
 

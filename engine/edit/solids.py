@@ -11,7 +11,8 @@ from engine.errors import BadInput
 
 MOST_TRIANGLES = 100_000  # of a surface
 PAIRS = 4_000_000  # of a point and a triangle that are looked at together: a few hundred megabytes
-CELLS = 48  # of the grid in which triangles are looked up, along its longest side
+CELLS = 48  # of the grid in which triangles are looked up, along its longest side, at most
+MOST_ENTRIES = 4_000_000  # of all its cells together: a few hundred megabytes while it is made
 # Which way points are looked through: along no axis of anything that people build, so that no ray runs along a face.
 _TURN = np.linalg.qr(np.array([[0.8017, 0.2673, 0.5345], [-0.2981, 0.9428, 0.1491], [0.1237, 0.5571, -0.8212]]))[0]
 
@@ -112,16 +113,22 @@ def _distance(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.
 
 
 class _Grid:
-    """Boxes (n, d) by the cells of a grid that they touch, so that those around a point are found at once."""
+    """Boxes (n, d) by the cells of a grid that they touch, so that those around a point are found at once. Large boxes,
+    as a wide soft edge makes them, get large cells, or most of them would stand in most cells."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
         self._low, top = low.min(axis=0), high.max(axis=0)
-        self._side = max(float((top - self._low).max()) / CELLS, 1e-12)
-        self._shape = np.floor((top - self._low) / self._side).astype(np.int64) + 1
-        first = np.floor((low - self._low) / self._side).astype(np.int64)
-        last = np.minimum(np.floor((high - self._low) / self._side).astype(np.int64), self._shape - 1)
-        spans = last - first + 1
-        counts = spans.prod(axis=1)
+        cells = CELLS
+        while True:
+            self._side = max(float((top - self._low).max()) / cells, 1e-12)
+            self._shape = np.floor((top - self._low) / self._side).astype(np.int64) + 1
+            first = np.floor((low - self._low) / self._side).astype(np.int64)
+            last = np.minimum(np.floor((high - self._low) / self._side).astype(np.int64), self._shape - 1)
+            spans = last - first + 1
+            counts = spans.prod(axis=1)
+            if counts.sum() <= MOST_ENTRIES or cells == 1:
+                break
+            cells //= 2
         owner = np.repeat(np.arange(len(low)), counts)
         place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         cell = np.zeros(len(owner), np.int64)

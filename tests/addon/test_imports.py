@@ -83,3 +83,13 @@ def test_wire_names_are_written_once() -> None:
             strings = {n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)}
             assert not {s for s in strings if isinstance(s, str) and s.count("/") == 1 and s.split("/")[0] in
                         {"capture", "workspace", "scene", "edit", "output", "job"}}, path  # fmt: skip
+
+
+def test_no_node_is_asked_for_by_its_name() -> None:
+    """Blender gives the nodes that it makes by itself names in the artist's language."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                of = node.value
+                named = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+                assert named != "nodes", f"{path.relative_to(ADDON)}:{node.lineno}"

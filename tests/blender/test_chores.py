@@ -63,6 +63,27 @@ def test_undo_begins_them_anew_and_loading_drops_them(sliced: list[str]) -> None
     assert session.get().settled
 
 
+def test_undo_begins_them_all_anew_whatever_one_cannot_tidy_up(sliced: list[str]) -> None:
+    def tidying() -> Iterator[float]:
+        item = bpy.data.objects.new("gone", None)
+        try:
+            yield 0.5
+            sliced.append("went on")
+        except GeneratorExit:
+            bpy.data.objects.remove(item)
+            bpy.data.objects.remove(item)  # as where the undo took it
+            raise
+
+    chores.do("tidying", tidying, "edit")
+    chores.do("a", lambda: counting(sliced, "a"), "edit")
+    for chore in state.get().chores.values():
+        chores._step(chore)
+    for handler in list(bpy.app.handlers.undo_post):
+        handler(bpy.context.scene, None)
+    assert all(chore.steps is None for chore in state.get().chores.values())
+    chores.drop()
+
+
 def test_what_fails_is_said_and_what_is_gone_is_left(sliced: list[str]) -> None:
     def failing() -> Iterator[float]:
         yield 0.5

@@ -63,7 +63,7 @@ def finish(root: Path, outcome: str, wheel: str) -> None:
 
 def test_before_it_is_installed(fresh: Path) -> None:
     layout = drawn(panels.INSTRUCT_NERF_PT_engine)
-    assert layout.operators == ["install_engine"] and "GB are downloaded." in layout.text
+    assert layout.operators == ["install_engine"] and "GB are downloaded; on the disk they take" in layout.text
     assert "Allow Online Access" in layout.text
     assert "repair_engine" not in drawn(panels.INSTRUCT_NERF_PT_python).operators
     with pytest.raises(RuntimeError, match="not installed"):

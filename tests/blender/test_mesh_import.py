@@ -92,3 +92,11 @@ def test_a_mesh_that_fails_half_way_leaves_nothing_and_the_old_one(tmp_path: Pat
         next(steps)
     steps.close()
     assert list(bpy.data.meshes) == [old.data] and [c for c in root.children] == [old]
+
+
+def test_faces_of_many_sides_take_more_steps_and_of_very_many_are_refused(tmp_path: Path) -> None:
+    faces = [[(at + turn) % 40 for at in range(32)] for turn in range(40)] * 100
+    steps = sum(1 for _ in ply.reading(written(tmp_path / "m.ply", faces, 1)))
+    assert steps > 2 + 4000 * 32 / (4 * ply.FACES) + 4000 / ply.EDGES
+    with pytest.raises(ValueError, match=r"more.ply is damaged or holds no mesh"):
+        exhausted(ply.reading(written(tmp_path / "more.ply", [list(range(33))], 1)))

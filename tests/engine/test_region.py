@@ -108,6 +108,16 @@ def test_distances_are_those_to_the_nearest_place_of_the_surface(name: str) -> N
     assert 0.05 < (fast < 0.4).mean() < 0.95
 
 
+def test_a_wide_soft_edge_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(2).uniform(-2, 2, (300, 3))
+    fine = Solid(BALL.vertices, BALL.faces)
+    expected = fine.distance(points, 1.5)
+    monkeypatch.setattr(solids, "MOST_ENTRIES", 50_000)  # 40 for each triangle, of which each box holds thousands
+    coarse = Solid(BALL.vertices, BALL.faces)
+    np.testing.assert_array_equal(coarse.distance(points, 1.5), expected)
+    assert len(coarse._near[1]._owner) <= 50_000 < len(fine._near[1]._owner)
+
+
 def test_union_invert_and_the_soft_edge() -> None:
     left, right = moved(CUBE, (-0.5, 0, 0)), moved(CUBE, (0.8, 0.3, 0))
     points = np.random.default_rng(3).uniform(-2, 2, (600, 3))

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_machine"},
+    {"terminal"},
     {"server", "check"},
     {"jobs"},
     {"presets"},

@@ -302,6 +302,7 @@ def test_the_rows_are_whole():
 
 def test_only_texts_and_safetensors_are_wanted():
     names = [*FILES, "../evil.json", "/abs.json", "a/../../b.json", "unet/x.py", "c:/d.json", "tokenizer/spiece.model"]
+    names += ["unet/..\\..\\evil.json", "\\\\host\\share\\x.json"]
     assert wanted_files(names, MODEL) == sorted([*WANTED, "tokenizer/spiece.model"])
     full = replace(MODEL, variant=None)
     assert "unet/diffusion_pytorch_model.safetensors" in wanted_files(names, full)
@@ -312,6 +313,11 @@ def test_only_texts_and_safetensors_are_wanted():
     assert wanted_files(shards, full) == sorted([shards[0], shards[2]])
     named = replace(MODEL, files=("*.json", "instruct-pix2pix-00-22000.safetensors"))
     assert "instruct-pix2pix-00-22000.safetensors" in wanted_files(names, named)
+
+
+def test_an_error_that_nobody_expects_is_a_sentence():
+    for error, said in ((ValueError("odd\nTraceback"), "odd"), (KeyError(), "KeyError")):
+        assert hub_worker.explained(error, MODEL, "host").sentence == f"Downloading {NAME} failed ({said})."
 
 
 # ---- on the command line ----
@@ -327,14 +333,15 @@ def terminal(text, tty):
 def command(*words, text="", tty=False):
     """Run a command in this process; what it printed as its result."""
     from engine import cli
+    from engine import terminal as printing
 
     out = io.StringIO()
-    old = cli._out, sys.stdin
-    cli._out, sys.stdin = out, terminal(text, tty)
+    old = printing._out, sys.stdin
+    printing._out, sys.stdin = out, terminal(text, tty)
     try:
         cli.tyro.extras.subcommand_cli_from_dict(cli.COMMANDS, prog="engine", args=list(words))
     finally:
-        cli._out, sys.stdin = old
+        printing._out, sys.stdin = old
     return out.getvalue()
 
 
@@ -363,14 +370,14 @@ def test_the_command_line_downloads_only_with_consent(site):
 
 
 def test_an_edit_asks_before_it_downloads(here, monkeypatch):
-    from engine import cli
+    from engine import cli, cli_machine
 
     fetched = []
-    monkeypatch.setattr(cli, "_download", lambda model: fetched.append(model.name))
+    monkeypatch.setattr(cli_machine, "_download", lambda model: fetched.append(model.name))
 
     def asked(editor=NAME, text="", tty=False, download=False):
         monkeypatch.setattr(sys, "stdin", terminal(text, tty))
-        cli._have_editor(cli.How("make it night", editor=editor, download=download))
+        cli_machine.have_editor(editor, download)
         return bool(fetched and [fetched.pop()])
 
     assert not asked() and not asked(text="\n", tty=True) and not asked(text="y\n")

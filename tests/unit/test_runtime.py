@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import weakref
 from pathlib import Path
 
 import pytest
 
 from engine.errors import Cancelled
-from engine.memory import least_free_share
+from engine.memory import empty_caches, least_free_share
 from engine.progress import Job
 from engine.runtime import SHORT, Runtime
 
@@ -49,6 +50,15 @@ def abandoned(job_of, slow, **job):
     stop.set()
     thread.join(2)
     assert failed and not thread.is_alive()
+
+
+def test_memory_is_given_back_while_torch_is_being_imported(monkeypatch):
+    torch = types.ModuleType("torch")
+    torch.backends, torch.mps, torch.cuda = (types.ModuleType(name) for name in ("backends", "mps", "cuda"))
+    torch.backends.mps = types.ModuleType("mps")  # each of them as empty as it begins
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    empty_caches()
+    assert 0 < least_free_share() <= 1
 
 
 def holds(runtime, kind, key):
