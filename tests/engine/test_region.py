@@ -294,24 +294,23 @@ class _Known:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [200])
-def test_inside_the_edit_recovers_as_much_as_without_the_region(sphere_set, tmp_path, steps: int) -> None:
-    """By an editor that is right, on scenes that are little trained, all fog, and well: what the region was laid around
-    is changed as far as without it, what is not stays."""
+def test_inside_the_edit_recovers_as_much_as_without_the_region(sphere_set, tmp_path) -> None:
+    """By an editor that is right, on a scene that is little trained, whose median depth lies in fog before the surface
+    more often than not: what the region was laid around is changed as far as without it, what is not stays."""
     frame, views, pictures = sphere_set
     before = pictures.pixels.clone()
     ball = trimesh.creation.icosphere(4, 1.65)
     inside = [Region(asked(ball)).mask(truth_of(view), view)[..., 0] == 1 for view in views]
     captured = [pictures.image(view).float() / 255 for view in range(len(views))]
-    true = [torch.where(m[..., None], 1 - p, p) for m, p in zip(inside, captured, strict=True)]
+    true = [torch.where(m[..., None], 0.4 * p, p) for m, p in zip(inside, captured, strict=True)]
     torch.manual_seed(0)
-    training = TrainingConfig(steps, 256)
+    training = TrainingConfig(200, 256)
     trainer = Trainer(Nerfacto(TINY_NERF, len(views)), frame, views, training, 0, None)
-    for _ in range(steps):
+    for _ in range(200):
         trainer.step(pictures)
     trainer.save(tmp_path / "parent")
     settings = msgspec.structs.replace(
-        SETTINGS, steps=250, method="one-time", patches=4, single_rays=1.0, losses=LossConfig("mse")
+        SETTINGS, steps=120, method="one-time", patches=4, single_rays=1.0, losses=LossConfig("mse")
     )
 
     def errors(scene) -> tuple[float, float]:
@@ -325,7 +324,7 @@ def test_inside_the_edit_recovers_as_much_as_without_the_region(sphere_set, tmp_
     for region in (None, asked(ball)):
         pictures.pixels.copy_(before)
         editor = Knowing(list(zip(captured, true, strict=True)))
-        prompts = Prompts(editor, settings.told("inverted"))
+        prompts = Prompts(editor, settings.told("darker"))
         made = Region(region) if region else None
         edited, events = begin(
             settings, open_scene(tmp_path / "parent"), views, pictures, prompts, None, "cpu", region=made
@@ -333,7 +332,6 @@ def test_inside_the_edit_recovers_as_much_as_without_the_region(sphere_set, tmp_
         list(events)
         within, beyond = errors(edited.scene)
         recovered[made is not None] = (unedited[0] - within) / unedited[0]
-        print(steps, made is not None, recovered[made is not None], 10 * np.log10(beyond / unedited[1]))
         assert 10 * np.log10(beyond / unedited[1]) < 1
     assert recovered[False] > 0.5
     assert recovered[True] >= recovered[False] - 0.03
