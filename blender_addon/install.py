@@ -36,6 +36,26 @@ if not os.environ.get("INSTRUCT_NERF_OWN_PIP"):
     places = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels"]
     wheels = [wheel for place in places for wheel in glob.glob(os.path.join(place, "pip-*.whl"))]
     sys.path.insert(0, wheels[0])
+import pip
+newer = tuple(map(int, pip.__version__.split(".")[:2])) >= (24, 2)
+if not newer and not os.environ.get("REQUESTS_CA_BUNDLE") and not os.environ.get("CURL_CA_BUNDLE"):
+    # Such a pip trusts its own list of certificates alone; companies add theirs to the system's.
+    import atexit, ssl, tempfile
+    from pip._vendor import certifi
+    trusted = [certifi.contents()]
+    try:
+        trusted += map(ssl.DER_cert_to_PEM_cert, ssl.create_default_context().get_ca_certs(True))
+    except ssl.SSLError:
+        pass  # one in the system's store cannot be read
+    usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]
+    for path in [os.environ.get("SSL_CERT_FILE", ""), *usual]:
+        if os.path.isfile(path):
+            trusted.append(open(path, encoding="utf-8", errors="replace").read())
+    handle, bundle = tempfile.mkstemp(suffix=".pem")
+    atexit.register(os.remove, bundle)
+    with open(handle, "w", encoding="utf-8") as stream:
+        stream.write(chr(10).join(trusted))
+    os.environ["REQUESTS_CA_BUNDLE"] = bundle
 sys.argv = ["pip", *sys.argv[1:]]
 runpy.run_module("pip", run_name="__main__")
 """

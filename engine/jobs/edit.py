@@ -106,8 +106,8 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     record = workspace.create_edit(record)
     warn_of_unknown(record.editor, record.instruction, job)
     try:
-        own = original_pictures(workspace, [capture.view(key.view) for key in request.key_views], parent)
-        save_keys(workspace, capture, record, request.key_views, own, job)
+        originals = original_pictures(workspace, [capture.view(key.view) for key in request.key_views], parent)
+        save_keys(workspace, capture, record, request.key_views, originals, job)
         return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
         workspace.forget_unbegun(record.id)

@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import os
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +204,52 @@ def test_settings_that_would_lead_packages_astray_do_not_count(
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     shutil.rmtree(order.root / "uv")
     assert run(order).error == "" and python_of(order) is not None and not away.exists()
+
+
+@pytest.fixture
+def company(order: install.Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """An index of packages behind the certificate of an unknown authority: its address, and the authority's file."""
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority = ["-subj", "/CN=The company", "-keyout", "authority.key", "-out", "authority.pem"]
+    server = ["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "server.pem", "-CA", "authority.pem", "-CAkey",
+              "authority.key", "-addext", "subjectAltName=DNS:localhost", "-addext",
+              "basicConstraints=critical,CA:FALSE"]  # fmt: skip
+    for words in (authority, server):
+        subprocess.run([*make, *words], check=True, capture_output=True, cwd=tmp_path)
+    for wheel in Path(order.wheels).glob("*.whl"):
+        folder = tmp_path / "simple" / wheel.name.split("-")[0]
+        folder.mkdir(parents=True)
+        shutil.copy(wheel, folder)
+    for name in ("PIP_CERT", "PIP_INDEX_URL", "PIP_FIND_LINKS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+                 "SSL_CERT_FILE", "SSL_CERT_DIR"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    index = http.server.ThreadingHTTPServer(("localhost", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "key.pem")
+    index.socket = context.wrap_socket(index.socket, server_side=True)
+    threading.Thread(target=index.serve_forever, daemon=True).start()
+    yield f"https://localhost:{index.server_port}/simple", tmp_path / "authority.pem"
+    index.shutdown()
+    index.server_close()
+
+
+@posix
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@pytest.mark.parametrize("named", ["SSL_CERT_FILE", ""])
+def test_a_companys_certificate_counts_for_pip_and_for_uv(
+    named: str, order: install.Order, company: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, certificate = company
+    if named:
+        monkeypatch.setenv(named, str(certificate))
+    shutil.rmtree(order.root / "uv")
+    error = run(replace(order, wheels="", index=index)).error
+    assert "set the environment variable SSL_CERT_FILE" in error if not named else not error
+    assert bool(named) == (python_of(order) is not None)
 
 
 def test_proxies_and_certificates_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # above the subprocess's own, which says what it waited for
 def test_it_loads_and_edits_on_a_cpu(folder):
     ran = subprocess.run(
         [sys.executable, "-c", EDIT, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=1500

@@ -132,3 +132,13 @@ def test_rays_are_nerfstudios():
     origin, directions = pixel_rays(CAMERA, FRAME)
     torch.testing.assert_close(origin.expand_as(directions), rays.origins)
     torch.testing.assert_close(directions, rays.directions, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e30, 3e38, float("nan")])
+def test_numbers_of_any_size_do_no_harm(scale):
+    """As a checkpoint of somebody's may hold them: there is a picture, whatever it shows."""
+    scene = scene_of(TINY_NERF)
+    with torch.no_grad():
+        for parameter in scene.nerf.parameters():
+            parameter.copy_((torch.rand_like(parameter) * 2 - 1) * scale)
+    assert scene.render(CAMERA).rgb.shape == (20, 24, 3)

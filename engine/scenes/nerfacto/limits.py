@@ -36,8 +36,6 @@ def problem_of(config: NerfactoConfig, file_bytes: int) -> str | None:
             return f"its {name} is {getattr(config, name):g}, where {least:g} to {most:g} can be"
     if config.background is not None and not all(0 <= channel <= 1 for channel in config.background):
         return "its background is no color"
-    if config.background is not None and not all(0 <= channel <= 1 for channel in config.background):
-        return "its background is no color"
     if config.near >= config.far:
         return "it ends nearer than it begins"
     if not 1 <= len(config.proposals) <= 4 or len(config.proposal_samples) != len(config.proposals):

@@ -9,6 +9,8 @@ samples that lie next to each other and weigh little together share one, of the 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numba
 import numpy as np
 
@@ -25,24 +27,27 @@ EMPTY = np.float32(2e-3)  # of light that is stopped, below which a ray has met 
 FAINT = np.float32(1e-3)  # weight below which no color is asked
 THIN = np.float32(1e-3)  # optical depth that is none
 
+# A checkpoint of somebody's may hold any numbers: dividing by zero is no error here, and no number an index.
+kernel = partial(numba.njit, fastmath=True, error_model="numpy")
 
-@numba.njit(fastmath=True)
+
+@kernel()
 def _distance(s, far):
     """Where ``s`` (0–1) of the way to the end lies: evenly as far as 1, then evenly in disparity."""
     x = s * far
     return x + x if x < HALF else ONE / (np.float32(2) - (x + x))
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _nearest(grid, points, n):
     """The value of ``grid`` (G, G, G) in the cell of the unit cube that point ``n`` lies in."""
     size = grid.shape[0]
     scale = np.float32(size)
     i, j, k = np.int32(points[n, 0] * scale), np.int32(points[n, 1] * scale), np.int32(points[n, 2] * scale)
-    return grid[min(i, size - 1), min(j, size - 1), min(k, size - 1)]
+    return grid[min(max(i, 0), size - 1), min(max(j, 0), size - 1), min(max(k, 0), size - 1)]
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _weigh(passed, count, anneal, weights):
     """The weights of samples of which ``passed`` (S) says what light each lets through; how much is stopped in all."""
     light = ONE
@@ -55,7 +60,7 @@ def _weigh(passed, count, anneal, weights):
     return ONE - light
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _resample(edges, weights, count, drawn, wanted):
     """``wanted`` + 1 edges into ``drawn``, evenly over the histogram of ``weights`` between ``edges``."""
     total = ZERO
@@ -74,7 +79,7 @@ def _resample(edges, weights, count, drawn, wanted):
         drawn[n] = edges[bin_] + inside * (edges[bin_ + 1] - edges[bin_])
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _densities(points, inside, count, network, scratch, bits, out):
     """A proposal's density at the first ``count`` of ``points`` (P, 3), in unit cubes."""
     table, scalings, first, first_bias, last, last_bias, unit = network
@@ -88,7 +93,7 @@ def _densities(points, inside, count, network, scratch, bits, out):
         out[n] = density[n] * unit * inside[n]
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _network_scratch(network):
     """Activations of a block in a network of two layers."""
     first, last = network[2], network[4]
@@ -99,7 +104,7 @@ def _network_scratch(network):
     )
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True, nogil=True)
+@kernel(parallel=True, cache=True, nogil=True)
 def fill_grid(network, grid):
     """A proposal's density at the centres of the cells of ``grid`` (G, G, G)."""
     size = grid.shape[0]
@@ -117,7 +122,7 @@ def fill_grid(network, grid):
             _densities(points, inside, count, network, scratch, bits, slab[start:])
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _place(origin, direction, distance, points, inside, n):
     """Put the point at a ray's ``distance`` in the unit cube, and say whether it is in there."""
     x, y, z = contracted(
@@ -128,7 +133,7 @@ def _place(origin, direction, distance, points, inside, n):
     inside[n] = ONE if known else ZERO
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True, nogil=True)
+@kernel(parallel=True, cache=True, nogil=True)
 def march(rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, span, out):
     """What R rays see, into ``out`` (R, 7): color, distance, opacity, the distances by which two shares are met.
 
@@ -157,7 +162,7 @@ def march(rays, occupied, proposal0, proposal1, field, head, background, counts,
         )
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _march(
     worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, span, out
 ):
@@ -287,7 +292,7 @@ def _march(
             _color(asked, head, layers, bits, lengths, of_ray, filled, out)
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _met(weights, edges, count, share, far):
     """The distance by which a share of a ray is met, of the last sample where it never is."""
     first, sum_ = count - 1, ZERO
@@ -299,7 +304,7 @@ def _met(weights, edges, count, share, far):
     return (_distance(edges[first], far) + _distance(edges[first + 1], far)) * HALF
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _look(weights, edges, count, stopped, far, background, span, seen):
     """Median distance, opacity, what of the background comes through and the distances by which the shares ``span`` are
     met, of one ray, into ``seen`` (7)."""
@@ -311,7 +316,7 @@ def _look(weights, edges, count, stopped, far, background, span, seen):
     seen[6] = _met(weights, edges, count, span[1], far)
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _share(weights, count, stopped, geometry, shares, means):
     """Divide the samples of a ray, in order, into shares of about the same weight: their weights, and the sums of their
     weighted features."""
@@ -326,14 +331,14 @@ def _share(weights, count, stopped, geometry, shares, means):
     for s in range(count):
         weight = weights[s]
         if weight > ZERO:
-            g = min(np.int64((sum_ + weight * HALF) / stopped * np.float32(colours)), colours - 1)
+            g = min(max(np.int64((sum_ + weight * HALF) / stopped * np.float32(colours)), 0), colours - 1)
             sum_ += weight
             shares[g] += weight
             for f in range(features):
                 means[g, f] += weight * geometry[s, f]
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _field(points, count, field, encoded, hidden, result, bits):
     """Density, without its unit, and features of geometry at the first ``count`` points, a row each."""
     table, scalings, base, base_bias, top, top_bias, _ = field
@@ -343,7 +348,7 @@ def _field(points, count, field, encoded, hidden, result, bits):
     exponential(result[0], bits)
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _keep(result, lengths, unit, of_ray, of_sample, count, passed, geometry):
     """Put a block's optical depths (negative) and features where they belong."""
     for n in range(count):
@@ -353,7 +358,7 @@ def _keep(result, lengths, unit, of_ray, of_sample, count, passed, geometry):
             geometry[r, s, f] = result[1 + f, n]
 
 
-@numba.njit(fastmath=True)
+@kernel()
 def _color(asked, head, layers, bits, weights, of_ray, count, out):
     """Add a block's colors to their rays, weighted."""
     head1, bias1, head2, bias2, head3, bias3 = head
