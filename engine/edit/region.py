@@ -11,10 +11,10 @@ from engine import protocol
 from engine.edit.solids import MOST_TRIANGLES, Solid
 from engine.errors import BadInput
 from engine.geometry import Camera, unproject
-from engine.scenes.base import RenderedView
+from engine.scenes.base import SPAN, RenderedView
 
 MOST_SOLIDS = 64
-OPAQUE = 0.5  # opacity below which a pixel shows no surface, so that it lies outside
+MEDIAN = 0.5  # share of a pixel that is met by its depth
 
 
 class Region:
@@ -66,13 +66,23 @@ class Region:
 
     def mask(self, seen: RenderedView, camera: Camera) -> Tensor:
         """(H, W, 1) float32, 0–1, on the CPU: how much of each pixel of a camera may change, by what it shows of the
-        scene. A pixel that shows no surface lies outside."""
-        depth = seen.depth.detach().cpu().double()
-        points = unproject(depth, camera).reshape(-1, 3).numpy()
-        surface = (seen.opacity.detach().cpu().reshape(-1) >= OPAQUE).numpy() & np.isfinite(points).all(axis=1)
-        allowed = np.full(len(points), 1.0 if self.invert else 0.0)
-        allowed[surface] = self.may_change(points[surface])
-        return torch.from_numpy(allowed.astype(np.float32)).reshape(*depth.shape, 1)
+        scene: as much as that third of it which may change most. What shows no surface lies outside.
+
+        By the median of depth alone, a little fog before a surface, or an edge that shows more of what is behind,
+        would keep as captured what the region was laid around.
+        """
+        depths = [(MEDIAN, seen.depth)]
+        if seen.span is not None:
+            depths += zip(SPAN, seen.span.unbind(dim=-1), strict=True)
+        opacity = seen.opacity.detach().cpu().reshape(-1).numpy()
+        allowed = np.zeros(len(opacity))
+        for share, depth in depths:
+            points = unproject(depth.detach().cpu().double(), camera).reshape(-1, 3).numpy()
+            surface = (opacity >= share) & np.isfinite(points).all(axis=1)
+            shown = np.full(len(points), 1.0 if self.invert else 0.0)
+            shown[surface] = self.may_change(points[surface])
+            allowed = np.maximum(allowed, shown)
+        return torch.from_numpy(allowed.astype(np.float32)).reshape(*seen.depth.shape, 1)
 
 
 def region_of(asked: protocol.Region | None) -> Region | None:

@@ -23,6 +23,7 @@ Check = Callable[[], None]
 """Called before every step of anything; may raise Cancelled."""
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(N, H, W, 3) twice, 0–1 → (N,)."""
+SPAN = (1 / 6, 5 / 6)  # shares of what a pixel shows; with the half of the median, each stands for a third of it
 
 
 @dataclass
@@ -32,6 +33,9 @@ class RenderedView:
     rgb: Tensor  # (H, W, 3), 0–1, display-referred
     depth: Tensor  # (H, W) median distance along the normalised ray, capture frame
     opacity: Tensor  # (H, W), 0–1
+    # (H, W, 2) distances, as depth's, by which the shares SPAN of a pixel are met, anything where its opacity is less;
+    # None where a scene knows its surfaces by their median alone.
+    span: Tensor | None = None
 
 
 class Scene(Protocol):

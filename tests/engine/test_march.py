@@ -39,7 +39,7 @@ def scene_of(config, seed=0, rough=0.3):
 
 @torch.no_grad()
 def sampled(scene, camera=CAMERA):
-    """What `Nerfacto.forward` makes of all rays: (N, 5)."""
+    """What `Nerfacto.forward` makes of all rays: (N, 7)."""
     scene.nerf.eval()
     (height, width), _, seen = scene._sampled(camera)
     return seen(slice(0, height * width))
@@ -76,6 +76,10 @@ def test_the_picture_is_the_same(config, monkeypatch):
     assert decibels(render, expected) >= 40
     assert depth_error(scene, render, expected) < 0.005
     torch.testing.assert_close(render.opacity.flatten(), expected[:, 4], atol=4e-3, rtol=0)
+    span, true = render.span.flatten(0, 1), scene.frame.capture_from_nerf_distance(expected[:, 5:])
+    assert float(((span - true) / true).abs().median()) < 0.005
+    assert (span[:, 0] <= render.depth.flatten()).all() and (render.depth.flatten() <= span[:, 1]).all()
+    assert (span[:, 0] < 0.9 * span[:, 1]).any()
     monkeypatch.setattr(occupied, "COLOURS", 400)  # so that no two samples share one
     assert decibels(scene.render(CAMERA), expected) >= 55
 

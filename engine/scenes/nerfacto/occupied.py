@@ -12,6 +12,7 @@ import torch
 from nerfstudio.field_components.encodings import HashEncoding
 from torch import Tensor, nn
 
+from engine.scenes.base import SPAN
 from engine.scenes.nerfacto.march import fill_grid, march
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 
@@ -65,11 +66,12 @@ def can_march(nerf: Nerfacto) -> bool:
 
 
 def march_rays(nerf: Nerfacto, occupied: Occupied, origins: Tensor, directions: Tensor) -> Tensor:
-    """(R, 5) what rays (R, 3) of the NeRF frame see: color, median distance, opacity."""
+    """(R, 7) what rays (R, 3) of the NeRF frame see: color, median distance, opacity, the distances by which SPAN is
+    met."""
     config = nerf.config
     counts = (config.proposal_samples[0], config.proposal_samples[1] if len(config.proposals) == 2 else 0)
     rays = (origins, directions, nerf.field.direction_encoding((directions + 1) / 2))
-    out = torch.empty(len(origins), 5)
+    out = torch.empty(len(origins), 7)
     march(
         tuple(tensor.contiguous().numpy() for tensor in rays),
         occupied.grid,
@@ -81,6 +83,7 @@ def march_rays(nerf: Nerfacto, occupied: Occupied, origins: Tensor, directions: 
         np.float32(config.far / 2 if config.far < 1 else 1 - 1 / (2 * config.far)),
         np.float32(nerf.sampler._anneal),
         COLOURS,
+        tuple(np.float32(share) for share in SPAN),
         out.numpy(),
     )
     return out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.geometry import Camera
-from engine.scenes.base import Check, RenderedView
+from engine.scenes.base import SPAN, Check, RenderedView
 from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
@@ -19,7 +19,7 @@ from engine.scenes.nerfacto.rays import cameras_from, pixel_rays
 MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
 
 Seen = Callable[[slice], Tensor]
-"""What some of a camera's rays see: (R, 5), color, median distance, opacity."""
+"""What some of a camera's rays see: (R, 7), color, median distance, opacity, and the distances by which SPAN is met."""
 
 
 class NerfactoScene:
@@ -44,11 +44,12 @@ class NerfactoScene:
                 parts.append(seen(slice(start, start + size)))
         finally:
             self.nerf.train(was_training)
-        rgb, depth, opacity = torch.cat(parts).split((3, 1, 1), dim=-1)
+        rgb, depth, opacity, span = torch.cat(parts).split((3, 1, 1, 2), dim=-1)
         return RenderedView(
             rgb=rgb.reshape(height, width, 3).clamp(0, 1),
             depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
             opacity=opacity.reshape(height, width),
+            span=self.frame.capture_from_nerf_distance(span.reshape(height, width, 2)),
         )
 
     def _marched(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
@@ -74,7 +75,7 @@ class NerfactoScene:
 
         def seen(part: slice) -> Tensor:
             out = self.nerf(rays[part])
-            return torch.cat([out.rgb, out.depth, out.opacity], dim=-1)
+            return torch.cat([out.rgb, out.depth, out.opacity, out.met(SPAN)], dim=-1)
 
         return (height, width), chunk_of(self._ray_bytes, device), seen
 
