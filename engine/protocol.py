@@ -158,6 +158,7 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+    region: Region | None = None  # None: the whole scene may change
 
 
 class KeyView(Message, frozen=True):
@@ -178,7 +179,6 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
-    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine import protocol
+from engine.capture import Intrinsics
 from engine.edit.solids import MOST_TRIANGLES, Solid
 from engine.errors import BadInput
-from engine.geometry import Camera, unproject
+from engine.geometry import Camera, pixel_directions, unproject
 from engine.scenes.base import SPAN, RenderedView
 
 MOST_SOLIDS = 64
 MEDIAN = 0.5  # share of a pixel that is met by its depth
+OUTLINE = 160  # pixels along the longer side of an outline: it is a preview
+PLACES = 96  # on a ray that are asked for it
 
 
 class Region:
@@ -53,8 +57,12 @@ class Region:
     def may_change(self, points: np.ndarray) -> np.ndarray:
         """(n,) how much of what is at points (n, 3) of the capture frame may change, 0–1: a half on the surfaces, and
         all, or nothing, half a softness away from them."""
-        own = points @ self._frame[:3, :3].T + self._frame[:3, 3]
-        allowed = np.zeros(len(points))
+        allowed = self._within(points @ self._frame[:3, :3].T + self._frame[:3, 3])
+        return 1.0 - allowed if self.invert else allowed
+
+    def _within(self, own: np.ndarray) -> np.ndarray:
+        """(n,) how much of what is at points (n, 3) of the surfaces' frame lies inside of them, 0–1."""
+        allowed = np.zeros(len(own))
         for solid in self._solids:
             inside = solid.inside(own)
             if self.softness > 0:
@@ -62,7 +70,36 @@ class Region:
                 away = solid.distance(own, half)
                 inside = 0.5 + np.where(inside, 0.5, -0.5) * away / half
             allowed = np.maximum(allowed, inside)
-        return 1.0 - allowed if self.invert else allowed
+        return allowed
+
+    def outline(self, camera: Camera) -> Tensor:
+        """(H, W, 1) float32, 0–1, on the CPU: how much of each pixel of a camera may change while nothing is known of
+        what it shows: as much as the place on its ray that may most; of an inverted region, as much as that which may
+        least."""
+        i = camera.intrinsics
+        scale = min(1.0, OUTLINE / max(i.width, i.height))
+        width, height = max(1, round(scale * i.width)), max(1, round(scale * i.height))
+        across, down = width / i.width, height / i.height
+        small = Intrinsics(width, height, i.fx * across, i.fy * down, i.cx * across, i.cy * down)
+        rays = pixel_directions(small).reshape(-1, 3) @ camera.pose[:3, :3].T
+        corners = np.stack([box for solid in self._solids for box in solid.box])
+        reach = self.softness / 2
+        low, high = corners.min(axis=0) - reach, corners.max(axis=0) + reach
+        start = self._frame[:3, :3] @ camera.pose[:3, 3] + self._frame[:3, 3]
+        ways = rays @ self._frame[:3, :3].T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = np.sort(np.stack([(low - start) / ways, (high - start) / ways]), axis=0)
+        near, far = np.nanmax(ends[0], axis=1).clip(min=0.0), np.nanmin(ends[1], axis=1)
+        through = np.flatnonzero(near < far)
+        shares = (np.arange(PLACES) + 0.5) / PLACES
+        most = np.zeros(len(rays))
+        for some in np.array_split(through, max(1, len(through) * PLACES // 1_000_000)):
+            along = near[some, None] + (far - near)[some, None] * shares
+            points = start + along[..., None] * ways[some, None]
+            most[some] = self._within(points.reshape(-1, 3)).reshape(len(some), PLACES).max(axis=1, initial=0.0)
+        allowed = torch.from_numpy((1.0 - most if self.invert else most).astype(np.float32))
+        whole = F.interpolate(allowed.view(1, 1, height, width), (i.height, i.width), mode="bilinear")
+        return whole[0].permute(1, 2, 0)
 
     def mask(self, seen: RenderedView, camera: Camera) -> Tensor:
         """(H, W, 1) float32, 0–1, on the CPU: how much of each pixel of a camera may change, by what it shows of the
@@ -83,6 +120,13 @@ class Region:
             shown[surface] = self.may_change(points[surface])
             allowed = np.maximum(allowed, shown)
         return torch.from_numpy(allowed.astype(np.float32)).reshape(*seen.depth.shape, 1)
+
+
+def outside_kept(original: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """``edited`` (H, W, 3) as far as a ``mask`` (H, W, 1), 0–1, lets it change; where that is 0 the ``original``, to
+    the last bit."""
+    original, mask = original.to(edited), mask.to(edited)
+    return torch.where(mask > 0, original + mask * (edited - original), original)
 
 
 def region_of(asked: protocol.Region | None) -> Region | None:

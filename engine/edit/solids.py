@@ -52,6 +52,11 @@ class Solid:
         self._columns = _Grid(turned[..., :2].min(axis=1), turned[..., :2].max(axis=1))
         self._near: tuple[float, _Grid] | None = None
 
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) the least and the greatest of its coordinates."""
+        return self._corners.min(axis=(0, 1)), self._corners.max(axis=(0, 1))
+
     def inside(self, points: np.ndarray) -> np.ndarray:
         """(n,) bool: whether points (n, 3) are enclosed."""
         turned = np.asarray(points, np.float64) @ _TURN

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine"},
+    {"cli_machine", "cli_region"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
