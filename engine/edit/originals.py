@@ -38,7 +38,7 @@ class Originals:
             return None
         if view not in self._masks:
             camera = self.scene.camera(view)
-            self._masks[view] = self.region.mask(self.scene.scene.render(camera, check), camera)
+            self._masks[view] = self.region.mask_of(self.scene.scene, camera, check)
         return self._masks[view].to(self.device)
 
     def outside_kept(self, view: int, edited: Tensor, check: Check = lambda: None) -> Tensor:

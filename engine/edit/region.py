@@ -13,10 +13,12 @@ from engine.capture import Intrinsics
 from engine.edit.solids import MOST_TRIANGLES, Solid
 from engine.errors import BadInput
 from engine.geometry import Camera, pixel_directions, unproject
-from engine.scenes.base import SPAN, RenderedView
+from engine.scenes.base import Check, RenderedView, Scene
 
 MOST_SOLIDS = 64
-MEDIAN = 0.5  # share of a pixel that is met by its depth
+PARTS = 8  # of a pixel, in the order of their distances
+SHARES = tuple((part + 0.5) / PARTS for part in range(PARTS))  # by which the middle of each part is met
+ENOUGH = 2  # parts that may change, for the pixel to
 OUTLINE = 160  # pixels along the longer side of an outline: it is a preview
 PLACES = 96  # on a ray that are asked for it
 
@@ -101,24 +103,29 @@ class Region:
         whole = F.interpolate(allowed.view(1, 1, height, width), (i.height, i.width), mode="bilinear")
         return whole[0].permute(1, 2, 0)
 
-    def mask(self, seen: RenderedView, camera: Camera) -> Tensor:
-        """(H, W, 1) float32, 0–1, on the CPU: how much of each pixel of a camera may change, by what it shows of the
-        scene: as much as that third of it which may change most. What shows no surface lies outside.
+    def mask_of(self, scene: Scene, camera: Camera, check: Check = lambda: None) -> Tensor:
+        """(H, W, 1) float32, 0–1, on the CPU: how much of each pixel of a camera may change, by what it shows of a
+        scene. ``check`` is called while that is rendered."""
+        return self.mask(scene.render(camera, check, SHARES), camera)
 
-        By the median of depth alone, a little fog before a surface, or an edge that shows more of what is behind,
-        would keep as captured what the region was laid around.
+    def mask(self, seen: RenderedView, camera: Camera) -> Tensor:
+        """The same, of what the camera sees, with SHARES: as much as that quarter of the pixel may which may most. What
+        shows no surface lies outside.
+
+        In the fog of a scene that has learnt for a few minutes the median of depth lies before the surface more often
+        than not, and at an object's edge behind it: what the region was laid around would stay as captured.
         """
-        depths = [(MEDIAN, seen.depth)]
-        if seen.span is not None:
-            depths += zip(SPAN, seen.span.unbind(dim=-1), strict=True)
+        if seen.met is None:
+            depths, shares, enough = [seen.depth], [0.5], 1
+        else:
+            depths, shares, enough = list(seen.met.unbind(dim=-1)), list(SHARES), ENOUGH
         opacity = seen.opacity.detach().cpu().reshape(-1).numpy()
-        allowed = np.zeros(len(opacity))
-        for share, depth in depths:
+        parts = np.full((len(depths), len(opacity)), 1.0 if self.invert else 0.0)
+        for part, depth, share in zip(parts, depths, shares, strict=True):
             points = unproject(depth.detach().cpu().double(), camera).reshape(-1, 3).numpy()
             surface = (opacity >= share) & np.isfinite(points).all(axis=1)
-            shown = np.full(len(points), 1.0 if self.invert else 0.0)
-            shown[surface] = self.may_change(points[surface])
-            allowed = np.maximum(allowed, shown)
+            part[surface] = self.may_change(points[surface])
+        allowed = np.partition(parts, len(parts) - enough, axis=0)[len(parts) - enough]
         return torch.from_numpy(allowed.astype(np.float32)).reshape(*seen.depth.shape, 1)
 
 

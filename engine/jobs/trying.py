@@ -127,7 +127,7 @@ def region_mask(workspace: Workspace, view: View, region: Region, device: str, j
             "is tried on."
         )
         return region.outline(view)
-    return region.mask(kept_scene(workspace, None, device, job).render(view, job.check), view)
+    return region.mask_of(kept_scene(workspace, None, device, job), view, job.check)
 
 
 def edit_picture(

@@ -23,7 +23,6 @@ Check = Callable[[], None]
 """Called before every step of anything; may raise Cancelled."""
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(N, H, W, 3) twice, 0–1 → (N,)."""
-SPAN = (1 / 6, 5 / 6)  # shares of what a pixel shows; with the half of the median, each stands for a third of it
 
 
 @dataclass
@@ -33,16 +32,17 @@ class RenderedView:
     rgb: Tensor  # (H, W, 3), 0–1, display-referred
     depth: Tensor  # (H, W) median distance along the normalised ray, capture frame
     opacity: Tensor  # (H, W), 0–1
-    # (H, W, 2) distances, as depth's, by which the shares SPAN of a pixel are met, anything where its opacity is less;
-    # None where a scene knows its surfaces by their median alone.
-    span: Tensor | None = None
+    # (H, W, S) distances, as depth's, by which the shares that were asked for of a pixel are met, anything where its
+    # opacity is less; None where none were, or where a scene knows its surfaces by their median alone.
+    met: Tensor | None = None
 
 
 class Scene(Protocol):
     """A scene that can be looked at."""
 
-    def render(self, camera: Camera, check: Check = ...) -> RenderedView:
-        """What ``camera`` sees. ``check`` is called between parts of the picture."""
+    def render(self, camera: Camera, check: Check = ..., shares: Sequence[float] = ()) -> RenderedView:
+        """What ``camera`` sees, and where along its rays ``shares`` (0–1, rising) of that lie, if any are asked for.
+        ``check`` is called between parts of the picture."""
         ...
 
 

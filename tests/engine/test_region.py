@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from scipy.spatial import cKDTree
 
 from engine import protocol
@@ -20,13 +23,18 @@ from engine.edit.region import Region
 from engine.edit.solids import Solid
 from engine.errors import BadInput, Cancelled
 from engine.geometry import Viewpoint, pixel_directions
+from engine.jobs.capture import load_opened
+from engine.jobs.trying import copy_of_try
+from engine.presets import PRESETS
+from engine.progress import Job
 from engine.scenes.base import RenderedView
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.registry import open_scene
 from engine.scenes.settings import LossConfig, TrainingConfig
+from engine.workspace import Workspace
 
-from .conftest import TINY_NERF, looking_at
+from .conftest import PRESET, TINY_NERF, looking_at
 from .test_iterative import SETTINGS, Run, parent_of, stopping_at
 from .toy_editor import ToyEditor
 
@@ -189,7 +197,7 @@ def test_outside_the_training_pixels_stay_as_captured(sphere_set, tmp_path, meth
     changed = kept = 0
     for view in updated:
         camera = unedited.camera(view)
-        mask = Region(PILLAR).mask(unedited.scene.render(camera), camera)[..., 0]
+        mask = Region(PILLAR).mask_of(unedited.scene, camera)[..., 0]
         same = (pictures.image(view) == before[view]).all(dim=-1)
         assert same[mask == 0].all()  # to the last bit
         changed += int((~same[mask == 1]).sum())
@@ -245,27 +253,77 @@ def test_the_mask_of_a_view_is_what_shows_the_region() -> None:
     assert torch.equal(inverted, 1 - expected.float())
 
 
-def test_a_pixel_may_change_as_much_as_the_third_of_it_that_may_most() -> None:
-    """Fog before a surface, or the edge of one, takes nothing from the region; a wisp of a sixth does."""
+def test_a_pixel_may_change_as_much_as_the_quarter_of_it_that_may_most() -> None:
+    """Fog before a surface, or the edge of one, takes nothing from the region; a wisp of an eighth changes nothing."""
     camera = Viewpoint(np.eye(4), Intrinsics(6, 1, 6.0, 6.0, 3.0, 0.5))
-    box = asked(moved(trimesh.creation.box((20.0, 20.0, 2.0)), (0, 0, -6.0)), softness=0.2)  # 5 to 7 away, ahead
-    near, in_it, far = 3.0, 6.0, 9.0
-    met = [
-        (near, near, in_it),
-        (near, in_it, far),
-        (in_it, far, far),
-        (near, near, far),
-        (near, far, in_it),
-        (in_it,) * 3,
-    ]
-    opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.7, 0.1]])  # the last's five sixths are never met, then nothing is
-    spans = torch.tensor([[(first, last) for first, _, last in met]])
-    seen = RenderedView(torch.zeros(1, 6, 3), torch.tensor([[half for _, half, _ in met]]), opacity, spans)
+    box = asked(moved(trimesh.creation.box((20.0, 20.0, 2.0)), (0, 0, -6.0)))  # 5 to 7 away, ahead
+    near, far = 3.0, 9.0
+    # By pixel, where its eighths lie: how many before the box, in it, behind it.
+    parts = torch.tensor([[near] * a + [6.0] * b + [far] * c for a, b, c in
+                          ((6, 2, 0), (0, 2, 6), (3, 2, 3), (4, 1, 3), (7, 1, 0), (0, 8, 0))])[None]  # fmt: skip
+    opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 1.0, 0.1]])  # the last is nearly empty
+    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], opacity, parts)
     assert Region(box).mask(seen, camera)[0, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
     inverted = Region(msgspec.structs.replace(box, invert=True)).mask(seen, camera)
     assert inverted[0, :, 0].tolist() == [1, 1, 1, 1, 1, 1]
-    seen.span, seen.opacity = None, torch.ones(1, 6)
-    assert Region(box).mask(seen, camera)[0, :, 0].tolist() == [0, 1, 0, 0, 0, 1]
+    soft = Region(msgspec.structs.replace(box, softness=2.0))  # 5.25 away lies a quarter of that inside the surface
+    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], torch.ones(1, 6), torch.full((1, 6, 8), 5.25))
+    middle = soft.may_change(np.array([[0.0, 0.0, -5.25]]))[0]
+    assert soft.mask(seen, camera)[0, 2:4, 0].numpy() == pytest.approx(middle, abs=0.03) and 0.5 < middle < 0.9
+    seen.met = None  # a scene that knows the median alone
+    seen.depth = torch.tensor([[near, near, 6.0, far, 6.0, near]])
+    assert Region(box).mask(seen, camera)[0, :, 0].tolist() == [0, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("trained_yet", [True, False])
+def test_a_try_leaves_what_lies_outside(trained, tmp_path, monkeypatch, trained_yet: bool, invert: bool) -> None:
+    """By the scene; before there is one, whatever looks through the region is tried on."""
+    monkeypatch.setitem(PRESETS, PRESET.name, PRESET)
+    project = Workspace(shutil.copytree(trained, tmp_path / "project"))
+    view = load_opened(project).views[2]
+    region = asked(trimesh.creation.box((1.5, 1.5, 1.5)), softness=0.2, invert=invert)
+    if trained_yet:
+        mask = Region(region).mask_of(open_scene(project.checkpoint(None)).scene("cpu"), view)
+    else:
+        shutil.rmtree(project.checkpoint(None).parent)
+        mask = Region(region).outline(view)
+    photo = np.array(Image.open(project.images / view.image).convert("RGB")).astype(int)
+    Image.new("RGB", photo.shape[1::-1], (255, 0, 255)).save(tmp_path / "painted.png")
+    request = protocol.TryEdit(
+        instruction="x", editor=str(tmp_path / "painted.png"), workspace=str(project.folder), view=view.name,
+        device="cpu", region=region,
+    )  # fmt: skip
+    said = []
+    copy_of_try(request, tmp_path / "out.png", Job(log=said.append))
+    tried = np.array(Image.open(tmp_path / "out.png")).astype(int)
+    allowed = mask.numpy()
+    assert (allowed == 0).sum() > 100 and (allowed == 1).sum() > 20
+    expected = np.where(allowed > 0, photo + allowed * ((255, 0, 255) - photo), photo)
+    assert np.abs(tried - expected).max() <= 1 and (tried == photo)[(allowed == 0)[..., 0]].all()
+    assert any("not trained yet" in line for line in said) != trained_yet
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.4])
+def test_the_outline_is_what_looks_through_the_region(softness: float) -> None:
+    """A ball's, in the closed form, under an uneven frame, beside another one behind the camera."""
+    pose = looking_at(np.array([3.0, 2.0, 1.5]), np.zeros(3))
+    camera = Viewpoint(pose, Intrinsics(300, 200, 330.0, 340.0, 140.0, 105.0))
+    rays = pixel_directions(camera.intrinsics) @ pose[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    frame = np.diag([2.0, 0.5, 1.0, 1.0])
+    ball = trimesh.creation.icosphere(4, 0.8)
+    balls = asked(ball, moved(ball, (20.0, 5.0, 9.0)), softness=softness, frame=tuple(frame.ravel().tolist()))
+    ways, eye = rays @ frame[:3, :3].T, frame[:3, :3] @ pose[:3, 3]
+    ways /= np.linalg.norm(ways, axis=-1, keepdims=True)
+    nearest = np.linalg.norm(eye - (ways @ eye)[..., None] * ways, axis=-1)
+    expected = (nearest < 0.8) if not softness else np.clip(0.5 - (nearest - 0.8) / softness, 0, 1)
+    outline = Region(balls).outline(camera)[..., 0].numpy()
+    assert outline.shape == (200, 300) and 0.05 < expected.mean() < 0.6
+    away = np.abs(nearest - 0.8) > 0.03
+    assert np.abs(outline - expected)[away].max() < 0.1
+    inverted = Region(msgspec.structs.replace(balls, invert=True)).outline(camera)[..., 0].numpy()
+    np.testing.assert_allclose(inverted, 1 - outline, atol=1e-6)
 
 
 class Knowing(ToyEditor):

@@ -134,14 +134,13 @@ def _place(origin, direction, distance, points, inside, n):
 
 
 @kernel(parallel=True, cache=True, nogil=True)
-def march(rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, span, out):
-    """What R rays see, into ``out`` (R, 7): color, distance, opacity, the distances by which two shares are met.
+def march(rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, wanted, out):
+    """What R rays see, into ``out`` (R, 5 + S): color, distance, opacity, the distances by which S ``wanted`` are met.
 
     ``rays``: origins and directions (R, 3), NeRF frame, and harmonics (R, 16) of the directions. ``occupied``
     (G, G, G): about an upper bound of the first proposal's density. ``counts``: samples of the first proposal, of the
     second (0: there is none) and of the field. ``far``: the end of rays in the samplers' spacing. ``background`` (3),
-    or (0) where it is what the last sample shows. ``colours``: asked of a ray, at most. ``span``: the
-    two shares.
+    or (0) where it is what the last sample shows. ``colours``: asked of a ray, at most.
     """
     for worker in numba.prange(WORKERS):
         _march(
@@ -157,14 +156,14 @@ def march(rays, occupied, proposal0, proposal1, field, head, background, counts,
             far,
             anneal,
             colours,
-            span,
+            wanted,
             out,
         )
 
 
 @kernel()
 def _march(
-    worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, span, out
+    worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, wanted, out
 ):
     """One worker's share of `march`."""
     origins, directions, harmonics = rays
@@ -265,7 +264,7 @@ def _march(
         filled = 0
         for r in range(block):
             stopped = _weigh(passed[r], last, ONE, weights[r])
-            _look(weights[r], edges[r], last, stopped, far, background, span, out[start + r])
+            _look(weights[r], edges[r], last, stopped, far, background, wanted, out[start + r])
             _share(weights[r], last, stopped, geometry[r], shares, means)
             for g in range(colours + 1):
                 if g < colours:
@@ -305,15 +304,15 @@ def _met(weights, edges, count, share, far):
 
 
 @kernel()
-def _look(weights, edges, count, stopped, far, background, span, seen):
-    """Median distance, opacity, what of the background comes through and the distances by which the shares ``span`` are
-    met, of one ray, into ``seen`` (7)."""
+def _look(weights, edges, count, stopped, far, background, wanted, seen):
+    """Median distance, opacity, what of the background comes through and the distances by which the shares ``wanted``
+    (S) are met, of one ray, into ``seen`` (5 + S)."""
     for c in range(3):
         seen[c] = (ONE - stopped) * background[c] if len(background) else ZERO
     seen[3] = _met(weights, edges, count, HALF, far)
     seen[4] = stopped
-    seen[5] = _met(weights, edges, count, span[0], far)
-    seen[6] = _met(weights, edges, count, span[1], far)
+    for n in range(len(wanted)):
+        seen[5 + n] = _met(weights, edges, count, wanted[n], far)
 
 
 @kernel()
