@@ -18,9 +18,9 @@ from engine.scenes.base import Check, RenderedView, Scene
 MOST_SOLIDS = 64
 PARTS = 8  # of a pixel, in the order of their distances
 SHARES = tuple((part + 0.5) / PARTS for part in range(PARTS))  # by which the middle of each part is met
-ENOUGH = 2  # parts that may change, for the pixel to
-OUTLINE = 160  # pixels along the longer side of an outline: it is a preview
-PLACES = 96  # on a ray that are asked for it
+ENOUGH = 2  # parts that lie inside, for the pixel to
+OUTLINE = 120  # pixels along the longer side of an outline: it is a preview
+PLACES = 64  # on a ray that are asked for it
 
 
 class Region:
@@ -59,8 +59,12 @@ class Region:
     def may_change(self, points: np.ndarray) -> np.ndarray:
         """(n,) how much of what is at points (n, 3) of the capture frame may change, 0–1: a half on the surfaces, and
         all, or nothing, half a softness away from them."""
-        allowed = self._within(points @ self._frame[:3, :3].T + self._frame[:3, 3])
-        return 1.0 - allowed if self.invert else allowed
+        inside = self._within(self._own(points))
+        return 1.0 - inside if self.invert else inside
+
+    def _own(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 3) of the capture frame in that of the surfaces."""
+        return points @ self._frame[:3, :3].T + self._frame[:3, 3]
 
     def _within(self, own: np.ndarray) -> np.ndarray:
         """(n,) how much of what is at points (n, 3) of the surfaces' frame lies inside of them, 0–1."""
@@ -87,7 +91,7 @@ class Region:
         corners = np.stack([box for solid in self._solids for box in solid.box])
         reach = self.softness / 2
         low, high = corners.min(axis=0) - reach, corners.max(axis=0) + reach
-        start = self._frame[:3, :3] @ camera.pose[:3, 3] + self._frame[:3, 3]
+        start = self._own(camera.pose[:3, 3])
         ways = rays @ self._frame[:3, :3].T
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = np.sort(np.stack([(low - start) / ways, (high - start) / ways]), axis=0)
@@ -109,23 +113,24 @@ class Region:
         return self.mask(scene.render(camera, check, SHARES), camera)
 
     def mask(self, seen: RenderedView, camera: Camera) -> Tensor:
-        """The same, of what the camera sees, with SHARES: as much as that quarter of the pixel may which may most. What
-        shows no surface lies outside.
+        """The same, of what the camera sees, with SHARES: a pixel lies as far inside as that quarter of it which does
+        most. What shows no surface lies outside.
 
         In the fog of a scene that has learnt for a few minutes the median of depth lies before the surface more often
-        than not, and at an object's edge behind it: what the region was laid around would stay as captured.
+        than not, and at an object's edge behind it: what the region was laid around would not be found in it.
         """
         if seen.met is None:
             depths, shares, enough = [seen.depth], [0.5], 1
         else:
             depths, shares, enough = list(seen.met.unbind(dim=-1)), list(SHARES), ENOUGH
         opacity = seen.opacity.detach().cpu().reshape(-1).numpy()
-        parts = np.full((len(depths), len(opacity)), 1.0 if self.invert else 0.0)
+        parts = np.zeros((len(depths), len(opacity)))
         for part, depth, share in zip(parts, depths, shares, strict=True):
             points = unproject(depth.detach().cpu().double(), camera).reshape(-1, 3).numpy()
             surface = (opacity >= share) & np.isfinite(points).all(axis=1)
-            part[surface] = self.may_change(points[surface])
-        allowed = np.partition(parts, len(parts) - enough, axis=0)[len(parts) - enough]
+            part[surface] = self._within(self._own(points[surface]))
+        inside = np.partition(parts, len(parts) - enough, axis=0)[len(parts) - enough]
+        allowed = 1.0 - inside if self.invert else inside
         return torch.from_numpy(allowed.astype(np.float32)).reshape(*seen.depth.shape, 1)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from engine.capture import Intrinsics
 from engine.edit import solids
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
+from engine.edit.nearest import Nearest
 from engine.edit.prompt import Prompts
 from engine.edit.region import Region
 from engine.edit.solids import Solid
@@ -116,14 +118,41 @@ def test_distances_are_those_to_the_nearest_place_of_the_surface(name: str) -> N
     assert 0.05 < (fast < 0.4).mean() < 0.95
 
 
-def test_a_wide_soft_edge_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = np.random.default_rng(2).uniform(-2, 2, (300, 3))
-    fine = Solid(BALL.vertices, BALL.faces)
-    expected = fine.distance(points, 1.5)
-    monkeypatch.setattr(solids, "MOST_ENTRIES", 50_000)  # 40 for each triangle, of which each box holds thousands
+def test_a_soft_edge_wider_than_the_region_is_as_fast() -> None:
+    """20,480 triangles, all of them within reach of every point: as many as the add-on sends."""
+    ball = trimesh.creation.icosphere(5, 1.0)
+    points = np.random.default_rng(2).uniform(-1.5, 1.5, (20_000, 3))
+    solid = Solid(ball.vertices, ball.faces)
+    solid.distance(points[:1], 3.0)  # compiled
+    began = time.process_time()
+    found = solid.distance(points, 3.0)
+    assert time.process_time() - began < 6  # 0.3 s; all pairs take a minute
+    expected = np.abs(np.linalg.norm(points, axis=1) - 1)
+    assert np.abs(found - expected).max() < 4e-4  # of triangles so small
+
+
+def test_a_surface_of_few_long_triangles_among_many_small_ones() -> None:
+    """And of some that are none, as meshes come."""
+    needle = np.array([[[0, 0, 0], [9, 0, 0], [9, 1e-3, 0]], [[0, 0, 0], [9, 1e-3, 0], [0, 0, 1e-3]]])
+    none = np.array([[[0, 2, 0], [1, 2, 0], [2, 2, 0]], [[0, 2, 0]] * 3])
+    faces = np.concatenate([BALL.vertices[BALL.faces], needle])
+    points = np.random.default_rng(5).uniform(-2, 10, (100, 3))
+    nearest = trimesh.triangles.closest_point(np.tile(faces, (100, 1, 1)), np.repeat(points, len(faces), axis=0))
+    true = np.linalg.norm(nearest.reshape(100, -1, 3) - points[:, None], axis=-1).min(axis=1)
+    along = np.clip(points[:, 0], 0, 2)
+    to_line = np.linalg.norm(points - np.stack([along, 2 + 0 * along, 0 * along], axis=1), axis=1)
+    found = Nearest(np.concatenate([faces, none])).distance(points, 50.0)
+    np.testing.assert_allclose(found, np.minimum(true, to_line), atol=1e-9)
+    assert 10 < (to_line < true).sum() < 90
+
+
+def test_the_cells_that_triangles_are_looked_up_in_may_be_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(2).uniform(-1.2, 1.2, (300, 3))
+    expected = Solid(BALL.vertices, BALL.faces).inside(points)
+    monkeypatch.setattr(solids, "MOST_ENTRIES", 2_000)
     coarse = Solid(BALL.vertices, BALL.faces)
-    np.testing.assert_array_equal(coarse.distance(points, 1.5), expected)
-    assert len(coarse._near[1]._owner) <= 50_000 < len(fine._near[1]._owner)
+    np.testing.assert_array_equal(coarse.inside(points), expected)
+    assert len(coarse._columns._owner) <= 2_000
 
 
 def test_union_invert_and_the_soft_edge() -> None:
@@ -253,7 +282,7 @@ def test_the_mask_of_a_view_is_what_shows_the_region() -> None:
     assert torch.equal(inverted, 1 - expected.float())
 
 
-def test_a_pixel_may_change_as_much_as_the_quarter_of_it_that_may_most() -> None:
+def test_a_pixel_lies_as_far_inside_as_the_quarter_of_it_that_does_most() -> None:
     """Fog before a surface, or the edge of one, takes nothing from the region; a wisp of an eighth changes nothing."""
     camera = Viewpoint(np.eye(4), Intrinsics(6, 1, 6.0, 6.0, 3.0, 0.5))
     box = asked(moved(trimesh.creation.box((20.0, 20.0, 2.0)), (0, 0, -6.0)))  # 5 to 7 away, ahead
@@ -265,7 +294,7 @@ def test_a_pixel_may_change_as_much_as_the_quarter_of_it_that_may_most() -> None
     seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], opacity, parts)
     assert Region(box).mask(seen, camera)[0, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
     inverted = Region(msgspec.structs.replace(box, invert=True)).mask(seen, camera)
-    assert inverted[0, :, 0].tolist() == [1, 1, 1, 1, 1, 1]
+    assert inverted[0, :, 0].tolist() == [0, 0, 0, 1, 1, 1]
     soft = Region(msgspec.structs.replace(box, softness=2.0))  # 5.25 away lies a quarter of that inside the surface
     seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], torch.ones(1, 6), torch.full((1, 6, 8), 5.25))
     middle = soft.may_change(np.array([[0.0, 0.0, -5.25]]))[0]
@@ -282,7 +311,8 @@ def test_a_try_leaves_what_lies_outside(trained, tmp_path, monkeypatch, trained_
     monkeypatch.setitem(PRESETS, PRESET.name, PRESET)
     project = Workspace(shutil.copytree(trained, tmp_path / "project"))
     view = load_opened(project).views[2]
-    region = asked(trimesh.creation.box((1.5, 1.5, 1.5)), softness=0.2, invert=invert)
+    half = trimesh.creation.box((60.0, 60.0, 60.0)).apply_translation((30.0, 0, 0)).apply_transform(view.pose)
+    region = asked(half, invert=invert)  # the right half of the picture, however deep it is
     if trained_yet:
         mask = Region(region).mask_of(open_scene(project.checkpoint(None)).scene("cpu"), view)
     else:
@@ -312,7 +342,7 @@ def test_the_outline_is_what_looks_through_the_region(softness: float) -> None:
     rays = pixel_directions(camera.intrinsics) @ pose[:3, :3].T
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     frame = np.diag([2.0, 0.5, 1.0, 1.0])
-    ball = trimesh.creation.icosphere(4, 0.8)
+    ball = trimesh.creation.icosphere(3, 0.8)
     balls = asked(ball, moved(ball, (20.0, 5.0, 9.0)), softness=softness, frame=tuple(frame.ravel().tolist()))
     ways, eye = rays @ frame[:3, :3].T, frame[:3, :3] @ pose[:3, 3]
     ways /= np.linalg.norm(ways, axis=-1, keepdims=True)
@@ -320,7 +350,7 @@ def test_the_outline_is_what_looks_through_the_region(softness: float) -> None:
     expected = (nearest < 0.8) if not softness else np.clip(0.5 - (nearest - 0.8) / softness, 0, 1)
     outline = Region(balls).outline(camera)[..., 0].numpy()
     assert outline.shape == (200, 300) and 0.05 < expected.mean() < 0.6
-    away = np.abs(nearest - 0.8) > 0.03
+    away = np.abs(nearest - 0.8) > 0.06  # an outline is coarse
     assert np.abs(outline - expected)[away].max() < 0.1
     inverted = Region(msgspec.structs.replace(balls, invert=True)).outline(camera)[..., 0].numpy()
     np.testing.assert_allclose(inverted, 1 - outline, atol=1e-6)
