@@ -234,6 +234,48 @@ def test_outside_the_training_pixels_stay_as_captured(sphere_set, tmp_path, meth
     assert changed > 100 and kept > 100
 
 
+TWO = asked(CUBE, trimesh.creation.box((1.5, 1.5, 10.0)))
+UNEVEN = tuple(np.array([[2.0, 0.3, 0, 0.1], [0, 0.5, 0, 0], [0.1, 0, 3.0, 0], [0, 0, 0, 1]]).ravel().tolist())
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.45])
+@pytest.mark.parametrize(
+    "region",
+    [
+        PILLAR,
+        TWO,
+        msgspec.structs.replace(PILLAR, invert=True),
+        msgspec.structs.replace(TWO, softness=0.8, frame=UNEVEN),
+    ],
+    ids=["one", "two", "inverted", "soft and uneven"],
+)
+def test_of_an_edit_with_relevance_or_without_as_much_stays_as_the_region_says(
+    sphere_set, tmp_path, region: protocol.Region, keep: float
+) -> None:
+    """The first picture, which every run edits alike: what the editor takes for background stays, and so does what lies
+    outside; what is in neither is edited as without a region."""
+    _, views, pictures = sphere_set
+    before = pictures.pixels.clone()
+    settings = msgspec.structs.replace(SETTINGS, keep=keep, agreed_relevance=0.5)
+    first = {}
+    for name, wanted in (("without", None), ("with", region)):
+        pictures.pixels.copy_(before)
+        _, events, _ = run_with(sphere_set, wanted, tmp_path / "parent", settings)
+        event = next(event for event in events if isinstance(event, ImageUpdated))
+        view, first[name] = event.view, event.image.clone()
+    unedited = open_scene(tmp_path / "parent").trainer(views, settings.training, settings.seed, "cpu", None)
+    mask = Region(region).mask_of(unedited.scene, unedited.camera(view))
+    pictures.pixels.copy_(before)
+    captured, free = pictures.image(view).float(), first["without"].float()
+    expected = torch.where(mask > 0, captured + mask * (free - captured), captured)
+    assert (first["with"].float() - expected).abs().max() <= 1
+    assert torch.equal(first["with"][mask[..., 0] == 0], pictures.image(view)[mask[..., 0] == 0])
+    kept = (free == captured).all(dim=-1)
+    assert (mask == 0).sum() > 40 and (mask > 0).sum() > 40
+    assert (kept & (mask[..., 0] > 0)).any() == bool(keep)
+    assert keep or (~kept & (mask[..., 0] == 0)).any()
+
+
 def test_a_stopped_edit_goes_on_as_the_unbroken_one(sphere_set, tmp_path) -> None:
     _, views, pictures = sphere_set
     pristine = pictures.pixels.clone()
