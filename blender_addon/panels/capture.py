@@ -33,6 +33,11 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
         notice(layout, context, "capture")
         running(layout, context, "capture")
+        unplaced = session.get().unplaced.get(scene.session_uid)
+        if unplaced is not None and not session.get().busy:
+            box = layout.box()
+            sentences(box, context, unplaced.sentence, "INFO")
+            box.operator("instruct_nerf.find_cameras", icon="CON_CAMERASOLVER")
         if not settings.workspace:
             self.first(context)
             return

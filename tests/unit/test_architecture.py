@@ -72,7 +72,7 @@ INSIDE = {
         {"trying", "output", "report"},
     ],
     "capture": [
-        {"photos", "lens", "color", "upright"},
+        {"photos", "lens", "color", "upright", "effort"},
         {"fingerprint", "masks", "exif", "panorama"},
         {"decoding", "types"},
         {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
