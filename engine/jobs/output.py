@@ -13,11 +13,11 @@ from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.scene import kept_scene
 from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
-from engine.presets import PRESETS, PREVIEW
+from engine.presets import PRESETS, PREVIEW, SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
