@@ -393,7 +393,8 @@ CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes":
 INITIALIZED = {
     "protocol": 2,
     "engine": "0.0-fake",
-    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
+    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30,
+                 "editor": "small"}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
          "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
