@@ -63,6 +63,9 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         """What this is, what it needs, and how to begin without a capture."""
         layout, state = self.layout, session.get()
         sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+        if not bpy.data.filepath:
+            sentences(layout, context, "Saved first, this file gets its project beside it.", "INFO")
+            layout.operator("wm.save_mainfile", text="Save File", icon="FILE_TICK")
         box = layout.box()
         for number, line in enumerate(FIRST, 1):
             sentences(box, context, f"{number}. {line}")
