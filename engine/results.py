@@ -74,6 +74,13 @@ class Mesh(msgspec.Struct, frozen=True):
     faces: int
 
 
+class Deleted(msgspec.Struct, frozen=True):
+    """The edits that are gone, and the folder that they lie in now; None: the system's trash."""
+
+    edits: list[str]
+    folder: str | None
+
+
 class Frames(msgspec.Struct, frozen=True):
     """Pictures on disk, one a camera: of what the edit stands on, and of the edited scene."""
 
@@ -144,6 +151,8 @@ RESULTS: dict[str, type] = {
     "edit/key": Proposed,
     "edit/run": Edit,
     "edit/resume": Edit,
+    "edit/label": Edit,
+    "edit/delete": Deleted,
     "output/mesh": Mesh,
     "output/frames": Frames,
     "output/report": Report,

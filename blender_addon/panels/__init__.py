@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, region, results
+from . import capture, edit, engine, region, results, tree
 
-CLASSES = (*capture.CLASSES, *edit.CLASSES, *region.CLASSES, *results.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *capture.CLASSES, *edit.CLASSES, *region.CLASSES, *tree.CLASSES, *results.CLASSES, *engine.CLASSES,
+)  # fmt: skip
 
 
 def register() -> None:

@@ -314,7 +314,7 @@ def propose_key(request: protocol.ProposeKey) -> Proposed:
 
 
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
-    folder = workspace.edit(record.id)
+    folder, label = workspace.edit(record.id), workspace.label(record.id)
     mesh = folder / "mesh.ply"
     return protocol.Edit(
         id=record.id,
@@ -333,6 +333,9 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         seconds=record.seconds,
         changes=record.changes,
         key_views={name: path for name, path in _pictures(folder / "keys").items() if name in record.key_views},
+        name=label.name,
+        muted=label.muted,
+        created=record.created,
     )
 
 

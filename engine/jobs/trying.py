@@ -30,6 +30,7 @@ from engine.errors import BadInput
 from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
+from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_scene, scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
@@ -57,11 +58,12 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     region = region_of(request.region)
     settings = edit_settings(scene_preset(workspace, None, device), request)
     check = _checks(1, settings, job)
-    path = workspace.images / view.image
+    check_parent(workspace, request.parent, [view])
+    path = original_pictures(workspace, [view], request.parent).get(view.name, workspace.images / view.image)
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
-    mask = None if region is None else region_mask(workspace, view, region, device, job)
+    mask = None if region is None else region_mask(workspace, request.parent, view, region, device, job)
     editor = opened_editor(chosen_editor(request), device, job)
     picture = load_picture(path).to(device).float() / 255
     after = edit_picture(editor, picture, instruction, settings, check)
@@ -118,16 +120,16 @@ def _checked_out(out: Path) -> Path:
     return out
 
 
-def region_mask(workspace: Workspace, view: View, region: Region, device: str, job: Job) -> Tensor:
-    """(H, W, 1), 0–1: how much of each pixel of a view may change, by what it shows of the unedited scene; while there
-    is none, by whether it looks through the region."""
-    if not workspace.checkpoint(None).exists():
+def region_mask(workspace: Workspace, parent: str | None, view: View, region: Region, device: str, job: Job) -> Tensor:
+    """(H, W, 1), 0–1: how much of each pixel of a view may change, by what it shows of the scene that the edit would
+    stand on; while there is none, by whether it looks through the region."""
+    if parent is None and not workspace.checkpoint(None).exists():
         job.log(
             "The scene is not trained yet, so nothing is known of depth: also what lies before and behind the region "
             "is tried on."
         )
         return region.outline(view)
-    return region.mask_of(kept_scene(workspace, None, device, job), view, job.check)
+    return region.mask_of(kept_scene(workspace, parent, device, job), view, job.check)
 
 
 def edit_picture(

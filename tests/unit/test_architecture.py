@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_region"},
+    {"cli_machine", "cli_region", "cli_tree"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -28,6 +28,7 @@ LAYERS = [
     {"hub"},
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
+    {"trash"},
     {"files"},
     {"lock"},
     {"paths"},
@@ -67,7 +68,7 @@ INSIDE = {
     "jobs": [
         {"capture", "registration", "asked"},
         {"scene"},
-        {"edit_stages", "download", "key_views"},
+        {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"trying", "output", "report"},
     ],
