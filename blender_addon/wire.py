@@ -51,6 +51,7 @@ EDIT_RESUME: Final = "edit/resume"
 EDIT_LABEL: Final = "edit/label"
 EDIT_DELETE: Final = "edit/delete"
 OUTPUT_MESH: Final = "output/mesh"
+OUTPUT_SPLATS: Final = "output/splats"
 OUTPUT_FRAMES: Final = "output/frames"
 OUTPUT_REPORT: Final = "output/report"
 JOB_CANCEL: Final = "job/cancel"
@@ -65,7 +66,7 @@ SHUTDOWN: Final = "shutdown"
 # What may be asked of which running job.
 EDITS: Final = (EDIT_RUN, EDIT_RESUME)
 LOOKED_AT: Final = (*EDITS, SCENE_TRAIN)
-PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_FRAMES, OUTPUT_REPORT)
+PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_SPLATS, OUTPUT_FRAMES, OUTPUT_REPORT)
 
 JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"

@@ -308,6 +308,21 @@ def mesh(
     )
 
 
+def splats(workspace: Workspace, edit: str | None = None, count: int | None = None, device: str | None = None) -> None:
+    """Make 3D Gaussian splats of an edit, or of the unedited scene: a PLY file for viewers and other programs.
+
+    Args:
+        workspace: The project's folder.
+        edit: The edit's id; the unedited scene where not given.
+        count: At most so many Gaussians; 500,000 where not given.
+        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
+    """
+    from engine.jobs import splats as jobs
+
+    request = protocol.MakeSplats(full(workspace), edit, count, device)
+    show_result(run_job(lambda job: jobs.make_splats(request, job)))
+
+
 def render(
     workspace: Workspace,
     edit: Annotated[str, tyro.conf.Positional],
@@ -375,6 +390,7 @@ COMMANDS = {
     "delete": delete,
     "show": show,
     "mesh": mesh,
+    "splats": splats,
     "render": render,
     "report": report,
     "editors": editors,

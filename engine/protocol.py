@@ -229,6 +229,15 @@ class MakeMesh(Message, frozen=True):
     device: str | None = None
 
 
+class MakeSplats(Message, frozen=True):
+    """``count``: at most so many Gaussians."""
+
+    workspace: str
+    edit: str | None = None
+    count: int | None = None
+    device: str | None = None
+
+
 class RenderFrames(Message, frozen=True):
     workspace: str
     edit: str | None  # None: the unedited scene
@@ -307,6 +316,7 @@ REQUESTS: dict[str, type[Message]] = {
     "edit/label": LabelEdit,
     "edit/delete": DeleteEdit,
     "output/mesh": MakeMesh,
+    "output/splats": MakeSplats,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
     "job/cancel": CancelJob,
@@ -495,6 +505,8 @@ class Progress(msgspec.Struct, frozen=True):
         "after",
         "try",
         "mesh",
+        "splats",
+        "fit",
         "frames",
         "video",
         "features",

@@ -35,7 +35,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     saved = open_scene(workspace.checkpoint(request.edit))
-    views = _spread(capture, saved.views)
+    views = spread(capture, saved.views)
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
     resolution = checked_resolution(request.resolution or preset.mesh_resolution)
@@ -65,7 +65,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
 
 
-def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
+def spread(capture: Capture, names: Sequence[str]) -> list[View]:
     """The named views, evenly thinned to what a mesh needs."""
     known = {view.name: view for view in capture.views}
     views = [known[name] for name in names if name in known]

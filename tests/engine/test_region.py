@@ -333,12 +333,12 @@ def test_a_pixel_lies_as_far_inside_as_the_quarter_of_it_that_does_most() -> Non
     parts = torch.tensor([[near] * a + [6.0] * b + [far] * c for a, b, c in
                           ((6, 2, 0), (0, 2, 6), (3, 2, 3), (4, 1, 3), (7, 1, 0), (0, 8, 0))])[None]  # fmt: skip
     opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 1.0, 0.1]])  # the last is nearly empty
-    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], opacity, parts)
+    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], opacity, met=parts)
     assert Region(box).mask(seen, camera)[0, :, 0].tolist() == [1, 1, 1, 0, 0, 0]
     inverted = Region(msgspec.structs.replace(box, invert=True)).mask(seen, camera)
     assert inverted[0, :, 0].tolist() == [0, 0, 0, 1, 1, 1]
     soft = Region(msgspec.structs.replace(box, softness=2.0))  # 5.25 away lies a quarter of that inside the surface
-    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], torch.ones(1, 6), torch.full((1, 6, 8), 5.25))
+    seen = RenderedView(torch.zeros(1, 6, 3), parts[..., 4], torch.ones(1, 6), met=torch.full((1, 6, 8), 5.25))
     middle = soft.may_change(np.array([[0.0, 0.0, -5.25]]))[0]
     assert soft.mask(seen, camera)[0, 2:4, 0].numpy() == pytest.approx(middle, abs=0.03) and 0.5 < middle < 0.9
     seen.met = None  # a scene that knows the median alone

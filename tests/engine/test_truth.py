@@ -277,7 +277,7 @@ def test_on_photos_a_region_is_measured_by_what_it_lets_change_and_by_median_dep
     region = Region(protocol.Region(solids=box_around(corners, 0.0).solids))
     near, there = [3.0] * 8, [6.0] * 8
     met = torch.tensor([[there, [3.0] * 5 + [6.0] * 3, near]])
-    inside, outside = parts_of(region, RenderedView(met[..., :3], met[..., 4], torch.ones(1, 3), met), camera)
+    inside, outside = parts_of(region, RenderedView(met[..., :3], met[..., 4], torch.ones(1, 3), met=met), camera)
     assert inside.tolist() == [[True, True, False]] and outside.tolist() == [[False, True, True]]
     pictures = [torch.zeros(1, 3, 3), torch.zeros(1, 3, 3)]
     photos = [torch.full((1, 3, 3), 0.1), torch.full((1, 3, 3), 0.3)]

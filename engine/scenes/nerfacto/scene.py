@@ -67,6 +67,7 @@ class NerfactoScene:
             rgb=rgb.reshape(height, width, 3).clamp(0, 1),
             depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
             opacity=opacity.reshape(height, width),
+            background=self.nerf.background,
             met=self.frame.capture_from_nerf_distance(met.reshape(height, width, -1)) if shares else None,
         )
 
