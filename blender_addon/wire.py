@@ -376,7 +376,8 @@ def _preset(value: object) -> Preset:
     data = _map(value, "preset")
     return Preset(
         _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
-        _whole(data, "long_side", 0), _whole(data, "min_views", 0),
+        _whole(data, "long_side", 0), _whole(data, "min_views", 0), _number(data, "train_seconds", 0.0),
+        _number(data, "edit_seconds", 0.0), _number(data, "view_seconds", 0.0), _whole(data, "bytes", 0),
     )  # fmt: skip
 
 

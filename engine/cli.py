@@ -17,6 +17,7 @@ from rich.text import Text
 
 from engine import protocol
 from engine.cli_machine import check, devices, download, editors, have_editor
+from engine.cli_region import Where
 from engine.cli_tree import delete, mute, rename, tree
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
@@ -156,7 +157,7 @@ class How:
     """Download the editor where it is not on this computer, agreeing to its licence."""
 
     def words(self) -> dict[str, Any]:
-        """The fields of a protocol.Instruct."""
+        """The fields of a protocol.Instruct, but for the region."""
         given = dataclasses.asdict(self)
         del given["download"]
         return given | {"options": dict(_option(text) for text in self.options)}
@@ -180,28 +181,40 @@ def _option(text: str) -> tuple[str, protocol.OptionValue]:
 def try_(
     photo: Annotated[Path, tyro.conf.Positional],
     how: Annotated[How, tyro.conf.OmitArgPrefixes],
+    where: Annotated[Where, tyro.conf.OmitArgPrefixes],
     out: Path = Path("edited.png"),
     sheet: bool = False,
+    workspace: Path | None = None,
 ) -> None:
-    """Edit one photo, without any NeRF.
+    """Edit one photo, or one view of a project, the scene untouched.
 
     Args:
-        photo: A picture file.
+        photo: A picture file; with a workspace, the name of a view.
         how: The instruction, and what the editor is to do with it.
+        where: Where alone the view is to change, by its project's scene.
         out: Where the edited picture goes.
         sheet: A contact sheet over the editor's first two numbers instead of one picture.
+        workspace: The folder of the project whose view it is.
     """
     from engine.jobs import trying
 
+    region = where.region()
     have_editor(how.editor, how.download)
-    request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **how.words())
-    run_job(lambda job: trying.try_photo(request, job))
+    if workspace is None:
+        request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, region=region, **how.words())
+        run_job(lambda job: trying.try_photo(request, job))
+    else:
+        if sheet:
+            raise BadInput("A contact sheet is of a photo: leave out --workspace, or --sheet.", field="sheet")
+        wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), region=region, **how.words())
+        run_job(lambda job: trying.copy_of_try(wanted, out, job))
     console.print(f"Written: {out}")
 
 
 def edit(
     workspace: Workspace,
     how: Annotated[How, tyro.conf.OmitArgPrefixes],
+    where: Annotated[Where, tyro.conf.OmitArgPrefixes],
     capture: Path | None = None,
     views: list[str] | None = None,
     preset: str | None = None,
@@ -217,6 +230,7 @@ def edit(
     Args:
         workspace: The project's folder.
         how: The instruction, and what the editor is to do with it.
+        where: Where alone the scene is to change.
         capture: Open this capture first.
         views: Names of the views to edit; all that are not held out where not given.
         preset: preview, standard or paper; by the machine where not given.
@@ -232,11 +246,12 @@ def edit(
     named = [key.partition("=") for key in keys or []]
     if len(named) > 4 or not all(view and picture for view, _, picture in named):
         raise BadInput("Key views are one to four of VIEW=PICTURE.", field="keys")
+    region = where.region()
     have_editor(how.editor, how.download)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
         workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, like=like,
-        even_on_cpu=even_on_cpu, schedule=schedule,
+        even_on_cpu=even_on_cpu, schedule=schedule, region=region,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
     show_result(run_job(lambda job: jobs.run_edit(request, job)))

@@ -158,6 +158,7 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+    region: Region | None = None  # None: the whole scene may change
 
 
 class KeyView(Message, frozen=True):
@@ -180,7 +181,6 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
     like: str | None = None  # an edit whose parent, views, settings, region and key views hold where none are said
-    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
@@ -485,6 +485,12 @@ class PresetInfo(msgspec.Struct, frozen=True):
     default: bool
     long_side: int
     min_views: int
+    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
+    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
+    train_seconds: float = 0.0
+    edit_seconds: float = 0.0
+    view_seconds: float = 0.0
+    bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -14,10 +14,11 @@ from engine.errors import BadInput
 from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
 from engine.jobs.parents import check_parent
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.scene import kept_scene
 from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for, write_ply
 from engine.pictures import save_picture
+from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene

@@ -16,19 +16,22 @@ from PIL import Image
 from torch import Tensor
 
 from engine import protocol
+from engine.capture import View
 from engine.capture.decoding import decode
 from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
 from engine.edit.keep import edit_alone
+from engine.edit.region import Region, outside_kept, region_of
 from engine.edit.settings import EditSettings, checked_instruction
 from engine.editors.base import Check, Editor
 from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
 from engine.errors import BadInput
+from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
 from engine.jobs.parents import check_parent, original_pictures
-from engine.jobs.scene import scene_preset
+from engine.jobs.scene import kept_scene, scene_preset
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import choose_preset
 from engine.progress import Job, Stage
@@ -52,6 +55,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
     request = with_editor(request, device)
+    region = region_of(request.region)
     settings = edit_settings(scene_preset(workspace, None, device), request)
     check = _checks(1, settings, job)
     check_parent(workspace, request.parent, [view])
@@ -59,9 +63,12 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
+    mask = None if region is None else region_mask(workspace, request.parent, view, region, device, job)
     editor = opened_editor(chosen_editor(request), device, job)
     picture = load_picture(path).to(device).float() / 255
     after = edit_picture(editor, picture, instruction, settings, check)
+    if mask is not None:
+        after = outside_kept(picture, after, mask)
     target = workspace.below("tries", f"{view.name}.png")
     save_picture(target, after)
     job.on_view(view.name, "edited", str(target))
@@ -71,9 +78,12 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
 
 def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     """Write the edited photo, or the sheet, to ``request.out``. Raises BadInput."""
-    out = Path(request.out)
-    if out.suffix.lower() != ".png":
-        raise BadInput(f"{out.name} must end in .png.", field="out")
+    out = _checked_out(Path(request.out))
+    if request.region is not None:
+        raise BadInput(
+            "A photo alone knows no region: name a view of a project in its place, and the project with --workspace.",
+            field="region",
+        )
     instruction = checked_instruction(request.instruction)
     _turn_of(Path(request.photo))  # before an editor is loaded for nothing
     device = choose_device(request.device)
@@ -95,6 +105,31 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     labels = [" ".join(f"{knob.label.lower()} {cell[knob.name]:.3g}" for knob in knobs) for cell in cells]
     save_picture(out, _sheet(picture, edited, labels, columns=len(COLUMNS)))
     return out
+
+
+def copy_of_try(request: protocol.TryEdit, out: Path, job: Job) -> Path:
+    """Try on a captured view, and write the edited picture to ``out``, too. Raises BadInput."""
+    _checked_out(out)
+    write_bytes(out, Path(try_edit(request, job).after).read_bytes())
+    return out
+
+
+def _checked_out(out: Path) -> Path:
+    if out.suffix.lower() != ".png":
+        raise BadInput(f"{out.name} must end in .png.", field="out")
+    return out
+
+
+def region_mask(workspace: Workspace, parent: str | None, view: View, region: Region, device: str, job: Job) -> Tensor:
+    """(H, W, 1), 0–1: how much of each pixel of a view may change, by what it shows of the scene that the edit would
+    stand on; while there is none, by whether it looks through the region."""
+    if parent is None and not workspace.checkpoint(None).exists():
+        job.log(
+            "The scene is not trained yet, so nothing is known of depth: also what lies before and behind the region "
+            "is tried on."
+        )
+        return region.outline(view)
+    return region.mask_of(kept_scene(workspace, parent, device, job), view, job.check)
 
 
 def edit_picture(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_tree"},
+    {"cli_machine", "cli_region", "cli_tree"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -74,7 +74,7 @@ INSIDE = {
         {"splats"},
     ],
     "capture": [
-        {"photos", "lens", "color", "upright"},
+        {"photos", "lens", "color", "upright", "effort"},
         {"fingerprint", "masks", "exif", "panorama"},
         {"decoding", "types"},
         {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
