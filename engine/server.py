@@ -122,6 +122,8 @@ class Server:
 
         if method == "edit/key":
             return capture.propose_key(params)
+        if method == "edit/delete_try":
+            return capture.delete_try(params)
         return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:

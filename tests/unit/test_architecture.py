@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine"},
+    {"cli_machine", "cli_words"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -23,6 +23,7 @@ LAYERS = [
     {"scenes", "editors"},
     {"geometry"},
     {"capture"},
+    {"tries"},
     {"pictures", "hub_worker"},
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},
@@ -69,7 +70,8 @@ INSIDE = {
         {"scene"},
         {"edit_stages", "download", "key_views"},
         {"edit"},
-        {"trying", "output", "report"},
+        {"contact_sheet", "output", "report"},
+        {"trying"},
     ],
     "capture": [
         {"photos", "lens", "color", "upright"},

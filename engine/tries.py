@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was tried in a project, kept to go back to: a record and its pictures in a folder of their own under tries/.
+
+    tries/<id>/try.json, 00.png, 01.png, …     one picture a cell; sheet.png, where there is more than one
+
+An id is the time, and so never used twice: what an approved picture was called, no other is called later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from engine.errors import BadInput, cannot_write
+from engine.files import exclusive_folder, read_record, remove_file, remove_tree, write_record
+from engine.pictures import save_picture
+from engine.protocol import MOST_CELLS, OptionValue
+from engine.results import Cell, Damaged, Tried
+from engine.workspace import TRY, TRY_RECORD, Name, Workspace
+
+Side = Annotated[int, Meta(ge=0, le=100_000)]  # pixels
+Options = Annotated[dict[str, OptionValue], Meta(max_length=256)]
+
+
+class CellRecord(msgspec.Struct, frozen=True):
+    """One edit: what was asked for, a value for every knob of the editor, and where its picture is in that of all."""
+
+    instruction: Annotated[str, Meta(max_length=10_000)]
+    options: Options
+    settings: Options
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    box: tuple[Side, Side, Side, Side]  # x, y from the upper left, width, height; pixels
+
+
+class TryRecord(msgspec.Struct, frozen=True):
+    """try.json: which view was edited, by which editor, and how."""
+
+    view: Name
+    editor: Annotated[str, Meta(max_length=4096)]
+    columns: Annotated[int, Meta(ge=1, le=MOST_CELLS)]
+    cells: Annotated[list[CellRecord], Meta(min_length=1, max_length=MOST_CELLS)]
+
+
+def keep_try(workspace: Workspace, record: TryRecord, pictures: Sequence[np.ndarray], sheet: np.ndarray | None) -> str:
+    """Write what was tried, (H, W, 3) uint8 pictures, one a cell, and the contact sheet of several; its id. Only for
+    who holds the project's lock. Raises BadInput."""
+    now = time.time_ns() // 1_000_000
+    folder = exclusive_folder(workspace.below("tries"), (_id(now + later) for later in range(1000)))
+    try:
+        for number, picture in enumerate(pictures):
+            save_picture(folder / _picture(number), picture)
+        if sheet is not None:
+            save_picture(folder / "sheet.png", sheet)
+        write_record(folder / TRY_RECORD, record)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_tree(folder)
+        raise
+    return folder.name
+
+
+def tried(workspace: Workspace, name: str, befores: dict[str, str]) -> Tried:
+    """What was tried, by its id. ``befores``: where each view's own picture lies, by its name. Raises BadInput where
+    there is no such try, or where it is damaged."""
+    folder = _folder(workspace, name)
+    record = read_record(folder / TRY_RECORD, TryRecord)
+    if record is None:
+        raise BadInput(f"There is no try {name} in {workspace.folder}.", field="id")
+    cells = [
+        Cell(c.instruction, c.options, c.settings, c.seed, str(workspace.below("tries", name, _picture(number))), c.box)
+        for number, c in enumerate(record.cells)
+    ]
+    after = cells[0].image if len(cells) == 1 else str(workspace.below("tries", name, "sheet.png"))
+    return Tried(name, record.view, record.editor, befores.get(record.view, ""), after, record.columns, cells)
+
+
+def all_tried(workspace: Workspace, befores: dict[str, str]) -> tuple[list[Tried], list[Damaged]]:
+    """Everything that was tried, oldest first, and what of it is damaged: the rest is still good."""
+    good: list[Tried] = []
+    damaged: list[Damaged] = []
+    try:
+        names = workspace.try_names()
+    except BadInput as error:
+        return [], [Damaged("tries", error.message)]
+    for name in names:
+        try:
+            good.append(tried(workspace, name, befores))
+        except BadInput as error:
+            damaged.append(Damaged(name, error.message))
+    return good, damaged
+
+
+def delete_try(workspace: Workspace, name: str) -> bool:
+    """Delete what was tried, its record first, so that what is left of a killed deletion goes at the next opening;
+    whether there was any. Raises BadInput."""
+    folder = _folder(workspace, name)
+    there = (folder / TRY_RECORD).exists()
+    remove_file(folder / TRY_RECORD)
+    try:
+        remove_tree(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return there
+
+
+def _folder(workspace: Workspace, name: str) -> Path:
+    if not TRY.fullmatch(name):
+        raise BadInput("A try's id is the one that workspace/read gives it.", field="id")
+    return workspace.below("tries", name)
+
+
+def _id(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}-{rest:03d}"
+
+
+def _picture(number: int) -> str:
+    return f"{number:02d}.png"
