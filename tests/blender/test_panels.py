@@ -38,6 +38,12 @@ class Notes:
     def operator_menu_enum(self, name: str, _prop: str, **_options: object) -> None:
         self.operator(name)
 
+    def popover(self, panel: str, text: str = "", **_options: object) -> None:
+        assert hasattr(bpy.types, panel), panel
+
+    def template_ID(self, owner: object, name: str, **_options: object) -> None:
+        self.prop(owner, name)
+
     def menu(self, *_names: object, **_options: object) -> None: ...
     def separator(self) -> None: ...
     def template_icon(self, **_options: object) -> None: ...
@@ -49,7 +55,7 @@ class Notes:
     def column(self, **_options: object) -> Notes:
         return Notes(self.texts)
 
-    row = box = split = column
+    row = box = split = grid_flow = column
 
 
 def drawn() -> str:
@@ -61,6 +67,8 @@ def drawn() -> str:
         space_data=None,
     )  # fmt: skip
     for cls in panels.CLASSES:
+        if getattr(cls, "bl_region_type", "") == "HEADER":  # of presets: Blender draws it
+            continue
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))
             for name in ("edits", "first"):
