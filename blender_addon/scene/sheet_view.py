@@ -11,6 +11,7 @@ from ..files import regular
 
 TRIED = "instruct_nerf_tried"  # on an image: the id of the try that it shows
 NAME = "Contact Sheet"
+LAID_OUT = 0.3  # seconds until a new window has its size
 
 
 def load(tried: str, path: str) -> bpy.types.Image | None:
@@ -51,25 +52,35 @@ def editors() -> list[tuple[bpy.types.Window, bpy.types.Area]]:
 def show(image: bpy.types.Image) -> tuple[bpy.types.Window, bpy.types.Area] | None:
     """Show an image in an image editor that is open; where, or None where none is."""
     for window, area in editors():
-        space = area.spaces.active
-        space.image = image
-        region = next((region for region in area.regions if region.type == "WINDOW"), None)
-        if region is not None:
-            with bpy.context.temp_override(window=window, area=area, region=region):
-                if bpy.ops.image.view_all.poll():
-                    bpy.ops.image.view_all(fit_view=True)
+        area.spaces.active.image = image
+        _fit(window, area)
         return window, area
     return None
 
 
-def open_editor() -> tuple[bpy.types.Window, bpy.types.Area]:
-    """A new window with an image editor."""
+def _fit(window: bpy.types.Window, area: bpy.types.Area) -> None:
+    """See the whole picture of an image editor."""
+    region = next((region for region in area.regions if region.type == "WINDOW"), None)
+    if region is not None:
+        with bpy.context.temp_override(window=window, area=area, region=region):
+            if bpy.ops.image.view_all.poll():
+                bpy.ops.image.view_all(fit_view=True)
+
+
+def open_editor() -> None:
+    """A new window with an image editor, which shows the whole of its picture once Blender has laid it out."""
     before = set(bpy.context.window_manager.windows)
     bpy.ops.wm.window_new()
     window = next(w for w in bpy.context.window_manager.windows if w not in before)
     area = max(window.screen.areas, key=lambda area: area.width * area.height)
     area.type = "IMAGE_EDITOR"
-    return window, area
+    bpy.app.timers.register(_fit_all, first_interval=LAID_OUT)
+
+
+def _fit_all() -> None:
+    for window, area in editors():
+        if tried_of(area.spaces.active):
+            _fit(window, area)
 
 
 def cell_at(boxes: Iterable[Sequence[float]], size: Sequence[int], u: float, v: float) -> int | None:
