@@ -7,6 +7,7 @@ raise ``ValueError`` or ``RuntimeError`` with a sentence where they cannot begin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -151,15 +152,22 @@ def delete(scene: bpy.types.Scene, tried: str) -> None:
 def recent(scene: bpy.types.Scene) -> list[str]:
     """Instructions that were tried or edited with in the scene's project, the newest first, then those of other
     projects that this Blender knows."""
-    own = workspace_of(scene)
+    own, found = workspace_of(scene), {}
     projects = session.get().projects
-    found: dict[str, None] = {}
     for workspace in sorted(projects, key=lambda name: name != own):
-        project = projects[workspace]
-        tried = [(entry.id, cell.instruction) for entry in project.tries for cell in entry.cells]
-        edits = [edit.instruction for edit in project.edits]
-        found.update(dict.fromkeys([*(said for _, said in reversed(tried)), *reversed(edits)]))
-    return [said for said in found if said][:RECENT]
+        for said in _said(projects[workspace]):
+            found[said] = None
+            if len(found) == RECENT:
+                return list(found)
+    return list(found)
+
+
+def _said(project: messages.Project) -> Iterator[str]:
+    for tried in reversed(project.tries[-10 * RECENT :]):  # panels ask at every redraw
+        for cell in reversed(tried.cells):
+            yield cell.instruction
+    for edit in reversed(project.edits):
+        yield edit.instruction
 
 
 def seconds(scene: bpy.types.Scene, edits: int) -> float | None:

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta
 
 from engine.errors import BadInput, cannot_write
-from engine.files import exclusive_folder, read_record, remove_file, remove_tree, write_record
+from engine.files import exclusive_folder, inside, is_link, read_record, remove_file, remove_tree, write_record
 from engine.pictures import save_picture
 from engine.protocol import MOST_CELLS, OptionValue
 from engine.results import Cell, Damaged, Tried
@@ -73,11 +73,16 @@ def tried(workspace: Workspace, name: str, befores: dict[str, str]) -> Tried:
     record = read_record(folder / TRY_RECORD, TryRecord)
     if record is None:
         raise BadInput(f"There is no try {name} in {workspace.folder}.", field="id")
+
+    def picture(called: str) -> str:
+        path = folder / called
+        return str(inside(workspace.folder, path) if is_link(path) else path)  # looked up only where it leads elsewhere
+
     cells = [
-        Cell(c.instruction, c.options, c.settings, c.seed, str(workspace.below("tries", name, _picture(number))), c.box)
+        Cell(c.instruction, c.options, c.settings, c.seed, picture(_picture(number)), c.box)
         for number, c in enumerate(record.cells)
     ]
-    after = cells[0].image if len(cells) == 1 else str(workspace.below("tries", name, "sheet.png"))
+    after = cells[0].image if len(cells) == 1 else picture("sheet.png")
     return Tried(name, record.view, record.editor, befores.get(record.view, ""), after, record.columns, cells)
 
 
