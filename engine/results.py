@@ -142,7 +142,7 @@ class Proposed(TypedDict):
     view: str
 
 
-class Deleted(TypedDict):
+class DeletedTry(TypedDict):
     deleted: bool  # false where there was no such
 
 
@@ -165,7 +165,7 @@ RESULTS: dict[str, type] = {
     "scene/train": Scene,
     "edit/try": Tried,
     "edit/key": Proposed,
-    "edit/delete_try": Deleted,
+    "edit/delete_try": DeletedTry,
     "edit/run": Edit,
     "edit/resume": Edit,
     "output/mesh": Mesh,

@@ -27,7 +27,7 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_for
 from engine.progress import Job, Plan, Stage
-from engine.results import Deleted, Project, Proposed
+from engine.results import DeletedTry, Project, Proposed
 from engine.tries import all_tried
 from engine.tries import delete_try as delete_tried
 from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
@@ -319,9 +319,9 @@ def propose_key(request: protocol.ProposeKey) -> Proposed:
     return Proposed(view=central_view(views, capture.centre, capture.radius).name)
 
 
-def delete_try(request: protocol.DeleteTry) -> Deleted:
+def delete_try(request: protocol.DeleteTry) -> DeletedTry:
     """Delete what was tried; also while a job runs, which writes nothing there. Raises BadInput."""
-    return Deleted(deleted=delete_tried(Workspace(request.workspace), request.id))
+    return DeletedTry(deleted=delete_tried(Workspace(request.workspace), request.id))
 
 
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
