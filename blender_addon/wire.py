@@ -78,6 +78,7 @@ VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
 VIEW_AFTER: Final = "after"
+VIEW_TRIED: Final = "tried"
 
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 

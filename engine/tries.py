@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -48,22 +47,35 @@ class TryRecord(msgspec.Struct, frozen=True):
     cells: Annotated[list[CellRecord], Meta(min_length=1, max_length=MOST_CELLS)]
 
 
-def keep_try(workspace: Workspace, record: TryRecord, pictures: Sequence[np.ndarray], sheet: np.ndarray | None) -> str:
-    """Write what was tried, (H, W, 3) uint8 pictures, one a cell, and the contact sheet of several; its id. Only for
-    who holds the project's lock. Raises BadInput."""
-    now = time.time_ns() // 1_000_000
-    folder = exclusive_folder(workspace.below("tries"), (_id(now + later) for later in range(1000)))
-    try:
-        for number, picture in enumerate(pictures):
-            save_picture(folder / _picture(number), picture)
+class NewTry:
+    """A try that is being made: its pictures are written one by one, and it is there once it was finished. Only for who
+    holds the project's lock."""
+
+    def __init__(self, workspace: Workspace):
+        """Takes an id that no other has. Raises BadInput."""
+        now = time.time_ns() // 1_000_000
+        self.folder = exclusive_folder(workspace.below("tries"), (_id(now + later) for later in range(1000)))
+        self.pictures: list[np.ndarray] = []  # (H, W, 3) uint8, of the cells that were edited so far
+
+    def add(self, picture: np.ndarray) -> Path:
+        """Write the next cell's picture, (H, W, 3) uint8; where it lies. Raises BadInput."""
+        path = self.folder / _picture(len(self.pictures))
+        save_picture(path, picture)
+        self.pictures.append(picture)
+        return path
+
+    def finish(self, record: TryRecord, sheet: np.ndarray | None) -> str:
+        """Write the record of all cells that were added, and the contact sheet of several; the id. Raises BadInput."""
+        assert len(record.cells) == len(self.pictures)
         if sheet is not None:
-            save_picture(folder / "sheet.png", sheet)
-        write_record(folder / TRY_RECORD, record)
-    except BaseException:
+            save_picture(self.folder / "sheet.png", sheet)
+        write_record(self.folder / TRY_RECORD, record)
+        return self.folder.name
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
         with contextlib.suppress(OSError):
-            remove_tree(folder)
-        raise
-    return folder.name
+            remove_tree(self.folder)
 
 
 def tried(workspace: Workspace, name: str, befores: dict[str, str]) -> Tried:

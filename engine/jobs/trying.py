@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,7 @@ from engine.progress import Job, Stage
 from engine.protocol import Axis
 from engine.randomness import random_seed
 from engine.results import Tried
-from engine.tries import CellRecord, TryRecord, keep_try, tried
+from engine.tries import CellRecord, NewTry, TryRecord, tried
 from engine.workspace import Workspace, writes
 
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
@@ -62,41 +62,50 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     picture = load_picture(path).to(device).float() / 255
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
         warn_of_unknown(name, instruction, job)
-    edited: list[np.ndarray] = []
+    new = NewTry(workspace)
+
+    def add(edit: np.ndarray) -> None:
+        image = new.add(edit)
+        job.on_view(view.name, "tried" if axes else "edited", str(image))
+
+    def finish() -> Tried:
+        name_of_try = _finish(new, view.name, name, preset, axes, cells, picture)
+        return tried(workspace, name_of_try, {view.name: str(path)})
+
     try:
-        _edit(editor, picture, cells, settings, edited, job)
+        _edit(editor, picture, cells, settings, add, job)
+        return finish()
     except Cancelled:
-        if edited:  # of a sheet: what was made is kept
-            _keep(workspace, view.name, name, preset, axes, cells, picture, edited)
+        if new.pictures:  # of a sheet: what was made is kept
+            finish()
+        else:
+            new.discard()
         raise
-    kept = _keep(workspace, view.name, name, preset, axes, cells, picture, edited)
-    found = tried(workspace, kept, {view.name: str(path)})
-    if not axes:
-        job.on_view(view.name, "edited", found.after)
-    return found
+    except BaseException:
+        new.discard()
+        raise
 
 
-def _keep(
-    workspace: Workspace,
+def _finish(
+    new: NewTry,
     view: str,
     editor: str,
     preset: Preset,
     axes: Sequence[Axis],
     cells: Sequence[protocol.TryEdit],
     original: Tensor,
-    edited: Sequence[np.ndarray],
 ) -> str:
     """Keep what was tried, as many of the cells as were edited; its id."""
-    done = cells[: len(edited)]
+    done = cells[: len(new.pictures)]
     sheet, boxes, columns = None, [(0, 0, original.shape[1], original.shape[0])], 1
     if len(done) > 1:
         columns = len(axes[0].values)
-        sheet, boxes = _sheet(original, edited, [caption(editor, axes, cell) for cell in done], columns)
+        sheet, boxes = _sheet(original, new.pictures, [caption(editor, axes, cell) for cell in done], columns)
     kept = [
         CellRecord(cell.instruction, cell.options, _resolved(editor, preset, cell), cell.seed, box)
         for cell, box in zip(done, boxes, strict=True)
     ]
-    return keep_try(workspace, TryRecord(view, editor, columns, kept), edited, sheet)
+    return new.finish(TryRecord(view, editor, columns, kept), sheet)
 
 
 def _resolved(editor: str, preset: Preset, request: protocol.Instruct) -> dict[str, protocol.OptionValue]:
@@ -123,7 +132,7 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
         warn_of_unknown(name, instruction, job)
     edited: list[np.ndarray] = []
-    _edit(editor, picture, cells, settings, edited, job)
+    _edit(editor, picture, cells, settings, edited.append, job)
     captions = [caption(name, axes, cell) for cell in cells]
     save_picture(out, _sheet(picture, edited, captions, len(axes[0].values))[0] if axes else edited[0])
     return out
@@ -155,24 +164,26 @@ def _edit(
     picture: Tensor,
     cells: Sequence[protocol.Instruct],
     settings: Sequence[EditSettings],
-    edited: list[np.ndarray],
+    add: Callable[[np.ndarray], object],
     job: Job,
 ) -> None:
-    """Edit a picture as each of the cells asks, into ``edited``: (H, W, 3) uint8. What is drawn for a cell depends on
-    its own seed alone: on no other cell, and not on their order."""
+    """Edit a picture as each of the cells asks, and ``add`` each edit, (H, W, 3) uint8. What is drawn for a cell
+    depends on its own seed alone: on no other cell, and not on their order."""
     steps = [max(1, int(of.options.get("diffusion_steps", 20))) for of in settings]
     label = "Trying on one picture" if len(cells) == 1 else f"Making {len(cells)} edits of one picture"
     plan = job.plan(Stage("try", label, sum(steps), 0.1))
     stage = plan.begin("try")
+    most = 0  # steps, once the cell at work is done
 
     def check() -> None:
         job.check()
-        plan.advance(min(stage.done + 1, sum(steps[: len(edited) + 1])))
+        plan.advance(min(stage.done + 1, most))
         job.report(plan, stage)
 
-    for cell, of in zip(cells, settings, strict=True):
-        edited.append(to_uint8(edit_picture(editor, picture, cell.instruction, of, check)).cpu().numpy())
-        plan.advance(sum(steps[: len(edited)]))
+    for cell, of, count in zip(cells, settings, steps, strict=True):
+        most += count
+        add(to_uint8(edit_picture(editor, picture, cell.instruction, of, check)).cpu().numpy())
+        plan.advance(most)
         job.report(plan, stage)
 
 

@@ -184,6 +184,9 @@ class Engine:
                 self.step("try", len(cells) + 1, len(cells) + 1, 1.0)
                 place = len(cells)
                 image = png(folder / f"{place:02d}.png", width, height, (20 + place, 30, 80))
+                kind = "tried" if across else "edited"
+                seen = {"job": self.job, "view": view["name"], "kind": kind, "image": image}
+                send({"method": "job/view", "params": seen})
                 column, row = divmod(place, len(across["values"]))[::-1] if across else (0, 0)
                 box = [column * width, row * height, width, height]
                 cells.append(cell | {"settings": cell["options"], "image": image, "box": box})

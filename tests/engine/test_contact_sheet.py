@@ -21,7 +21,7 @@ from engine.output.sheet_picture import LARGEST, SMALLEST, _wrapped, draw_sheet
 from engine.presets import PRESETS
 from engine.progress import Job
 from engine.protocol import Axis
-from engine.tries import TryRecord, delete_try, keep_try
+from engine.tries import NewTry, TryRecord, delete_try
 from engine.workspace import Workspace
 
 from . import toy_editor
@@ -132,9 +132,12 @@ def read(project):
     return protocol.ReadWorkspace(str(project))
 
 
-def test_a_sheet_that_was_cancelled_keeps_the_cells_that_were_made(project, toy):
-    told = []
-    job = Job(on_progress=told.append, cancelled=lambda: bool(told) and told[-1].fraction > 0.5, every=0.0)
+def test_a_sheet_that_was_cancelled_keeps_the_cells_that_were_made(project, toy, monkeypatch):
+    told, seen = [], []
+    job = Job(
+        on_progress=told.append, on_view=lambda *view: seen.append(view), every=0.0,
+        cancelled=lambda: bool(told) and told[-1].fraction > 0.5,
+    )  # fmt: skip
     with pytest.raises(Cancelled):
         tried(project, toy, job, across=Axis("seed", [1, 2]), down=Axis("brightness", [0.2, 0.4, 0.6]))
     assert told[0].label == "Making 6 edits of one picture" and told[-1].fraction < 1
@@ -142,9 +145,14 @@ def test_a_sheet_that_was_cancelled_keeps_the_cells_that_were_made(project, toy)
     assert kept.columns == 2 and 1 <= len(kept.cells) < 6
     assert [(cell.seed, cell.options["brightness"]) for cell in kept.cells][:3] == [(1, 0.2), (2, 0.2), (1, 0.4)][:5]
     assert all(Path(cell.image).exists() for cell in kept.cells) and Path(kept.after).exists()
+    assert seen == [(kept.view, "tried", cell.image) for cell in kept.cells]  # each when it was there
     with pytest.raises(Cancelled):  # a single one leaves nothing
         tried(project, toy, Job(cancelled=lambda: True))
-    assert len(capture.read_workspace(read(project))["tries"]) == 1
+    monkeypatch.setattr(trying, "draw_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # nor does what fails
+        tried(project, toy, across=Axis("seed", [1, 2]))
+    assert [entry.id for entry in capture.read_workspace(read(project))["tries"]] == [kept.id]
+    assert os.listdir(Workspace(project).folder / "tries") == [kept.id]
 
 
 def test_what_was_tried_is_kept_read_and_deleted(project, toy):
@@ -194,7 +202,9 @@ def test_no_id_is_used_twice(tmp_path):
     record = TryRecord("v", "e", 1, [trying.CellRecord("x", {}, {}, 0, (0, 0, 4, 4))])
     ids = []
     for _ in range(5):
-        ids.append(keep_try(Workspace(tmp_path), record, [np.zeros((4, 4, 3), np.uint8)], None))
+        new = NewTry(Workspace(tmp_path))
+        new.add(np.zeros((4, 4, 3), np.uint8))
+        ids.append(new.finish(record, None))
         if len(ids) % 2:
             delete_try(Workspace(tmp_path), ids[-1])
     assert len(set(ids)) == 5
