@@ -68,9 +68,11 @@ def load_pipeline(kind: Any, folder: Path, name: str, networks: Sequence[str], d
     """The diffusers pipeline ``kind`` of a checked ``folder``, its ``networks`` on the CPU at ``dtype``, and ``more``
     as its ``from_pretrained`` takes it; the editor is called ``name``. Raises BadInput where it cannot be had."""
     try:
-        return kind.from_pretrained(
+        pipeline = kind.from_pretrained(
             folder, **load_networks(folder, networks, dtype), use_safetensors=True, local_files_only=True, **more
         )
+        check_words(pipeline, folder)
+        return pipeline
     except BadInput:
         raise
     except Exception as error:  # diffusers raises a dozen kinds; to the artist they are one
@@ -78,3 +80,24 @@ def load_pipeline(kind: Any, folder: Path, name: str, networks: Sequence[str], d
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"The editor {name} could not be loaded: {reason}", field="editor") from error
+
+
+def check_words(pipeline: Any, folder: Path) -> None:
+    """Raises BadInput where a tokenizer, as its library has read all its files, gives a word a number that its text
+    encoder has not."""
+    for tokenizer, encoder in (
+        ("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"), ("processor", "text_encoder"),
+    ):  # fmt: skip
+        words = getattr(pipeline, tokenizer, None)
+        words = getattr(words, "tokenizer", words)
+        network = getattr(pipeline, encoder, None)
+        if words is None or network is None:
+            continue
+        known = network.get_input_embeddings().num_embeddings
+        if max(words.get_vocab().values(), default=0) >= known:
+            raise BadInput(
+                f"The tokenizer in {folder.name}/{tokenizer} numbers words beyond the {known:,} that the text encoder "
+                "knows: download the model again, or choose another editor.",
+                file=folder / tokenizer,
+                field="editor",
+            )

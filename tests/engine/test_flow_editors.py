@@ -5,6 +5,8 @@ a full edit is the pipeline's with the same seed, one from below it is the inpai
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import engine
 from engine.editors.base import Carried
 from engine.editors.catalogue import load_editor, resolved_options
 from engine.editors.flow_matching import steps_from
@@ -20,6 +23,7 @@ from engine.errors import BadInput, Cancelled
 from . import tiny_editors
 
 INSTRUCTION = "make it gold"
+SMALL = Path(engine.__file__).parent / "editors" / "weights" / "instruct-pix2pix-small"
 FLOW = ("flux2_klein", "flux_kontext", "qwen_image_edit")
 
 
@@ -229,6 +233,17 @@ def test_what_is_carried_over_starts_an_edit(name, folders):
     left[:, :32] = True
     half = view.edit(render, 0.75, seeded(), carried=Carried(known, left))
     assert not torch.equal(half, plain)
+
+
+@pytest.mark.parametrize("name", ["small", *tiny_editors.BUILD])
+def test_a_word_that_the_text_encoder_does_not_know_is_told_before_the_edit(name, folders, tmp_path):
+    """One that a tokenizer's library makes itself, since a configuration names it."""
+    folder = tmp_path / name
+    shutil.copytree(SMALL if name == "small" else folders[name], folder)
+    told = sorted(folder.glob("tokenizer*/tokenizer_config.json"))[-1]
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"eos_token": "no word of anybody's"}))
+    with pytest.raises(BadInput, match=f"{told.parent.name} numbers words beyond the [0-9,]+ that the text encoder"):
+        load_editor(str(folder), "cpu")
 
 
 @pytest.mark.slow

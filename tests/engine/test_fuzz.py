@@ -117,7 +117,7 @@ class Spoiler:
     def _json(self, path):
         try:
             said = json.loads(path.read_text())
-        except ValueError:
+        except (ValueError, RecursionError):  # spoiled before
             return self._bytes(path)
         said, what = self._spoiled(said)
         path.unlink()

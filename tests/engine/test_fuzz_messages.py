@@ -47,6 +47,8 @@ class Messages:
         request["params"] = self._params(request["method"])
         if kind < 0.2:
             self._spoil(request)
+        elif kind < 0.32:  # what is left of its id may be told, and be no other message's
+            request["id"] = f"spoiled {self.number}"
         line = json.dumps(request, ensure_ascii=self.random.random() < 0.7)
         data = line.encode("utf-8", "surrogatepass")
         if kind < 0.26:  # cut off

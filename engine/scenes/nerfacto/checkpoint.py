@@ -81,7 +81,7 @@ class Checkpoint:
 
     def scene(self, device: str) -> NerfactoScene:
         """The scene, to be looked at."""
-        return NerfactoScene(self.nerf(device), self.header.frame)
+        return NerfactoScene(self.nerf(device), self.header.frame, self.header.learned)
 
     def trainer(
         self,

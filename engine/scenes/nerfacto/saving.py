@@ -36,6 +36,9 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     views: Annotated[list[Annotated[str, Meta(min_length=1, max_length=200)]], Meta(min_length=1, max_length=100_000)]
     step: Count  # of the run that wrote it
     age: Count  # steps that the scene has taken in all
+    learned: Annotated[float, Meta(ge=0, le=4)] = (
+        0.0  # radians: how large a pixel is that it is learned from; 0: not known
+    )
 
 
 def save_checkpoint(

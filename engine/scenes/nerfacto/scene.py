@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from engine.geometry import Camera
 from engine.scenes.base import Check, RenderedView
+from engine.scenes.finer import see_all, stride_of
 from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
@@ -18,16 +20,23 @@ from engine.scenes.nerfacto.rays import cameras_from, pixel_rays
 
 MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
 
-Seen = Callable[[slice], Tensor]
+Seen = Callable[[slice | Tensor], Tensor]
 """What some of a camera's rays see: (R, 5), color, median distance, opacity."""
 
 
-class NerfactoScene:
-    """A nerfacto and the frame that it lives in."""
+def pixel_angle(cameras: Iterable[Camera]) -> float:
+    """How large the smallest pixel of some cameras is, in radians, where the optical axis meets it."""
+    return math.atan(1 / max(max(camera.intrinsics.fx, camera.intrinsics.fy) for camera in cameras))
 
-    def __init__(self, nerf: Nerfacto, frame: NerfFrame):
+
+class NerfactoScene:
+    """A nerfacto, the frame that it lives in, and how large (radians) the pixels are that it is learned from; 0 where
+    nobody knows."""
+
+    def __init__(self, nerf: Nerfacto, frame: NerfFrame, learned: float = 0.0):
         self.nerf = nerf
         self.frame = frame
+        self.learned = learned
         self._ray_bytes = 0  # that a ray takes while it is rendered; 0: not measured yet
         self._kept: tuple[object, Occupied] | None = None  # the state of the weights, and what was made of it
 
@@ -38,13 +47,19 @@ class NerfactoScene:
         self.nerf.eval()
         try:
             (height, width), size, seen = self._marched(camera) if can_march(self.nerf) else self._sampled(camera)
-            parts = []
-            for start in range(0, height * width, size):
-                check()
-                parts.append(seen(slice(start, start + size)))
+
+            def see(pixels: Tensor) -> Tensor:
+                parts = []
+                for some in pixels.split(size):
+                    check()
+                    parts.append(seen(some))
+                return torch.cat(parts)
+
+            stride = stride_of(pixel_angle([camera]), self.learned)
+            found = see_all(height, width, stride, see)
         finally:
             self.nerf.train(was_training)
-        rgb, depth, opacity = torch.cat(parts).split((3, 1, 1), dim=-1)
+        rgb, depth, opacity = found.split((3, 1, 1), dim=-1)
         return RenderedView(
             rgb=rgb.reshape(height, width, 3).clamp(0, 1),
             depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),

@@ -22,7 +22,7 @@ from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sample_patches, sample_pixels
 from engine.scenes.nerfacto.saving import FORMAT, CheckpointHeader, save_checkpoint
-from engine.scenes.nerfacto.scene import NerfactoScene
+from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
@@ -68,7 +68,7 @@ class Trainer:
         if training.losses.perceptual_weight and perceptual is None:
             raise ValueError("these losses need a perceptual measure")
         self.nerf = nerf
-        self.scene = NerfactoScene(nerf, frame)
+        self.scene = NerfactoScene(nerf, frame, pixel_angle(views))
         self.views = views
         self.training = training
         self.perceptual = perceptual
@@ -135,7 +135,9 @@ class Trainer:
     def save(self, path: Path, images: Mapping[str, Tensor] | None = None) -> None:
         """Write a checkpoint; ``images``: edited training pictures, (H, W, 3) uint8, by the view's name."""
         views = [view.name for view in self.views]
-        header = CheckpointHeader(FORMAT, self.nerf.config, self.scene.frame, views, self.step_index, self.age)
+        header = CheckpointHeader(
+            FORMAT, self.nerf.config, self.scene.frame, views, self.step_index, self.age, self.scene.learned
+        )
         save_checkpoint(path, header, self.nerf, self.optimiser, images)
 
     def _update(self, batch: RayBatch, before_own: bool = False) -> dict[str, float]:
