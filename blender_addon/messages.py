@@ -89,6 +89,19 @@ class Edit:
     mesh: str
     seconds: float
     changes: tuple[Change, ...] = ()
+    parent: str = ""  # the id of the edit that it stands on; empty: the unedited scene
+    name: str = ""  # what the artist calls it
+    muted: bool = False
+    created: float = 0.0  # seconds since 1970; 0: not known
+    editor: str = ""
+    seed: int = 0
+    options: Mapping[str, bool | int | float | str] = dataclasses.field(default_factory=dict)  # of the editor's knobs
+    keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
+
+    @property
+    def title(self) -> str:
+        """What the artist calls it, or what it was told."""
+        return self.name or self.said
 
     @property
     def said(self) -> str:
@@ -121,6 +134,7 @@ class Tried:
     after: str
     columns: int
     cells: tuple[Cell, ...]
+    parent: str = ""  # the id of the edit that the one tried would stand on; empty: the captured scene
 
 
 @dataclass(frozen=True)

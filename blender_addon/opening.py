@@ -149,11 +149,13 @@ def _open(
             session.say(PANEL, f"{Path(source).name} was opened into {workspace} for a scene that is gone.")
             return
         settings = scene.instruct_nerf
+        if cameras.absolute(settings.workspace) != workspace:
+            settings.edit = settings.parent = ""  # those of the capture before
         settings.source, settings.workspace, settings.opened_workspace = source, relative, relative
         settings.opened_size, settings.opened_upright = size, stand_upright
         session.get().projects[workspace] = messages.Project(capture, None, ())
         show_capture(scene, workspace, capture)
-        read_workspace(workspace)
+        read_workspace(workspace, lambda: show_again(workspace))
         write_images(workspace, uid, then)
 
     ask(opens, without_cameras)
@@ -232,6 +234,15 @@ def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
         raise ValueError("This scene has no capture yet; open one.")
     if session.get().busy:
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    if workspaces.is_missing(scene):
+        again = workspaces.found_again(scene)
+        if not again:
+            raise ValueError(
+                f"The project's folder {workspace} is not there: bring it back, or press Find Project and choose where "
+                "it is now."
+            )
+        find_project(scene, again, then)
+        return
     start_engine()
 
     def read(result: object) -> None:
@@ -251,4 +262,47 @@ def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
     asking.run_job(
         wire.WORKSPACE_READ, {"workspace": workspace}, read,
         panel=PANEL, title="Reading the project", workspace=workspace, scene=uid,
+    )  # fmt: skip
+
+
+def find_project(scene: bpy.types.Scene, folder: str, then: Then = lambda _scene: None) -> None:
+    """Have a scene show its project where that is now, once the engine has read it and it is the same capture's.
+
+    Raises ``ValueError`` where the folder holds no project.
+    """
+    uid, there = scene.session_uid, cameras.absolute(folder)
+    asking.check_writable(there)
+    if not workspaces.is_project(there):
+        raise ValueError(f"{there} holds no project: choose the folder that has a folder “capture” in it.")
+    others = workspaces.users_of(there, scene)
+    if others:
+        raise ValueError(f"{there} is the project of the scene “{others[0].name}”: choose another.")
+    if session.get().busy:
+        raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    start_engine()
+
+    def read(result: object) -> None:
+        project, found = wire.parse_project(result), cameras.scene_by_uid(uid)
+        if found is None:
+            return
+        root, capture = root_of(found), project.capture
+        if capture is None:
+            session.notice(PANEL, f"The project in {there} holds no capture that can be read.")
+            return
+        here = {str(camera[cameras.VIEW]) for camera in cameras.cameras_of(root)} if root is not None else set()
+        if here and here.isdisjoint(view.name for view in capture.views):
+            session.notice(PANEL, f"The project in {there} is of another capture: none of its views is in this scene.")
+            return
+        workspaces.move(found, there)
+        session.get().projects[there] = project
+        if root_of(found) is None:
+            show_capture(found, there, capture)
+        session.say(PANEL, f"The project was found in {there}.")
+        show_again(there)
+        undo_step("Find Project")
+        chores.then(("then", uid), lambda: _then(there, uid, then), PANEL)
+
+    asking.run_job(
+        wire.WORKSPACE_READ, {"workspace": there}, read, panel=PANEL, title="Reading the project", workspace=there,
+        scene=uid,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 
 from . import asking, choices, key_views, knobs, messages, session, sheet_settings, wire
-from .editing import edit_params
+from .editing import edit_params, standing_on
 from .jobs import ready, scene_for
 from .opening import read_workspace
 from .project import editor_of, project_of, root_of, undo_step, workspace_of
@@ -37,7 +37,8 @@ def make_sheet(scene: bpy.types.Scene, view: str) -> None:
 
 def _ask(scene: bpy.types.Scene, view: str, axes: dict[str, Any], title: str) -> None:
     workspace = ready(scene)
-    params, uid = edit_params(scene, workspace, view=view, **axes), scene.session_uid
+    params = edit_params(scene, workspace, view=view, parent=standing_on(scene), **axes)
+    uid = scene.session_uid
 
     def done(result: object) -> None:
         made = wire.parse_tried(result)
@@ -116,6 +117,11 @@ def take(scene: bpy.types.Scene, tried: str, number: int) -> str:
     settings.seed = min(max(cell.seed, 0), LARGEST_SEED)
     left = [] if settings.seed == cell.seed else [f"seed {cell.seed}"]
     settings.tried, settings.tried_cell = found.id, number
+    project = project_of(scene)
+    if not found.parent or any(edit.id == found.parent for edit in (project.edits if project else ())):
+        settings.parent = found.parent
+    else:
+        left.append("the edit that it stands on")
     editor = editor_of(scene)
     if info is None or editor is None:
         return "The engine has not said which editors there are: start it, and click again."
@@ -128,7 +134,7 @@ def take(scene: bpy.types.Scene, tried: str, number: int) -> str:
         settings.editor_model, settings.editor = "", offered.name
         editor = offered
     left += [name.replace("_", " ") for name in knobs.take(scene, editor, cell.options)]
-    return f"Not taken, for the editor has it no more: {', '.join(left)}." if left else ""
+    return f"Not taken, for it is not there any more: {', '.join(left)}." if left else ""
 
 
 def delete(scene: bpy.types.Scene, tried: str) -> None:

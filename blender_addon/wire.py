@@ -52,6 +52,8 @@ EDIT_DELETE_TRY: Final = "edit/delete_try"
 EDIT_KEY: Final = "edit/key"
 EDIT_RUN: Final = "edit/run"
 EDIT_RESUME: Final = "edit/resume"
+EDIT_LABEL: Final = "edit/label"
+EDIT_DELETE: Final = "edit/delete"
 OUTPUT_MESH: Final = "output/mesh"
 OUTPUT_FRAMES: Final = "output/frames"
 OUTPUT_REPORT: Final = "output/report"
@@ -77,6 +79,12 @@ DOWNLOADING: Final = "download"  # the stage whose steps are bytes
 VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
+# Records that can be damaged, and are no edit's.
+CAPTURE: Final = "capture"
+SCENE: Final = "scene"
+# Knobs of every editor that can say where an instruction matters.
+KEEP_BACKGROUND: Final = "keep_background"
+RELEVANCE: Final = "relevance"
 VIEW_AFTER: Final = "after"
 VIEW_TRIED: Final = "tried"
 
@@ -266,6 +274,8 @@ def parse_scene(value: object) -> TrainedScene:
 def parse_edit(value: object) -> Edit:
     """An ``edit`` object."""
     data = _map(value, "edit")
+    settings = _map(data.get("settings") or {}, "settings")
+    options = _map(settings.get("options") or {}, "options")
     return Edit(
         id=_text(data, "id"),
         instruction=_text(data, "instruction"),
@@ -279,7 +289,22 @@ def parse_edit(value: object) -> Edit:
         mesh=_text(data, "mesh", ""),
         seconds=_number(data, "seconds", 0.0),
         changes=_many(data, "changes", _change),
+        parent=_text(data, "parent", ""),
+        name=_text(data, "name", ""),
+        muted=_flag(data, "muted"),
+        created=_number(data, "created", 0.0),
+        editor=_text(data, "editor", ""),
+        seed=_whole(settings, "seed", 0),
+        options={_one_text(k): v for k, v in options.items() if isinstance(v, bool | int | float | str)},
+        keep=_number(settings, "keep", 0.0),
     )
+
+
+def parse_deleted(value: object) -> tuple[tuple[str, ...], str]:
+    """The result of ``edit/delete``: ids of the edits that are gone, and the folder that they lie in; empty: the
+    system's trash."""
+    data = _map(value, "result")
+    return _many(data, "edits", _one_text), _text(data, "folder", "")
 
 
 def _change(value: object) -> Change:
@@ -311,6 +336,7 @@ def parse_tried(value: object) -> Tried:
     found = Tried(
         _text(data, "id"), _text(data, "view"), _text(data, "editor", ""), _text(data, "before", ""),
         _text(data, "after"), _whole(data, "columns"), _many(data, "cells", _cell),
+        _text(data, "parent", ""),
     )  # fmt: skip
     if not found.cells or found.columns < 1:
         raise WireError("The engine sent a try without an edit.")

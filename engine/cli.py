@@ -15,6 +15,7 @@ from rich.text import Text
 
 from engine import protocol
 from engine.cli_machine import check, devices, download, editors, have_editor
+from engine.cli_tree import delete, mute, rename, tree
 from engine.cli_words import How, axis_of
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
@@ -172,6 +173,7 @@ def edit(
     preset: str | None = None,
     steps: int | None = None,
     parent: str | None = None,
+    like: str | None = None,
     schedule: Literal["paper", "projected"] | None = None,
     keys: list[str] | None = None,
     even_on_cpu: EvenOnCpu = False,
@@ -185,7 +187,8 @@ def edit(
         views: Names of the views to edit; all that are not held out where not given.
         preset: preview, standard or paper; by the machine where not given.
         steps: NeRF steps of the edit.
-        parent: The id of the edit to stand on; the unedited scene where not given.
+        parent: The id of the edit to stand on, as `tree` lists them; the unedited scene where not given.
+        like: The id of an edit: what is not given here, but for seed and device, is as that one has it.
         schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
         keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
@@ -198,8 +201,8 @@ def edit(
     have_editor(how.editor, how.download)
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
-        workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, even_on_cpu=even_on_cpu,
-        schedule=schedule,
+        workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, like=like,
+        even_on_cpu=even_on_cpu, schedule=schedule,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
     show_result(run_job(lambda job: jobs.run_edit(request, job)))
@@ -208,20 +211,22 @@ def edit(
 def resume(
     workspace: Workspace,
     edit: Annotated[str, tyro.conf.Positional],
+    steps: int | None = None,
     device: str | None = None,
     even_on_cpu: EvenOnCpu = False,
 ) -> None:
-    """Go on with a stopped edit.
+    """Go on with a stopped edit, or with a finished one that is to have more steps.
 
     Args:
         workspace: The project's folder.
-        edit: The edit's id, as `show` lists it.
+        edit: The edit's id, as `tree` lists it.
+        steps: How many steps it is to have in all; those that it was begun with where not given.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
     """
     from engine.jobs import edit as jobs
 
-    request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu)
+    request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu, steps)
     show_result(run_job(lambda job: jobs.resume_edit(request, job)))
 
 
@@ -315,6 +320,10 @@ COMMANDS = {
     "try": try_,
     "edit": edit,
     "resume": resume,
+    "tree": tree,
+    "rename": rename,
+    "mute": mute,
+    "delete": delete,
     "show": show,
     "mesh": mesh,
     "render": render,

@@ -183,6 +183,7 @@ class TryEdit(Instruct, frozen=True, kw_only=True):
 
     workspace: str
     view: str
+    parent: str | None = None  # the edit that the one tried would stand on; None: the captured photo is edited
     across: Axis | None = None
     down: Axis | None = None
 
@@ -200,6 +201,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     preset: str | None = None
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
+    like: str | None = None  # an edit whose parent, views, settings, region and key views hold where none are said
     region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
@@ -219,10 +221,30 @@ class TryPhoto(Instruct, frozen=True, kw_only=True):
 
 
 class ResumeEdit(Message, frozen=True):
+    """``steps``: how many it is to have in all, where those that it was begun with are not enough."""
+
     workspace: str
     edit: str
     device: str | None = None
     even_on_cpu: bool = False
+    steps: int | None = None
+
+
+class LabelEdit(Message, frozen=True):
+    """What the artist calls an edit (empty: by its instruction), and whether it is muted; None: as it is."""
+
+    workspace: str
+    edit: str
+    name: str | None = None
+    muted: bool | None = None
+
+
+class DeleteEdit(Message, frozen=True):
+    """Put an edit into the trash; ``with_children``: and those that stand on it, else it is refused."""
+
+    workspace: str
+    edit: str
+    with_children: bool = False
 
 
 class MakeMesh(Message, frozen=True):
@@ -234,7 +256,7 @@ class MakeMesh(Message, frozen=True):
 
 class RenderFrames(Message, frozen=True):
     workspace: str
-    edit: str
+    edit: str | None  # None: the unedited scene
     name: str
     cameras: list[Camera]
     first_frame: int = 1
@@ -308,6 +330,8 @@ REQUESTS: dict[str, type[Message]] = {
     "edit/delete_try": DeleteTry,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
+    "edit/label": LabelEdit,
+    "edit/delete": DeleteEdit,
     "output/mesh": MakeMesh,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
@@ -421,6 +445,9 @@ class Edit(msgspec.Struct, frozen=True):
     seconds: float
     changes: list[Change] = []
     key_views: dict[str, str] = {}  # view → the picture that was approved as its edit
+    name: str = ""  # what the artist calls it; empty: by its instruction
+    muted: bool = False
+    created: float = 0.0  # seconds since 1970; 0: not known
 
 
 class Device(msgspec.Struct, frozen=True):

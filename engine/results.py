@@ -64,11 +64,13 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A view before and after: ``after`` is the edited picture or, of more than one cell, the contact sheet."""
+    """A view before and after: ``after`` is the edited picture or, of more than one cell, the contact sheet.
+    ``parent``: the edit that the one tried would stand on, whose picture then is ``before``."""
 
     id: str
     view: str
     editor: str
+    parent: str | None
     before: str
     after: str
     columns: int
@@ -91,6 +93,13 @@ class Mesh(msgspec.Struct, frozen=True):
     mesh: str
     vertices: int
     faces: int
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """The edits that are gone, and the folder that they lie in now; None: the system's trash."""
+
+    edits: list[str]
+    folder: str | None
 
 
 class Frames(msgspec.Struct, frozen=True):
@@ -168,6 +177,8 @@ RESULTS: dict[str, type] = {
     "edit/delete_try": DeletedTry,
     "edit/run": Edit,
     "edit/resume": Edit,
+    "edit/label": Edit,
+    "edit/delete": Deleted,
     "output/mesh": Mesh,
     "output/frames": Frames,
     "output/report": Report,

@@ -43,6 +43,7 @@ JOBS: dict[str, tuple[str, str]] = {
     "edit/try": ("trying", "try_edit"),
     "edit/run": ("edit", "run_edit"),
     "edit/resume": ("edit", "resume_edit"),
+    "edit/delete": ("tree", "delete_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/frames": ("output", "render_frames"),
     "output/report": ("report", "make_report"),
@@ -124,6 +125,10 @@ class Server:
             return capture.propose_key(params)
         if method == "edit/delete_try":
             return capture.delete_try(params)
+        if method == "edit/label":
+            from engine.jobs import tree
+
+            return tree.label_edit(params)
         return capture.read_workspace(params)
 
     def _initialize(self, params: protocol.Initialize) -> dict:

@@ -41,10 +41,11 @@ class CellRecord(msgspec.Struct, frozen=True):
 class TryRecord(msgspec.Struct, frozen=True):
     """try.json: which view was edited, by which editor, and how."""
 
-    view: Name
+    view: Annotated[str, Meta(max_length=255)]
     editor: Annotated[str, Meta(max_length=4096)]
     columns: Annotated[int, Meta(ge=1, le=MOST_CELLS)]
     cells: Annotated[list[CellRecord], Meta(min_length=1, max_length=MOST_CELLS)]
+    parent: Name | None = None  # the edit that the one tried would stand on; None: the captured photo was edited
 
 
 class NewTry:
@@ -95,7 +96,16 @@ def tried(workspace: Workspace, name: str, befores: dict[str, str]) -> Tried:
         for number, c in enumerate(record.cells)
     ]
     after = cells[0].image if len(cells) == 1 else picture("sheet.png")
-    return Tried(name, record.view, record.editor, befores.get(record.view, ""), after, record.columns, cells)
+    before = befores.get(record.view, "") if record.parent is None else _parents(workspace, record)
+    return Tried(name, record.view, record.editor, record.parent, before, after, record.columns, cells)
+
+
+def _parents(workspace: Workspace, record: TryRecord) -> str:
+    """Where the picture lies that was edited, of the edit that a try would stand on; empty where it is gone."""
+    assert record.parent
+    folder = workspace.edit(record.parent)
+    places = (inside(folder, folder / part / f"{record.view}.png") for part in ("images", "views"))
+    return next((str(path) for path in places if path.exists()), "")
 
 
 def all_tried(workspace: Workspace, befores: dict[str, str]) -> tuple[list[Tried], list[Damaged]]:

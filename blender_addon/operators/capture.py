@@ -23,6 +23,14 @@ WAYS = (
 )
 
 
+def has_project(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: the scene has had a capture, wherever its project is now."""
+    if not context.scene.instruct_nerf.workspace:
+        cls.poll_message_set("This scene has no capture yet")
+        return False
+    return True
+
+
 class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
     """Opens captured photos"""
 
@@ -72,13 +80,33 @@ class INSTRUCT_NERF_OT_reconnect(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not context.scene.instruct_nerf.workspace:
-            cls.poll_message_set("This scene has no capture yet")
-            return False
-        return idle(cls)
+        return has_project(cls, context) and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "capture", lambda: opening.reconnect(context.scene))
+
+
+class INSTRUCT_NERF_OT_find_project(bpy.types.Operator):
+    """Choose where this file's project is now, after it was moved"""
+
+    bl_idname = "instruct_nerf.find_project"
+    bl_label = "Find Project"
+    bl_options = {"REGISTER"}
+
+    directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_project(cls, context) and idle(cls)
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        folder = bpy.path.abspath(self.directory)
+        return attempt(self, "capture", lambda: opening.find_project(context.scene, folder))
 
 
 class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
@@ -203,6 +231,7 @@ class INSTRUCT_NERF_OT_open_folder(bpy.types.Operator):
 CLASSES = (
     INSTRUCT_NERF_OT_open_capture,
     INSTRUCT_NERF_OT_reconnect,
+    INSTRUCT_NERF_OT_find_project,
     INSTRUCT_NERF_OT_photograph,
     INSTRUCT_NERF_OT_open_example,
     INSTRUCT_NERF_OT_cancel,

@@ -5,7 +5,7 @@ import bpy
 from bpy.props import StringProperty
 
 from .. import downloads, editing, knobs, project
-from .base import AsksAgain, OfCapture, attempt, has_capture, idle
+from .base import AsksAgain, attempt, has_capture, idle
 
 
 class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
@@ -121,26 +121,10 @@ class INSTRUCT_NERF_OT_resume(AsksAgain, bpy.types.Operator):
         return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit, self.even_on_cpu))
 
 
-class INSTRUCT_NERF_OT_choose_edit(OfCapture, bpy.types.Operator):
-    """Take results from this edit"""
-
-    bl_idname = "instruct_nerf.choose_edit"
-    bl_label = "Show Edit"
-    bl_options = {"REGISTER", "UNDO"}
-
-    edit: StringProperty(name="Edit", options={"SKIP_SAVE"})
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        context.scene.instruct_nerf.edit = self.edit
-        project.apply_pictures(context.scene)
-        return {"FINISHED"}
-
-
 CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
     INSTRUCT_NERF_OT_reset_knob,
     INSTRUCT_NERF_OT_download,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,
-    INSTRUCT_NERF_OT_choose_edit,
 )

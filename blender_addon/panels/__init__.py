@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, key_views, region, results, tries
+from . import capture, edit, engine, key_views, region, results, tree, tries
 
 CLASSES = (
-    *capture.CLASSES,
-    *edit.CLASSES,
-    *tries.CLASSES,
-    *key_views.CLASSES,
-    *region.CLASSES,
-    *results.CLASSES,
-    *engine.CLASSES,
-)
+    *capture.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *region.CLASSES, *tree.CLASSES,
+    *results.CLASSES, *engine.CLASSES,
+)  # fmt: skip
 
 
 def register() -> None:

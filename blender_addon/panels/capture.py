@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import project, session
+from .. import project, session, workspaces
 from ..drawing import installing, notice, running, sentences
 from ..scene import cameras
 from .base import Base
@@ -41,6 +41,8 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
             if not session.get().busy:
                 sentences(layout, context, "This file's capture has not been read since Blender started.", "INFO")
                 layout.operator("instruct_nerf.reconnect", icon="FILE_REFRESH")
+                if workspaces.is_missing(scene):
+                    layout.operator("instruct_nerf.find_project", icon="VIEWZOOM")
         else:
             size = capture.views[0].camera.intrinsics if capture.views else None
             column = layout.column(align=True)

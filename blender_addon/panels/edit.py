@@ -6,13 +6,11 @@ from __future__ import annotations
 import bpy
 
 from .. import choices, downloads, knobs, messages, project, session, tries
-from ..drawing import duration, field, notice, running, sentences, share_of_labels
+from ..drawing import field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
 from .key_views import INSTRUCT_NERF_PT_presets
 from .tries import draw_try
-
-EDITS_SHOWN = 8
 
 
 class INSTRUCT_NERF_MT_vocabulary(bpy.types.Menu):
@@ -135,6 +133,8 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         column.enabled = info is not None
+        if project.edits_of(scene):
+            column.prop(settings, "parent_choice")
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
         editor = project.editor_of(scene)
@@ -158,29 +158,6 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")
-        self.edits(context)
-
-    def edits(self, context: bpy.types.Context) -> None:
-        """The workspace's edits, newest first."""
-        found = project.project_of(context.scene)
-        for _, reason in found.damaged if found is not None else ():
-            sentences(self.layout.box(), context, reason, "ERROR")
-        if found is None or not found.edits:
-            return
-        current = project.edit_of(context.scene)
-        column = self.layout.box().column(align=True)
-        for edit in list(reversed(found.edits))[:EDITS_SHOWN]:
-            row = column.row(align=True)
-            icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
-            row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
-            row.label(text=edit.said)
-            if edit.finished:
-                row.label(text=duration(edit.seconds))
-            else:
-                share = f" {100 * edit.steps // edit.of} %" if edit.of else ""
-                row.operator("instruct_nerf.resume_edit", text=f"Resume{share}", icon="PLAY").edit = edit.id
-        if len(found.edits) > EDITS_SHOWN:
-            column.label(text=f"and {len(found.edits) - EDITS_SHOWN} older")
 
 
 CLASSES = (

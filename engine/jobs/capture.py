@@ -325,7 +325,7 @@ def delete_try(request: protocol.DeleteTry) -> DeletedTry:
 
 
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
-    folder = workspace.edit(record.id)
+    folder, label = workspace.edit(record.id), workspace.label(record.id)
     mesh = folder / "mesh.ply"
     return protocol.Edit(
         id=record.id,
@@ -344,6 +344,9 @@ def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:
         seconds=record.seconds,
         changes=record.changes,
         key_views={name: path for name, path in _pictures(folder / "keys").items() if name in record.key_views},
+        name=label.name,
+        muted=label.muted,
+        created=record.created,
     )
 
 

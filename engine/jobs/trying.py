@@ -24,6 +24,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.contact_sheet import axis_around, caption, cells_of, checked_axes, default_axes
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
+from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import scene_preset
 from engine.output.sheet_picture import draw_sheet
 from engine.pictures import load_picture, save_picture, to_uint8
@@ -54,7 +55,8 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     preset = scene_preset(workspace, None, device)
     cells = cells_of(request, axes)
     settings = [edit_settings(preset, cell) for cell in cells]
-    path = workspace.images / view.image
+    check_parent(workspace, request.parent, [view])
+    path = original_pictures(workspace, [view], request.parent).get(view.name, workspace.images / view.image)
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
@@ -69,7 +71,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
         job.on_view(view.name, "tried" if axes else "edited", str(image))
 
     def finish() -> Tried:
-        name_of_try = _finish(new, view.name, name, preset, axes, cells, picture)
+        name_of_try = _finish(new, view.name, name, preset, axes, cells, picture, request.parent)
         return tried(workspace, name_of_try, {view.name: str(path)})
 
     try:
@@ -94,6 +96,7 @@ def _finish(
     axes: Sequence[Axis],
     cells: Sequence[protocol.TryEdit],
     original: Tensor,
+    parent: str | None,
 ) -> str:
     """Keep what was tried, as many of the cells as were edited; its id."""
     done = cells[: len(new.pictures)]
@@ -105,7 +108,7 @@ def _finish(
         CellRecord(cell.instruction, cell.options, _resolved(editor, preset, cell), cell.seed, box)
         for cell, box in zip(done, boxes, strict=True)
     ]
-    return new.finish(TryRecord(view, editor, columns, kept), sheet)
+    return new.finish(TryRecord(view, editor, columns, kept, parent), sheet)
 
 
 def _resolved(editor: str, preset: Preset, request: protocol.Instruct) -> dict[str, protocol.OptionValue]:

@@ -27,7 +27,8 @@ class Notes:
 
     def prop(self, owner: object, name: str, text: str | None = None, **_options: object) -> None:
         prop = owner.bl_rna.properties[name]  # raises where there is none
-        self.texts.append(prop.name if text is None else text)
+        own = owner.title if name == "title" else ""  # what a row of the list is called
+        self.texts.append(prop.name if text is None else text or own)
 
     def operator(self, name: str, text: str | None = None, **_options: object) -> SimpleNamespace:
         assert name.split(".")[0] in {"instruct_nerf", "render"}, name
@@ -48,6 +49,13 @@ class Notes:
     def separator(self) -> None: ...
     def template_icon(self, **_options: object) -> None: ...
 
+    def template_list(self, *parts: object, **_options: object) -> None:
+        """Each row, as the list draws it; ``parts`` as Blender takes them."""
+        _kind, _id, owner, items, its, index = parts
+        assert getattr(its, index) < len(getattr(owner, items))
+        for item in getattr(owner, items):
+            panels.tree.draw_row(Notes(self.texts), context_now(), item)
+
     def progress(self, factor: float, text: str) -> None:
         assert 0 <= factor <= 1
         self.texts.append(text)
@@ -58,20 +66,25 @@ class Notes:
     row = box = split = grid_flow = column
 
 
-def drawn() -> str:
-    """Everything that the tab shows now, in one line of text."""
-    texts: list[str] = []
-    context = SimpleNamespace(
+def context_now() -> SimpleNamespace:
+    """What a panel is given to draw with."""
+    return SimpleNamespace(
         scene=bpy.context.scene, view_layer=bpy.context.view_layer, region=None,
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
         space_data=None,
     )  # fmt: skip
+
+
+def drawn() -> str:
+    """Everything that the tab shows now, in one line of text."""
+    texts: list[str] = []
+    context = context_now()
     for cls in panels.CLASSES:
-        if getattr(cls, "bl_region_type", "") == "HEADER":  # of presets: Blender draws it
+        if getattr(cls, "bl_region_type", "") == "HEADER" or issubclass(cls, bpy.types.UIList):  # Blender draws them
             continue
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))
-            for name in ("edits", "first"):
+            for name in ("chosen", "first"):
                 if hasattr(cls, name):
                     setattr(panel, name, partial(getattr(cls, name), panel))
             for part in ("draw_header", "draw_header_preset", "draw"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,24 @@ def test_another_editors_try_takes_its_editor_too(scene: bpy.types.Scene, tmp_pa
     session.get().info = SimpleNamespace(**{**vars(info), "editors": info.editors[:2]})  # it was removed
     assert "is not offered now" in tries.take(scene, first, 0)
     assert scene.instruct_nerf.instruction == "make it night"
+
+
+def test_what_a_try_would_stand_on_is_taken_too(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    ask.start_edit()
+    settle()
+    edit = project.edit_of(scene).id
+    scene.instruct_nerf.parent_choice = edit
+    first = tried(scene)
+    scene.instruct_nerf.parent = ""
+    second = tried(scene)
+    assert [asked.get("parent") for asked in said("edit/try", tmp_path)] == [edit, None]
+    ask.take_try(tried=first)
+    assert scene.instruct_nerf.parent == edit
+    ask.take_try(tried=second)
+    assert scene.instruct_nerf.parent == ""
+    workspace = project.workspace_of(scene)
+    session.get().projects[workspace] = replace(session.get().projects[workspace], edits=())  # deleted
+    assert "the edit that it stands on" in tries.take(scene, first, 0) and scene.instruct_nerf.parent == ""
 
 
 def test_the_gallery_is_read_with_the_project_and_pages(scene: bpy.types.Scene) -> None:

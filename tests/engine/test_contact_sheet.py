@@ -16,7 +16,7 @@ from PIL import Image, ImageFont
 from engine import protocol
 from engine.editors import registry
 from engine.errors import BadInput, Cancelled
-from engine.jobs import capture, trying
+from engine.jobs import capture, edit, trying
 from engine.output.sheet_picture import LARGEST, SMALLEST, _wrapped, draw_sheet
 from engine.presets import PRESETS
 from engine.progress import Job
@@ -185,6 +185,20 @@ def test_a_damaged_record_hides_no_other_and_what_has_none_goes(project, toy):
     (mine / "notes.txt").write_text("the artist's")
     found = capture.read_workspace(read(project))
     assert found["tries"] == [good] and not found["damaged"] and not Path(bad.after).parent.exists() and mine.exists()
+
+
+def test_a_try_on_an_edit_remembers_it_and_what_it_edited(project, toy):
+    made = edit.run_edit(
+        protocol.RunEdit(instruction="paint it", editor=toy, workspace=str(project), preset=PRESET.name, device="cpu"),
+        Job(),
+    )
+    on_it, on_photo = tried(project, toy, parent=made.id), tried(project, toy)
+    assert on_it.parent == made.id and on_photo.parent is None
+    assert on_it.before == made.images.get(on_it.view, made.views[on_it.view]) != on_photo.before
+    assert not np.array_equal(pixels(on_it.after), pixels(on_photo.after))
+    assert capture.read_workspace(read(project))["tries"] == [on_it, on_photo]
+    shutil.rmtree(Workspace(project).edit(made.id))
+    assert [entry.before for entry in capture.read_workspace(read(project))["tries"]] == ["", on_photo.before]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_words"},
+    {"cli_machine", "cli_tree", "cli_words"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -29,6 +29,7 @@ LAYERS = [
     {"hub"},
     {"runtime", "wishes", "wire", "process", "results"},
     {"protocol"},
+    {"trash"},
     {"files"},
     {"lock"},
     {"paths"},
@@ -68,7 +69,7 @@ INSIDE = {
     "jobs": [
         {"capture", "registration", "asked"},
         {"scene"},
-        {"edit_stages", "download", "key_views"},
+        {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"contact_sheet", "output", "report"},
         {"trying"},
