@@ -32,7 +32,8 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     model = session.own_editor(scene)
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
-        "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
+        "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed,
+        "region": region_params(scene, root_of(scene)), **more,
     }  # fmt: skip
     uid = scene.session_uid
 
@@ -75,14 +76,13 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps = settings.preset, settings.device, settings.steps
-    asked_region, parent = region_params(scene, root), standing_on(scene)
-    followed = key_views.asked(scene, chosen)
+    parent, followed = standing_on(scene), key_views.asked(scene, chosen)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "steps": steps or None}
         more["even_on_cpu"] = even_on_cpu or None
-        return params() | known(more | followed | {"region": asked_region, "parent": parent})
+        return params() | known(more | followed | {"parent": parent})
 
     run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
 

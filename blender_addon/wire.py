@@ -55,6 +55,7 @@ EDIT_RESUME: Final = "edit/resume"
 EDIT_LABEL: Final = "edit/label"
 EDIT_DELETE: Final = "edit/delete"
 OUTPUT_MESH: Final = "output/mesh"
+OUTPUT_SPLATS: Final = "output/splats"
 OUTPUT_FRAMES: Final = "output/frames"
 OUTPUT_REPORT: Final = "output/report"
 JOB_CANCEL: Final = "job/cancel"
@@ -69,7 +70,7 @@ SHUTDOWN: Final = "shutdown"
 # What may be asked of which running job.
 EDITS: Final = (EDIT_RUN, EDIT_RESUME)
 LOOKED_AT: Final = (*EDITS, SCENE_TRAIN)
-PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_FRAMES, OUTPUT_REPORT)
+PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_SPLATS, OUTPUT_FRAMES, OUTPUT_REPORT)
 
 JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
@@ -412,7 +413,8 @@ def _preset(value: object) -> Preset:
     data = _map(value, "preset")
     return Preset(
         _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
-        _whole(data, "long_side", 0), _whole(data, "min_views", 0),
+        _whole(data, "long_side", 0), _whole(data, "min_views", 0), _number(data, "train_seconds", 0.0),
+        _number(data, "edit_seconds", 0.0), _number(data, "view_seconds", 0.0), _whole(data, "bytes", 0),
     )  # fmt: skip
 
 

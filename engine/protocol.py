@@ -161,6 +161,7 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+    region: Region | None = None  # None: the whole scene may change
 
 
 class KeyView(Message, frozen=True):
@@ -202,7 +203,6 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
     like: str | None = None  # an edit whose parent, views, settings, region and key views hold where none are said
-    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
@@ -251,6 +251,15 @@ class MakeMesh(Message, frozen=True):
     workspace: str
     edit: str | None = None
     resolution: int | None = None
+    device: str | None = None
+
+
+class MakeSplats(Message, frozen=True):
+    """``count``: at most so many Gaussians."""
+
+    workspace: str
+    edit: str | None = None
+    count: int | None = None
     device: str | None = None
 
 
@@ -333,6 +342,7 @@ REQUESTS: dict[str, type[Message]] = {
     "edit/label": LabelEdit,
     "edit/delete": DeleteEdit,
     "output/mesh": MakeMesh,
+    "output/splats": MakeSplats,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
     "job/cancel": CancelJob,
@@ -501,6 +511,12 @@ class PresetInfo(msgspec.Struct, frozen=True):
     default: bool
     long_side: int
     min_views: int
+    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
+    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
+    train_seconds: float = 0.0
+    edit_seconds: float = 0.0
+    view_seconds: float = 0.0
+    bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -515,6 +531,8 @@ class Progress(msgspec.Struct, frozen=True):
         "after",
         "try",
         "mesh",
+        "splats",
+        "fit",
         "frames",
         "video",
         "features",

@@ -95,6 +95,13 @@ class Mesh(msgspec.Struct, frozen=True):
     faces: int
 
 
+class Splats(msgspec.Struct, frozen=True):
+    """A PLY file of 3D Gaussians, in the capture frame."""
+
+    splats: str
+    count: int
+
+
 class Deleted(msgspec.Struct, frozen=True):
     """The edits that are gone, and the folder that they lie in now; None: the system's trash."""
 
@@ -180,6 +187,7 @@ RESULTS: dict[str, type] = {
     "edit/label": Edit,
     "edit/delete": Deleted,
     "output/mesh": Mesh,
+    "output/splats": Splats,
     "output/frames": Frames,
     "output/report": Report,
     "job/cancel": Cancelling,

@@ -155,6 +155,8 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         if running(layout, context, "edit"):
             talk(layout)
         else:
+            if cost := project.cost_of_edit(scene):
+                sentences(layout, context, cost)
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")

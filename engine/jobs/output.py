@@ -14,11 +14,11 @@ from engine.errors import BadInput
 from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
 from engine.jobs.parents import check_parent
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.scene import kept_scene
 from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
-from engine.presets import PRESETS, PREVIEW
+from engine.presets import PRESETS, PREVIEW, SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
@@ -35,7 +35,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     saved = open_scene(workspace.checkpoint(request.edit))
-    views = _spread(capture, saved.views)
+    views = spread(capture, saved.views)
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
     resolution = checked_resolution(request.resolution or preset.mesh_resolution)
@@ -65,7 +65,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
 
 
-def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
+def spread(capture: Capture, names: Sequence[str]) -> list[View]:
     """The named views, evenly thinned to what a mesh needs."""
     known = {view.name: view for view in capture.views}
     views = [known[name] for name in names if name in known]

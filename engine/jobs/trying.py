@@ -13,19 +13,22 @@ from PIL import Image
 from torch import Tensor
 
 from engine import protocol
+from engine.capture import View
 from engine.capture.decoding import decode
 from engine.capture.photos import SkipView, read_header
 from engine.devices import choose_device
 from engine.edit.keep import edit_alone
+from engine.edit.region import Region, outside_kept, region_of
 from engine.edit.settings import EditSettings, checked_instruction
 from engine.editors.base import Check, Editor
 from engine.editors.catalogue import resolved_options
 from engine.errors import BadInput, Cancelled
+from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.contact_sheet import axis_around, caption, cells_of, checked_axes, default_axes
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
 from engine.jobs.parents import check_parent, original_pictures
-from engine.jobs.scene import scene_preset
+from engine.jobs.scene import kept_scene, scene_preset
 from engine.output.sheet_picture import draw_sheet
 from engine.pictures import load_picture, save_picture, to_uint8
 from engine.presets import Preset, choose_preset
@@ -51,15 +54,17 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
     device = choose_device(request.device)
     request = with_editor(request, device)
     name = chosen_editor(request)
-    axes = checked_axes(name, request.across, request.down)
     preset = scene_preset(workspace, None, device)
+    axes = _axes_of(request, name, preset)
     cells = cells_of(request, axes)
     settings = [edit_settings(preset, cell) for cell in cells]
+    region = region_of(request.region)
     check_parent(workspace, request.parent, [view])
     path = original_pictures(workspace, [view], request.parent).get(view.name, workspace.images / view.image)
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
+    mask = None if region is None else region_mask(workspace, request.parent, view, region, device, job)
     editor = opened_editor(name, device, job)
     picture = load_picture(path).to(device).float() / 255
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
@@ -75,7 +80,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
         return tried(workspace, name_of_try, {view.name: str(path)})
 
     try:
-        _edit(editor, picture, cells, settings, add, job)
+        _edit(editor, picture, cells, settings, mask, add, job)
         return finish()
     except Cancelled:
         if new.pictures:  # of a sheet: what was made is kept
@@ -118,9 +123,12 @@ def _resolved(editor: str, preset: Preset, request: protocol.Instruct) -> dict[s
 
 def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     """Write the edited photo, or the sheet, to ``request.out``. Raises BadInput."""
-    out = Path(request.out)
-    if out.suffix.lower() != ".png":
-        raise BadInput(f"{out.name} must end in .png.", field="out")
+    out = _checked_out(Path(request.out))
+    if request.region is not None:
+        raise BadInput(
+            "A photo alone knows no region: name a view of a project in its place, and the project with --workspace.",
+            field="region",
+        )
     request = msgspec.structs.replace(request, instruction=checked_instruction(request.instruction))
     _turn_of(Path(request.photo))  # before an editor is loaded for nothing
     device = choose_device(request.device)
@@ -135,22 +143,47 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
         warn_of_unknown(name, instruction, job)
     edited: list[np.ndarray] = []
-    _edit(editor, picture, cells, settings, edited.append, job)
+    _edit(editor, picture, cells, settings, None, edited.append, job)
     captions = [caption(name, axes, cell) for cell in cells]
     save_picture(out, _sheet(picture, edited, captions, len(axes[0].values))[0] if axes else edited[0])
     return out
 
 
-def _axes_of(request: protocol.TryPhoto, editor: str, preset: Preset) -> list[Axis]:
-    """What the sheet of a photo is over; nothing where none is asked for."""
+def _axes_of(request: protocol.TryPhoto | protocol.TryEdit, editor: str, preset: Preset) -> list[Axis]:
+    """What a sheet is over; nothing where none is asked for. An axis without values is filled."""
     settings = _resolved(editor, preset, request)
     if request.across is None and request.down is None:
-        return default_axes(editor, settings) if request.sheet else []
+        return default_axes(editor, settings) if getattr(request, "sheet", False) else []
     filled = [
         axis if axis is None or axis.values else axis_around(editor, request, settings, axis.name)
         for axis in (request.across, request.down)
     ]
     return checked_axes(editor, *filled)
+
+
+def copy_of_try(request: protocol.TryEdit, out: Path, job: Job) -> Path:
+    """Try on a captured view, and write the edited picture to ``out``, too. Raises BadInput."""
+    _checked_out(out)
+    write_bytes(out, Path(try_edit(request, job).after).read_bytes())
+    return out
+
+
+def _checked_out(out: Path) -> Path:
+    if out.suffix.lower() != ".png":
+        raise BadInput(f"{out.name} must end in .png.", field="out")
+    return out
+
+
+def region_mask(workspace: Workspace, parent: str | None, view: View, region: Region, device: str, job: Job) -> Tensor:
+    """(H, W, 1), 0–1: how much of each pixel of a view may change, by what it shows of the scene that the edit would
+    stand on; while there is none, by whether it looks through the region."""
+    if parent is None and not workspace.checkpoint(None).exists():
+        job.log(
+            "The scene is not trained yet, so nothing is known of depth: also what lies before and behind the region "
+            "is tried on."
+        )
+        return region.outline(view)
+    return region.mask_of(kept_scene(workspace, parent, device, job), view, job.check)
 
 
 def edit_picture(
@@ -167,11 +200,13 @@ def _edit(
     picture: Tensor,
     cells: Sequence[protocol.Instruct],
     settings: Sequence[EditSettings],
+    mask: Tensor | None,
     add: Callable[[np.ndarray], object],
     job: Job,
 ) -> None:
-    """Edit a picture as each of the cells asks, and ``add`` each edit, (H, W, 3) uint8. What is drawn for a cell
-    depends on its own seed alone: on no other cell, and not on their order."""
+    """Edit a picture as each of the cells asks, where the ``mask`` (H, W, 1), 0–1, lets it change, and ``add`` each
+    edit, (H, W, 3) uint8. What is drawn for a cell depends on its own seed alone: on no other cell, and not on their
+    order."""
     steps = [max(1, int(of.options.get("diffusion_steps", 20))) for of in settings]
     label = "Trying on one picture" if len(cells) == 1 else f"Making {len(cells)} edits of one picture"
     plan = job.plan(Stage("try", label, sum(steps), 0.1))
@@ -185,7 +220,8 @@ def _edit(
 
     for cell, of, count in zip(cells, settings, steps, strict=True):
         most += count
-        add(to_uint8(edit_picture(editor, picture, cell.instruction, of, check)).cpu().numpy())
+        edited = edit_picture(editor, picture, cell.instruction, of, check)
+        add(to_uint8(edited if mask is None else outside_kept(picture, edited, mask)).cpu().numpy())
         plan.advance(most)
         job.report(plan, stage)
 

@@ -480,7 +480,8 @@ CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes":
 INITIALIZED = {
     "protocol": 2,
     "engine": "0.0-fake",
-    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
+    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30,
+                 "editor": "small"}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
          "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
@@ -500,7 +501,8 @@ INITIALIZED = {
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
-         "long_side": 240, "min_views": 8},
+         "long_side": 240, "min_views": 8, "train_seconds": 200.0, "edit_seconds": 270.0, "view_seconds": 4.0,
+         "bytes": 82_000_000},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
          "long_side": 512, "min_views": 20},
     ],

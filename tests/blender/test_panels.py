@@ -31,7 +31,7 @@ class Notes:
         self.texts.append(prop.name if text is None else text or own)
 
     def operator(self, name: str, text: str | None = None, **_options: object) -> SimpleNamespace:
-        assert name.split(".")[0] in {"instruct_nerf", "render"}, name
+        assert name.split(".")[0] in {"instruct_nerf", "render", "wm"}, name
         getattr(getattr(bpy.ops, name.split(".")[0]), name.split(".")[1]).get_rna_type()
         self.texts.append(text or name)
         return SimpleNamespace()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_tree", "cli_words"},
+    {"cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -73,9 +73,10 @@ INSIDE = {
         {"edit"},
         {"contact_sheet", "output", "report"},
         {"trying"},
+        {"splats"},
     ],
     "capture": [
-        {"photos", "lens", "color", "upright"},
+        {"photos", "lens", "color", "upright", "effort"},
         {"fingerprint", "masks", "exif", "panorama"},
         {"decoding", "types"},
         {"pinhole", "texts", "description", "fields", "ply", "registration_worker"},
