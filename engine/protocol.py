@@ -53,6 +53,9 @@ class Camera(msgspec.Struct, frozen=True):
 OptionValue = bool | int | float | str
 """What a knob of an editor can be turned to."""
 
+MOST_ALONG = 16  # columns, or rows, of a contact sheet
+MOST_CELLS = 64  # of one
+
 
 class Knob(msgspec.Struct, frozen=True):
     """Something of an editor that an artist may turn."""
@@ -168,10 +171,29 @@ class KeyView(Message, frozen=True):
     picture: str
 
 
+class Axis(Message, frozen=True):
+    """What differs from one column, or row, of a contact sheet to the next: a knob of the editor by its name, "seed" or
+    "instruction"; and the values that it takes."""
+
+    name: str
+    values: Annotated[list[OptionValue], msgspec.Meta(min_length=1, max_length=MOST_ALONG)]
+
+
 class TryEdit(Instruct, frozen=True, kw_only=True):
+    """Edit one view; with ``across`` (the columns), and ``down`` (the rows) beside it, a contact sheet of edits."""
+
     workspace: str
     view: str
     parent: str | None = None  # the edit that the one tried would stand on; None: the captured photo is edited
+    across: Axis | None = None
+    down: Axis | None = None
+
+
+class DeleteTry(Message, frozen=True):
+    """Delete what was tried, with its pictures."""
+
+    workspace: str
+    id: str
 
 
 class RunEdit(Instruct, frozen=True, kw_only=True):
@@ -188,11 +210,14 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
-    """Edit a photo without any NeRF (command line only); ``sheet``: over the editor's first two numbers."""
+    """Edit a photo without any NeRF (command line only). ``sheet``: over ``across`` and ``down`` or, where neither is
+    given, over the editor's first two numbers; an axis without values is filled."""
 
     photo: str
     out: str
     sheet: bool = False
+    across: Axis | None = None
+    down: Axis | None = None
 
 
 class ResumeEdit(Message, frozen=True):
@@ -311,6 +336,7 @@ REQUESTS: dict[str, type[Message]] = {
     "scene/train": TrainScene,
     "edit/try": TryEdit,
     "edit/key": ProposeKey,
+    "edit/delete_try": DeleteTry,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "edit/label": LabelEdit,

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_region", "cli_tree"},
+    {"cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"terminal"},
     {"server", "check"},
     {"jobs"},
@@ -23,6 +23,7 @@ LAYERS = [
     {"scenes", "editors"},
     {"geometry"},
     {"capture"},
+    {"tries"},
     {"pictures", "hub_worker"},
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},
@@ -70,7 +71,8 @@ INSIDE = {
         {"scene"},
         {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
-        {"trying", "output", "report"},
+        {"contact_sheet", "output", "report"},
+        {"trying"},
         {"splats"},
     ],
     "capture": [
