@@ -295,8 +295,8 @@ def mesh(
 
 def render(
     workspace: Workspace,
-    edit: Annotated[str, tyro.conf.Positional],
     cameras: Path,
+    edit: Annotated[str | None, tyro.conf.Positional] = None,
     name: str = "path",
     device: str | None = None,
 ) -> None:
@@ -304,7 +304,7 @@ def render(
 
     Args:
         workspace: The project's folder.
-        edit: The edit's id.
+        edit: The edit's id, before it what it stands on; the unedited scene where not given.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
