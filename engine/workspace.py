@@ -90,6 +90,12 @@ class EditLabel(msgspec.Struct, frozen=True):
     muted: bool = False
 
 
+class Numbers(msgspec.Struct, frozen=True):
+    """numbers.json: the highest number that an edit ever had."""
+
+    last: Annotated[int, Meta(ge=0, le=999_999_999)]
+
+
 class Workspace:
     """Paths and records of one project's folder. No path that it gives leads out of the folder by a link."""
 
@@ -218,7 +224,7 @@ class Workspace:
         words, even on a disk that knows no locks."""
         parent = self.below("edits")
         while True:
-            number = max((int(n.split("-")[0]) for n in self._edit_names() if _NUMBERED.match(n)), default=0) + 1
+            number = self._last_number() + 1
             taken = exclusive_folder(parent, (f"{_TAKING}{n:04d}" for n in range(number, number + 1000)))
             number = taken.name.removeprefix(_TAKING)
             try:
@@ -230,6 +236,17 @@ class Workspace:
                 with contextlib.suppress(OSError):
                     taken.rmdir()
                 raise cannot_write(parent, error) from error
+
+    def _last_number(self) -> int:
+        numbers = [int(name.split("-")[0]) for name in self._edit_names() if _NUMBERED.match(name)]
+        with contextlib.suppress(BadInput):
+            if kept := read_record(self.below("edits", "numbers.json"), Numbers):
+                numbers.append(kept.last)
+        return max(numbers, default=0)
+
+    def keep_numbers(self) -> None:
+        """Before edits are deleted: no later one gets the number of one that may be brought back, or was stood on."""
+        write_record(self.below("edits", "numbers.json"), Numbers(self._last_number()))
 
     def forget_unbegun(self, edit: str) -> None:
         """Remove an edit that failed before anything of it was made."""

@@ -19,7 +19,7 @@ from engine.files import locked
 from engine.jobs import capture, edit, output, report, tree, trying
 from engine.presets import PRESETS
 from engine.progress import Job
-from engine.workspace import Workspace
+from engine.workspace import EditRecord, Workspace
 
 from .conftest import PRESET
 from .toy_editor import KIND, ToyEditor
@@ -364,7 +364,15 @@ def test_what_is_deleted_lies_in_the_trash_with_all_that_stands_on_it(project, g
     assert msgspec.to_builtins(delete(project, parent.id, with_children=True)) == {
         "edits": [parent.id, child.id], "folder": None,
     }  # fmt: skip
-    assert sorted(os.listdir(bin)) == sorted([parent.id, child.id]) and not os.listdir(project / "edits")
+    assert sorted(os.listdir(bin)) == sorted([parent.id, child.id])
+    assert os.listdir(project / "edits") == ["numbers.json"]
+    record = EditRecord("", "make it red", None, "tiny", "e", "", ["a"], {})
+    third = Workspace(project).create_edit(record)  # of the same words, and yet another one
+    assert third.id == "0003-make-it-red"
+    shutil.rmtree(Workspace(project).edit(third.id))
+    (project / "edits" / "numbers.json").write_text('{"last": -3}')  # damaged: the folders alone count
+    assert Workspace(project).create_edit(record).id == "0001-make-it-red"
+    shutil.rmtree(project / "edits" / "0001-make-it-red")
     for name in (child.id, parent.id):  # brought back, they are what they were
         os.rename(bin / name, project / "edits" / name)
     told = capture.read_workspace(protocol.ReadWorkspace(str(project)))
