@@ -366,7 +366,7 @@ def test_what_is_deleted_lies_in_the_trash_with_all_that_stands_on_it(project, g
     }  # fmt: skip
     assert sorted(os.listdir(bin)) == sorted([parent.id, child.id])
     assert os.listdir(project / "edits") == ["numbers.json"]
-    record = EditRecord("", "make it red", None, "tiny", "e", "", ["a"], {})
+    record = EditRecord("", "make it red", None, "tiny", "e", "", ["a"], {}, 0)
     third = Workspace(project).create_edit(record)  # of the same words, and yet another one
     assert third.id == "0003-make-it-red"
     shutil.rmtree(Workspace(project).edit(third.id))
