@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-_MODULES = ("session", "previews", "settings", "knobs", "following", "highlight", "operators", "panels")
+_MODULES = ("session", "previews", "settings", "knobs", "following", "highlight", "wipe", "operators", "panels")
 
 
 def register() -> None:

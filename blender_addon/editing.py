@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, knobs, messages, session, wire
+from . import asking, choices, key_views, knobs, messages, session, wire
 from .conversion import matrix_from_rows
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
@@ -32,7 +32,8 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     model = session.own_editor(scene)
     wanted, device = settings.editor, settings.device
     gathered: dict[str, Any] = {
-        "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed, **more,
+        "workspace": workspace, "instruction": settings.instruction.strip(), "seed": settings.seed,
+        "region": region_params(scene, root_of(scene)), **more,
     }  # fmt: skip
     uid = scene.session_uid
 
@@ -49,20 +50,6 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
         return known(gathered | named | {"options": options or None})
 
     return params
-
-
-def try_edit(scene: bpy.types.Scene, view: str) -> None:
-    """Edit one view's photo alone, so that guidance can be tuned before the scene is touched."""
-    params = edit_params(scene, ready(scene), view=view)
-    workspace = cameras.absolute(scene.instruct_nerf.workspace)
-
-    def tried(result: object) -> None:
-        session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
-
-    asking.run_job(
-        wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace,
-        scene=scene.session_uid,
-    )  # fmt: skip
 
 
 def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
@@ -89,15 +76,28 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps = settings.preset, settings.device, settings.steps
-    asked_region = region_params(scene, root)
+    parent, followed = standing_on(scene), key_views.asked(scene, chosen)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
-        more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
+        more = {"preset": preset.name if preset else "", "steps": steps or None}
         more["even_on_cpu"] = even_on_cpu or None
-        return params() | known(more | {"region": asked_region})
+        return params() | known(more | followed | {"parent": parent})
 
-    _run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
+    run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
+
+
+def standing_on(scene: bpy.types.Scene) -> str:
+    """The id of the edit that the next one is to stand on; empty: the captured scene. Raises ``ValueError`` where it is
+    gone or not finished."""
+    parent, found = scene.instruct_nerf.parent, project_of(scene)
+    if not parent or found is None:
+        return parent
+    edit = next((e for e in found.edits if e.id == parent), None)
+    if edit is None or not edit.finished:
+        why = "is gone" if edit is None else f"(“{edit.title}”) is not finished"
+        raise ValueError(f"The edit that this one is to stand on {why}: choose another under Stands On.")
+    return parent
 
 
 def region_params(scene: bpy.types.Scene, root: bpy.types.Object | None) -> dict[str, Any] | None:
@@ -128,16 +128,16 @@ def resume_edit(scene: bpy.types.Scene, edit: str, even_on_cpu: bool = False) ->
         device = device_name(found) if found is not None else ""
         return known({"workspace": workspace, "edit": edit, "device": device, "even_on_cpu": even_on_cpu or None})
 
-    _run_edit(wire.EDIT_RESUME, params, scene, workspace, "the edit, resumed")
+    run_edit(wire.EDIT_RESUME, params, scene, workspace, "the edit, resumed")
 
 
-def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str, title: str) -> None:
-    live, uid = session.get().live.setdefault(workspace, {}), scene.session_uid
+def run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str, title: str) -> None:
+    """Have an edit run, and the scene show it at its end; ``params`` are gathered once the engine is there."""
+    uid = scene.session_uid
 
     def edited(result: object) -> None:
         edit = wire.parse_edit(result)
-        live.pop(wire.VIEW_EDITED, None)
-        live.pop(wire.VIEW_AFTER, None)
+        forget_live(workspace)
         found = scene_for(workspace, uid, f"“{edit.instruction}”")
         if found is not None:
             found.instruct_nerf.edit = edit.id
@@ -147,16 +147,26 @@ def _run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: st
 
     def reread(_failure: object = None) -> None:
         if session.get().state == "ready":
-            read_workspace(workspace, lambda: show_again(workspace))
+            read_workspace(workspace, shown_again)
+
+    def shown_again() -> None:
+        forget_live(workspace)  # it is in what was read
+        show_again(workspace)
 
     asking.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
-    live.pop(wire.VIEW_EDITED, None)
-    live.pop(wire.VIEW_AFTER, None)
+    forget_live(workspace)
+
+
+def forget_live(workspace: str) -> None:
+    """Let go of the pictures that came while a job ran: they are in its results by now."""
+    for kind in (wire.VIEW_BEFORE, wire.VIEW_EDITED, wire.VIEW_AFTER):
+        session.get().live.get(workspace, {}).pop(kind, None)
 
 
 def keep_edit(workspace: str, edit: messages.Edit) -> None:
     """Know an edit's newest state."""
     project = session.get().projects.get(workspace) or messages.Project(None, None, ())
-    others = tuple(e for e in project.edits if e.id != edit.id)
-    session.get().projects[workspace] = replace(project, edits=(*others, edit))
+    edits = tuple(edit if e.id == edit.id else e for e in project.edits)
+    edits = edits if edit in edits else (*edits, edit)
+    session.get().projects[workspace] = replace(project, edits=edits)
     show_again(workspace)

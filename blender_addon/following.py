@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import chores, project, session, workspaces
+from . import chores, project, rows, session, workspaces
 from .choices import editor_id
 from .scene import cameras, images
 
@@ -22,7 +22,7 @@ _sizes: dict[int, tuple[float, ...]] = {}  # session_uid of a scene → the size
 def _before_saving(*arguments: object) -> None:
     """What is written is seen from the file that is written."""
     target = arguments[0] if arguments and isinstance(arguments[0], str) else ""
-    _paths[:] = workspaces.relative_paths()
+    _paths[:] = workspaces.relative_paths(target)
     if target and _paths:
         workspaces.rebase(_paths, target)
 
@@ -43,6 +43,15 @@ def _after_loading(*_arguments: object) -> None:
         if scene.library is None and editor_id(scene.instruct_nerf.editor) != scene.instruct_nerf.editor:
             scene.instruct_nerf.editor = editor_id(scene.instruct_nerf.editor)
     session.describe_own()
+    _after_undo()
+
+
+@bpy.app.handlers.persistent
+def _after_undo(*_arguments: object) -> None:
+    """The list of edits is the project's, which knows of no undo."""
+    for scene in bpy.data.scenes:
+        if scene.library is None and rows.there(scene) != rows.wanted(scene):
+            rows.follow(scene)
 
 
 @bpy.app.handlers.persistent
@@ -84,6 +93,8 @@ _HANDLERS = {
     "save_post": _after_saving,
     "save_post_fail": _after_saving,
     "load_post": _after_loading,
+    "undo_post": _after_undo,
+    "redo_post": _after_undo,
     "depsgraph_update_post": _after_update,
 }
 

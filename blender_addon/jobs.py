@@ -16,7 +16,7 @@ from typing import Any
 
 import bpy
 
-from . import chores, engine_home, install, messages, session
+from . import chores, engine_home, install, messages, rows, session
 from .project import (
     addon_folder,
     apply_pictures,
@@ -119,8 +119,9 @@ def scene_for(workspace: str, asked: int, what: str) -> bpy.types.Scene | None:
 
 
 def show_again(workspace: str) -> None:
-    """Show the pictures as they are now, in every scene that shows a workspace."""
+    """Show pictures and the list of edits as they are now, in every scene that shows a workspace."""
     for scene in scenes_of(workspace):
+        rows.follow(scene)
         apply_pictures(scene)
 
 

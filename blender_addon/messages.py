@@ -89,12 +89,52 @@ class Edit:
     mesh: str
     seconds: float
     changes: tuple[Change, ...] = ()
+    parent: str = ""  # the id of the edit that it stands on; empty: the unedited scene
+    name: str = ""  # what the artist calls it
+    muted: bool = False
+    created: float = 0.0  # seconds since 1970; 0: not known
+    editor: str = ""
+    seed: int = 0
+    options: Mapping[str, bool | int | float | str] = dataclasses.field(default_factory=dict)  # of the editor's knobs
+    keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
+
+    @property
+    def title(self) -> str:
+        """What the artist calls it, or what it was told."""
+        return self.name or self.said
 
     @property
     def said(self) -> str:
         """Its instruction, and those that it was told while it ran."""
         later = (change.instruction for change in self.changes if not change.view and change.instruction)
         return " → ".join(dict.fromkeys((self.instruction, *later)))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit of what was tried. ``options``: as they were asked for; ``settings``: a value for every knob. ``box``:
+    x and y from the upper left, width and height in the picture that shows all, in pixels."""
+
+    instruction: str
+    options: Mapping[str, bool | int | float | str]
+    settings: Mapping[str, bool | int | float | str]
+    seed: int
+    image: str
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was tried on a view: one edit, or several in rows of ``columns``. ``after``: the picture that shows all."""
+
+    id: str
+    view: str
+    editor: str
+    before: str
+    after: str
+    columns: int
+    cells: tuple[Cell, ...]
+    parent: str = ""  # the id of the edit that the one tried would stand on; empty: the captured scene
 
 
 @dataclass(frozen=True)
@@ -105,6 +145,7 @@ class Project:
     scene: TrainedScene | None
     edits: tuple[Edit, ...]
     damaged: tuple[tuple[str, str], ...] = ()  # records that cannot be read: what it is, a sentence that says why
+    tries: tuple[Tried, ...] = ()  # oldest first
 
 
 @dataclass(frozen=True)
@@ -185,7 +226,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together."""
+    """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together; guesses of
+    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, 0 where
+    there is none; ``bytes`` that the scene is kept in, and each edit again."""
 
     name: str
     label: str
@@ -193,6 +236,10 @@ class Preset:
     default: bool
     long_side: int
     min_views: int
+    train_seconds: float = 0.0
+    edit_seconds: float = 0.0
+    view_seconds: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 
-from . import choices, chores, engine_home, messages, session, trajectories, wire
+from . import choices, chores, engine_home, lineage, messages, session, trajectories, wire
 from .scene import cameras, images
 
 
@@ -96,13 +96,28 @@ def project_of(scene: bpy.types.Scene) -> messages.Project | None:
     return session.get().projects.get(workspace_of(scene))
 
 
-def edit_of(scene: bpy.types.Scene) -> messages.Edit | None:
-    """The edit that results are taken from: the one chosen in the panel, else the newest."""
+def edits_of(scene: bpy.types.Scene) -> tuple[messages.Edit, ...]:
+    """The edits of the scene's project, oldest first; none where the engine was not asked."""
     project = project_of(scene)
-    if project is None or not project.edits:
-        return None
-    wanted = scene.instruct_nerf.edit
-    return next((e for e in project.edits if e.id == wanted), project.edits[-1])
+    return project.edits if project is not None else ()
+
+
+def chosen_edit(scene: bpy.types.Scene) -> messages.Edit | None:
+    """The edit that is chosen in the panel, else the newest; None where there is none, or the unedited scene is."""
+    edits, wanted = edits_of(scene), scene.instruct_nerf.edit
+    return None if wanted == lineage.ROOT or not edits else lineage.find(edits, wanted) or edits[-1]
+
+
+def edit_of(scene: bpy.types.Scene) -> messages.Edit | None:
+    """The edit that results are taken from: the chosen one or, where it is muted, what is left of what it stands on;
+    None for the unedited scene."""
+    chosen = chosen_edit(scene)
+    return lineage.shown(edits_of(scene), chosen.id) if chosen is not None else None
+
+
+def parent_of(scene: bpy.types.Scene, edit: messages.Edit | None) -> messages.Edit | None:
+    """The edit that one stands on; None for the unedited scene."""
+    return lineage.find(edits_of(scene), edit.parent) if edit is not None and edit.parent else None
 
 
 def preset_of(scene: bpy.types.Scene) -> messages.Preset | None:
@@ -140,6 +155,19 @@ def too_slow(scene: bpy.types.Scene, edit: str = "") -> str:
     if project is not None and project.scene is not None and not project.scene.finished:
         presets.append(project.scene.preset)
     return choices.too_slow(session.get().info, presets, settings.device)
+
+
+def cost_of_edit(scene: bpy.types.Scene) -> str:
+    """A sentence on what *Start* takes; empty before the engine said anything, and where nobody has measured."""
+    info, settings, project = session.get().info, scene.instruct_nerf, project_of(scene)
+    preset, device = preset_of(scene), choices.device_of(info, settings.device)
+    if info is None or not info.settled or preset is None or device is None or project is None or not project.capture:
+        return ""
+    root = root_of(scene)
+    chosen = cameras.chosen_views(root) if root else []
+    views = len(chosen) or sum(not view.held_out for view in project.capture.views)
+    trained = project.scene is not None and project.scene.finished
+    return choices.cost(preset, device, editor_of(scene), views, trained, settings.steps)
 
 
 def wanted_size(scene: bpy.types.Scene) -> int:
@@ -232,10 +260,13 @@ def _pictures(scene: bpy.types.Scene, kind: str) -> Mapping[str, str]:
         return {}
     if kind == wire.VIEW_IMAGE:
         return {v.name: v.image for v in project.capture.views} if project.capture else {}
+    unedited, edit = project.scene.views if project.scene else {}, edit_of(scene)
     if kind == wire.VIEW_BEFORE:
-        return project.scene.views if project.scene else {}
-    edit = edit_of(scene)
-    return {} if edit is None else edit.images if kind == wire.VIEW_EDITED else edit.views
+        below = parent_of(scene, edit)
+        return below.views if below is not None else unedited
+    if edit is None:
+        return unedited if kind == wire.VIEW_AFTER else {}
+    return edit.images if kind == wire.VIEW_EDITED else edit.views
 
 
 def apply_pictures(scene: bpy.types.Scene) -> None:

@@ -19,7 +19,17 @@ from .conversion import Camera
 from .editing import keep_edit, refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
-from .project import device_name, edit_of, project_of, root_of, scene_of, too_slow, undo_step, workspace_of
+from .project import (
+    device_name,
+    edit_of,
+    is_trained,
+    project_of,
+    root_of,
+    scene_of,
+    too_slow,
+    undo_step,
+    workspace_of,
+)
 from .scene import cameras, choice, example, flight, mesh, photograph, strips
 
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
@@ -64,6 +74,7 @@ def _importing(workspace: str, uid: int, edit: str, path: str) -> Iterator[float
     known = next((e for e in project.edits if e.id == edit), None) if project else None
     if known is not None:
         keep_edit(workspace, replace(known, mesh=path))
+    mesh.show_only(found, root, edit)
     chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")
 
 
@@ -71,7 +82,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     """Render the scene camera's animation from the NeRF before and after the edit, lay both into the sequencer, and
     set the scene so that Render Animation writes the film."""
     workspace, edit, uid = ready(scene), edit_of(scene), scene.session_uid
-    if edit is None:
+    if edit is None and not is_trained(scene):
         raise ValueError("There is no edit to render yet.")
     if scene.frame_end < scene.frame_start:
         raise ValueError("The scene's frame range is empty.")
@@ -83,7 +94,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
 
     def ask() -> None:
         params = {
-            "workspace": workspace, "edit": edit.id, "name": name, "first_frame": first,
+            "workspace": workspace, "edit": edit.id if edit else None, "name": name, "first_frame": first,
             "cameras": [wire.camera_object(camera) for camera in sampled],
         }  # fmt: skip
         if device:

@@ -7,6 +7,7 @@ from typing import Any
 import bpy
 from bpy.props import (
     BoolProperty,
+    CollectionProperty,
     EnumProperty,
     FloatProperty,
     FloatVectorProperty,
@@ -15,19 +16,18 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import project, session, wire
+from . import knobs, lineage, project, rows, session, tree, wire
+from .key_views import RELATIVE, InstructNerfKeyView
+from .sheet_settings import InstructNerfAxis
 
 Items = list[tuple[str, str, str, int]]
 
 SHOWN = (
     (wire.VIEW_IMAGE, "Photo", "The captured photo"),
-    (wire.VIEW_BEFORE, "Before", "The unedited NeRF, seen from this camera"),
+    (wire.VIEW_BEFORE, "Before", "The NeRF that the edit stands on, seen from this camera"),
     (wire.VIEW_EDITED, "2D Edit", "The photo as the image editor last edited it, which the NeRF learns from"),
     (wire.VIEW_AFTER, "After", "The edited NeRF, seen from this camera"),
 )
-
-# Paths that may begin with “//”: said since 4.5, unknown before.
-RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
 _kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; somebody must
 
@@ -54,6 +54,15 @@ def _editors(_self: object, _context: object) -> Items:
         label = (editor.label or editor.name) + ("" if editor.available else " (not available)")
         found.append((editor.name, label, editor.reason or editor.name, index))
     return _keep("editor", found, "Known once the engine runs")
+
+
+def _parents(self: Any, _context: object) -> Items:
+    found: Items = [("", "Captured Scene", "The photos are edited", 0)]
+    finished = [(edit, depth) for edit, depth in lineage.in_order(project.edits_of(self.id_data)) if edit.finished]
+    for number, (edit, depth) in enumerate(finished, 1):
+        words = f"The pictures of “{edit.said}” are edited further"
+        found.append((edit.id, f"{'   ' * depth}{edit.title}", words, number))
+    return _keep("parent", found, "")
 
 
 def _keep(name: str, items: Items, without: str) -> Items:
@@ -87,6 +96,33 @@ def _setter(name: str, items: Callable[[object, object], Items]) -> Callable[[An
         setattr(self, name, "" if chosen == "AUTO" else chosen)
 
     return put
+
+
+def _refused(change: Callable[[], object]) -> None:
+    """Do what a property that was set asks for; where that cannot be, the panel says why."""
+    try:
+        change()
+    except (ValueError, RuntimeError, OSError) as error:
+        session.notice("tree", str(error))
+
+
+class InstructNerfRow(bpy.types.PropertyGroup):
+    """A row of the list of edits, as the engine told of it; ``name`` is what is shown, and searched for."""
+
+    edit: StringProperty(options={"HIDDEN"})  # its id; "/": the unedited scene
+    depth: IntProperty(options={"HIDDEN"})
+    muted: BoolProperty(options={"HIDDEN"})
+    title: StringProperty(
+        name="Name",
+        description="What to call this edit; empty: by its instruction",
+        get=lambda self: self.name,
+        set=lambda self, name: _refused(lambda: tree.rename(self.id_data, self.edit, name)),
+    )
+
+
+def _choose_row(self: Any, index: int) -> None:
+    if 0 <= index < len(self.rows):
+        _refused(lambda: tree.choose(self.id_data, self.rows[index].edit))
 
 
 def _pictures_changed(self: Any, _context: object) -> None:
@@ -176,6 +212,29 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         update=_own_editor_named,
         options=RELATIVE,
     )
+    schedule: EnumProperty(
+        name="Schedule",
+        description="In which order pictures are edited and the scene learns from them",
+        items=(
+            ("AUTO", "Automatic", "Key Views, Projected where there are key views; else as the preset has it"),
+            ("paper", "Iterative Dataset Update", "One picture after the other, again and again, as in the paper"),
+            ("projected", "Key Views, Projected",
+             "Key views first, then all others, each beginning with what is known of it from those before; then short "
+             "rounds at falling noise until it settles"),
+        ),
+    )  # fmt: skip
+    key_views: CollectionProperty(
+        name="Key Views", description="Views whose edits were approved, which the whole scene follows",
+        type=InstructNerfKeyView,
+    )  # fmt: skip
+    tried: StringProperty(options={"HIDDEN"})  # the id of the try that is shown; empty: the newest
+    tried_cell: IntProperty(options={"HIDDEN"}, min=0)
+    gallery_page: IntProperty(name="Page", description="Which tries are shown, the newest first", min=1, default=1)
+    sheet_across: PointerProperty(type=InstructNerfAxis)
+    sheet_down: PointerProperty(type=InstructNerfAxis)
+    # What Blender's presets keep of the editor's knobs; waiting until the engine has said what they are.
+    knobs_text: StringProperty(options={"HIDDEN"}, get=knobs.as_text, set=knobs.from_text)
+    knobs_waiting: StringProperty(options={"HIDDEN"})
     use_region: BoolProperty(
         name="Edit Only Inside", description="Edit only what lies in the region; the rest stays as it was captured"
     )
@@ -190,6 +249,31 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
     region_invert: BoolProperty(name="Invert", description="Edit only what lies outside of the region instead")
     edit: StringProperty(name="Edit", description="The edit that results are taken from", options={"HIDDEN"})
+    rows: CollectionProperty(type=InstructNerfRow, options={"HIDDEN"})
+    row: IntProperty(
+        name="Edit", description="The edit that is seen, and that results are taken from",
+        get=lambda self: rows.index_of(self.id_data), set=_choose_row,
+    )  # fmt: skip
+    parent: StringProperty(options={"HIDDEN"})  # the id of the edit that the next one is to stand on
+    parent_choice: EnumProperty(
+        name="Stands On", description="What the next edit changes: the captured scene, or a finished edit further",
+        items=_parents, get=_getter("parent", _parents), set=_setter("parent", _parents),
+    )  # fmt: skip
+    use_wipe: BoolProperty(
+        name="Wipe", description="Show what was before at the left of a line, looking through a view's camera"
+    )
+    wipe: FloatProperty(
+        name="Line", description="Where the line stands, from the left of the picture to its right", default=0.5,
+        min=0.0, max=1.0, subtype="FACTOR",
+    )  # fmt: skip
+    wipe_before: EnumProperty(
+        name="Before",
+        description="What is shown at the left of the line",
+        items=(
+            ("PARENT", "Before", "The NeRF that the edit stands on"),
+            ("CAPTURE", "Photo", "The captured photo"),
+        ),
+    )
     shown: EnumProperty(
         name="Shown", description="The picture behind each camera", items=SHOWN, update=_pictures_changed
     )
@@ -251,7 +335,7 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
             layout.prop(self, name)
 
 
-CLASSES = (InstructNerfSettings, InstructNerfPreferences)
+CLASSES = (InstructNerfRow, InstructNerfKeyView, InstructNerfAxis, InstructNerfSettings, InstructNerfPreferences)
 
 
 def register() -> None:

@@ -85,6 +85,64 @@ def first_free(source: str, scene: bpy.types.Scene) -> str:
     return next(w for w in (proposed(source, n) for n in count(1)) if is_free(w, scene))
 
 
+# -- moved projects ----------------------------------------------------------------------------------------------
+
+LEVELS = 3  # folders above the .blend file's that a moved project is looked for in
+RECORD = ("capture", "capture.json")  # what every project has
+
+
+def is_project(folder: str | Path) -> bool:
+    """Whether a folder holds a project, whose ever it is."""
+    try:
+        return Path(folder, *RECORD).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_missing(scene: bpy.types.Scene) -> bool:
+    """Whether the folder of the scene's project is not where the file says."""
+    workspace = workspace_of(scene)
+    try:
+        return bool(workspace) and not Path(workspace).is_dir()
+    except (OSError, ValueError):
+        return True
+
+
+def found_again(scene: bpy.types.Scene) -> str:
+    """A project by the name of the missing one, near the .blend file: that moved together, or one of the two alone;
+    empty where there is none. The longest end of the old path that leads to one counts."""
+    workspace, blend = workspace_of(scene), bpy.data.filepath
+    if not workspace or not blend:
+        return ""
+    # As another system writes paths, too: a file may have come from there.
+    parts = [part for part in re.split(r"[/\\]", workspace) if part and part != ".."]
+    near = [Path(blend).parent, *Path(blend).parent.parents][: LEVELS + 1]
+    tails = [parts[start:] for start in range(max(0, len(parts) - 6), len(parts))]
+    candidates = (str(folder.joinpath(*tail)) for tail in tails for folder in near)
+    return next((c for c in candidates if is_project(c) and not users_of(cameras.absolute(c), scene)), "")
+
+
+def as_kept(folder: str) -> str:
+    """A project's folder as the .blend file keeps it: from the file on, where that is saved on the same drive."""
+    absolute = cameras.absolute(folder)
+    if not bpy.data.filepath:
+        return absolute
+    try:
+        return bpy.path.relpath(absolute, start=str(Path(bpy.data.filepath).parent)).replace("\\", "/")
+    except ValueError:
+        return absolute
+
+
+def move(scene: bpy.types.Scene, folder: str) -> None:
+    """Have every scene that shows the scene's project, and its root, show the project in another folder."""
+    old, kept = workspace_of(scene), as_kept(folder)
+    for holder, name in list(_holders()):
+        if name in ("workspace", cameras.WORKSPACE) and cameras.absolute(_get(holder, name)) == old:
+            _set(holder, name, kept)
+            if name == "workspace":
+                holder.opened_workspace = kept
+
+
 # -- Save As -----------------------------------------------------------------------------------------------------
 
 
@@ -102,13 +160,26 @@ def _get(holder: Any, name: str) -> str:
     return str(holder[name]) if name == cameras.WORKSPACE else getattr(holder, name)
 
 
-def relative_paths() -> list[tuple[Any, str, str]]:
-    """What keeps a path that begins with “//”, by what name, and the absolute path that is meant now."""
+def _set(holder: Any, name: str, path: str) -> None:
+    if name == cameras.WORKSPACE:
+        holder[name] = path
+    else:
+        setattr(holder, name, path)
+
+
+def relative_paths(blend: str = "") -> list[tuple[Any, str, str]]:
+    """What keeps a path that begins with “//”, by what name, and the absolute path that is meant now; so is one that
+    leads to below the folder of the file ``blend``, so that both can be moved together."""
+    folder = Path(blend).parent if blend else None
     return [
-        (holder, name, bpy.path.abspath(_get(holder, name)))
+        (holder, name, bpy.path.abspath(path))
         for holder, name in _holders()
-        if _get(holder, name).startswith("//")
+        if (path := _get(holder, name)).startswith("//") or (path and folder and _below(path, folder))
     ]
+
+
+def _below(path: str, folder: Path) -> bool:
+    return Path(path).is_absolute() and Path(path) != folder and Path(path).is_relative_to(folder)
 
 
 def rebase(paths: list[tuple[Any, str, str]], blend: str) -> None:
@@ -120,9 +191,6 @@ def rebase(paths: list[tuple[Any, str, str]], blend: str) -> None:
         except ValueError:
             path = absolute
         try:
-            if name == cameras.WORKSPACE:
-                holder[name] = path
-            else:
-                setattr(holder, name, path)
+            _set(holder, name, path)
         except ReferenceError:
             continue

@@ -28,8 +28,21 @@ def read_picture(path: Path) -> np.ndarray:
         with open_file(path, LARGEST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
             return np.array(picture.convert("RGB"))
     except UNREADABLE as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise BadInput(f"{path} cannot be read ({why}); open the capture again.", file=path) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: BaseException) -> BadInput:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return BadInput(f"{path} cannot be read ({why}); open the capture again.", file=path)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, by the file's header alone. Raises BadInput."""
+    try:
+        with open_file(path, LARGEST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
+            return picture.size
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
 
 
 def load_picture(path: Path) -> Tensor:

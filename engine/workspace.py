@@ -5,6 +5,9 @@
     registered/images/, sparse/0/       photos whose cameras were found here
     scene/scene.json, checkpoint.safetensors, views/…
     edits/<id>/edit.json, checkpoint.safetensors, keys/…, images/…, views/…, frames/<name>/…, mesh.ply
+    edits/<id>/label.json               what the artist calls it, and whether it is muted
+    tries/<id>/try.json, …              what was tried (engine/tries.py)
+    deleted/…                           edits that were deleted where the system has no trash
 
 Every file is written under a temporary name and renamed, so what is there is whole.
 """
@@ -15,7 +18,8 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -32,7 +36,10 @@ from engine.results import Damaged
 P = ParamSpec("P")
 R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries")  # what else lies in a project is the artist's
+OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries", "deleted")  # what else is there is the artist's
+TRY = re.compile(r"\d{8}-\d{6}-\d{3}")  # a try's id: the time, to the millisecond
+TRY_RECORD = "try.json"
+_TRY_PICTURE = re.compile(r"\d{2}\.png|sheet\.png")
 MOST_STEPS = 1_000_000  # of a run; the paper's take 30,000
 
 Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
@@ -77,6 +84,14 @@ class EditRecord(msgspec.Struct, frozen=True):
     changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
     region: Region | None = None  # where alone it changes the scene; None: everywhere
     key_views: Annotated[list[Name], Meta(max_length=4)] = []  # those whose edits were approved; they lie in keys/
+    created: Annotated[float, Meta(ge=0, le=1e11)] = 0.0  # seconds since 1970; 0: not known
+
+
+class EditLabel(msgspec.Struct, frozen=True):
+    """label.json: what is the artist's of an edit. Apart from its record, which a running edit writes."""
+
+    name: Name = ""
+    muted: bool = False
 
 
 class Workspace:
@@ -155,7 +170,8 @@ class Workspace:
         return self.read_edits()[0]
 
     def read_edits(self) -> tuple[list[EditRecord], list[Damaged]]:
-        """Every edit, oldest first, and those whose record is damaged: the others are still good."""
+        """Every edit, oldest first, and those whose record is damaged: the others are still good. None of them stands
+        on itself, by way of others either."""
         good, damaged = [], []
         for name in self._edit_names():
             if not (self.folder / "edits" / name / "edit.json").exists():
@@ -164,7 +180,23 @@ class Workspace:
                 good.append(self.edit_record(name))
             except BadInput as error:
                 damaged.append(Damaged(name, error.message))
-        return good, damaged
+        parents = {record.id: record.parent for record in good}
+        round_about = {edit for edit in parents if _stands_on_itself(edit, parents)}
+        damaged += [
+            Damaged(edit, f"{self.edit(edit) / 'edit.json'} is damaged (it stands on itself, by way of others); "
+                    "delete the edit.")
+            for edit in sorted(round_about)
+        ]  # fmt: skip
+        return [record for record in good if record.id not in round_about], damaged
+
+    def label(self, edit: str) -> EditLabel:
+        """What the artist calls an edit; nothing, where that cannot be read."""
+        with contextlib.suppress(BadInput):
+            return read_record(self.edit(edit) / "label.json", EditLabel) or EditLabel()
+        return EditLabel()
+
+    def save_label(self, edit: str, label: EditLabel) -> None:
+        write_record(self.edit(edit) / "label.json", label)
 
     def _edit_names(self) -> list[str]:
         with contextlib.suppress(OSError), os.scandir(self.below("edits")) as entries:
@@ -176,7 +208,7 @@ class Workspace:
         record before anything else of the edit. Returns it with its id. Raises BadInput."""
         words = re.sub(r"[^a-z0-9]+", "-", record.instruction.lower()).strip("-")[:40].strip("-")
         folder = self._numbered(words or "edit")
-        record = msgspec.structs.replace(record, id=folder.name)
+        record = msgspec.structs.replace(record, id=folder.name, created=time.time())
         try:
             self.save_edit(record)
         except BaseException:
@@ -222,6 +254,14 @@ class Workspace:
     def output(self, edit: str | None) -> Path:
         """The folder for an edit's, or the unedited scene's, mesh and frames."""
         return self.scene if edit is None else self.edit(edit)
+
+    # what was tried
+    def try_names(self) -> list[str]:
+        """Ids of what was tried, oldest first."""
+        with contextlib.suppress(OSError), os.scandir(self.below("tries")) as entries:
+            names = sorted(e.name for e in entries if TRY.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+            return [name for name in names if (self.folder / "tries" / name / TRY_RECORD).exists()]
+        return []
 
     # one engine at a time
     @contextmanager
@@ -278,11 +318,18 @@ class Workspace:
                 files.sweep(self.folder / name)
         for folder in self._unrecorded():
             with contextlib.suppress(OSError):
-                (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+                for name in os.listdir(folder):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
 
     def _unrecorded(self) -> Iterator[Path]:
-        """Folders of edits that were killed before they had a record: with nothing of the artist's in them."""
+        """Folders of edits, and of tries, that were killed before they had a record: with nothing of the artist's in
+        them."""
+        with contextlib.suppress(OSError, BadInput), os.scandir(self.below("tries")) as entries:
+            for entry in entries:
+                ours = TRY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                if ours and all(_TRY_PICTURE.fullmatch(name) for name in os.listdir(entry.path)):
+                    yield Path(entry.path)
         with contextlib.suppress(OSError, BadInput), os.scandir(self.below("edits")) as entries:
             for entry in entries:
                 ours = NAME.fullmatch(entry.name) or entry.name.startswith(_TAKING)
@@ -306,6 +353,14 @@ def _contradiction(record: EditRecord, edit: str) -> str | None:
     if record.parent == record.id:
         return "it stands on itself"
     return None
+
+
+def _stands_on_itself(edit: str, parents: Mapping[str, str | None]) -> bool:
+    above, seen = parents[edit], set()
+    while above in parents and above not in seen and above != edit:
+        seen.add(above)
+        above = parents[above]
+    return above == edit
 
 
 def writes(what: str, makes_project: bool = False) -> Callable:

@@ -205,7 +205,7 @@ def main_job(options: argparse.Namespace, clock: Clock, user_folder: Path) -> No
             artist.settle("capture")
     else:
         with clock.part("Opening the capture"):
-            bpy.ops.instruct_nerf.open_capture(filepath=str(options.capture.resolve()))
+            bpy.ops.instruct_nerf.open_capture(filepath=str(options.capture.resolve()), find_cameras=True)
             artist.settle("capture")
     capture = artist.project.project_of(artist.scene).capture
     print(f"  {len(capture.views)} views, {len(capture.left_out)} left out")

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trying, starting and resuming edits."""
+"""Starting and resuming edits."""
 
 import bpy
 from bpy.props import StringProperty
 
 from .. import downloads, editing, knobs, project
-from ..scene import cameras
-from .base import AsksAgain, OfCapture, attempt, has_capture, idle
+from .base import AsksAgain, attempt, has_capture, idle
 
 
 class INSTRUCT_NERF_OT_use_instruction(bpy.types.Operator):
@@ -84,27 +83,6 @@ class INSTRUCT_NERF_OT_download(bpy.types.Operator):
         return attempt(self, panel, lambda: model and downloads.download(model, panel))
 
 
-class INSTRUCT_NERF_OT_try(bpy.types.Operator):
-    """Edit the active camera's photo alone, to tune the instruction and guidance before the scene is touched"""
-
-    bl_idname = "instruct_nerf.try_edit"
-    bl_label = "Try on Active Camera"
-    bl_options = {"REGISTER"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not has_capture(cls, context):
-            return False
-        if project.active_view(context) is None:
-            cls.poll_message_set("Make one of the capture's cameras the active object")
-            return False
-        return idle(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        view = project.active_view(context)[cameras.VIEW]
-        return attempt(self, "instruction", lambda: editing.try_edit(context.scene, view))
-
-
 class INSTRUCT_NERF_OT_start(AsksAgain, bpy.types.Operator):
     """Edit the scene: the NeRF is trained first where that was not done yet"""
 
@@ -143,27 +121,10 @@ class INSTRUCT_NERF_OT_resume(AsksAgain, bpy.types.Operator):
         return attempt(self, "edit", lambda: editing.resume_edit(context.scene, self.edit, self.even_on_cpu))
 
 
-class INSTRUCT_NERF_OT_choose_edit(OfCapture, bpy.types.Operator):
-    """Take results from this edit"""
-
-    bl_idname = "instruct_nerf.choose_edit"
-    bl_label = "Show Edit"
-    bl_options = {"REGISTER", "UNDO"}
-
-    edit: StringProperty(name="Edit", options={"SKIP_SAVE"})
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        context.scene.instruct_nerf.edit = self.edit
-        project.apply_pictures(context.scene)
-        return {"FINISHED"}
-
-
 CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
     INSTRUCT_NERF_OT_reset_knob,
     INSTRUCT_NERF_OT_download,
-    INSTRUCT_NERF_OT_try,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,
-    INSTRUCT_NERF_OT_choose_edit,
 )

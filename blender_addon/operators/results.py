@@ -53,7 +53,8 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
         if context.scene.camera is None:
             cls.poll_message_set("The scene has no camera: make a Camera Path")
             return False
-        return has_capture(cls, context) and has_edit(cls, context) and idle(cls)
+        trained = project.is_trained(context.scene) or has_edit(cls, context)
+        return has_capture(cls, context) and trained and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, region, results
+from . import capture, edit, engine, key_views, region, results, tree, tries
 
-CLASSES = (*capture.CLASSES, *edit.CLASSES, *region.CLASSES, *results.CLASSES, *engine.CLASSES)
+CLASSES = (
+    *capture.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *region.CLASSES, *tree.CLASSES,
+    *results.CLASSES, *engine.CLASSES,
+)  # fmt: skip
 
 
 def register() -> None:

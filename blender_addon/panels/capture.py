@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import project, session
+from .. import project, session, workspaces
 from ..drawing import installing, notice, running, sentences
 from ..scene import cameras
 from .base import Base
@@ -33,6 +33,11 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
         notice(layout, context, "capture")
         running(layout, context, "capture")
+        unplaced = session.get().unplaced.get(scene.session_uid)
+        if unplaced is not None and not session.get().busy:
+            box = layout.box()
+            sentences(box, context, unplaced.sentence, "INFO")
+            box.operator("instruct_nerf.find_cameras", icon="CON_CAMERASOLVER")
         if not settings.workspace:
             self.first(context)
             return
@@ -41,6 +46,8 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
             if not session.get().busy:
                 sentences(layout, context, "This file's capture has not been read since Blender started.", "INFO")
                 layout.operator("instruct_nerf.reconnect", icon="FILE_REFRESH")
+                if workspaces.is_missing(scene):
+                    layout.operator("instruct_nerf.find_project", icon="VIEWZOOM")
         else:
             size = capture.views[0].camera.intrinsics if capture.views else None
             column = layout.column(align=True)
@@ -58,6 +65,9 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         """What this is, what it needs, and how to begin without a capture."""
         layout, state = self.layout, session.get()
         sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+        if not bpy.data.filepath:
+            sentences(layout, context, "Saved first, this file gets its project beside it.", "INFO")
+            layout.operator("wm.save_mainfile", text="Save File", icon="FILE_TICK")
         box = layout.box()
         for number, line in enumerate(FIRST, 1):
             sentences(box, context, f"{number}. {line}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import bpy
 
-from .. import choices, downloads, knobs, messages, previews, project, session
-from ..drawing import duration, field, notice, running, sentences, share_of_labels
+from .. import choices, downloads, knobs, messages, project, session, tries
+from ..drawing import field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
-
-EDITS_SHOWN = 8
+from .key_views import INSTRUCT_NERF_PT_presets
+from .tries import draw_try
 
 
 class INSTRUCT_NERF_MT_vocabulary(bpy.types.Menu):
@@ -38,6 +38,8 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         settings, editor = scene.instruct_nerf, project.editor_of(scene)
         row = layout.row(align=True)
         row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
+        if tries.recent(scene):
+            row.menu("INSTRUCT_NERF_MT_recent", text="", icon="TIME")
         if editor is not None and editor.vocabulary:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
@@ -56,14 +58,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         view = project.active_view(context)
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
-        before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before, "before"), previews.icon(after, "after")
-        if all(icons):
-            row = layout.row(align=True)
-            for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
-                column = row.column(align=True)
-                column.template_icon(icon_value=icon, scale=6.0)
-                column.label(text=label)
+        draw_try(layout, context)
 
 
 def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanced: bool) -> float:
@@ -129,12 +124,17 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
     def poll(cls, context: bpy.types.Context) -> bool:
         return project.root_of(context.scene) is not None
 
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        INSTRUCT_NERF_PT_presets.draw_panel_header(self.layout)
+
     def draw(self, context: bpy.types.Context) -> None:
         layout, scene = self.layout, context.scene
         settings, info = scene.instruct_nerf, session.get().info
         column = layout.column()
         column.use_property_split, column.use_property_decorate = True, False
         column.enabled = info is not None
+        if project.edits_of(scene):
+            column.prop(settings, "parent_choice")
         column.prop(settings, "preset_choice")
         column.prop(settings, "editor_choice")
         editor = project.editor_of(scene)
@@ -155,32 +155,11 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
         if running(layout, context, "edit"):
             talk(layout)
         else:
+            if cost := project.cost_of_edit(scene):
+                sentences(layout, context, cost)
             row = layout.row()
             row.scale_y = 1.5
             row.operator("instruct_nerf.start_edit", icon="PLAY")
-        self.edits(context)
-
-    def edits(self, context: bpy.types.Context) -> None:
-        """The workspace's edits, newest first."""
-        found = project.project_of(context.scene)
-        for _, reason in found.damaged if found is not None else ():
-            sentences(self.layout.box(), context, reason, "ERROR")
-        if found is None or not found.edits:
-            return
-        current = project.edit_of(context.scene)
-        column = self.layout.box().column(align=True)
-        for edit in list(reversed(found.edits))[:EDITS_SHOWN]:
-            row = column.row(align=True)
-            icon = "RADIOBUT_ON" if current is not None and edit.id == current.id else "RADIOBUT_OFF"
-            row.operator("instruct_nerf.choose_edit", text="", icon=icon, emboss=False).edit = edit.id
-            row.label(text=edit.said)
-            if edit.finished:
-                row.label(text=duration(edit.seconds))
-            else:
-                share = f" {100 * edit.steps // edit.of} %" if edit.of else ""
-                row.operator("instruct_nerf.resume_edit", text=f"Resume{share}", icon="PLAY").edit = edit.id
-        if len(found.edits) > EDITS_SHOWN:
-            column.label(text=f"and {len(found.edits) - EDITS_SHOWN} older")
 
 
 CLASSES = (

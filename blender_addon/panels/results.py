@@ -35,6 +35,13 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row.prop(settings, "opacity", slider=True)
         row.prop(settings, "in_front", text="", icon="XRAY")
         layout.operator("instruct_nerf.look_through", text="Show View", icon="VIEW_CAMERA")
+        column = layout.column(align=True)
+        row = column.row(align=True)
+        row.prop(settings, "use_wipe", toggle=True, icon="MOD_MIRROR")
+        row.operator("instruct_nerf.wipe", text="", icon="ARROW_LEFTRIGHT")
+        if settings.use_wipe:
+            column.prop(settings, "wipe", slider=True)
+            column.row(align=True).prop(settings, "wipe_before", expand=True)
         layout.separator()
         notice(layout, context, "results")
         if running(layout, context, "results"):

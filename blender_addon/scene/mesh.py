@@ -43,6 +43,19 @@ def importing(root: bpy.types.Object, path: str, name: str, edit: str) -> Genera
     return item
 
 
+def show_only(scene: bpy.types.Scene, root: bpy.types.Object, edit: str) -> None:
+    """Of the meshes under a capture's root, have the one of an edit seen and rendered, and no other."""
+    for item in root.children:
+        if item.type != "MESH" or MESH not in item:
+            continue
+        hidden = item[MESH] != edit
+        if item.hide_render != hidden:
+            item.hide_render = hidden
+        for layer in scene.view_layers:
+            if item.name in layer.objects and item.hide_get(view_layer=layer) != hidden:
+                item.hide_set(hidden, view_layer=layer)
+
+
 def _fill(data: bpy.types.Mesh, read: ply.Mesh) -> Generator[float, None, None]:
     """Give an empty mesh all that it consists of, its edges too: each of these calls takes milliseconds for a million
     faces, and that without which Blender would have to work the edges out a tenth of a second."""

@@ -40,10 +40,13 @@ from engine.editors.catalogue import (
 )
 from engine.editors.registry import kind_of
 from engine.errors import BadInput, Cancelled
+from engine.files import remove_file
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
 from engine.jobs.edit_stages import EditWatch, edit_stages
 from engine.jobs.key_views import check_keys, kept_keys, save_keys
+from engine.jobs.like import as_like
+from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import (
     CHECKPOINT_EVERY,
     ensure_scene,
@@ -54,6 +57,7 @@ from engine.jobs.scene import (
     scene_stages,
     training_views,
 )
+from engine.jobs.tree import standing_on
 from engine.metrics.memory import PeakMemory
 from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset, refuse_days
@@ -73,11 +77,11 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     capture = load_opened(workspace)
     instruction = checked_instruction(request.instruction)
     device = choose_device(request.device)
-    request = with_editor(request, device)
+    request = with_editor(as_like(workspace, request), device)
     refuse_one_picture(chosen_editor(request))
     chosen = chosen_views(capture, request.views)
     check_keys(request.key_views, chosen, job)
-    parent = finished_parent(workspace, request.parent)
+    check_parent(workspace, request.parent, chosen)
     preset = scene_preset(workspace, request.preset, device)
     own = preset if request.preset is None else choose_preset(request.preset, device)  # the scene keeps its own
     region_of(request.region)  # what is wrong with it is said before anything is trained
@@ -93,7 +97,7 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     record = EditRecord(
         id="",
         instruction=instruction,
-        parent=parent,
+        parent=request.parent,
         preset=own.name,
         editor=chosen_editor(request),
         perceptual="",
@@ -106,7 +110,8 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     record = workspace.create_edit(record)
     warn_of_unknown(record.editor, record.instruction, job)
     try:
-        originals = original_pictures(workspace, [capture.view(key.view) for key in request.key_views], parent)
+        keyed = [capture.view(key.view) for key in request.key_views]
+        originals = original_pictures(workspace, keyed, request.parent)
         save_keys(workspace, capture, record, request.key_views, originals, job)
         return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
@@ -116,11 +121,13 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
 
 @writes("editing")
 def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
-    """Go on with a cancelled or killed edit where its checkpoint is."""
+    """Go on with a cancelled or killed edit where its checkpoint is, or with a finished one that is to have more
+    steps."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     device = choose_device(request.device)
-    record = workspace.edit_record(request.edit)
+    record = with_steps(workspace, workspace.edit_record(request.edit), request.steps)
+    check_parent(workspace, record.parent, [capture.view(name) for name in record.chosen], record.id)
     settings = settings_for(record.settings, record.editor)
     preset = scene_preset(workspace, record.preset, device)
     refuse_days(record.preset, device, request.even_on_cpu)
@@ -129,7 +136,27 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
         *edit_stages(settings, len(record.chosen), len(capture.views), record.steps),
     )
     capture = ensure_scene(workspace, capture, preset, device, 0, plan, job)
+    if request.steps is not None:
+        remove_file(workspace.output(record.id) / "mesh.ply")  # it shows the edit as it was
+        workspace.save_edit(record)
     return _edit(workspace, capture, record, device, plan, job)
+
+
+def with_steps(workspace: Workspace, record: EditRecord, steps: int | None) -> EditRecord:
+    """An edit's record, to have so many steps in all; None: as many as it was to have. Raises BadInput where it has
+    them already, or where others stand on it: what they began with would no longer be there."""
+    if steps is None:
+        return record
+    if steps <= record.steps:
+        raise BadInput(f"{record.id} has {record.steps} steps already; ask for more than that.", field="steps")
+    if children := standing_on(workspace, record.id):
+        who = f"{len(children)} edits stand" if len(children) > 1 else f"The edit {children[0]} stands"
+        raise BadInput(
+            f"{who} on {record.id} as it is; make another edit like it, with more steps.",
+            field="steps",
+        )
+    settings = msgspec.structs.replace(settings_for(record.settings, record.editor), steps=steps).checked()
+    return msgspec.structs.replace(record, settings=msgspec.to_builtins(settings), finished=False)
 
 
 def _edit(
@@ -276,24 +303,6 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: d
     ]
     again = [Again(record.chosen.index(c.view), c.step) for c in record.changes if c.view is not None]
     return Prompts(editor, settings.told(record.instruction), told, again, keys)
-
-
-def original_pictures(workspace: Workspace, views: list[View], parent: str | None) -> dict[str, Path]:
-    """Where the pictures lie that an edit of ``views`` begins with, by the view's name: those of the edit that it
-    stands on, edited or else rendered from it; none of an edit of the captured scene."""
-    if parent is None:
-        return {}
-    edited = workspace.edit(parent) / "images"
-    rendered = workspace.views(parent)
-    paths = ((view.name, edited / f"{view.name}.png", rendered / f"{view.name}.png") for view in views)
-    return {name: own if own.exists() else render for name, own, render in paths}
-
-
-def finished_parent(workspace: Workspace, parent: str | None) -> str | None:
-    """The edit to stand on. Raises BadInput where it is not finished."""
-    if parent is not None and not workspace.edit_record(parent).finished:
-        raise BadInput(f"The edit {parent} is not finished; resume it before another stands on it.", field="parent")
-    return parent
 
 
 def opened_editor(name: str, device: str, job: Job) -> Editor:

@@ -13,11 +13,12 @@ from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.jobs.asked import viewpoints
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.parents import check_parent
+from engine.jobs.scene import kept_scene
 from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
 from engine.pictures import save_picture
-from engine.presets import PRESETS, PREVIEW
+from engine.presets import PRESETS, PREVIEW, SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
@@ -34,7 +35,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     capture = load_opened(workspace)
     device = choose_device(request.device)
     saved = open_scene(workspace.checkpoint(request.edit))
-    views = _spread(capture, saved.views)
+    views = spread(capture, saved.views)
     record = workspace.scene_record()
     preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
     resolution = checked_resolution(request.resolution or preset.mesh_resolution)
@@ -64,7 +65,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
 
 
-def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
+def spread(capture: Capture, names: Sequence[str]) -> list[View]:
     """The named views, evenly thinned to what a mesh needs."""
     known = {view.name: view for view in capture.views}
     views = [known[name] for name in names if name in known]
@@ -76,20 +77,24 @@ def _spread(capture: Capture, names: Sequence[str]) -> list[View]:
 
 @writes("rendering frames")
 def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
-    """Render each camera from what the edit stands on and from the edit, to `frames/<name>/before` and `…/after`."""
+    """Render each camera from what the edit stands on and from the edit, to `frames/<name>/before` and `…/after`. Of
+    the unedited scene both are the same pictures, in `…/after`."""
     workspace = Workspace(request.workspace)
     device = choose_device(request.device)
-    folder = workspace.edit(request.edit) / "frames" / checked_name(request.name, "camera path")
+    folder = workspace.output(request.edit) / "frames" / checked_name(request.name, "camera path")
     if not request.cameras:
         raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
     cameras = viewpoints(request.cameras, "cameras")
     if abs(request.first_frame) > LAST_FRAME:
         raise BadInput(f"The first frame is {request.first_frame}; Blender has none there.", field="first_frame")
-    parent = workspace.edit_record(request.edit).parent
-    scenes = {"before": parent, "after": request.edit}
+    scenes = {"after": request.edit}
+    if request.edit is not None:
+        parent = workspace.edit_record(request.edit).parent
+        check_parent(workspace, parent, (), request.edit)
+        scenes = {"before": parent, **scenes}
     for edit in scenes.values():
         open_scene(workspace.checkpoint(edit))  # says what is wrong before anything is rendered
-    plan = job.plan(Stage("frames", "Rendering frames", 2 * len(cameras), SECONDS_A_RENDER))
+    plan = job.plan(Stage("frames", "Rendering frames", len(scenes) * len(cameras), SECONDS_A_RENDER))
     stage = plan.begin("frames")
     frames = FrameFolder(folder, range(request.first_frame, request.first_frame + len(request.cameras)))
     written: dict[str, list[str]] = {}
@@ -104,4 +109,4 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
             plan.advance(stage.done + 1)
             job.report(plan, stage)
     frames.finish()
-    return Frames(**written)
+    return Frames(before=written.get("before", written["after"]), after=written["after"])

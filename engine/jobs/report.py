@@ -28,7 +28,8 @@ from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.hub import CLIP, in_words
 from engine.jobs.capture import load_opened
-from engine.jobs.edit import opened_editor, original_pictures
+from engine.jobs.edit import opened_editor
+from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_perceptual, kept_scene
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.collapse import has_collapsed
@@ -102,6 +103,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     record = workspace.edit_record(request.edit)
     if not record.finished:
         raise BadInput(f"The edit {record.id} is not finished; resume it first.", field="edit")
+    check_parent(workspace, record.parent, [capture.view(name) for name in record.chosen], record.id)
     refuse_days(record.preset, device, request.even_on_cpu)
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
@@ -322,6 +324,9 @@ def _write(
         "All methods begin at the same unedited scene, with the same editor, guidance and seed, and are compared along "
         f"the same {FRAMES} cameras."
     ]
+    if record.parent is not None:
+        below = workspace.edit_record(record.parent).instruction
+        notes.append(f"“{UNEDITED}” is the edit that this one stands on, “{below}”.")
     if record.changes:
         notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:

@@ -14,6 +14,9 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``late``         knows what computes, a large graphics card, only when it is asked for it
 ``slow``         says that the preset paper takes days on the CPU
 ``old``          speaks an older protocol
+``damaged``      has a damaged edit
+``grown``        has three edits, the second of which stands on the first
+``stubborn``     does not let edits be named or muted
 ``tick=SECONDS`` time of one step (0.02)
 """
 
@@ -131,14 +134,19 @@ class Engine:
         self.captures: dict[str, dict] = {}  # by workspace
         self.scene: dict | None = None
         self.edits: dict[str, dict] = {}
+        self.tries: list[dict] = []
+        self.number = 0  # of the last edit
+        self.damaged: list[dict] = []
+        if "damaged" in MODES:
+            self.damaged.append({"name": "edit-0", "reason": "The record of edit-0 is damaged."})
         self.job: int | None = None
         self.cancelled = threading.Event()
         self.paused = threading.Event()
         self.thread: threading.Thread | None = None
         self.online, self.downloaded = False, set()
 
-    def view(self, kind: str, view: dict, colour: tuple[int, int, int]) -> str:
-        folder = Path(self.capture["workspace"]) / ("images" if kind == "image" else kind)
+    def view(self, kind: str, view: dict, colour: tuple[int, int, int], edit: str = "") -> str:
+        folder = Path(self.capture["workspace"]) / edit / ("images" if kind == "image" else kind)
         path = png(folder / f"{Path(view['name']).stem}.png", view["width"], view["height"], colour)
         send({"method": "job/view", "params": {"job": self.job, "view": view["name"], "kind": kind, "image": path}})
         return path
@@ -160,7 +168,27 @@ class Engine:
         self.capture = self.captures[params["workspace"]] = open_capture(params)
         return {"views": 3} if "liar" in MODES else self.capture
 
+    def grow(self) -> None:
+        """Three edits, the second of which stands on the first."""
+        self.scene = {
+            "steps": 10, "of": 10, "finished": True, "preset": "preview", "device": "cpu", "measures": None,
+            "views": {v["name"]: self.view("before", v, (60, 90, 140)) for v in self.capture["views"]},
+        }  # fmt: skip
+        for said, parent in (("make it night", None), ("turn it into gold", "edit-1"), ("make it sunset", None)):
+            self.number += 1
+            name = f"edit-{self.number}"
+            self.edits[name] = {
+                "id": name, "instruction": said, "parent": parent, "preset": "preview", "editor": "small",
+                "settings": {"seed": 0, "options": {}}, "chosen": [v["name"] for v in self.capture["views"]],
+                "steps": 20, "of": 20, "finished": True, "mesh": None, "seconds": 75.0, "name": "", "muted": False,
+                "images": {v["name"]: self.view("edited", v, (9, 90, 9), name) for v in self.capture["views"]},
+                "views": {v["name"]: self.view("after", v, (9, 9, 90), name) for v in self.capture["views"]},
+                "created": 1.7e9 + self.number,
+            }  # fmt: skip
+
     def images(self, _params: dict) -> dict:
+        if "grown" in MODES and not self.edits:
+            self.grow()
         for index, view in enumerate(self.capture["views"]):
             self.step("images", index + 1, len(self.capture["views"]), (index + 1) / len(self.capture["views"]))
             self.view("image", view, ((40 + index) % 256, 90, 160))
@@ -168,26 +196,75 @@ class Engine:
 
     def try_edit(self, params: dict) -> dict:
         view = next(v for v in self.capture["views"] if v["name"] == params["view"])
-        self.step("try", 1, 1, 1.0)
-        folder = Path(self.capture["workspace"]) / "tries"
-        return {
-            "before": png(folder / "before.png", view["width"], view["height"], (40, 90, 160)),
-            "after": png(folder / "after.png", view["width"], view["height"], (20, 30, 80)),
-        }
+        number, (width, height) = len(self.tries) + 1, (view["width"], view["height"])
+        folder = Path(self.capture["workspace"]) / "tries" / f"20260101-000000-{number:03d}"
+        across, down = params.get("across"), params.get("down")
+        cells = []
+        for y in down["values"] if down else [None]:
+            for x in across["values"] if across else [None]:
+                cell = {"instruction": params["instruction"], "seed": params["seed"],
+                        "options": dict(params.get("options", {}))}  # fmt: skip
+                for axis, value in ((across, x), (down, y)):
+                    if axis is not None:
+                        own = cell if axis["name"] in ("seed", "instruction") else cell["options"]
+                        own[axis["name"]] = value
+                self.step("try", len(cells) + 1, len(cells) + 1, 1.0)
+                place = len(cells)
+                image = png(folder / f"{place:02d}.png", width, height, (20 + place, 30, 80))
+                kind = "tried" if across else "edited"
+                seen = {"job": self.job, "view": view["name"], "kind": kind, "image": image}
+                send({"method": "job/view", "params": seen})
+                column, row = divmod(place, len(across["values"]))[::-1] if across else (0, 0)
+                box = [column * width, row * height, width, height]
+                cells.append(cell | {"settings": cell["options"], "image": image, "box": box})
+        columns = len(across["values"]) if across else 1
+        after = cells[0]["image"]
+        if len(cells) > 1:
+            after = png(folder / "sheet.png", columns * width, len(cells) // columns * height, (20, 30, 80))
+        self.tries.append({
+            "id": folder.name, "view": view["name"], "editor": params["editor"], "before": view["image"],
+            "parent": params.get("parent"), "after": after, "columns": columns, "cells": cells,
+        })  # fmt: skip
+        return self.tries[-1]
 
     def run(self, params: dict) -> dict:
-        number = f"edit-{len(self.edits) + 1}"
+        self.number += 1
+        number = f"edit-{self.number}"
+        like = self.edits.get(params.get("like"), {})
         edit = {
-            "id": number, "instruction": params["instruction"], "parent": None, "preset": params["preset"],
-            "settings": {k: v for k, v in params.items() if k != "views"},
-            "chosen": params.get("views") or [v["name"] for v in self.capture["views"]],
-            "steps": 0, "of": 20, "finished": False, "images": {}, "views": {}, "mesh": None, "seconds": 0.0,
+            "id": number, "instruction": params["instruction"], "parent": params.get("parent", like.get("parent")),
+            "preset": params.get("preset") or like["preset"], "editor": params.get("editor") or like.get("editor", ""),
+            "settings": like.get("settings", {}) | {k: v for k, v in params.items() if k != "views"},
+            "chosen": params.get("views") or like.get("chosen") or [v["name"] for v in self.capture["views"]],
+            "steps": 0, "of": params.get("steps") or 20, "finished": False, "images": {}, "views": {}, "mesh": None,
+            "seconds": 0.0, "name": "", "muted": False, "created": 1.7e9 + self.number,
         }  # fmt: skip
         self.edits[number] = edit
         return self.go_on(edit)
 
     def resume(self, params: dict) -> dict:
-        return self.go_on(self.edits[params["edit"]])
+        edit = self.edits[params["edit"]]
+        edit |= {"of": params.get("steps") or edit["of"], "finished": False}
+        return self.go_on(edit)
+
+    def label(self, number: int, params: dict) -> None:
+        edit = self.edits.get(params["edit"])
+        if edit is None or "stubborn" in MODES:
+            send({"id": number, "error": {"code": -32000, "message": "That cannot be written."}})
+            return
+        edit |= {key: params[key] for key in ("name", "muted") if key in params}
+        send({"id": number, "result": edit})
+
+    def delete(self, params: dict) -> dict:
+        gone = [params["edit"]]
+        for above in gone:
+            gone += [e["id"] for e in self.edits.values() if e["parent"] == above]
+        if gone[1:] and not params.get("with_children"):
+            raise ValueError(f"{len(gone) - 1} edits stand on {gone[0]}.", "with_children")
+        for edit in gone:
+            self.edits.pop(edit, None)
+        self.damaged = [entry for entry in self.damaged if entry["name"] not in gone]
+        return {"edits": gone, "folder": None}
 
     def go_on(self, edit: dict) -> dict:
         chosen = [v for v in self.capture["views"] if v["name"] in edit["chosen"]]
@@ -200,7 +277,7 @@ class Engine:
         while edit["steps"] < edit["of"]:
             self.step("edit", edit["steps"] + 1, edit["of"], edit["steps"] / edit["of"])
             view = chosen[edit["steps"] % len(chosen)]
-            edit["images"][view["name"]] = self.view("edited", view, (20, 30, 60 + edit["steps"]))
+            edit["images"][view["name"]] = self.view("edited", view, (20, 30, 60 + edit["steps"]), edit["id"])
             edit["steps"] += 1
             if "crash-edit" in MODES and edit["steps"] == 5:
                 print("CUDA error: device-side assert triggered", file=sys.stderr, flush=True)
@@ -209,7 +286,7 @@ class Engine:
 
                 os._exit(7)
         for view in chosen:
-            edit["views"][view["name"]] = self.view("after", view, (10, 20, 90))
+            edit["views"][view["name"]] = self.view("after", view, (10, 20 * len(edit["id"]), 90), edit["id"])
         edit.update(finished=True, seconds=12.0)
         return edit
 
@@ -320,9 +397,12 @@ class Engine:
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
             "output/frames": self.frames, "output/report": self.report, "model/download": self.download,
+            "edit/delete": self.delete,
         }  # fmt: skip
         if method in jobs:
             self.start_job(number, jobs[method], params)
+        elif method == "edit/label":
+            self.label(number, params)
         elif method == "initialize":
             said = json.loads(json.dumps(INITIALIZED))
             self.online = params.get("online", False)
@@ -354,9 +434,16 @@ class Engine:
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
+            result |= {"damaged": self.damaged, "tries": self.tries}
             send({"id": number, "result": result})
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)
+        elif method == "edit/key":
+            send({"id": number, "result": {"view": self.capture["views"][5]["name"]}})
+        elif method == "edit/delete_try":
+            left = [tried for tried in self.tries if tried["id"] != params["id"]]
+            deleted, self.tries = len(left) < len(self.tries), left
+            send({"id": number, "result": {"deleted": deleted}})
         elif method == "runtime/release":
             print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
@@ -393,7 +480,8 @@ CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes":
 INITIALIZED = {
     "protocol": 2,
     "engine": "0.0-fake",
-    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
+    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30,
+                 "editor": "small"}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
          "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
@@ -413,7 +501,8 @@ INITIALIZED = {
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
-         "long_side": 240, "min_views": 8},
+         "long_side": 240, "min_views": 8, "train_seconds": 200.0, "edit_seconds": 270.0, "view_seconds": 4.0,
+         "bytes": 82_000_000},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
          "long_side": 512, "min_views": 20},
     ],

@@ -55,7 +55,7 @@ def names_of(rna: bpy.types.Struct) -> set[str]:
 
 def labels(scene: bpy.types.Scene) -> set[str]:
     """Every label of the add-on, with the engine's own knobs and presets."""
-    found = {CATEGORY} | {cls.bl_label for cls in (*panels.CLASSES, *operators.CLASSES)}
+    found = {CATEGORY} | {getattr(cls, "bl_label", "") for cls in (*panels.CLASSES, *operators.CLASSES)}
     for cls in settings.CLASSES:
         found |= names_of(cls.bl_rna)
     for kind in KINDS:

@@ -27,10 +27,11 @@ class Notes:
 
     def prop(self, owner: object, name: str, text: str | None = None, **_options: object) -> None:
         prop = owner.bl_rna.properties[name]  # raises where there is none
-        self.texts.append(prop.name if text is None else text)
+        own = owner.title if name == "title" else ""  # what a row of the list is called
+        self.texts.append(prop.name if text is None else text or own)
 
     def operator(self, name: str, text: str | None = None, **_options: object) -> SimpleNamespace:
-        assert name.split(".")[0] in {"instruct_nerf", "render"}, name
+        assert name.split(".")[0] in {"instruct_nerf", "render", "wm"}, name
         getattr(getattr(bpy.ops, name.split(".")[0]), name.split(".")[1]).get_rna_type()
         self.texts.append(text or name)
         return SimpleNamespace()
@@ -38,9 +39,22 @@ class Notes:
     def operator_menu_enum(self, name: str, _prop: str, **_options: object) -> None:
         self.operator(name)
 
+    def popover(self, panel: str, text: str = "", **_options: object) -> None:
+        assert hasattr(bpy.types, panel), panel
+
+    def template_ID(self, owner: object, name: str, **_options: object) -> None:
+        self.prop(owner, name)
+
     def menu(self, *_names: object, **_options: object) -> None: ...
     def separator(self) -> None: ...
     def template_icon(self, **_options: object) -> None: ...
+
+    def template_list(self, *parts: object, **_options: object) -> None:
+        """Each row, as the list draws it; ``parts`` as Blender takes them."""
+        _kind, _id, owner, items, its, index = parts
+        assert getattr(its, index) < len(getattr(owner, items))
+        for item in getattr(owner, items):
+            panels.tree.draw_row(Notes(self.texts), context_now(), item)
 
     def progress(self, factor: float, text: str) -> None:
         assert 0 <= factor <= 1
@@ -49,21 +63,28 @@ class Notes:
     def column(self, **_options: object) -> Notes:
         return Notes(self.texts)
 
-    row = box = split = column
+    row = box = split = grid_flow = column
+
+
+def context_now() -> SimpleNamespace:
+    """What a panel is given to draw with."""
+    return SimpleNamespace(
+        scene=bpy.context.scene, view_layer=bpy.context.view_layer, region=None,
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+        space_data=None,
+    )  # fmt: skip
 
 
 def drawn() -> str:
     """Everything that the tab shows now, in one line of text."""
     texts: list[str] = []
-    context = SimpleNamespace(
-        scene=bpy.context.scene, view_layer=bpy.context.view_layer, region=None,
-        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
-        space_data=None,
-    )  # fmt: skip
+    context = context_now()
     for cls in panels.CLASSES:
+        if getattr(cls, "bl_region_type", "") == "HEADER" or issubclass(cls, bpy.types.UIList):  # Blender draws them
+            continue
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))
-            for name in ("edits", "first"):
+            for name in ("chosen", "first"):
                 if hasattr(cls, name):
                     setattr(panel, name, partial(getattr(cls, name), panel))
             for part in ("draw_header", "draw_header_preset", "draw"):
