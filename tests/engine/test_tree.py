@@ -19,7 +19,8 @@ from engine.files import locked
 from engine.jobs import capture, edit, output, report, tree, trying
 from engine.presets import PRESETS
 from engine.progress import Job
-from engine.workspace import EditRecord, Workspace
+from engine.records import EditRecord
+from engine.workspace import Workspace
 
 from .conftest import PRESET
 from .toy_editor import KIND, ToyEditor

@@ -17,10 +17,11 @@ from server_wire import Wire
 
 from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
+from engine.records import EditRecord
 from engine.results import RESULTS, Cell, Tried
 from engine.server import JOBS
 from engine.wire import TooLong
-from engine.workspace import EditRecord, Workspace
+from engine.workspace import Workspace
 
 
 @pytest.fixture
