@@ -71,7 +71,7 @@ INSIDE = {
         {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"trying", "output", "report"},
-        {"splats"},
+        {"frames", "splats"},
     ],
     "capture": [
         {"photos", "lens", "color", "upright"},
