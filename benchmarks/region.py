@@ -5,31 +5,36 @@
 
 The region is a box around what the editor takes for the instruction's subject. The same edit is made with it and
 without; printed is, at the views that were not trained on, how many dB to the photos are lost outside of the box
-against the unedited scene, and how much the edit changed inside.
+against the unedited scene, and how much the edit changed inside. Outside is where the median of depth lies outside,
+inside where the region lets all of a pixel change. Edits that the project has already are not made again.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 import torch
 import tyro
+from msgspec.structs import replace as changed
+from torch import Tensor
 
 from benchmarks.truth.region import box_around
 from engine import protocol
 from engine.devices import choose_device, device_named
 from engine.edit.agreement import agreed_relevance
 from engine.edit.keep import relevance_of
-from engine.edit.region import Region
+from engine.edit.region import SHARES, Region
 from engine.editors.catalogue import default_editor, load_editor, resolved_options
 from engine.geometry import unproject
 from engine.jobs.capture import load_opened
-from engine.jobs.edit import run_edit
+from engine.jobs.edit import resume_edit, run_edit
 from engine.pictures import load_picture
 from engine.progress import Job
+from engine.scenes.base import RenderedView
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace
 
@@ -54,6 +59,34 @@ def subject_box(workspace: Workspace, instruction: str, margin: float) -> protoc
     return box_around(np.concatenate(points), margin)
 
 
+def parts_of(region: Region, seen: RenderedView, camera) -> tuple[Tensor, Tensor]:
+    """(H, W) bool each: what of a view the region lets change whole, and what lies outside of it by its median depth.
+    A pixel of fog may be both."""
+    median = region.mask(RenderedView(seen.rgb, seen.depth, seen.opacity), camera)
+    return region.mask(seen, camera)[..., 0] == 1, median[..., 0] == 0
+
+
+def decibels(pictures: Sequence[Tensor], photos: Sequence[Tensor], where: Sequence[Tensor]) -> float:
+    """PSNR of pictures (H, W, 3), 0–1, over the pixels where all of them are looked at (H, W)."""
+    errors = [(a - b).square()[part] for a, b, part in zip(pictures, photos, where, strict=True)]
+    return float(-10 * torch.cat(errors).mean().log10())
+
+
+def made(workspace: Workspace, request: protocol.RunEdit) -> str:
+    """The id of the edit that a request comes to: the project's own where it has it, gone on with where it was
+    stopped."""
+    job = Job(log=lambda text: print(text, file=sys.stderr))
+    for record in reversed(workspace.edits()):
+        same = (record.instruction, record.region, record.settings["steps"], record.parent) == (
+            request.instruction, request.region, request.steps or record.settings["steps"], request.parent
+        )  # fmt: skip
+        if same and (request.views is None or record.chosen == request.views):
+            if not record.finished:
+                resume_edit(protocol.ResumeEdit(request.workspace, record.id), job)
+            return record.id
+    return run_edit(request, job).id
+
+
 def main(
     project: Annotated[str, tyro.conf.Positional],
     instruction: Annotated[str, tyro.conf.Positional],
@@ -69,29 +102,29 @@ def main(
     scene = open_scene(workspace.checkpoint(None)).scene("cpu")
     held = [view for view in capture.views if view.held_out]
     photos = [load_picture(workspace.images / f"{v.name}.png").float() / 255 for v in held]
-    unedited = [scene.render(view) for view in held]
-    masks = [region.mask(seen, view)[..., 0] for seen, view in zip(unedited, held, strict=True)]
-
-    def outside(pictures: list[torch.Tensor]) -> float:
-        errors = [(a - b).square()[m == 0] for a, b, m in zip(pictures, photos, masks, strict=True)]
-        return float(-10 * torch.cat(errors).mean().log10())
-
-    before = outside([seen.rgb for seen in unedited])
-    print("box", json.dumps(asked.solids[0].vertices), "unedited", round(before, 2), flush=True)
+    unedited = [scene.render(view, shares=SHARES) for view in held]
+    inside, outside = zip(*(parts_of(region, seen, v) for seen, v in zip(unedited, held, strict=True)), strict=True)
+    before = decibels([seen.rgb for seen in unedited], photos, outside)
+    shares = {
+        "inside": float(torch.stack(inside).float().mean()),
+        "outside": float(torch.stack(outside).float().mean()),
+    }
+    print(
+        "box", json.dumps(asked.solids[0].vertices), "of the pixels", shares, "unedited", round(before, 2), flush=True
+    )
     trained = [view.name for view in capture.views if not view.held_out]
     chosen = None if views is None else trained[:: max(1, len(trained) // views)][:views]
+    request = protocol.RunEdit(workspace=project, instruction=instruction, steps=steps, preset=preset, views=chosen)
     for name, wanted in (("without a region", None), ("with a region", asked)):
-        request = protocol.RunEdit(
-            workspace=project, instruction=instruction, steps=steps, preset=preset, region=wanted, views=chosen
-        )
-        edit = run_edit(request, Job(log=lambda text: print(text, file=sys.stderr)))
-        edited = open_scene(workspace.checkpoint(edit.id)).scene("cpu")
+        edit = made(workspace, changed(request, region=wanted))
+        edited = open_scene(workspace.checkpoint(edit)).scene("cpu")
         pictures = [edited.render(view).rgb for view in held]
-        inside = [(a - b.rgb).abs()[m == 1] for a, b, m in zip(pictures, unedited, masks, strict=True)]
+        change = [(a - b.rgb).abs()[part] for a, b, part in zip(pictures, unedited, inside, strict=True)]
+        after = decibels(pictures, photos, outside)
         found = {
-            "psnr outside": round(outside(pictures), 2),
-            "lost outside, dB": round(before - outside(pictures), 2),
-            "mean change inside": round(float(torch.cat(inside).mean()), 3),
+            "psnr outside": round(after, 2),
+            "lost outside, dB": round(before - after, 2),
+            "mean change inside": round(float(torch.cat(change).mean()), 3),
         }
         print(name, json.dumps(found), flush=True)
 

@@ -58,6 +58,27 @@ def too_slow(info: EngineInfo | None, presets: Iterable[str], device: str = "") 
     return next((chosen.slow[name] for name in presets if name in chosen.slow), "") if chosen else ""
 
 
+def cost(preset: Preset, device: Device, editor: Editor | None, views: int, trained: bool, steps: int) -> str:
+    """A sentence on what an edit of so many views takes, with the preset's own number of steps where ``steps`` is 0;
+    empty where nobody has measured."""
+    if device.name != "cpu" or not preset.edit_seconds or preset.name in device.slow:
+        return ""
+    parts = [] if trained else [f"about {_minutes(preset.train_seconds)} to learn the scene, once"]
+    if editor is not None and device.editor and editor_id(editor.name) == editor_id(device.editor) and not steps:
+        parts.append(f"about {_minutes(preset.edit_seconds + views * preset.view_seconds)} to edit {views} views")
+    elif parts:
+        parts.append("then as long as the editor takes")
+    if not parts:
+        return ""
+    room = preset.bytes * (1 if trained else 2)
+    said = ", ".join(parts) + (f"; {room / 1e6:.0f} MB on the disk" if room else "")
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(1, round(seconds / 60))} min"
+
+
 def editor_of(info: EngineInfo | None, wanted: str, device: str = "", own: str = "") -> Editor | None:
     """The editor meant: the artist's ``own`` where one is named, None until the engine has described it; else the one
     of that name, else the one that suits the device, else the first that can be used."""

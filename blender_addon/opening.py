@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, chores, messages, session, wire, workspaces
+from . import asking, choices, chores, messages, session, state, wire, workspaces
 from .jobs import known, show_again, start_engine
 from .project import apply_pictures, root_of, scene_of, undo_step, workspace_of
 from .scene import cameras, points
@@ -31,13 +31,15 @@ def open_capture(
     stand_upright: bool = True,
     workspace: str = "",
     opened_before: str = "",
+    find_cameras: bool = False,
     then: Then = lambda _scene: None,
 ) -> None:
     """Open a capture: read its poses, put its cameras into the scene, then write its pinhole pictures.
 
-    Photos without cameras, or a video, get theirs first. Without ``workspace`` its project goes where the artist has
-    said, where this file or that folder has it already, or into a folder of its own. ``opened_before`` is what the
-    engine opened the last time, where that is not the source itself (photos whose cameras were found).
+    Photos without cameras, or a video, wait for the button that finds these, unless ``find_cameras`` at once. Without
+    ``workspace`` its project goes where the artist has said, where this file or that folder has it already, or into a
+    folder of its own. ``opened_before`` is what the engine opened the last time, where that is not the source itself
+    (photos whose cameras were found).
     """
     path = Path(bpy.path.abspath(source))
     if not path.exists():
@@ -47,7 +49,7 @@ def open_capture(
     settings, resolved = scene.instruct_nerf, cameras.absolute(str(path))
     asking.check_writable(resolved)
     opening = partial(
-        _open, scene.session_uid, resolved, opened_before or resolved, _wishes(scene), stand_upright, then
+        _open, scene.session_uid, resolved, opened_before or resolved, _wishes(scene), stand_upright, find_cameras, then
     )
     if workspace:
         chosen = workspace
@@ -58,12 +60,24 @@ def open_capture(
         _check_not_anothers(scene, cameras.absolute(chosen), resolved)
     else:
         chosen = workspaces.known_for(resolved) or workspaces.proposed(resolved)
+    session.get().unplaced.pop(scene.session_uid, None)
     start_engine()
     asks = not workspace and chosen == workspaces.proposed(resolved) and bpy.data.filepath
     if asks and not workspaces.is_free(chosen, scene) and not workspaces.known_for(resolved):
         _whose(chosen, resolved, opening)
     else:
         opening(chosen)
+
+
+def find_cameras(scene: bpy.types.Scene) -> None:
+    """Find the cameras of the photos, or the video, that were to be opened and have none; then they are."""
+    unplaced = session.get().unplaced.get(scene.session_uid)
+    if unplaced is None:
+        raise ValueError("There are no photos without cameras: open a folder of photos, or a video, first.")
+    if session.get().busy:
+        raise RuntimeError("Another job is running: wait for it, or cancel it.")
+    start_engine()
+    unplaced.find()
 
 
 def _wishes(scene: bpy.types.Scene) -> dict[str, Any]:
@@ -108,7 +122,14 @@ def _whose(workspace: str, source: str, opening: Callable[[str], None]) -> None:
 
 
 def _open(
-    uid: int, source: str, opens: str, wishes: dict[str, Any], stand_upright: bool, then: Then, relative: str
+    uid: int,
+    source: str,
+    opens: str,
+    wishes: dict[str, Any],
+    stand_upright: bool,
+    at_once: bool,
+    then: Then,
+    relative: str,
 ) -> None:
     """Have the engine open ``opens``, and the scene take it on as ``source`` with the project folder ``relative``."""
     workspace = cameras.absolute(relative)
@@ -135,15 +156,24 @@ def _open(
         )  # fmt: skip
 
     def without_cameras(failure: messages.Failure) -> None:
-        if failure.field == wire.PHOTOS and failure.code != wire.CANCELLED:
-            asking.run_job(
-                wire.CAPTURE_REGISTER, {"workspace": workspace, "source": source},
-                lambda result: ask(wire.parse_path(result, "source")),
-                panel=PANEL, title="Finding the cameras of the photos", workspace=workspace, scene=uid,
-            )  # fmt: skip
+        if failure.field != wire.PHOTOS or failure.code == wire.CANCELLED:
+            return
+        if at_once:
+            find()
+        else:  # what takes minutes is not begun unasked
+            session.notice(PANEL, "")
+            session.get().unplaced[uid] = state.Unplaced(source, failure.message, find)
+
+    def find() -> None:
+        asking.run_job(
+            wire.CAPTURE_REGISTER, {"workspace": workspace, "source": source},
+            lambda result: ask(wire.parse_path(result, "source")),
+            panel=PANEL, title="Finding the cameras of the photos", workspace=workspace, scene=uid,
+        )  # fmt: skip
 
     def opened(result: object) -> None:
         capture = wire.parse_capture(result)
+        session.get().unplaced.pop(uid, None)
         scene = cameras.scene_by_uid(uid)
         if scene is None:
             session.say(PANEL, f"{Path(source).name} was opened into {workspace} for a scene that is gone.")

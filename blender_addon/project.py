@@ -157,6 +157,19 @@ def too_slow(scene: bpy.types.Scene, edit: str = "") -> str:
     return choices.too_slow(session.get().info, presets, settings.device)
 
 
+def cost_of_edit(scene: bpy.types.Scene) -> str:
+    """A sentence on what *Start* takes; empty before the engine said anything, and where nobody has measured."""
+    info, settings, project = session.get().info, scene.instruct_nerf, project_of(scene)
+    preset, device = preset_of(scene), choices.device_of(info, settings.device)
+    if info is None or not info.settled or preset is None or device is None or project is None or not project.capture:
+        return ""
+    root = root_of(scene)
+    chosen = cameras.chosen_views(root) if root else []
+    views = len(chosen) or sum(not view.held_out for view in project.capture.views)
+    trained = project.scene is not None and project.scene.finished
+    return choices.cost(preset, device, editor_of(scene), views, trained, settings.steps)
+
+
 def wanted_size(scene: bpy.types.Scene) -> int:
     """The long side in pixels at which the scene's capture is to be worked on; 0 before the engine said anything."""
     preset = preset_of(scene)

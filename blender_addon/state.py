@@ -115,6 +115,15 @@ class Chore:
     fraction: float = 0.0
 
 
+@dataclass(frozen=True)
+class Unplaced:
+    """Photos, or a video, that were to be opened and have no cameras."""
+
+    source: str
+    sentence: str  # what the engine said of them, and of how long it takes to find these
+    find: Callable[[], None]  # begins to
+
+
 @dataclass
 class Session:
     """All that is known; one instance lives as long as the add-on is enabled."""
@@ -138,7 +147,8 @@ class Session:
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
     live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    tried: dict[str, tuple[str, str]] = field(default_factory=dict)  # workspace → pictures before and after
+    try_seconds: dict[str, float] = field(default_factory=dict)  # editor → what one of its edits took, the last time
+    unplaced: dict[int, Unplaced] = field(default_factory=dict)  # by the ``session_uid`` of the scene they are for
     watchers: list[Views] = field(default_factory=list)
 
     @property

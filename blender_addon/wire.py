@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from .conversion import Camera, Intrinsics, Matrix, matrix_from_row_major
 from .messages import (
     Capture,
+    Cell,
     Change,
     Device,
     Edit,
@@ -30,6 +31,7 @@ from .messages import (
     Project,
     Rendered,
     TrainedScene,
+    Tried,
     View,
     ViewWritten,
     WireError,
@@ -46,6 +48,8 @@ CAPTURE_IMAGES: Final = "capture/images"
 WORKSPACE_READ: Final = "workspace/read"
 SCENE_TRAIN: Final = "scene/train"
 EDIT_TRY: Final = "edit/try"
+EDIT_DELETE_TRY: Final = "edit/delete_try"
+EDIT_KEY: Final = "edit/key"
 EDIT_RUN: Final = "edit/run"
 EDIT_RESUME: Final = "edit/resume"
 EDIT_LABEL: Final = "edit/label"
@@ -83,6 +87,7 @@ SCENE: Final = "scene"
 KEEP_BACKGROUND: Final = "keep_background"
 RELEVANCE: Final = "relevance"
 VIEW_AFTER: Final = "after"
+VIEW_TRIED: Final = "tried"
 
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
@@ -308,6 +313,37 @@ def _change(value: object) -> Change:
     return Change(_whole(data, "step"), _text(data, "instruction", ""), _text(data, "view", ""))
 
 
+def _values(data: Mapping[str, Any], key: str) -> dict[str, bool | int | float | str]:
+    found = {_one_text(name): entry for name, entry in _map(data.get(key) or {}, key).items()}
+    for name, entry in found.items():
+        if isinstance(entry, str):
+            found[name] = _one_text(entry)
+        elif not isinstance(entry, bool):
+            _number(found, name)
+    return found
+
+
+def _cell(value: object) -> Cell:
+    data = _map(value, "cell")
+    return Cell(
+        _text(data, "instruction"), _values(data, "options"), _values(data, "settings"), _whole(data, "seed"),
+        _text(data, "image"), _numbers(data.get("box"), 4, "box"),
+    )  # fmt: skip
+
+
+def parse_tried(value: object) -> Tried:
+    """A ``tried`` object."""
+    data = _map(value, "try")
+    found = Tried(
+        _text(data, "id"), _text(data, "view"), _text(data, "editor", ""), _text(data, "before", ""),
+        _text(data, "after"), _whole(data, "columns"), _many(data, "cells", _cell),
+        _text(data, "parent", ""),
+    )  # fmt: skip
+    if not found.cells or found.columns < 1:
+        raise WireError("The engine sent a try without an edit.")
+    return found
+
+
 def parse_project(value: object) -> Project:
     """The result of ``workspace/read``."""
     data = _map(value, "workspace")
@@ -317,6 +353,7 @@ def parse_project(value: object) -> Project:
         None if scene is None else parse_scene(scene),
         _many(data, "edits", parse_edit),
         _many(data, "damaged", _left_out) if "damaged" in data else (),
+        _many(data, "tries", parse_tried) if data.get("tries") else (),
     )
 
 
@@ -376,7 +413,8 @@ def _preset(value: object) -> Preset:
     data = _map(value, "preset")
     return Preset(
         _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
-        _whole(data, "long_side", 0), _whole(data, "min_views", 0),
+        _whole(data, "long_side", 0), _whole(data, "min_views", 0), _number(data, "train_seconds", 0.0),
+        _number(data, "edit_seconds", 0.0), _number(data, "view_seconds", 0.0), _whole(data, "bytes", 0),
     )  # fmt: skip
 
 

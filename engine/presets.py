@@ -25,7 +25,6 @@ class Preset(msgspec.Struct, frozen=True):
     nerf: NerfactoConfig
     train: TrainingConfig  # of the unedited scene
     edit: EditSettings
-    mesh_resolution: int  # voxels along the longest edge
     min_views: int = 8  # fewer chosen views than this seldom hold a scene together
 
 
@@ -47,7 +46,6 @@ PAPER = Preset(
     nerf=NerfactoConfig(),
     train=TrainingConfig(steps=30_000, rays=4096),
     edit=EditSettings(),
-    mesh_resolution=320,
 )
 
 STANDARD = Preset(
@@ -64,7 +62,6 @@ STANDARD = Preset(
         patches=4,
         optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=5000),
     ),
-    mesh_resolution=256,
 )
 
 PREVIEW = Preset(
@@ -100,7 +97,6 @@ PREVIEW = Preset(
         losses=LossConfig("l1", 0.3),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),
-    mesh_resolution=160,
 )
 
 PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
@@ -111,6 +107,12 @@ LARGE_BYTES = 15 * 2**30  # of memory in all: smaller cards are too slow for Pap
 MOST_CORES = 16  # of a CPU, that a step still uses well
 SECONDS_A_RAY = 2.6 / 4096  # of one core of a CPU, of a training step of Standard, whose 4,096 rays took 2.5 to 2.7 s
 FOR_GPUS = (STANDARD, PAPER)
+# First guesses of what a unit of Preview takes on two CPU cores, seconds; a job's plan scales them by what it sees.
+SECONDS_A_STEP = 0.2
+SECONDS_A_RENDER = 0.8
+SECONDS_AN_IMAGE_UPDATE = 3.0  # of the small editor
+SECONDS_A_RELEVANCE = 0.5
+STEP_OF_EDIT = 1.5  # of a step of training: what its patches and their loss add
 
 
 def preset_for(device: Device) -> Preset:
@@ -179,6 +181,24 @@ def preset_infos(device: Device) -> list[PresetInfo]:
             default=p is default,
             long_side=p.long_side,
             min_views=p.min_views,
+            **_cost(p),
         )
         for p in PRESETS.values()
     ]
+
+
+def _cost(preset: Preset) -> dict[str, float]:
+    """What a preset's work takes, as the wire has it. A view is edited once before all others' turn, where the preset
+    says so, and rendered before and after."""
+    nerf, edit = preset.nerf, preset.edit
+    tables = nerf.levels * nerf.features_per_level * 2**nerf.table_log2
+    tables += sum(2 * proposal.levels * 2**proposal.table_log2 for proposal in nerf.proposals)
+    cost: dict[str, float] = {"bytes": 3 * 4 * tables}  # each number of 32 bits, and Adam's two moments of it
+    if preset not in FOR_GPUS:
+        once = edit.updates_first(1) * SECONDS_AN_IMAGE_UPDATE + (SECONDS_A_RELEVANCE if edit.agreed_relevance else 0)
+        cost["train_seconds"] = preset.train.steps * SECONDS_A_STEP
+        cost["edit_seconds"] = (
+            edit.steps * STEP_OF_EDIT * SECONDS_A_STEP + edit.updates_later(1) * SECONDS_AN_IMAGE_UPDATE
+        )
+        cost["view_seconds"] = once + SECONDS_A_RENDER
+    return cost

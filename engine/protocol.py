@@ -53,6 +53,9 @@ class Camera(msgspec.Struct, frozen=True):
 OptionValue = bool | int | float | str
 """What a knob of an editor can be turned to."""
 
+MOST_ALONG = 16  # columns, or rows, of a contact sheet
+MOST_CELLS = 64  # of one
+
 
 class Knob(msgspec.Struct, frozen=True):
     """Something of an editor that an artist may turn."""
@@ -158,6 +161,7 @@ class Instruct(Message, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}  # of the editor's knobs; what is missing is as the editor recommends
     seed: int = 0
     device: str | None = None
+    region: Region | None = None  # None: the whole scene may change
 
 
 class KeyView(Message, frozen=True):
@@ -167,10 +171,29 @@ class KeyView(Message, frozen=True):
     picture: str
 
 
+class Axis(Message, frozen=True):
+    """What differs from one column, or row, of a contact sheet to the next: a knob of the editor by its name, "seed" or
+    "instruction"; and the values that it takes."""
+
+    name: str
+    values: Annotated[list[OptionValue], msgspec.Meta(min_length=1, max_length=MOST_ALONG)]
+
+
 class TryEdit(Instruct, frozen=True, kw_only=True):
+    """Edit one view; with ``across`` (the columns), and ``down`` (the rows) beside it, a contact sheet of edits."""
+
     workspace: str
     view: str
     parent: str | None = None  # the edit that the one tried would stand on; None: the captured photo is edited
+    across: Axis | None = None
+    down: Axis | None = None
+
+
+class DeleteTry(Message, frozen=True):
+    """Delete what was tried, with its pictures."""
+
+    workspace: str
+    id: str
 
 
 class RunEdit(Instruct, frozen=True, kw_only=True):
@@ -180,7 +203,6 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     steps: int | None = None
     parent: str | None = None  # the edit that this one stands on; None: the unedited scene
     like: str | None = None  # an edit whose parent, views, settings, region and key views hold where none are said
-    region: Region | None = None  # None: the whole scene may change
     # "paper": Iterative DU as published; "projected": as it settles sooner, from key views where there are any.
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
@@ -188,11 +210,14 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
-    """Edit a photo without any NeRF (command line only); ``sheet``: over the editor's first two numbers."""
+    """Edit a photo without any NeRF (command line only). ``sheet``: over ``across`` and ``down`` or, where neither is
+    given, over the editor's first two numbers; an axis without values is filled."""
 
     photo: str
     out: str
     sheet: bool = False
+    across: Axis | None = None
+    down: Axis | None = None
 
 
 class ResumeEdit(Message, frozen=True):
@@ -327,6 +352,7 @@ REQUESTS: dict[str, type[Message]] = {
     "scene/train": TrainScene,
     "edit/try": TryEdit,
     "edit/key": ProposeKey,
+    "edit/delete_try": DeleteTry,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "edit/label": LabelEdit,
@@ -501,6 +527,12 @@ class PresetInfo(msgspec.Struct, frozen=True):
     default: bool
     long_side: int
     min_views: int
+    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
+    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
+    train_seconds: float = 0.0
+    edit_seconds: float = 0.0
+    view_seconds: float = 0.0
+    bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -124,6 +124,8 @@ class Server:
 
         if method == "edit/key":
             return capture.propose_key(params)
+        if method == "edit/delete_try":
+            return capture.delete_try(params)
         if method == "edit/label":
             from engine.jobs import tree
 

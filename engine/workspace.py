@@ -6,6 +6,7 @@
     scene/scene.json, checkpoint.safetensors, views/…
     edits/<id>/edit.json, checkpoint.safetensors, keys/…, images/…, views/…, frames/<name>/…, mesh.ply
     edits/<id>/label.json               what the artist calls it, and whether it is muted
+    tries/<id>/try.json, …              what was tried (engine/tries.py)
     deleted/…                           edits that were deleted where the system has no trash
 
 Every file is written under a temporary name and renamed, so what is there is whole.
@@ -36,6 +37,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries", "deleted")  # what else is there is the artist's
+TRY = re.compile(r"\d{8}-\d{6}-\d{3}")  # a try's id: the time, to the millisecond
+TRY_RECORD = "try.json"
+_TRY_PICTURE = re.compile(r"\d{2}\.png|sheet\.png")
 MOST_STEPS = 1_000_000  # of a run; the paper's take 30,000
 
 Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
@@ -251,6 +255,14 @@ class Workspace:
         """The folder for an edit's, or the unedited scene's, mesh and frames."""
         return self.scene if edit is None else self.edit(edit)
 
+    # what was tried
+    def try_names(self) -> list[str]:
+        """Ids of what was tried, oldest first."""
+        with contextlib.suppress(OSError), os.scandir(self.below("tries")) as entries:
+            names = sorted(e.name for e in entries if TRY.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+            return [name for name in names if (self.folder / "tries" / name / TRY_RECORD).exists()]
+        return []
+
     # one engine at a time
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
@@ -306,11 +318,18 @@ class Workspace:
                 files.sweep(self.folder / name)
         for folder in self._unrecorded():
             with contextlib.suppress(OSError):
-                (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+                for name in os.listdir(folder):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
 
     def _unrecorded(self) -> Iterator[Path]:
-        """Folders of edits that were killed before they had a record: with nothing of the artist's in them."""
+        """Folders of edits, and of tries, that were killed before they had a record: with nothing of the artist's in
+        them."""
+        with contextlib.suppress(OSError, BadInput), os.scandir(self.below("tries")) as entries:
+            for entry in entries:
+                ours = TRY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                if ours and all(_TRY_PICTURE.fullmatch(name) for name in os.listdir(entry.path)):
+                    yield Path(entry.path)
         with contextlib.suppress(OSError, BadInput), os.scandir(self.below("edits")) as entries:
             for entry in entries:
                 ours = NAME.fullmatch(entry.name) or entry.name.startswith(_TAKING)

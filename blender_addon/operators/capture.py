@@ -35,8 +35,8 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
     """Opens captured photos"""
 
     bl_description = (
-        "Open captured photos: a folder, or a file in it such as transforms.json. Where photos, or a video, have no "
-        "camera poses, those are found first"
+        "Open captured photos: a folder, or a file in it such as transforms.json, or a video. For those without camera "
+        "poses, Find Cameras appears"
     )
     bl_idname = "instruct_nerf.open_capture"
     bl_label = "Open Capture"
@@ -49,6 +49,10 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
         name="Stand Upright",
         description="Turn the capture so that up is up and its middle lies at the world's origin",
         default=True,
+    )
+    find_cameras: BoolProperty(
+        name="Find Cameras at Once",
+        description="Where photos, or a video, have no camera poses, begin to find them without asking; takes minutes",
     )
 
     @classmethod
@@ -66,9 +70,36 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
         if context.space_data is not None and context.space_data.type == "VIEW_3D":
             # A dashed line from every camera to the root would hide the scene.
             context.space_data.overlay.show_relationship_lines = False
-        return attempt(
-            self, "capture", lambda: opening.open_capture(context.scene, path, stand_upright=self.stand_upright)
+        opened = partial(
+            opening.open_capture,
+            context.scene,
+            path,
+            stand_upright=self.stand_upright,
+            find_cameras=self.find_cameras,
         )
+        return attempt(self, "capture", opened)
+
+
+class INSTRUCT_NERF_OT_find_cameras(bpy.types.Operator):
+    """Finds cameras of photos"""
+
+    bl_description = (
+        "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. "
+        "Works best with many photos that overlap. Computed on this computer; nothing is uploaded"
+    )
+    bl_idname = "instruct_nerf.find_cameras"
+    bl_label = "Find Cameras"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.scene.session_uid not in session.get().unplaced:
+            cls.poll_message_set("Open a folder of photos without camera poses, or a video, first")
+            return False
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "capture", lambda: opening.find_cameras(context.scene))
 
 
 class INSTRUCT_NERF_OT_reconnect(bpy.types.Operator):
@@ -230,6 +261,7 @@ class INSTRUCT_NERF_OT_open_folder(bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_open_capture,
+    INSTRUCT_NERF_OT_find_cameras,
     INSTRUCT_NERF_OT_reconnect,
     INSTRUCT_NERF_OT_find_project,
     INSTRUCT_NERF_OT_photograph,

@@ -33,6 +33,11 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         row.operator_menu_enum("instruct_nerf.photograph", "way", text="", icon="RENDER_STILL")
         notice(layout, context, "capture")
         running(layout, context, "capture")
+        unplaced = session.get().unplaced.get(scene.session_uid)
+        if unplaced is not None and not session.get().busy:
+            box = layout.box()
+            sentences(box, context, unplaced.sentence, "INFO")
+            box.operator("instruct_nerf.find_cameras", icon="CON_CAMERASOLVER")
         if not settings.workspace:
             self.first(context)
             return
@@ -60,6 +65,9 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
         """What this is, what it needs, and how to begin without a capture."""
         layout, state = self.layout, session.get()
         sentences(layout, context, "A folder of photos, with or without camera poses, or a video.")
+        if not bpy.data.filepath:
+            sentences(layout, context, "Saved first, this file gets its project beside it.", "INFO")
+            layout.operator("wm.save_mainfile", text="Save File", icon="FILE_TICK")
         box = layout.box()
         for number, line in enumerate(FIRST, 1):
             sentences(box, context, f"{number}. {line}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.capture.effort import MOST_FRAMES, told
 from engine.capture.lookup import NOT_PHOTOS, masks_among
 from engine.capture.photos import RAW, is_picture_name
 from engine.capture.texts import read_start
@@ -122,12 +123,14 @@ def nothing_known(source: Path, check: Callable[[], None] = lambda: None) -> Cap
         if (other := _cameras_of_others(contents)) is not None:
             path, (what, do) = other
             said += f"find their cameras first, or use those of {path.name}, {what}: {do}."
-            return CaptureError(said, file=source, field="photos")
-        return CaptureError(said + "find their cameras first.", file=source, field="photos")
+        else:
+            said += "find their cameras first."
+        return CaptureError(f"{said} {told(len(contents.photos))}", file=source, field="photos")
     if videos := contents.ending(*VIDEOS):
         if len(videos) == 1:
             return CaptureError(
-                f"{name} holds a video ({videos[0].name}), without cameras; find its cameras first.",
+                f"{name} holds a video ({videos[0].name}), without cameras; find its cameras first. "
+                + told(MOST_FRAMES),
                 file=source,
                 field="photos",
             )
@@ -193,7 +196,7 @@ def _pointers(contents: Contents) -> list[str]:
 def _of_file(source: Path) -> CaptureError:
     ending, field = source.suffix.lower(), None
     if ending in VIDEOS:
-        said, field = "is a video, without cameras; find its cameras first", "photos"
+        said, field = f"is a video, without cameras; find its cameras first. {told(MOST_FRAMES)[:-1]}", "photos"
     elif ending in _PROJECTS:
         said = "is {}; {}".format(*_PROJECTS[ending])
     elif ending in _ARCHIVES:

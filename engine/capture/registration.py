@@ -15,6 +15,7 @@ import msgspec
 
 from engine.capture import registration_worker as worker
 from engine.capture.contents import VIDEOS, Contents, look, nothing_known
+from engine.capture.effort import MOST_FRAMES
 from engine.capture.photos import SkipView, checking, read_header
 from engine.capture.reading import natural
 from engine.capture.types import CaptureError, LeftOut
@@ -23,7 +24,6 @@ from engine.files import replacing_folder
 from engine.workers import at_work
 
 MOST_PHOTOS = 2000
-MOST_FRAMES = 150  # kept of a video
 LONG_SIDE = 1600  # pixels, of the pictures as they are compared
 PANORAMA = "It is a 360° panorama, whose pixels no flat camera saw."
 

@@ -27,14 +27,13 @@ import numpy as np
 from PIL import Image
 
 from engine.capture.decoding import decode
+from engine.capture.effort import pairs as pairs_of
 from engine.capture.panorama import panoramas
 from engine.capture.photos import SkipView, open_picture, stored_size
 from engine.files import open_file
 from engine.pictures import UNREADABLE
 
 OPENCV_FROM = 20  # photos of one camera: enough to tell its tangential distortion from its poses
-ALL_PAIRS_UP_TO = 200  # photos; of more, each is compared with those near it in order
-NEIGHBOURS = 20
 MATCHING = 15  # details that two photos must share by one geometry to be said to match; COLMAP's own number
 _FULL = re.compile(r"disk is full|no space left", re.IGNORECASE)
 _BY_COLMAP = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP": ".bmp"}  # what it reads
@@ -143,7 +142,7 @@ def _find_cameras(request: Request, say) -> Found:
         )
     # Under names of our own: COLMAP's lists of pairs are parted by spaces and take # for a comment.
     names = [_compared(images / name, compared / f"{index:06d}") for index, name in enumerate(kept)]
-    blocks = _blocks(_pairs(len(names)))
+    blocks = _blocks(pairs_of(len(names)))
     pairs = sum(map(len, blocks))
     say(Plan({"features": len(names), "matches": pairs, "cameras": len(names)}))
     if len(names) < 3:
@@ -234,15 +233,6 @@ def _compared(photo: Path, stem: Path) -> str:
     except OSError:
         shutil.copyfile(photo, target)
     return target.name
-
-
-def _pairs(count: int) -> Iterator[tuple[int, int]]:
-    """Which photos to compare: all with all where they are few, else near ones, and ever fewer farther ones."""
-    for a in range(count):
-        far = {a + 2**power for power in range(5, 20)}
-        for b in range(a + 1, count):
-            if count <= ALL_PAIRS_UP_TO or b - a <= NEIGHBOURS or b in far:
-                yield a, b
 
 
 def _blocks(pairs: Iterator[tuple[int, int]]) -> list[list[tuple[int, int]]]:

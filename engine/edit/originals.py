@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from engine.edit.region import Region
+from engine.edit.region import Region, outside_kept
 from engine.scenes.base import Check, SceneTrainer
 
 
@@ -38,16 +38,13 @@ class Originals:
             return None
         if view not in self._masks:
             camera = self.scene.camera(view)
-            self._masks[view] = self.region.mask(self.scene.scene.render(camera, check), camera)
+            self._masks[view] = self.region.mask_of(self.scene.scene, camera, check)
         return self._masks[view].to(self.device)
 
     def outside_kept(self, view: int, edited: Tensor, check: Check = lambda: None) -> Tensor:
         """An edited picture (H, W, 3) of a view with what lies outside the region as it was, to the last bit."""
         mask = self.mask(view, check)
-        if mask is None:
-            return edited
-        original = self[view].to(edited)
-        return torch.where(mask.to(edited) > 0, original + mask.to(edited) * (edited - original), original)
+        return edited if mask is None else outside_kept(self[view], edited, mask)
 
     @cached_property
     def scene(self) -> SceneTrainer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closed surfaces: what lies inside them, and how far from them. NumPy alone; knows nothing of scenes or pictures."""
+"""Closed surfaces: what lies inside them, and how far from them. Knows nothing of scenes or pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from engine.edit.nearest import Nearest
 from engine.errors import BadInput
 
 MOST_TRIANGLES = 100_000  # of a surface
@@ -50,7 +51,12 @@ class Solid:
         turned = self._corners @ _TURN
         self._turned = turned
         self._columns = _Grid(turned[..., :2].min(axis=1), turned[..., :2].max(axis=1))
-        self._near: tuple[float, _Grid] | None = None
+        self._nearest: Nearest | None = None  # made when it is asked for
+
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) the least and the greatest of its coordinates."""
+        return self._corners.min(axis=(0, 1)), self._corners.max(axis=(0, 1))
 
     def inside(self, points: np.ndarray) -> np.ndarray:
         """(n,) bool: whether points (n, 3) are enclosed."""
@@ -71,14 +77,9 @@ class Solid:
 
     def distance(self, points: np.ndarray, most: float) -> np.ndarray:
         """(n,) how far points (n, 3) are from the surface, ``most`` where it is no less."""
-        if self._near is None or self._near[0] != most:
-            low, high = self._corners.min(axis=1) - most, self._corners.max(axis=1) + most
-            self._near = most, _Grid(low, high)
-        found = np.full(len(points), float(most))
-        points = np.asarray(points, np.float64)
-        for point, triangle in self._near[1].pairs(points):
-            np.minimum.at(found, point, _distance(points[point], *np.moveaxis(self._corners[triangle], 1, 0)))
-        return found
+        if self._nearest is None:
+            self._nearest = Nearest(self._corners)
+        return self._nearest.distance(points, most)
 
 
 def _welded(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -96,25 +97,9 @@ def _area(p: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a[:, 0] - p[:, 0]) * (b[:, 1] - p[:, 1]) - (b[:, 0] - p[:, 0]) * (a[:, 1] - p[:, 1])
 
 
-def _distance(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Distances of points to triangles, all (n, 3): to the plane where the point lies over the triangle, else to the
-    nearest side."""
-    normal = np.cross(b - a, c - a)
-    length = np.linalg.norm(normal, axis=1)
-    normal = normal / np.where(length == 0, 1.0, length)[:, None]
-    over = length > 0
-    sides = []
-    for start, end in ((a, b), (b, c), (c, a)):
-        along, to = end - start, p - start
-        over &= np.einsum("ij,ij->i", np.cross(along, to), normal) >= 0
-        share = np.einsum("ij,ij->i", to, along) / np.maximum(np.einsum("ij,ij->i", along, along), 1e-300)
-        sides.append(np.linalg.norm(to - np.clip(share, 0.0, 1.0)[:, None] * along, axis=1))
-    return np.where(over, np.abs(np.einsum("ij,ij->i", p - a, normal)), np.minimum.reduce(sides))
-
-
 class _Grid:
-    """Boxes (n, d) by the cells of a grid that they touch, so that those around a point are found at once. Large boxes,
-    as a wide soft edge makes them, get large cells, or most of them would stand in most cells."""
+    """Boxes (n, d) by the cells of a grid that they touch, so that those around a point are found at once. Where most
+    are large, cells are, too, or most of them would stand in most cells."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
         self._low, top = low.min(axis=0), high.max(axis=0)

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 from engine.edit.iterative import Event, ImageUpdated, RelevanceComputed
 from engine.edit.settings import EditSettings
-from engine.jobs.scene import SECONDS_A_RENDER, SECONDS_A_STEP
+from engine.presets import (
+    SECONDS_A_RELEVANCE,
+    SECONDS_A_RENDER,
+    SECONDS_A_STEP,
+    SECONDS_AN_IMAGE_UPDATE,
+    STEP_OF_EDIT,
+)
 from engine.progress import Job, Plan, Stage
-
-SECONDS_AN_IMAGE_UPDATE = 3.0
-SECONDS_A_RELEVANCE = 0.5
 
 
 def edit_stages(settings: EditSettings, edited: int, rendered: int, done: int) -> list[Stage]:
     """The stages of an edit of ``edited`` views, after which ``rendered`` are rendered, that has taken ``done``
     steps."""
     updates = settings.updates_later(edited)
-    step = SECONDS_A_STEP * 1.5 + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
+    step = SECONDS_A_STEP * STEP_OF_EDIT + SECONDS_AN_IMAGE_UPDATE * updates / settings.steps
     first = settings.updates_first(edited) if done == 0 else 0
     return [
         Stage("understand", "Finding the subject", settings.agreed_first(edited), SECONDS_A_RELEVANCE),

@@ -17,10 +17,11 @@ from engine.errors import BadInput, cannot_read
 from engine.geometry import Viewpoint
 from engine.jobs.asked import viewpoints
 from engine.jobs.parents import check_parent
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.scene import kept_scene
 from engine.output import frames as exr
 from engine.output.frame_folder import FrameFolder
 from engine.pictures import note_of, save_picture
+from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames
 from engine.scenes.base import Scene

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from engine import protocol
+from engine.capture.effort import SECONDS
 from engine.capture.registration import register
 from engine.errors import BadInput
 from engine.files import checked_path
 from engine.progress import Job, Plan, Stage
 from engine.workspace import Workspace, writes
 
-# Stage: label and first guess of the seconds that a unit takes.
-_STAGES = {
-    "video": ("Choosing frames", 0.02),
-    "features": ("Looking for details in the photos", 0.8),
-    "matches": ("Comparing the photos", 0.1),
-    "cameras": ("Finding the cameras", 0.6),
+_LABELS = {
+    "video": "Choosing frames",
+    "features": "Looking for details in the photos",
+    "matches": "Comparing the photos",
+    "cameras": "Finding the cameras",
 }
 
 
@@ -38,7 +38,7 @@ def register_photos(request: protocol.RegisterPhotos, job: Job) -> protocol.Regi
     def on_plan(units: dict[str, int]) -> None:
         nonlocal plan, stage
         plan, stage = (
-            job.plan(*[Stage(name, _STAGES[name][0], count, _STAGES[name][1]) for name, count in units.items()]),
+            job.plan(*[Stage(name, _LABELS[name], count, SECONDS[name]) for name, count in units.items()]),
             None,
         )
 

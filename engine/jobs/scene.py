@@ -19,7 +19,7 @@ from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
 from engine.pictures import load_picture, save_picture
-from engine.presets import Preset, choose_preset, refuse_days
+from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.scenes.base import RenderedView, Scene
@@ -29,9 +29,6 @@ from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
-# First guesses of what a unit takes on two CPU cores, seconds; the plan scales them by what it sees.
-SECONDS_A_STEP = 0.2
-SECONDS_A_RENDER = 0.8
 
 
 @writes("training the scene")

@@ -33,6 +33,9 @@ class RenderedView:
     depth: Tensor  # (H, W) median distance along the normalised ray, capture frame
     opacity: Tensor  # (H, W), 0–1
     background: Tensor | None = None  # (3,), what shows through the rest; None: what is farthest in the scene, drawn on
+    # (H, W, S) distances, as depth's, by which the shares that were asked for of a pixel are met, anything where its
+    # opacity is less; None where none were, or where a scene knows its surfaces by their median alone.
+    met: Tensor | None = None
 
     @property
     def before_black(self) -> Tensor:
@@ -45,8 +48,9 @@ class RenderedView:
 class Scene(Protocol):
     """A scene that can be looked at."""
 
-    def render(self, camera: Camera, check: Check = ...) -> RenderedView:
-        """What ``camera`` sees. ``check`` is called between parts of the picture."""
+    def render(self, camera: Camera, check: Check = ..., shares: Sequence[float] = ()) -> RenderedView:
+        """What ``camera`` sees, and where along its rays ``shares`` (0–1, rising) of that lie, if any are asked for.
+        ``check`` is called between parts of the picture."""
         ...
 
 

@@ -134,6 +134,7 @@ class Engine:
         self.captures: dict[str, dict] = {}  # by workspace
         self.scene: dict | None = None
         self.edits: dict[str, dict] = {}
+        self.tries: list[dict] = []
         self.number = 0  # of the last edit
         self.damaged: list[dict] = []
         if "damaged" in MODES:
@@ -195,12 +196,36 @@ class Engine:
 
     def try_edit(self, params: dict) -> dict:
         view = next(v for v in self.capture["views"] if v["name"] == params["view"])
-        self.step("try", 1, 1, 1.0)
-        folder = Path(self.capture["workspace"]) / "tries"
-        return {
-            "before": png(folder / "before.png", view["width"], view["height"], (40, 90, 160)),
-            "after": png(folder / "after.png", view["width"], view["height"], (20, 30, 80)),
-        }
+        number, (width, height) = len(self.tries) + 1, (view["width"], view["height"])
+        folder = Path(self.capture["workspace"]) / "tries" / f"20260101-000000-{number:03d}"
+        across, down = params.get("across"), params.get("down")
+        cells = []
+        for y in down["values"] if down else [None]:
+            for x in across["values"] if across else [None]:
+                cell = {"instruction": params["instruction"], "seed": params["seed"],
+                        "options": dict(params.get("options", {}))}  # fmt: skip
+                for axis, value in ((across, x), (down, y)):
+                    if axis is not None:
+                        own = cell if axis["name"] in ("seed", "instruction") else cell["options"]
+                        own[axis["name"]] = value
+                self.step("try", len(cells) + 1, len(cells) + 1, 1.0)
+                place = len(cells)
+                image = png(folder / f"{place:02d}.png", width, height, (20 + place, 30, 80))
+                kind = "tried" if across else "edited"
+                seen = {"job": self.job, "view": view["name"], "kind": kind, "image": image}
+                send({"method": "job/view", "params": seen})
+                column, row = divmod(place, len(across["values"]))[::-1] if across else (0, 0)
+                box = [column * width, row * height, width, height]
+                cells.append(cell | {"settings": cell["options"], "image": image, "box": box})
+        columns = len(across["values"]) if across else 1
+        after = cells[0]["image"]
+        if len(cells) > 1:
+            after = png(folder / "sheet.png", columns * width, len(cells) // columns * height, (20, 30, 80))
+        self.tries.append({
+            "id": folder.name, "view": view["name"], "editor": params["editor"], "before": view["image"],
+            "parent": params.get("parent"), "after": after, "columns": columns, "cells": cells,
+        })  # fmt: skip
+        return self.tries[-1]
 
     def run(self, params: dict) -> dict:
         self.number += 1
@@ -409,10 +434,16 @@ class Engine:
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
-            result["damaged"] = self.damaged
+            result |= {"damaged": self.damaged, "tries": self.tries}
             send({"id": number, "result": result})
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)
+        elif method == "edit/key":
+            send({"id": number, "result": {"view": self.capture["views"][5]["name"]}})
+        elif method == "edit/delete_try":
+            left = [tried for tried in self.tries if tried["id"] != params["id"]]
+            deleted, self.tries = len(left) < len(self.tries), left
+            send({"id": number, "result": {"deleted": deleted}})
         elif method == "runtime/release":
             print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
@@ -449,7 +480,8 @@ CARD = {"name": "cuda:0", "label": "A card", "free_bytes": 2**34, "total_bytes":
 INITIALIZED = {
     "protocol": 2,
     "engine": "0.0-fake",
-    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30}],
+    "devices": [{"name": "cpu", "label": "Processor", "free_bytes": 8 * 2**30, "total_bytes": 16 * 2**30,
+                 "editor": "small"}],
     "editors": [
         {"name": "small", "label": "Small offline editor", "size": 128, "available": True, "reason": "",
          "vocabulary": ["make it night", "make it sunset"], "wordings": ["turn the {noun} to night"],
@@ -469,7 +501,8 @@ INITIALIZED = {
     ],
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
-         "long_side": 240, "min_views": 8},
+         "long_side": 240, "min_views": 8, "train_seconds": 200.0, "edit_seconds": 270.0, "view_seconds": 4.0,
+         "bytes": 82_000_000},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
          "long_side": 512, "min_views": 20},
     ],

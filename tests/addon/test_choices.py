@@ -114,3 +114,31 @@ def test_the_panels_bounds_are_the_engines_own() -> None:
     for resolution in (least - 1, most + 1):
         with pytest.raises(BadInput):
             checked_resolution(resolution)
+
+
+def test_what_an_edit_takes_is_said_where_somebody_has_measured(info: messages.EngineInfo) -> None:
+    by_name = {d.name: d for d in info.devices}
+    preview, standard = (next(p for p in info.presets if p.name == name) for name in ("preview", "standard"))
+    cpu, small = by_name["cpu"], choices.editor_of(info, catalogue.BUNDLED, "cpu")
+    said = choices.cost(preview, cpu, small, 40, False, 0)
+    assert said == "About 3 min to learn the scene, once, about 7 min to edit 40 views; 164 MB on the disk."
+    assert choices.cost(preview, cpu, small, 10, True, 0) == "About 5 min to edit 10 views; 82 MB on the disk."
+    other = next(editor for editor in info.editors if editor.name != catalogue.BUNDLED)
+    for editor, steps in ((other, 0), (None, 0), (small, 50)):
+        assert choices.cost(preview, cpu, editor, 10, False, steps) == (
+            "About 3 min to learn the scene, once, then as long as the editor takes; 164 MB on the disk."
+        )
+        assert choices.cost(preview, cpu, editor, 10, True, steps) == ""
+    assert choices.cost(standard, cpu, small, 10, False, 0) == ""  # the days that it takes are said another way
+    assert all(choices.cost(p, d, small, 10, False, 0) == "" for d in info.devices[:-1] for p in info.presets)
+
+
+def test_what_an_edit_takes_is_what_its_plan_begins_with(info: messages.EngineInfo) -> None:
+    from engine.jobs.edit_stages import edit_stages
+
+    preview = next(p for p in info.presets if p.name == "preview")
+    settings = msgspec.structs.replace(presets.PREVIEW.edit, keep=0.4)
+    for views in (8, 50):
+        stages = edit_stages(settings, views, views, 0)
+        planned = sum(stage.units * stage.seconds for stage in stages)
+        assert preview.edit_seconds + views * preview.view_seconds == pytest.approx(planned)

@@ -45,3 +45,23 @@ def test_an_example_opens_in_a_scene_of_its_own_and_leaves_the_artists_alone(
     bpy.ops.instruct_nerf.start_edit()
     settle()
     assert project.edit_of(scene).finished
+
+
+def test_an_unsaved_file_is_answered_with_the_button_that_saves_it(addon: object, tmp_path: Path) -> None:
+    assert "Save File" in drawn()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert "Save File" not in drawn()
+
+
+def test_what_start_takes_is_said_before_it(opened: bpy.types.Scene) -> None:
+    shown = drawn()
+    assert "About 3 min to learn the scene" in shown and "to edit 10 views" in shown and "164 MB" in shown
+    for view in cameras.cameras_of(project.root_of(opened))[:6]:
+        view[cameras.CHOSEN] = True
+    assert "to edit 6 views" in drawn()
+    opened.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    assert "to edit 6 views" not in drawn()  # its bar says how long it takes now
+    settle()
+    shown = drawn()
+    assert "to learn the scene" not in shown and "to edit 6 views; 82 MB" in shown

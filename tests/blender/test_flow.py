@@ -11,8 +11,9 @@ from pathlib import Path
 import bpy
 import pytest
 from in_blender import settle
+from test_panels import drawn
 
-from blender_addon import jobs, project, session
+from blender_addon import jobs, project, session, tries
 from blender_addon.scene import cameras
 
 
@@ -198,8 +199,8 @@ def test_trying_one_view(opened: bpy.types.Scene) -> None:
     opened.instruct_nerf.instruction = "make it night"
     bpy.ops.instruct_nerf.try_edit()
     settle()
-    before, after = session.get().tried[project.workspace_of(opened)]
-    assert Path(before).is_file() and Path(after).is_file()
+    [tried] = tries.tries_of(opened)
+    assert Path(tried.before).is_file() and Path(tried.after).is_file()
 
 
 def test_an_editor_that_is_not_available_is_refused_with_its_reason(opened: bpy.types.Scene) -> None:
@@ -254,21 +255,45 @@ def test_mesh_lies_under_the_root_as_the_file_says(opened: bpy.types.Scene) -> N
     assert len(bpy.data.meshes) == 1
 
 
-def test_photos_without_cameras_get_theirs_first(addon, tmp_path: Path) -> None:
+def test_photos_without_cameras_get_theirs_where_asked_for(addon, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for index in range(2):
         (folder / f"{index}.jpg").write_bytes(b"not looked at here")
     scene = bpy.context.scene
+    assert not bpy.ops.instruct_nerf.find_cameras.poll() and "find_cameras" not in drawn()
     bpy.ops.instruct_nerf.open_capture(filepath=str(folder))
+    settle()
+    shown = drawn()
+    assert "capture" not in session.get().notices and "find_cameras" in shown and "find their cameras first" in shown
+    heard = (tmp_path / "user" / "run" / "requests.jsonl").read_text()
+    assert "capture/register" not in heard  # what takes minutes was not asked for
+    bpy.ops.instruct_nerf.find_cameras()
+    assert "find their cameras first" not in drawn()
     settle()
     assert "too few" in session.get().notices["capture"] and project.root_of(scene) is None
     (folder / "2.jpg").write_bytes(b"")
-    bpy.ops.instruct_nerf.open_capture(filepath=str(folder))
+    bpy.ops.instruct_nerf.find_cameras()  # still offered
     settle()
-    assert "capture" not in session.get().notices
+    assert "capture" not in session.get().notices and "find_cameras" not in drawn()
     assert len(cameras.cameras_of(project.root_of(scene))) == 3
     assert scene.instruct_nerf.source == str(folder.resolve())  # what the artist chose, not what was made of it
+
+
+def test_cameras_are_found_at_once_where_a_script_says_so_and_each_scene_has_its_own(addon, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.jpg").write_bytes(b"")
+    bpy.ops.instruct_nerf.open_capture(filepath=str(folder))
+    settle()
+    first = bpy.context.scene
+    bpy.context.window_manager.windows[0].scene = bpy.data.scenes.new("another")
+    assert not bpy.ops.instruct_nerf.find_cameras.poll()
+    bpy.ops.instruct_nerf.open_capture(filepath=str(folder), find_cameras=True)
+    settle()
+    assert len(cameras.cameras_of(project.root_of(bpy.context.scene))) == 3 and project.root_of(first) is None
+    assert list(session.get().unplaced) == [first.session_uid]
 
 
 def test_a_report_card_is_made_of_a_finished_edit(opened: bpy.types.Scene) -> None:

@@ -81,14 +81,21 @@ def test_a_box_at_the_cursor_is_sent_with_the_edit_and_only_then(opened: bpy.typ
     settings.instruction = "make it night"
     bpy.ops.instruct_nerf.start_edit()
     settle()
+    bpy.context.view_layer.objects.active = project.root_of(opened).children[0]
+    bpy.ops.instruct_nerf.try_edit()
+    settle()
     settings.use_region = False
     bpy.ops.instruct_nerf.start_edit()
+    settle()
+    bpy.ops.instruct_nerf.try_edit()
     settle()
     heard = [json.loads(line) for line in (tmp_path / "user" / "run" / "requests.jsonl").read_text().splitlines()]
     first, second = [request for request in heard if request["method"] == "edit/run"]
     sent = msgspec.convert(first["region"], protocol.Region)
     assert len(sent.solids) == 2 and (sent.softness, sent.invert) == (0.25, True)
     assert "region" not in second
+    tried, without = [request for request in heard if request["method"] == "edit/try"]
+    assert tried["region"] == first["region"] and "region" not in without
     middle = np.array(sent.solids[0].vertices).reshape(-1, 3).mean(axis=0)
     np.testing.assert_allclose(middle, (0.5, 0.0, 1.0), atol=1e-6)
 

@@ -38,10 +38,10 @@ def scene_of(config, seed=0, rough=0.3):
 
 
 @torch.no_grad()
-def sampled(scene, camera=CAMERA):
-    """What `Nerfacto.forward` makes of all rays: (N, 5)."""
+def sampled(scene, camera=CAMERA, shares=()):
+    """What `Nerfacto.forward` makes of all rays: (N, 5 + S)."""
     scene.nerf.eval()
-    (height, width), _, seen = scene._sampled(camera)
+    (height, width), _, seen = scene._sampled(camera, shares)
     return seen(slice(0, height * width))
 
 
@@ -78,6 +78,17 @@ def test_the_picture_is_the_same(config, monkeypatch):
     torch.testing.assert_close(render.opacity.flatten(), expected[:, 4], atol=4e-3, rtol=0)
     monkeypatch.setattr(occupied, "COLOURS", 400)  # so that no two samples share one
     assert decibels(scene.render(CAMERA), expected) >= 55
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_shares_of_what_is_seen_lie_where_they_lay(config):
+    scene, shares = scene_of(config), (1 / 16, 0.5, 15 / 16)
+    render, expected = scene.render(CAMERA, shares=shares), sampled(scene, shares=shares)
+    met, true = render.met.flatten(0, 1), scene.frame.capture_from_nerf_distance(expected[:, 5:])
+    assert float(((met - true) / true).abs().median()) < 0.005
+    assert torch.equal(met[:, 1], render.depth.flatten()) and (met.diff(dim=1) >= 0).all()
+    assert (met[:, 0] < 0.9 * met[:, 2]).any()
+    assert scene.render(CAMERA).met is None
 
 
 def test_while_the_proposals_are_annealed():

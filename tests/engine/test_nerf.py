@@ -9,8 +9,10 @@ import torch
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 
 from engine.capture import Intrinsics
+from engine.devices import cpu
 from engine.errors import BadInput, Cancelled
 from engine.geometry import Viewpoint
+from engine.presets import PREVIEW, preset_infos
 from engine.scenes.nerfacto.checkpoint import Checkpoint
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import CubeContraction, Nerfacto
@@ -296,3 +298,9 @@ def test_rendering_stops_between_chunks(compiled, sphere_set, monkeypatch):
     monkeypatch.setattr(scene, "MARCHED", 10_000)
     monkeypatch.setattr(scene, "chunk_of", lambda *_: 10_000)
     torch.testing.assert_close(trainer_of(frame, views).scene.render(views[0]).rgb, whole.rgb)
+
+
+def test_the_bytes_that_presets_tell_are_those_of_their_checkpoints():
+    nerf = Nerfacto(PREVIEW.nerf, 1)
+    [told] = [preset.bytes for preset in preset_infos(cpu()) if preset.name == "preview"]
+    assert told == pytest.approx(12 * sum(p.numel() for p in nerf.parameters()), rel=0.01)

@@ -46,7 +46,7 @@ def ball_depth(pose: np.ndarray, intrinsics: Intrinsics, radius: float = 1.5) ->
 class TrueScene:
     """The sphere in its room, exactly."""
 
-    def render(self, camera, check=lambda: None):
+    def render(self, camera, check=lambda: None, shares=()):
         check()
         depth = torch.from_numpy(ball_depth(camera.pose, camera.intrinsics)).float()
         rgb = torch.from_numpy(sphere_picture(camera.pose, camera.intrinsics)).float() / 255
@@ -265,8 +265,8 @@ def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold
 
 def test_outside_a_region_every_picture_stays_the_key_views_among_them(few):
     class RightHalf:
-        def mask(self, seen, camera):
-            allowed = torch.zeros(*seen.depth.shape, 1)
+        def mask_of(self, scene, camera, check):
+            allowed = torch.zeros(*scene.render(camera, check).depth.shape, 1)
             allowed[:, 12:] = 1
             return allowed
 

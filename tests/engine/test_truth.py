@@ -10,16 +10,22 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.region import decibels, parts_of
 from benchmarks.truth import tables
 from benchmarks.truth import worker as worker_module
 from benchmarks.truth.__main__ import keep, known_of
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
-from benchmarks.truth.run import Harness, Outcome, key_views, recovery
+from benchmarks.truth.region import box_around, measure, subject_points
+from benchmarks.truth.run import Harness, Outcome, cameras_of, key_views, recovery
 from benchmarks.truth.worker import Worker
+from engine import protocol
 from engine.capture import Intrinsics
+from engine.edit.region import Region
 from engine.edit.settings import EditSettings
+from engine.geometry import Viewpoint
+from engine.scenes.base import RenderedView
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 from .conftest import TINY_NERF, ring, sphere_picture
@@ -234,3 +240,46 @@ def test_a_sheet_has_a_picture_for_each_method_and_edit(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert picture.shape[0] > 2 * 16 and {10, 200} <= set(np.unique(picture[:, 190:, 0]))
     assert np.array_equal(np.unique(picture[26:34, 194:200]), [10])  # the first row's first column
+
+
+def test_a_region_is_measured_on_either_side_of_it(scene):
+    """By pictures that are right inside, right nowhere, and right inside but spilt over the rest."""
+    region = Region(box_around(subject_points(scene), 0.03))
+    held = scene.held_out
+    cameras = cameras_of(scene, held)
+    depths = [torch.from_numpy(depth) for depth in scene.depth[held]]
+    inside = [region.mask(RenderedView(d, d, torch.ones_like(d)), c) > 0 for d, c in zip(depths, cameras, strict=True)]
+    before, after = (torch.from_numpy(p[held]).float() / 255 for p in (scene.before, scene.after[EDIT]))
+    assert 0.1 < float(torch.stack(inside).float().mean()) < 0.9
+
+    def outcome(pictures):
+        return Outcome(list(pictures), 1.0, 0, 0)
+
+    unedited, oracle = outcome(before + 0.03), outcome(after + 0.01)
+    for pictures, recovered, lost in (
+        ([torch.where(m, a, b) for m, a, b in zip(inside, oracle.pictures, unedited.pictures, strict=True)], 1.0, 0.0),
+        (unedited.pictures, 0.0, 0.0),
+        ([torch.where(m, a, a + 0.03) for m, a in zip(inside, oracle.pictures, strict=True)], 1.0, None),
+        ([torch.where(m, b, b + 0.03) for m, b in zip(inside, unedited.pictures, strict=True)], 0.0, 6.02),
+    ):
+        found = measure(outcome(pictures), oracle, unedited, scene, EDIT, region)
+        assert found["recovery inside"] == pytest.approx(recovered, abs=2e-3)
+        if lost is None:
+            assert found["lost outside, dB"] > 3
+        else:
+            assert found["lost outside, dB"] == pytest.approx(lost, abs=0.02)
+
+
+def test_on_photos_a_region_is_measured_by_what_it_lets_change_and_by_median_depth():
+    """A pixel of fog, of which a quarter lies inside, is both; errors are taken over all pixels of a side at once."""
+    camera = Viewpoint(np.eye(4), Intrinsics(3, 1, 3.0, 3.0, 1.5, 0.5))
+    corners = np.array([[x, y, z] for x in (-9, 9) for y in (-9, 9) for z in (-7, -5)], float)
+    region = Region(protocol.Region(solids=box_around(corners, 0.0).solids))
+    near, there = [3.0] * 8, [6.0] * 8
+    met = torch.tensor([[there, [3.0] * 5 + [6.0] * 3, near]])
+    inside, outside = parts_of(region, RenderedView(met[..., :3], met[..., 4], torch.ones(1, 3), met=met), camera)
+    assert inside.tolist() == [[True, True, False]] and outside.tolist() == [[False, True, True]]
+    pictures = [torch.zeros(1, 3, 3), torch.zeros(1, 3, 3)]
+    photos = [torch.full((1, 3, 3), 0.1), torch.full((1, 3, 3), 0.3)]
+    where = [torch.tensor([[True, False, False]]), torch.tensor([[True, True, True]])]
+    assert decibels(pictures, photos, where) == pytest.approx(-10 * math.log10((0.01 + 3 * 0.09) / 4), abs=1e-4)

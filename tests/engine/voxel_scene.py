@@ -82,7 +82,7 @@ class VoxelScene:
         return color, distances[median], 1 - left[:, -1]
 
     @torch.no_grad()
-    def render(self, camera: Camera, check: Check = lambda: None) -> RenderedView:
+    def render(self, camera: Camera, check: Check = lambda: None, shares: Sequence[float] = ()) -> RenderedView:
         check()
         height, width = camera.intrinsics.height, camera.intrinsics.width
         color, distance, opacity = self.march(*rays_of(camera))

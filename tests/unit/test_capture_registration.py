@@ -19,10 +19,12 @@ from PIL import Image
 from engine import protocol
 from engine.capture import CaptureError, open_capture, photos
 from engine.capture import registration_worker as worker
+from engine.capture.effort import ALL_PAIRS_UP_TO, how_many_pairs, told
+from engine.capture.effort import pairs as _pairs
 from engine.capture.panorama import panoramas
 from engine.capture.photos import SkipView
 from engine.capture.registration import find_photos, register
-from engine.capture.registration_worker import ALL_PAIRS_UP_TO, _blocks, _pairs, sharpness
+from engine.capture.registration_worker import _blocks, sharpness
 from engine.errors import Cancelled
 from engine.jobs import registration as job
 from engine.progress import Job
@@ -77,7 +79,15 @@ def test_which_photos_are_compared() -> None:
     count = ALL_PAIRS_UP_TO + 300
     pairs = set(_pairs(count))
     assert sorted(pair for block in _blocks(iter(pairs)) for pair in block) == sorted(pairs)
+    for number in (0, 1, 2, ALL_PAIRS_UP_TO, ALL_PAIRS_UP_TO + 1, count):
+        assert how_many_pairs(number) == len(list(_pairs(number)))
     assert len(pairs) < 15 * count * 2 and all((a, a + 1) in pairs for a in range(count - 1)) and (0, 256) in pairs
+
+
+def test_how_long_it_takes_is_said_before() -> None:
+    assert told(3) == "That takes about a minute."
+    assert told(50) == "That takes about 4 minutes."  # 50 × 1.4 s and 1,225 × 0.1
+    assert told(2000) == "That takes about 2 hours."  # 2,800 s and 49,774 × 0.1
 
 
 def test_photos_are_found_in_order(tmp_path: Path) -> None:
@@ -85,11 +95,11 @@ def test_photos_are_found_in_order(tmp_path: Path) -> None:
         photo(tmp_path / "images" / name) if "txt" not in name else (tmp_path / "images" / name).write_text("")
     assert [path.name for path in find_photos(tmp_path)] == ["9.JPG", "10.jpg"]
     assert find_photos(tmp_path / "nothing") == []
-    with pytest.raises(CaptureError, match="holds 2 photos and no cameras") as caught:
+    with pytest.raises(CaptureError, match=r"holds 2 photos and no cameras.* That takes about a minute\.$") as caught:
         open_capture(tmp_path, 64)
     assert caught.value.field == "photos"
     (tmp_path / "walk.MP4").write_bytes(b"")
-    with pytest.raises(CaptureError, match="is a video") as caught:
+    with pytest.raises(CaptureError, match=r"is a video.* That takes about 23 minutes\.$") as caught:
         open_capture(tmp_path / "walk.MP4", 64)
     assert caught.value.field == "photos"
 

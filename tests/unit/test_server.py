@@ -17,7 +17,7 @@ from server_wire import Wire
 
 from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
-from engine.results import RESULTS
+from engine.results import RESULTS, Cell, Tried
 from engine.server import JOBS
 from engine.wire import TooLong
 
@@ -372,13 +372,12 @@ def test_every_job_is_a_request_and_in_the_document(document):
     for name, kind in protocol.REQUESTS.items():
         parameters, _ = row_of(document, name)
         expected = set(kind.__struct_fields__)
-        for shared, fields in (("*how*", how), ("*region*", {"region"})):
-            expected -= fields if shared in parameters else set()
+        expected -= how if "*how*" in parameters else set()
         assert names(parameters) == expected, name
 
 
 def test_every_result_is_what_the_document_says(document):
-    shared = {protocol.Capture: "capture", protocol.Scene: "scene", protocol.Edit: "edit"}
+    shared = {protocol.Capture: "capture", protocol.Scene: "scene", protocol.Edit: "edit", Tried: "tried"}
     assert RESULTS.keys() == protocol.REQUESTS.keys()
     for name, kind in RESULTS.items():
         _, result = row_of(document, name)
@@ -393,6 +392,8 @@ def test_every_result_is_what_the_document_says(document):
         ("`capture`", protocol.Capture),
         ("`scene`", protocol.Scene),
         ("`edit`", protocol.Edit),
+        ("`tried`", Tried),
+        ("axis", protocol.Axis),
         ("device", protocol.Device),
         ("editor", protocol.Editor),
         ("knob", protocol.Knob),
@@ -407,7 +408,7 @@ def test_every_object_is_what_the_document_says(document, name, kind):
     told = names(bullet) - {"job"}
     assert told == set(kind.__struct_fields__)
     for field in msgspec.structs.fields(kind):  # and so of what it holds
-        for inner in (protocol.View, protocol.LeftOut, protocol.Measures, protocol.Change):
+        for inner in (protocol.View, protocol.LeftOut, protocol.Measures, protocol.Change, Cell):
             if inner.__name__ in str(field.type):
                 own = set(inner.__struct_fields__) - set(protocol.Camera.__struct_fields__)
                 assert own <= set(re.findall(r"`(\w+)`", bullet)), (field.name, own)

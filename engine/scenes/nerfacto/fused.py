@@ -19,10 +19,10 @@ DIRECTION = 16  # numbers that nerfstudio makes of a direction
 
 def render_rays(
     nerf: Any, rays: RayBundle, background: Tensor | None
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor], list[Tensor]]:
+) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor], list[Tensor], Tensor]:
     """What R rays with ends see of a Nerfacto: rgb (R, 3), depth (R,) and opacity (R,); and of the proposals, then of
-    the field, the weights (R, S) and the edges (R, S + 1) of the samples. ``background`` (R, 3): what is behind, None:
-    the last sample."""
+    the field, the weights (R, S) and the edges (R, S + 1) of the samples; and the distances (R, S) of the field's.
+    ``background`` (R, 3): what is behind, None: the last sample."""
     config, sampler = nerf.config, nerf.sampler
     count = len(rays.origins)
     assert rays.nears is not None and rays.fars is not None
@@ -54,7 +54,7 @@ def render_rays(
     rgb, opacity, depth = WarpComposite.apply(all_weights[-1], colors, middles, background)
     if not nerf.training:
         rgb = rgb.clamp(0, 1)
-    return (rgb, depth, opacity), all_weights, all_edges
+    return (rgb, depth, opacity), all_weights, all_edges, middles
 
 
 def _jitter(nerf: Any, origins: Tensor) -> Tensor:

@@ -134,8 +134,8 @@ def _place(origin, direction, distance, points, inside, n):
 
 
 @kernel(parallel=True, cache=True, nogil=True)
-def march(rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, out):
-    """What R rays see, into ``out`` (R, 5): color, distance, opacity.
+def march(rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, wanted, out):
+    """What R rays see, into ``out`` (R, 5 + S): color, distance, opacity, the distances by which S ``wanted`` are met.
 
     ``rays``: origins and directions (R, 3), NeRF frame, and harmonics (R, 16) of the directions. ``occupied``
     (G, G, G): about an upper bound of the first proposal's density. ``counts``: samples of the first proposal, of the
@@ -143,11 +143,28 @@ def march(rays, occupied, proposal0, proposal1, field, head, background, counts,
     or (0) where it is what the last sample shows. ``colours``: asked of a ray, at most.
     """
     for worker in numba.prange(WORKERS):
-        _march(worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, out)
+        _march(
+            worker,
+            rays,
+            occupied,
+            proposal0,
+            proposal1,
+            field,
+            head,
+            background,
+            counts,
+            far,
+            anneal,
+            colours,
+            wanted,
+            out,
+        )
 
 
 @kernel()
-def _march(worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, out):
+def _march(
+    worker, rays, occupied, proposal0, proposal1, field, head, background, counts, far, anneal, colours, wanted, out
+):
     """One worker's share of `march`."""
     origins, directions, harmonics = rays
     first, second, last = counts
@@ -247,7 +264,7 @@ def _march(worker, rays, occupied, proposal0, proposal1, field, head, background
         filled = 0
         for r in range(block):
             stopped = _weigh(passed[r], last, ONE, weights[r])
-            _look(weights[r], edges[r], last, stopped, far, background, out[start + r])
+            _look(weights[r], edges[r], last, stopped, far, background, wanted, out[start + r])
             _share(weights[r], last, stopped, geometry[r], shares, means)
             for g in range(colours + 1):
                 if g < colours:
@@ -275,18 +292,27 @@ def _march(worker, rays, occupied, proposal0, proposal1, field, head, background
 
 
 @kernel()
-def _look(weights, edges, count, stopped, far, background, seen):
-    """Median distance, opacity and what of the background comes through, of one ray, into ``seen`` (5)."""
-    half, sum_ = count - 1, ZERO
+def _met(weights, edges, count, share, far):
+    """The distance by which a share of a ray is met, of the last sample where it never is."""
+    first, sum_ = count - 1, ZERO
     for s in range(count):
         sum_ += weights[s]
-        if sum_ >= HALF:
-            half = s
+        if sum_ >= share:
+            first = s
             break
+    return (_distance(edges[first], far) + _distance(edges[first + 1], far)) * HALF
+
+
+@kernel()
+def _look(weights, edges, count, stopped, far, background, wanted, seen):
+    """Median distance, opacity, what of the background comes through and the distances by which the shares ``wanted``
+    (S) are met, of one ray, into ``seen`` (5 + S)."""
     for c in range(3):
         seen[c] = (ONE - stopped) * background[c] if len(background) else ZERO
-    seen[3] = (_distance(edges[half], far) + _distance(edges[half + 1], far)) * HALF
+    seen[3] = _met(weights, edges, count, HALF, far)
     seen[4] = stopped
+    for n in range(len(wanted)):
+        seen[5 + n] = _met(weights, edges, count, wanted[n], far)
 
 
 @kernel()

@@ -7,6 +7,7 @@ step behind callbacks; the parts below are the same, and their parameters carry 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,18 @@ class Rendered:
     weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
     samples: list[RaySamples]
     edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
+    middles: Tensor | None = None  # (R, S) distances of the field's samples, where there are edges
+
+    def met(self, shares: Sequence[float]) -> Tensor:
+        """(R, len(shares)) the distances by which so much of each ray is met, of the last sample where never."""
+        weights = self.weights[-1].detach().flatten(1)
+        middles = self.middles
+        if middles is None:
+            frustums = self.samples[-1].frustums
+            middles = ((frustums.starts + frustums.ends) / 2)[..., 0]
+        wanted = weights.new_tensor(list(shares)).expand(len(weights), -1).contiguous()
+        first = torch.searchsorted(weights.cumsum(dim=-1), wanted).clamp(max=weights.shape[1] - 1)
+        return middles.gather(1, first)
 
 
 class CubeContraction(SceneContraction):
@@ -136,8 +149,8 @@ class Nerfacto(nn.Module):
             from engine.scenes.nerfacto.fused import render_rays
 
             own = self.background if background is None else background
-            (rgb, depth, opacity), weights, edges = render_rays(self, rays, own)
-            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], edges)
+            (rgb, depth, opacity), weights, edges, middles = render_rays(self, rays, own)
+            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], edges, middles)
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
         if self.config.gradient_scaling:

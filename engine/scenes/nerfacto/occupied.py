@@ -4,6 +4,7 @@ the compiled kernels want them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +65,15 @@ def can_march(nerf: Nerfacto) -> bool:
     )
 
 
-def march_rays(nerf: Nerfacto, occupied: Occupied, origins: Tensor, directions: Tensor) -> Tensor:
-    """(R, 5) what rays (R, 3) of the NeRF frame see: color, median distance, opacity."""
+def march_rays(
+    nerf: Nerfacto, occupied: Occupied, origins: Tensor, directions: Tensor, shares: Sequence[float] = ()
+) -> Tensor:
+    """(R, 5 + S) what rays (R, 3) of the NeRF frame see: color, median distance, opacity, the distances by which S
+    ``shares`` of that are met."""
     config = nerf.config
     counts = (config.proposal_samples[0], config.proposal_samples[1] if len(config.proposals) == 2 else 0)
     rays = (origins, directions, nerf.field.direction_encoding((directions + 1) / 2))
-    out = torch.empty(len(origins), 5)
+    out = torch.empty(len(origins), 5 + len(shares))
     march(
         tuple(tensor.contiguous().numpy() for tensor in rays),
         occupied.grid,
@@ -81,6 +85,7 @@ def march_rays(nerf: Nerfacto, occupied: Occupied, origins: Tensor, directions: 
         np.float32(config.far / 2 if config.far < 1 else 1 - 1 / (2 * config.far)),
         np.float32(nerf.sampler._anneal),
         COLOURS,
+        np.array(shares, np.float32),
         out.numpy(),
     )
     return out

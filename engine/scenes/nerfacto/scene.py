@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from engine.scenes.nerfacto.rays import bundle_of, pixel_rays
 MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
 
 Seen = Callable[[slice | Tensor], Tensor]
-"""What some of a camera's rays see: (R, 5), color, median distance, opacity."""
+"""What some of a camera's rays see: (R, 5 + S), color, median distance, opacity, and the distances by which S shares of
+that are met."""
 
 
 def pixel_angle(cameras: Iterable[Camera]) -> float:
@@ -45,12 +46,14 @@ class NerfactoScene:
         self._kept: tuple[object, Occupied] | None = None  # the state of the weights, and what was made of it
 
     @torch.no_grad()
-    def render(self, camera: Camera, check: Check = lambda: None) -> RenderedView:
-        """What ``camera`` sees, calling ``check`` between chunks (it may raise Cancelled)."""
+    def render(self, camera: Camera, check: Check = lambda: None, shares: Sequence[float] = ()) -> RenderedView:
+        """What ``camera`` sees, and where ``shares`` of it lie, calling ``check`` between chunks (it may raise
+        Cancelled)."""
         was_training = self.nerf.training
         self.nerf.eval()
         try:
-            (height, width), size, seen = self._marched(camera) if can_march(self.nerf) else self._sampled(camera)
+            way = self._marched if can_march(self.nerf) else self._sampled
+            (height, width), size, seen = way(camera, shares)
 
             def see(pixels: Tensor) -> Tensor:
                 parts = []
@@ -63,26 +66,28 @@ class NerfactoScene:
             found = see_all(height, width, stride, see)
         finally:
             self.nerf.train(was_training)
-        rgb, depth, opacity = found.split((3, 1, 1), dim=-1)
+        rgb, depth, opacity, met = found.split((3, 1, 1, len(shares)), dim=-1)
         return RenderedView(
             rgb=rgb.reshape(height, width, 3).clamp(0, 1),
             depth=self.frame.capture_from_nerf_distance(depth.reshape(height, width)),
             opacity=opacity.reshape(height, width),
             background=self.nerf.background,
+            met=self.frame.capture_from_nerf_distance(met.reshape(height, width, -1)) if shares else None,
         )
 
-    def _marched(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
+    def _marched(self, camera: Camera, shares: Sequence[float]) -> tuple[tuple[int, int], int, Seen]:
         """A picture's height and width, rays at once, and what they see by the compiled kernels."""
         origin, directions = pixel_rays(camera, self.frame)
         kept = self.occupied()
 
         def seen(part: slice) -> Tensor:
             some = directions[part]
-            return march_rays(self.nerf, kept, (origin if len(origin) == 1 else origin[part]).expand_as(some), some)
+            begin = origin if len(origin) == 1 else origin[part]
+            return march_rays(self.nerf, kept, begin.expand_as(some), some, shares)
 
         return (camera.intrinsics.height, camera.intrinsics.width), MARCHED, seen
 
-    def _sampled(self, camera: Camera) -> tuple[tuple[int, int], int, Seen]:
+    def _sampled(self, camera: Camera, shares: Sequence[float]) -> tuple[tuple[int, int], int, Seen]:
         """The same by PyTorch's operations, on any device."""
         device = next(self.nerf.parameters()).device
         rays = bundle_of(camera, self.frame, device)
@@ -92,7 +97,8 @@ class NerfactoScene:
 
         def seen(part: slice) -> Tensor:
             out = self.nerf(rays[part])
-            return torch.cat([out.rgb, out.depth, out.opacity], dim=-1)
+            met = [out.met(shares)] if shares else []
+            return torch.cat([out.rgb, out.depth, out.opacity, *met], dim=-1)
 
         return (camera.intrinsics.height, camera.intrinsics.width), chunk_of(self._ray_bytes, device), seen
 
