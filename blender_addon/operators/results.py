@@ -8,6 +8,12 @@ from .. import project, results
 from .base import AsksAgain, attempt, has_capture, has_edit, idle
 
 
+def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
+    """What the engine would refuse cannot be chosen."""
+    if 0 < operator.resolution < results.MESH_RESOLUTION[0]:
+        operator.resolution = results.MESH_RESOLUTION[0]
+
+
 class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     """Make a mesh of the edited NeRF and import it under the capture's root, exactly aligned"""
 
@@ -17,9 +23,13 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
 
     resolution: IntProperty(
         name="Resolution",
-        description=f"Cells along the longest side, at least {results.MESH_RESOLUTION[0]}; 0: what the preset says",
+        description=(
+            f"Cells along the longest side, {results.MESH_RESOLUTION[0]} to {results.MESH_RESOLUTION[1]}; "
+            "0: as fine as the pictures"
+        ),
         min=0,
         max=results.MESH_RESOLUTION[1],
+        update=_usable,
     )
     original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
 

@@ -16,9 +16,9 @@ from engine.jobs.capture import load_opened
 from engine.jobs.parents import check_parent
 from engine.jobs.scene import kept_scene
 from engine.output.frame_folder import FrameFolder
-from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, write_ply
+from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for, write_ply
 from engine.pictures import save_picture
-from engine.presets import PRESETS, PREVIEW, SECONDS_A_RENDER
+from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames, Mesh
 from engine.scenes.registry import open_scene
@@ -36,9 +36,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     device = choose_device(request.device)
     saved = open_scene(workspace.checkpoint(request.edit))
     views = spread(capture, saved.views)
-    record = workspace.scene_record()
-    preset = PRESETS.get(record.preset, PREVIEW) if record else PREVIEW
-    resolution = checked_resolution(request.resolution or preset.mesh_resolution)
+    resolution = None if request.resolution is None else checked_resolution(request.resolution)
     plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
     stage = plan.begin("mesh")
     scene = kept_scene(workspace, request.edit, device, job)
@@ -57,6 +55,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
         plan.advance(index + 1)
         job.report(plan, stage)
     bounds = bounds_from_depth(renders, capture.centre, capture.radius)
+    resolution = resolution or resolution_for(renders, bounds)
     mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
     path = workspace.output(request.edit) / "mesh.ply"
     write_ply(mesh, path)

@@ -45,7 +45,6 @@ def set_up() -> None:
         nerf=msgspec.structs.replace(TINY_NERF, optimise_cameras=False),
         train=msgspec.structs.replace(presets.PREVIEW.train, steps=12, rays=64),
         edit=tiny_edit(presets.PREVIEW.edit),
-        mesh_resolution=16,
     )
     presets.PRESETS["preview"] = tiny
     for module in (scene, edit):
@@ -106,7 +105,7 @@ def do(order: dict) -> None:
         cameras = [protocol.Camera(tuple(pose.ravel().tolist()), **SIDE) for pose in ring(3)]
         output.render_frames(protocol.RenderFrames(project, edit_id, "walk", cameras, device="cpu"), work)
     elif job == "mesh":
-        output.make_mesh(protocol.MakeMesh(project, edit_id, device="cpu"), work)
+        output.make_mesh(protocol.MakeMesh(project, edit_id, 16, "cpu"), work)
     elif job == "report":
         report.make_report(protocol.MakeReport(project, edit_id, "cpu"), work)
     elif job == "register":
