@@ -517,7 +517,12 @@ def region_object(
 def camera_object(camera: Camera) -> dict[str, Any]:
     """A ``camera`` object to send."""
     k = camera.intrinsics
-    return {
+    sent: dict[str, Any] = {
         "pose": [entry for row in camera.pose for entry in row],
         "width": k.width, "height": k.height, "fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy,
     }  # fmt: skip
+    if camera.projection != "perspective":
+        sent["projection"] = camera.projection
+    if camera.world is not None:
+        sent["world"] = [entry for row in camera.world for entry in row]
+    return sent

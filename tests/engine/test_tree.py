@@ -16,7 +16,8 @@ from engine import cli_tree, protocol, trash
 from engine.editors import registry
 from engine.errors import BadInput
 from engine.files import locked
-from engine.jobs import capture, edit, output, report, tree, trying
+from engine.jobs import capture, edit, report, tree, trying
+from engine.jobs import frames as film
 from engine.presets import PRESETS
 from engine.progress import Job
 from engine.workspace import Workspace
@@ -195,7 +196,7 @@ def test_what_cannot_be_stood_on_is_one_sentence_before_anything_is_made(project
     _, parent, child, _ = grown
     _damage(project, parent.id, what)
     there = sorted(os.listdir(project / "edits"))
-    camera = protocol.Camera(tuple(np.eye(4).ravel().tolist()), 8, 8, 8.0, 8.0, 4.0, 4.0)
+    camera = protocol.PathCamera(tuple(np.eye(4).ravel().tolist()), 8, 8, 8.0, 8.0, 4.0, 4.0)
     asked = [
         lambda: run(project, editor, parent=parent.id),
         lambda: resume(project, child.id),
@@ -203,7 +204,7 @@ def test_what_cannot_be_stood_on_is_one_sentence_before_anything_is_made(project
     ]
     if "picture" not in what and what != "another size":  # which frames do not need
         frames = protocol.RenderFrames(str(project), child.id, "walk", [camera], device="cpu")
-        asked.append(lambda: output.render_frames(frames, Job()))
+        asked.append(lambda: film.render_frames(frames, Job()))
     for number, ask in enumerate(asked):
         with pytest.raises(BadInput, match=said) as caught:
             ask()
@@ -219,10 +220,10 @@ def test_frames_and_report_of_any_node_follow_its_parent(project, grown, monkeyp
     _, parent, child, _ = grown
     view = capture.load_opened(Workspace(project)).views[3]
     i = view.intrinsics
-    camera = protocol.Camera(tuple(view.pose.ravel().tolist()), i.width, i.height, i.fx, i.fy, i.cx, i.cy)
+    camera = protocol.PathCamera(tuple(view.pose.ravel().tolist()), i.width, i.height, i.fx, i.fy, i.cx, i.cy)
 
     def frames(name):
-        return output.render_frames(protocol.RenderFrames(str(project), name, "walk", [camera], device="cpu"), Job())
+        return film.render_frames(protocol.RenderFrames(str(project), name, "walk", [camera], device="cpu"), Job())
 
     bare, lower, upper = frames(None), frames(parent.id), frames(child.id)
     assert bare.before == bare.after and bare.after[0] == str(project / "scene/frames/walk/after/0001.png")

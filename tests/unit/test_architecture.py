@@ -73,7 +73,7 @@ INSIDE = {
         {"edit"},
         {"contact_sheet", "output", "report"},
         {"trying"},
-        {"splats"},
+        {"frames", "splats"},
     ],
     "capture": [
         {"photos", "lens", "color", "upright", "effort"},
