@@ -296,28 +296,40 @@ def splats(workspace: Workspace, edit: str | None = None, count: int | None = No
 
 def render(
     workspace: Workspace,
-    edit: Annotated[str, tyro.conf.Positional],
     cameras: Path,
+    edit: Annotated[str | None, tyro.conf.Positional] = None,
     name: str = "path",
+    first_frame: int = 1,
+    step: int = 1,
+    format: Literal["png", "exr"] = "png",
+    samples: int = 1,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     device: str | None = None,
 ) -> None:
-    """Render frames along a camera path, before and after.
+    """Render frames along a camera path, before and after; those that are there already are skipped.
 
     Args:
         workspace: The project's folder.
-        edit: The edit's id.
+        edit: The edit's id, before it what it stands on; the unedited scene where not given.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
+        first_frame: The number of the first frame.
+        step: Between two frames' numbers.
+        format: png, or exr: color, alpha, depth and normals as multilayer OpenEXR.
+        samples: So many cameras in the list are moments of one frame, for motion blur.
+        overwrite: Render also what is there already, of the same scene and camera.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
-    from engine.jobs import output
+    from engine.jobs import frames as jobs
 
     try:
-        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.Camera])
+        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.PathCamera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(full(workspace), edit, name, path, device=device)
-    show_result(run_job(lambda job: output.render_frames(request, job)))
+    request = protocol.RenderFrames(
+        full(workspace), edit, name, path, first_frame, device, step, format, overwrite, samples
+    )
+    show_result(run_job(lambda job: jobs.render_frames(request, job)))
 
 
 def report(

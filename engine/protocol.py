@@ -265,13 +265,29 @@ class MakeSplats(Message, frozen=True):
     device: str | None = None
 
 
+class PathCamera(Camera, frozen=True, kw_only=True):
+    """A camera of a film. ``projection`` says what the intrinsics mean: of an orthographic camera fx and fy are pixels
+    a unit, of an equirectangular one pixels a radian of longitude and latitude, which are zero at (cx, cy). ``world``:
+    the similarity from the capture frame to Blender's world, 16 numbers, row-major; none when absent."""
+
+    projection: Literal["perspective", "orthographic", "equirectangular"] = "perspective"
+    world: tuple[float, ...] | None = None
+
+
 class RenderFrames(Message, frozen=True):
+    """``step``: between two frames' numbers. ``samples``: so many cameras, one after the other, are moments of one
+    frame, whose colors are averaged. ``overwrite``: also those that are there already, of the same scene and camera."""
+
     workspace: str
     edit: str | None  # None: the unedited scene
     name: str
-    cameras: list[Camera]
+    cameras: list[PathCamera]
     first_frame: int = 1
     device: str | None = None
+    step: int = 1
+    format: Literal["png", "exr"] = "png"
+    overwrite: bool = False
+    samples: int = 1
 
 
 class MakeReport(Message, frozen=True):

@@ -167,7 +167,9 @@ def draw_axis(layout: bpy.types.UILayout, label: str, axis: object, share: float
         row = layout.row(align=True)
         row.prop(axis, "first")
         row.prop(axis, "last")
-        row.prop(axis, "count", text="")
+        count = row.row(align=True)
+        count.scale_x = 0.5
+        count.prop(axis, "count", text="")
     elif over == sheet_settings.SEED:
         field(layout, axis, "count", share)
 

@@ -65,6 +65,7 @@ def _fit(window: bpy.types.Window, area: bpy.types.Area) -> None:
         with bpy.context.temp_override(window=window, area=area, region=region):
             if bpy.ops.image.view_all.poll():
                 bpy.ops.image.view_all(fit_view=True)
+        area.tag_redraw()  # also of a window that the mouse is not in
 
 
 def open_editor() -> None:

@@ -301,7 +301,7 @@ class Engine:
             self.step("frames", index + 1, len(params["cameras"]), index / len(params["cameras"]))
             for kind, colour in (("before", (200, 60, 20)), ("after", (20, 60, 200))):
                 folder = Path(params["workspace"]) / "frames" / params["name"] / kind
-                name = f"{params['first_frame'] + index:05d}.png"
+                name = f"{params['first_frame'] + index * params.get('step', 1):05d}.png"
                 lists[kind].append(png(folder / name, camera["width"], camera["height"], colour))
         (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
         return lists

@@ -16,6 +16,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 LAYERS = [
     {"panels"},
     {"drawing", "operators", "following", "highlight", "wipe"},
+    {"frames"},
     {"settings", "results", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
@@ -29,13 +30,14 @@ LAYERS = [
     {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
+    {"fields"},
     {"messages"},
     {"conversion"},
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "lineage", "trajectories", "ply",
+    "fields", "lineage", "trajectories", "ply",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 

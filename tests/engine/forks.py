@@ -25,7 +25,7 @@ import msgspec
 from engine import presets, protocol
 from engine.edit.settings import EditSettings
 from engine.errors import explained
-from engine.jobs import capture, edit, output, registration, report, scene
+from engine.jobs import capture, edit, frames, output, registration, report, scene
 from engine.progress import Job
 from engine.workspace import Workspace
 from tests.engine.conftest import TINY_NERF, build_tiny_pipeline, ring
@@ -102,8 +102,8 @@ def do(order: dict) -> None:
         request = {"workspace": project, "instruction": INSTRUCTION, "preset": "preview", "device": "cpu"}
         edit.run_edit(msgspec.convert(request | {"editor": "tiny/editor"}, protocol.RunEdit), work)
     elif job == "frames":
-        cameras = [protocol.Camera(tuple(pose.ravel().tolist()), **SIDE) for pose in ring(3)]
-        output.render_frames(protocol.RenderFrames(project, edit_id, "walk", cameras, device="cpu"), work)
+        cameras = [protocol.PathCamera(tuple(pose.ravel().tolist()), **SIDE) for pose in ring(3)]
+        frames.render_frames(protocol.RenderFrames(project, edit_id, "walk", cameras, device="cpu"), work)
     elif job == "mesh":
         output.make_mesh(protocol.MakeMesh(project, edit_id, 16, "cpu"), work)
     elif job == "report":

@@ -28,6 +28,7 @@ LAYERS = [
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},
     {"runtime", "wishes", "wire", "process", "results"},
+    {"records"},
     {"protocol"},
     {"trash"},
     {"files"},
@@ -73,7 +74,7 @@ INSIDE = {
         {"edit"},
         {"contact_sheet", "output", "report"},
         {"trying"},
-        {"splats"},
+        {"frames", "splats"},
     ],
     "capture": [
         {"photos", "lens", "color", "upright", "effort"},

@@ -25,11 +25,12 @@ ask = bpy.ops.instruct_nerf
 
 def program() -> hand.Program:
     import blender_addon
-    from blender_addon import jobs, knobs, project, session, tries
+    from blender_addon import jobs, knobs, panels, project, session, tries
     from blender_addon.scene import cameras, sheet_view
 
     preferences = bpy.context.preferences
     preferences.view.show_splash = False
+    panels.tries.INSTRUCT_NERF_PT_sheet.bl_options = set()  # open, to be seen
     blender_addon.register()
     entry = preferences.addons.new()
     entry.module = "blender_addon"
@@ -87,12 +88,18 @@ def program() -> hand.Program:
     assert scene.instruct_nerf.tried_cell == 7  # it had stopped
     ask.use_as_key_view()
     assert [key.view for key in scene.instruct_nerf.key_views] == [sheet.view]
+    scene.instruct_nerf.seed = 3
+    ask.try_edit()
+    yield from hand.wait(over, 60)
+    for clicks, name in ((9, "tries"), (14, "key-views")):
+        yield from hand.scroll(clicks)
+        yield 1.0
+        hand.look(folder / "pictures" / f"{name}.png")
     image_area.type = "VIEW_3D"  # none is open any more: a window is opened for it
     yield 0.5
     ask.show_try(tried=sheet.id)
     yield 1.0
     assert len(bpy.context.window_manager.windows) == 2 and len(sheet_view.editors()) == 1
-    yield from hand.scroll(12)
     hand.look(folder / "pictures" / "window.png")
     (folder / "result.json").write_text(json.dumps({"blender": bpy.app.version_string}))
     blender_addon.unregister()
