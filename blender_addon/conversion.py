@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Vector = tuple[float, float, float]
 Row = tuple[float, float, float, float]
@@ -36,10 +36,15 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pose (camera to world, capture frame) and its intrinsics."""
+    """A pose (camera to world, capture frame) and its intrinsics, which mean what the ``projection`` says: of an
+    "orthographic" camera fx and fy are pixels a unit, of an "equirectangular" one pixels a radian of longitude and
+    latitude, both zero at (cx, cy). ``world``: from the capture frame to Blender's world, where depths and normals are
+    to be in that."""
 
     pose: Matrix
     intrinsics: Intrinsics
+    projection: str = "perspective"
+    world: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -219,3 +224,23 @@ def intrinsics_from_blender(b: BlenderCamera) -> Intrinsics:
         cx=b.resolution_x / 2 - b.shift_x * fitted,
         cy=b.resolution_y / 2 + b.shift_y * fitted / squeeze,
     )
+
+
+def intrinsics_of_orthographic(b: BlenderCamera, ortho_scale: float, scale: float) -> Intrinsics:
+    """What an orthographic camera sees, in pixels a unit of the capture frame, of which one is ``scale`` of Blender's
+    units; ``ortho_scale`` is the width of the fitted side in Blender's."""
+    return intrinsics_from_blender(replace(b, lens=scale, sensor_width=ortho_scale, sensor_height=ortho_scale))
+
+
+def intrinsics_of_equirectangular(
+    width: int, height: int, longitudes: tuple[float, float], latitudes: tuple[float, float]
+) -> Intrinsics:
+    """What an equirectangular camera sees between two longitudes, to the right, and two latitudes, up; radians. Raises
+    ``ValueError`` where that is nothing."""
+    (left, right), (low, high) = longitudes, latitudes
+    if right - left < 1e-6 or high - low < 1e-6:
+        raise ValueError(
+            "The panoramic camera sees nothing: its largest longitude and latitude must be above the least."
+        )
+    fx, fy = width / (right - left), height / (high - low)
+    return Intrinsics(width, height, fx, fy, -left * fx, high * fy)

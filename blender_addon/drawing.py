@@ -20,7 +20,13 @@ STAGES = {
 }  # fmt: skip
 
 
-KINDS = {wire.VIEW_EDITED: "edited", wire.VIEW_BEFORE: "NeRF before", wire.VIEW_AFTER: "NeRF after", "now": "NeRF now"}
+KINDS = {
+    wire.VIEW_EDITED: "edited",
+    wire.VIEW_TRIED: "edited",
+    wire.VIEW_BEFORE: "NeRF before",
+    wire.VIEW_AFTER: "NeRF after",
+    "now": "NeRF now",
+}
 
 
 def duration(seconds: float) -> str:

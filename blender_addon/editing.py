@@ -11,7 +11,7 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, knobs, messages, session, wire
+from . import asking, choices, key_views, knobs, messages, session, wire
 from .conversion import matrix_from_rows
 from .jobs import known, ready, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
@@ -52,20 +52,6 @@ def edit_params(scene: bpy.types.Scene, workspace: str, **more: object) -> Param
     return params
 
 
-def try_edit(scene: bpy.types.Scene, view: str) -> None:
-    """Edit one view's photo alone, so that guidance can be tuned before the scene is touched."""
-    params = edit_params(scene, ready(scene), view=view, parent=standing_on(scene))
-    workspace = cameras.absolute(scene.instruct_nerf.workspace)
-
-    def tried(result: object) -> None:
-        session.get().tried[workspace] = (wire.parse_path(result, "before"), wire.parse_path(result, "after"))
-
-    asking.run_job(
-        wire.EDIT_TRY, params, tried, panel="instruction", title=f"Trying on {view}", workspace=workspace,
-        scene=scene.session_uid,
-    )  # fmt: skip
-
-
 def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     """Edit the scene: the unedited NeRF is trained first where there is none, on pictures of the preset's size.
 
@@ -90,13 +76,13 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps = settings.preset, settings.device, settings.steps
-    parent = standing_on(scene)
+    parent, followed = standing_on(scene), key_views.asked(scene, chosen)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
-        more = {"preset": preset.name if preset else "", "views": chosen or None, "steps": steps or None}
+        more = {"preset": preset.name if preset else "", "steps": steps or None}
         more["even_on_cpu"] = even_on_cpu or None
-        return params() | known(more | {"parent": parent})
+        return params() | known(more | followed | {"parent": parent})
 
     run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())
 

@@ -8,8 +8,11 @@ what nobody has set is not sent, and is as the editor recommends.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import bpy
@@ -73,6 +76,7 @@ def declare(info: messages.EngineInfo) -> None:
     for scene in bpy.data.scenes:
         if scene.library is None:
             _migrate(scene, info)
+            _take_waiting(scene)
 
 
 def _forget(name: str) -> None:
@@ -115,6 +119,54 @@ def options_of(scene: bpy.types.Scene, editor: messages.Editor) -> dict[str, Any
             # Blender's numbers have seven digits: 0.3, and not 0.30000001192092896.
             found[knob.name] = float(f"{value:.7g}") if knob.kind == "float" else type(knob.default)(value)
     return found
+
+
+def take(scene: bpy.types.Scene, editor: messages.Editor, options: Mapping[str, Any]) -> list[str]:
+    """Set an editor's knobs to what was asked for, the others as it recommends; the names of those that it does not
+    have, or that cannot take their value."""
+    group, left = group_of(scene, editor), dict(options)
+    for knob in usable(editor) if group is not None else ():
+        group.property_unset(knob.name)
+        if knob.name in left:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                setattr(group, knob.name, left[knob.name])
+                del left[knob.name]
+    return list(left)
+
+
+TEXT_LIMIT = 16_384  # letters of a preset's knobs
+
+
+def as_text(settings: Any) -> str:
+    """The knobs of the scene's editor that were turned, with its name, as one line of JSON: what presets keep."""
+    editor = choices.editor_of(
+        session.get().info, settings.editor, settings.device, session.own_editor(settings.id_data)
+    )
+    if editor is None:
+        return str(settings.knobs_waiting)
+    return json.dumps({"editor": editor_id(editor.name), "options": options_of(settings.id_data, editor)})
+
+
+def from_text(settings: Any, text: str) -> None:
+    """Turn an editor's knobs as :func:`as_text` has them, at once or when the engine has said what they are."""
+    settings.knobs_waiting = text[:TEXT_LIMIT]
+    _take_waiting(settings.id_data)
+
+
+def _take_waiting(scene: bpy.types.Scene) -> None:
+    settings, info = scene.instruct_nerf, session.get().info
+    if not settings.knobs_waiting or info is None:
+        return
+    try:
+        said = json.loads(settings.knobs_waiting)
+        wanted, options = said["editor"], said["options"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        settings.knobs_waiting = ""  # of a file that somebody wrote by hand
+        return
+    editor = next((e for e in info.editors if editor_id(e.name) == wanted), None)
+    if editor is not None and isinstance(options, dict):
+        take(scene, editor, options)
+        settings.knobs_waiting = ""
 
 
 def register() -> None:

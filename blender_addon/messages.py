@@ -111,6 +111,33 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One edit of what was tried. ``options``: as they were asked for; ``settings``: a value for every knob. ``box``:
+    x and y from the upper left, width and height in the picture that shows all, in pixels."""
+
+    instruction: str
+    options: Mapping[str, bool | int | float | str]
+    settings: Mapping[str, bool | int | float | str]
+    seed: int
+    image: str
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was tried on a view: one edit, or several in rows of ``columns``. ``after``: the picture that shows all."""
+
+    id: str
+    view: str
+    editor: str
+    before: str
+    after: str
+    columns: int
+    cells: tuple[Cell, ...]
+    parent: str = ""  # the id of the edit that the one tried would stand on; empty: the captured scene
+
+
+@dataclass(frozen=True)
 class Project:
     """What a workspace holds."""
 
@@ -118,6 +145,7 @@ class Project:
     scene: TrainedScene | None
     edits: tuple[Edit, ...]
     damaged: tuple[tuple[str, str], ...] = ()  # records that cannot be read: what it is, a sentence that says why
+    tries: tuple[Tried, ...] = ()  # oldest first
 
 
 @dataclass(frozen=True)

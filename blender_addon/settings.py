@@ -16,7 +16,9 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import lineage, project, rows, session, tree, wire
+from . import knobs, lineage, project, rows, session, tree, wire
+from .key_views import RELATIVE, InstructNerfKeyView
+from .sheet_settings import InstructNerfAxis
 
 Items = list[tuple[str, str, str, int]]
 
@@ -26,9 +28,6 @@ SHOWN = (
     (wire.VIEW_EDITED, "2D Edit", "The photo as the image editor last edited it, which the NeRF learns from"),
     (wire.VIEW_AFTER, "After", "The edited NeRF, seen from this camera"),
 )
-
-# Paths that may begin with “//”: said since 4.5, unknown before.
-RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
 _kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; somebody must
 
@@ -213,6 +212,29 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         update=_own_editor_named,
         options=RELATIVE,
     )
+    schedule: EnumProperty(
+        name="Schedule",
+        description="In which order pictures are edited and the scene learns from them",
+        items=(
+            ("AUTO", "Automatic", "Key Views, Projected where there are key views; else as the preset has it"),
+            ("paper", "Iterative Dataset Update", "One picture after the other, again and again, as in the paper"),
+            ("projected", "Key Views, Projected",
+             "Key views first, then all others, each beginning with what is known of it from those before; then short "
+             "rounds at falling noise until it settles"),
+        ),
+    )  # fmt: skip
+    key_views: CollectionProperty(
+        name="Key Views", description="Views whose edits were approved, which the whole scene follows",
+        type=InstructNerfKeyView,
+    )  # fmt: skip
+    tried: StringProperty(options={"HIDDEN"})  # the id of the try that is shown; empty: the newest
+    tried_cell: IntProperty(options={"HIDDEN"}, min=0)
+    gallery_page: IntProperty(name="Page", description="Which tries are shown, the newest first", min=1, default=1)
+    sheet_across: PointerProperty(type=InstructNerfAxis)
+    sheet_down: PointerProperty(type=InstructNerfAxis)
+    # What Blender's presets keep of the editor's knobs; waiting until the engine has said what they are.
+    knobs_text: StringProperty(options={"HIDDEN"}, get=knobs.as_text, set=knobs.from_text)
+    knobs_waiting: StringProperty(options={"HIDDEN"})
     use_region: BoolProperty(
         name="Edit Only Inside", description="Edit only what lies in the region; the rest stays as it was captured"
     )
@@ -313,7 +335,7 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
             layout.prop(self, name)
 
 
-CLASSES = (InstructNerfRow, InstructNerfSettings, InstructNerfPreferences)
+CLASSES = (InstructNerfRow, InstructNerfKeyView, InstructNerfAxis, InstructNerfSettings, InstructNerfPreferences)
 
 
 def register() -> None:

@@ -147,7 +147,7 @@ class Session:
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
     live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    tried: dict[str, tuple[str, str]] = field(default_factory=dict)  # workspace → pictures before and after
+    try_seconds: dict[str, float] = field(default_factory=dict)  # editor → what one of its edits took, the last time
     unplaced: dict[int, Unplaced] = field(default_factory=dict)  # by the ``session_uid`` of the scene they are for
     watchers: list[Views] = field(default_factory=list)
 

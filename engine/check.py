@@ -135,11 +135,13 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
 
 
 def compile_kernels() -> None:
-    """Compile what a CPU trains and renders with, which takes most of a minute the first time and is kept."""
-    from engine.output import splat_fit
+    """Compile what a CPU trains, renders and makes meshes and splats with, which takes most of a minute the first time
+    and is kept."""
+    from engine.output import fusing, splat_fit
     from engine.scenes.nerfacto import compiled
 
     compiled.compile_kernels()
+    fusing.compile_kernels()
     splat_fit.compile_kernels()
 
 

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import tyro
@@ -19,6 +17,7 @@ from engine import protocol
 from engine.cli_machine import check, devices, download, editors, have_editor
 from engine.cli_region import Where
 from engine.cli_tree import delete, mute, rename, tree
+from engine.cli_words import How, axis_of
 from engine.errors import BadInput, Cancelled, explained
 from engine.files import read_bounded
 from engine.terminal import claiming, console, full, run_job, say, show_result
@@ -139,51 +138,14 @@ def train(
     show_result(run_job(lambda job: scene.train_scene(request, job)))
 
 
-@dataclass
-class How:
-    """How a picture or a scene is edited: what every request to edit says."""
-
-    instruction: tyro.conf.Positional[str]
-    """What should change, in a sentence."""
-    editor: str | None = None
-    """An editor's id, as `editors` lists them, a folder or a hub name."""
-    options: Annotated[list[str], tyro.conf.arg(name="set", metavar="NAME=VALUE")] = field(default_factory=list)
-    """Knobs of the editor, as `editors` lists them: --set text_guidance=5 keep_background=on."""
-    seed: int = 0
-    """For everything random."""
-    device: str | None = None
-    """cpu, cuda:0, mps, as `devices` lists them; the best where not given."""
-    download: bool = False
-    """Download the editor where it is not on this computer, agreeing to its licence."""
-
-    def words(self) -> dict[str, Any]:
-        """The fields of a protocol.Instruct, but for the region."""
-        given = dataclasses.asdict(self)
-        del given["download"]
-        return given | {"options": dict(_option(text) for text in self.options)}
-
-
-def _option(text: str) -> tuple[str, protocol.OptionValue]:
-    """NAME=VALUE: true and false, a number, or a word. Raises BadInput."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput(f"--set takes NAME=VALUE, not {text!r}.", field="set")
-    if value in {"true", "false"}:
-        return name, value == "true"
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
-
-
 def try_(
     photo: Annotated[Path, tyro.conf.Positional],
     how: Annotated[How, tyro.conf.OmitArgPrefixes],
     where: Annotated[Where, tyro.conf.OmitArgPrefixes],
     out: Path = Path("edited.png"),
     sheet: bool = False,
+    across: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME [VALUES]")] = None,
+    down: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME [VALUES]")] = None,
     workspace: Path | None = None,
 ) -> None:
     """Edit one photo, or one view of a project, the scene untouched.
@@ -193,20 +155,23 @@ def try_(
         how: The instruction, and what the editor is to do with it.
         where: Where alone the view is to change, by its project's scene.
         out: Where the edited picture goes.
-        sheet: A contact sheet over the editor's first two numbers instead of one picture.
+        sheet: A contact sheet instead of one picture, over the editor's first two numbers where no other is named.
+        across: What differs from column to column of the sheet: a knob, seed or instruction, and its values.
+        down: What differs from row to row.
         workspace: The folder of the project whose view it is.
     """
     from engine.jobs import trying
 
     region = where.region()
     have_editor(how.editor, how.download)
+    words = how.words() | {"region": region, "across": axis_of(across), "down": axis_of(down)}
     if workspace is None:
-        request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, region=region, **how.words())
+        request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **words)
         run_job(lambda job: trying.try_photo(request, job))
     else:
-        if sheet:
-            raise BadInput("A contact sheet is of a photo: leave out --workspace, or --sheet.", field="sheet")
-        wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), region=region, **how.words())
+        if sheet and across is None:
+            raise BadInput("Name what the contact sheet of a view is over with --across.", field="sheet")
+        wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), **words)
         run_job(lambda job: trying.copy_of_try(wanted, out, job))
     console.print(f"Written: {out}")
 
@@ -298,7 +263,7 @@ def mesh(
     Args:
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
-        resolution: Voxels along the longest edge.
+        resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
@@ -325,28 +290,40 @@ def splats(workspace: Workspace, edit: str | None = None, count: int | None = No
 
 def render(
     workspace: Workspace,
-    edit: Annotated[str, tyro.conf.Positional],
     cameras: Path,
+    edit: Annotated[str | None, tyro.conf.Positional] = None,
     name: str = "path",
+    first_frame: int = 1,
+    step: int = 1,
+    format: Literal["png", "exr"] = "png",
+    samples: int = 1,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     device: str | None = None,
 ) -> None:
-    """Render frames along a camera path, before and after.
+    """Render frames along a camera path, before and after; those that are there already are skipped.
 
     Args:
         workspace: The project's folder.
-        edit: The edit's id.
+        edit: The edit's id, before it what it stands on; the unedited scene where not given.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
+        first_frame: The number of the first frame.
+        step: Between two frames' numbers.
+        format: png, or exr: color, alpha, depth and normals as multilayer OpenEXR.
+        samples: So many cameras in the list are moments of one frame, for motion blur.
+        overwrite: Render also what is there already, of the same scene and camera.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
-    from engine.jobs import output
+    from engine.jobs import frames as jobs
 
     try:
-        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.Camera])
+        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.PathCamera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(full(workspace), edit, name, path, device=device)
-    show_result(run_job(lambda job: output.render_frames(request, job)))
+    request = protocol.RenderFrames(
+        full(workspace), edit, name, path, first_frame, device, step, format, overwrite, samples
+    )
+    show_result(run_job(lambda job: jobs.render_frames(request, job)))
 
 
 def report(

@@ -33,11 +33,37 @@ class Camera(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Viewpoint:
-    """A camera that no picture was taken with."""
+    """A camera that no picture was taken with.
+
+    What its `intrinsics` mean, its `projection` says: "perspective", a pinhole camera; "orthographic", parallel rays,
+    `fx` and `fy` in pixels a unit; "equirectangular", `fx` and `fy` in pixels a radian of longitude (to the right) and
+    latitude (up), both zero straight ahead, at (`cx`, `cy`).
+    """
 
     pose: np.ndarray
     intrinsics: Intrinsics
     name: str = ""
+    projection: str = "perspective"
+
+
+def projection_of(camera: Camera) -> str:
+    """How a camera projects; those that pictures were taken with are pinhole cameras."""
+    return getattr(camera, "projection", "perspective")
+
+
+def camera_rays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rays through the pixels' centers begin, (H, W, 3) or (1, 1, 3) where all begin in one place, and their
+    unit directions (H, W, 3), in camera axes (x right, y up, z back); float64."""
+    i, projection = camera.intrinsics, projection_of(camera)
+    if projection == "perspective":
+        rays = pixel_directions(i)
+        return np.zeros((1, 1, 3)), rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    x, y = np.meshgrid((np.arange(i.width) + 0.5 - i.cx) / i.fx, (i.cy - 0.5 - np.arange(i.height)) / i.fy)
+    if projection == "orthographic":
+        begin = np.stack([x, y, np.zeros_like(x)], axis=-1)
+        return begin, np.broadcast_to([0.0, 0.0, -1.0], begin.shape)
+    around = np.stack([np.sin(x) * np.cos(y), np.sin(y), -np.cos(x) * np.cos(y)], axis=-1)
+    return np.zeros((1, 1, 3)), around
 
 
 def pixel_directions(intrinsics: Intrinsics) -> np.ndarray:

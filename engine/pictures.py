@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import BadInput
 from engine.files import open_file, replacing
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_FILE = 2**30  # bytes
+NOTE = "instruct-nerf"  # the keyword of a text in a PNG
 # What Pillow raises on files that are not what they seem.
 UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, IndexError, EOFError, OverflowError, struct.error,
               Image.DecompressionBombError)  # fmt: skip
@@ -77,8 +79,8 @@ def to_uint8(rgb: Tensor) -> Tensor:
     return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def save_picture(path: Path, rgb: Tensor | np.ndarray) -> None:
-    """Write (H, W, 3), floats 0–1 or uint8, as PNG, whole or not at all.
+def save_picture(path: Path, rgb: Tensor | np.ndarray, note: str = "") -> None:
+    """Write (H, W, 3), floats 0–1 or uint8, as PNG, whole or not at all; with a ``note`` that `note_of` reads.
 
     Raises BadInput where floats are not numbers: what is there already stays.
     """
@@ -88,8 +90,21 @@ def save_picture(path: Path, rgb: Tensor | np.ndarray) -> None:
         if not np.isfinite(rgb).all():
             raise _not_numbers()
         rgb = (np.clip(rgb, 0, 1) * 255).round().astype(np.uint8)
+    texts = PngInfo()
+    if note:
+        texts.add_text(NOTE, note)
     with replacing(path) as temporary:
-        Image.fromarray(rgb).save(temporary, compress_level=3)
+        Image.fromarray(rgb).save(temporary, compress_level=3, pnginfo=texts)
+
+
+def note_of(path: Path) -> str | None:
+    """What was noted in a picture when it was written; None where nothing was, or where there is no such picture."""
+    try:
+        with open_file(path, LARGEST_FILE) as file, Image.open(file, formats=("PNG",)) as picture:
+            note = picture.info.get(NOTE)
+    except UNREADABLE:
+        return None
+    return note if isinstance(note, str) else None
 
 
 def _not_numbers() -> BadInput:

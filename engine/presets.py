@@ -25,7 +25,6 @@ class Preset(msgspec.Struct, frozen=True):
     nerf: NerfactoConfig
     train: TrainingConfig  # of the unedited scene
     edit: EditSettings
-    mesh_resolution: int  # voxels along the longest edge
     min_views: int = 8  # fewer chosen views than this seldom hold a scene together
 
 
@@ -47,7 +46,6 @@ PAPER = Preset(
     nerf=NerfactoConfig(),
     train=TrainingConfig(steps=30_000, rays=4096),
     edit=EditSettings(),
-    mesh_resolution=320,
 )
 
 STANDARD = Preset(
@@ -64,7 +62,6 @@ STANDARD = Preset(
         patches=4,
         optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=5000),
     ),
-    mesh_resolution=256,
 )
 
 PREVIEW = Preset(
@@ -100,7 +97,6 @@ PREVIEW = Preset(
         losses=LossConfig("l1", 0.3),
         optimiser=OptimiserConfig(learning_rate=5e-3, final_learning_rate=1e-3, decay_steps=300),
     ),
-    mesh_resolution=160,
 )
 
 PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}

@@ -53,6 +53,9 @@ class Camera(msgspec.Struct, frozen=True):
 OptionValue = bool | int | float | str
 """What a knob of an editor can be turned to."""
 
+MOST_ALONG = 16  # columns, or rows, of a contact sheet
+MOST_CELLS = 64  # of one
+
 
 class Knob(msgspec.Struct, frozen=True):
     """Something of an editor that an artist may turn."""
@@ -168,10 +171,29 @@ class KeyView(Message, frozen=True):
     picture: str
 
 
+class Axis(Message, frozen=True):
+    """What differs from one column, or row, of a contact sheet to the next: a knob of the editor by its name, "seed" or
+    "instruction"; and the values that it takes."""
+
+    name: str
+    values: Annotated[list[OptionValue], msgspec.Meta(min_length=1, max_length=MOST_ALONG)]
+
+
 class TryEdit(Instruct, frozen=True, kw_only=True):
+    """Edit one view; with ``across`` (the columns), and ``down`` (the rows) beside it, a contact sheet of edits."""
+
     workspace: str
     view: str
     parent: str | None = None  # the edit that the one tried would stand on; None: the captured photo is edited
+    across: Axis | None = None
+    down: Axis | None = None
+
+
+class DeleteTry(Message, frozen=True):
+    """Delete what was tried, with its pictures."""
+
+    workspace: str
+    id: str
 
 
 class RunEdit(Instruct, frozen=True, kw_only=True):
@@ -188,11 +210,14 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
-    """Edit a photo without any NeRF (command line only); ``sheet``: over the editor's first two numbers."""
+    """Edit a photo without any NeRF (command line only). ``sheet``: over ``across`` and ``down`` or, where neither is
+    given, over the editor's first two numbers; an axis without values is filled."""
 
     photo: str
     out: str
     sheet: bool = False
+    across: Axis | None = None
+    down: Axis | None = None
 
 
 class ResumeEdit(Message, frozen=True):
@@ -238,13 +263,29 @@ class MakeSplats(Message, frozen=True):
     device: str | None = None
 
 
+class PathCamera(Camera, frozen=True, kw_only=True):
+    """A camera of a film. ``projection`` says what the intrinsics mean: of an orthographic camera fx and fy are pixels
+    a unit, of an equirectangular one pixels a radian of longitude and latitude, which are zero at (cx, cy). ``world``:
+    the similarity from the capture frame to Blender's world, 16 numbers, row-major; none when absent."""
+
+    projection: Literal["perspective", "orthographic", "equirectangular"] = "perspective"
+    world: tuple[float, ...] | None = None
+
+
 class RenderFrames(Message, frozen=True):
+    """``step``: between two frames' numbers. ``samples``: so many cameras, one after the other, are moments of one
+    frame, whose colors are averaged. ``overwrite``: also those that are there already, of the same scene and camera."""
+
     workspace: str
     edit: str | None  # None: the unedited scene
     name: str
-    cameras: list[Camera]
+    cameras: list[PathCamera]
     first_frame: int = 1
     device: str | None = None
+    step: int = 1
+    format: Literal["png", "exr"] = "png"
+    overwrite: bool = False
+    samples: int = 1
 
 
 class MakeReport(Message, frozen=True):
@@ -311,6 +352,7 @@ REQUESTS: dict[str, type[Message]] = {
     "scene/train": TrainScene,
     "edit/try": TryEdit,
     "edit/key": ProposeKey,
+    "edit/delete_try": DeleteTry,
     "edit/run": RunEdit,
     "edit/resume": ResumeEdit,
     "edit/label": LabelEdit,

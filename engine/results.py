@@ -16,6 +16,7 @@ from engine.protocol import (
     Edit,
     Editor,
     Model,
+    OptionValue,
     PresetInfo,
     Registered,
     Scene,
@@ -50,20 +51,40 @@ class Damaged(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Cell(msgspec.Struct, frozen=True):
+    """One edit of what was tried. ``options``: as they were asked for; ``settings``: a value for every knob. ``box``:
+    where it is in the picture that shows all, x and y from the upper left, width and height, pixels."""
+
+    instruction: str
+    options: dict[str, OptionValue]
+    settings: dict[str, OptionValue]
+    seed: int
+    image: str
+    box: tuple[int, int, int, int]
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A view before and after: ``after`` is the edited picture or, of more than one cell, the contact sheet.
+    ``parent``: the edit that the one tried would stand on, whose picture then is ``before``."""
+
+    id: str
+    view: str
+    editor: str
+    parent: str | None
+    before: str
+    after: str
+    columns: int
+    cells: list[Cell]
+
+
 class Project(TypedDict):
     """What a workspace holds."""
 
     capture: Capture | None
     scene: Scene | None
     edits: list[Edit]
+    tries: list[Tried]
     damaged: list[Damaged]
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """A view before and after the instruction, as pictures on disk."""
-
-    before: str
-    after: str
 
 
 class Mesh(msgspec.Struct, frozen=True):
@@ -137,6 +158,10 @@ class Proposed(TypedDict):
     view: str
 
 
+class DeletedTry(TypedDict):
+    deleted: bool  # false where there was no such
+
+
 class Released(TypedDict):
     released: list[str]
 
@@ -156,6 +181,7 @@ RESULTS: dict[str, type] = {
     "scene/train": Scene,
     "edit/try": Tried,
     "edit/key": Proposed,
+    "edit/delete_try": DeletedTry,
     "edit/run": Edit,
     "edit/resume": Edit,
     "edit/label": Edit,

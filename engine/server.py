@@ -46,10 +46,10 @@ JOBS: dict[str, tuple[str, str]] = {
     "edit/delete": ("tree", "delete_edit"),
     "output/mesh": ("output", "make_mesh"),
     "output/splats": ("splats", "make_splats"),
-    "output/frames": ("output", "render_frames"),
+    "output/frames": ("frames", "render_frames"),
     "output/report": ("report", "make_report"),
 }
-NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "report"}
+NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"}
 # Wish → the jobs that it may be asked of while they run.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
 EDITS = {"edit/run", "edit/resume"}
@@ -124,6 +124,8 @@ class Server:
 
         if method == "edit/key":
             return capture.propose_key(params)
+        if method == "edit/delete_try":
+            return capture.delete_try(params)
         if method == "edit/label":
             from engine.jobs import tree
 

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "bl_ext.user_default.instruct_nerf"
 PICTURES, WIDTH, HEIGHT = 32, 160, 120  # of the photographed scene
 STOPS = 6  # views that the camera flies through
+FILM = 640, 360  # pixels of its frames
 
 
 class Failed(Exception):
@@ -235,6 +236,7 @@ def results(artist: Artist, options: argparse.Namespace, clock: Clock) -> None:
         scene.frame_start, scene.frame_end = 1, options.frames
         bpy.ops.instruct_nerf.camera_path()
         artist.cameras.choose(artist.project.root_of(scene), chosen)
+        scene.render.resolution_x, scene.render.resolution_y = FILM
         scene.instruct_nerf.film = "WIPE"
         bpy.ops.instruct_nerf.render_to_sequencer()
         artist.settle("results")

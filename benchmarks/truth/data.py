@@ -42,12 +42,14 @@ class TruthScene:
         return slice(self.training, len(self.poses))
 
 
-def ensure(scene: str, size: int, cache: Path = CACHE) -> Path:
-    """The scene's folder, rendered first where it is not complete."""
+def ensure(scene: str, size: int, cache: Path = CACHE, unedited: bool = False) -> Path:
+    """The scene's folder, rendered first where it is not complete; ``unedited``: its unedited pictures and its
+    triangles are enough (see `benchmarks.truth.render`)."""
     folder = cache / str(size) / scene.replace(" ", "-")
-    if not (folder / "cameras.json").exists():
+    if not (folder / ("unedited.json" if unedited else "cameras.json")).exists():
         print(f"Rendering {scene} at {size} pixels …", flush=True)
         command = [sys.executable, "-m", "benchmarks.truth.render", scene, str(size), str(folder)]
+        command += ["--unedited"] if unedited else []
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"The scene {scene} could not be rendered:\n{done.stderr[-2000:]}")

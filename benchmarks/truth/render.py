@@ -3,10 +3,13 @@
 its own, for the bpy module holds one scene at a time:
 
     python -m benchmarks.truth.render "still life" 128 FOLDER
+    python -m benchmarks.truth.render "still life" 128 FOLDER --unedited
 
 Writes ``FOLDER/before/0000.png …``, ``FOLDER/<edit>/0000.png …``, ``FOLDER/depth.npy`` (N, H, W) float32, the distance
-along each pixel's ray, ``FOLDER/subject.npy`` (N, H, W) bool, and last of all ``FOLDER/cameras.json``. What stands
-there is not rendered again.
+along each pixel's ray, ``FOLDER/subject.npy`` (N, H, W) bool, and last of all ``FOLDER/cameras.json``. With
+``--unedited``, pictures before any edit alone, and in the place of depth ``FOLDER/geometry.npz``, the scene's triangles
+as they are rendered: ``vertices`` (V, 3) float64 in metres, ``faces`` (F, 3) int32, ``subject`` (F,) bool; last of all
+``FOLDER/unedited.json``. What stands there is not rendered again.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -109,6 +113,38 @@ def surfaces(poses: list[np.ndarray], size: int, stage: Stage) -> tuple[np.ndarr
     return depth, subject
 
 
+def triangles(stage: Stage) -> dict[str, np.ndarray]:
+    """The scene's surfaces as Cycles renders them, as arrays of ``geometry.npz``."""
+    for item in bpy.context.scene.objects:
+        for modifier in item.modifiers:
+            if modifier.type == "SUBSURF":
+                modifier.levels = modifier.render_levels
+    graph = bpy.context.evaluated_depsgraph_get()
+    names = {item.name for item in stage.subject}
+    vertices, faces, subject, count = [], [], [], 0
+    for item in bpy.context.scene.objects:
+        if item.type not in {"MESH", "CURVE"}:
+            continue
+        evaluated = item.evaluated_get(graph)
+        mesh = evaluated.to_mesh()
+        mesh.calc_loop_triangles()
+        points = np.empty(3 * len(mesh.vertices), np.float32)
+        mesh.vertices.foreach_get("co", points)
+        corners = np.empty(3 * len(mesh.loop_triangles), np.int32)
+        mesh.loop_triangles.foreach_get("vertices", corners)
+        world = np.array(item.matrix_world)
+        vertices.append(points.reshape(-1, 3).astype(np.float64) @ world[:3, :3].T + world[:3, 3])
+        faces.append(corners.reshape(-1, 3) + count)
+        subject.append(np.full(len(faces[-1]), item.name in names))
+        count += len(vertices[-1])
+        evaluated.to_mesh_clear()
+    return {
+        "vertices": np.concatenate(vertices),
+        "faces": np.concatenate(faces).astype(np.int32),
+        "subject": np.concatenate(subject),
+    }
+
+
 def change(key: str, stage: Stage) -> None:
     """Make the edit in the scene."""
     kind = EDITS[key].made
@@ -137,8 +173,9 @@ def change(key: str, stage: Stage) -> None:
 def main() -> None:
     """The command line."""
     name, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    unedited = sys.argv[4:] == ["--unedited"]
     folder.mkdir(parents=True, exist_ok=True)
-    _, edits = SCENES[name]
+    edits = () if unedited else SCENES[name][1]
 
     def built() -> tuple[Stage, bpy.types.Object]:
         bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -148,11 +185,12 @@ def main() -> None:
     stage, camera = built()
     poses = poses_of(stage)
     photograph(camera, poses, folder / "before")
-    if not (folder / "subject.npy").exists():
+    if unedited:
+        _save(folder / "geometry.npz", lambda part: np.savez(part, **triangles(stage)))
+    elif not (folder / "subject.npy").exists():
         depth, subject = surfaces(poses, size, stage)
         for file, array in (("depth.npy", depth), ("subject.npy", subject)):
-            np.save(folder / f"part-{file}", array)
-            os.replace(folder / f"part-{file}", folder / file)
+            _save(folder / file, lambda part, array=array: np.save(part, array))
     for key in edits:
         if EDITS[key].made == "picture":
             (folder / key).mkdir(exist_ok=True)
@@ -169,9 +207,14 @@ def main() -> None:
         "size": size, "focal": focal, "training": TRAINING, "centre": list(stage.target),
         "poses": [pose.tolist() for pose in poses], "edits": list(edits),
     }  # fmt: skip
-    part = folder / "cameras.json.part"
-    part.write_text(json.dumps(data))
-    os.replace(part, folder / "cameras.json")
+    _save(folder / ("unedited.json" if unedited else "cameras.json"), lambda part: part.write_text(json.dumps(data)))
+
+
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make the file, whole or not at all."""
+    part = path.with_name(f"part-{path.name}")
+    write(part)
+    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trying, starting and resuming edits."""
+"""Starting and resuming edits."""
 
 import bpy
 from bpy.props import StringProperty
 
 from .. import downloads, editing, knobs, project
-from ..scene import cameras
 from .base import AsksAgain, attempt, has_capture, idle
 
 
@@ -84,27 +83,6 @@ class INSTRUCT_NERF_OT_download(bpy.types.Operator):
         return attempt(self, panel, lambda: model and downloads.download(model, panel))
 
 
-class INSTRUCT_NERF_OT_try(bpy.types.Operator):
-    """Edit the active camera's photo alone, to tune the instruction and guidance before the scene is touched"""
-
-    bl_idname = "instruct_nerf.try_edit"
-    bl_label = "Try on Active Camera"
-    bl_options = {"REGISTER"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if not has_capture(cls, context):
-            return False
-        if project.active_view(context) is None:
-            cls.poll_message_set("Make one of the capture's cameras the active object")
-            return False
-        return idle(cls)
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        view = project.active_view(context)[cameras.VIEW]
-        return attempt(self, "instruction", lambda: editing.try_edit(context.scene, view))
-
-
 class INSTRUCT_NERF_OT_start(AsksAgain, bpy.types.Operator):
     """Edit the scene: the NeRF is trained first where that was not done yet"""
 
@@ -147,7 +125,6 @@ CLASSES = (
     INSTRUCT_NERF_OT_use_instruction,
     INSTRUCT_NERF_OT_reset_knob,
     INSTRUCT_NERF_OT_download,
-    INSTRUCT_NERF_OT_try,
     INSTRUCT_NERF_OT_start,
     INSTRUCT_NERF_OT_resume,
 )

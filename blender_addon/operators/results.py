@@ -2,10 +2,16 @@
 """Bringing results into the scene."""
 
 import bpy
-from bpy.props import BoolProperty, IntProperty
+from bpy.props import BoolProperty, EnumProperty, IntProperty
 
-from .. import project, results
+from .. import frames, project, results
 from .base import AsksAgain, attempt, has_capture, has_edit, idle
+
+
+def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
+    """What the engine would refuse cannot be chosen."""
+    if 0 < operator.resolution < results.MESH_RESOLUTION[0]:
+        operator.resolution = results.MESH_RESOLUTION[0]
 
 
 class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
@@ -17,9 +23,13 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
 
     resolution: IntProperty(
         name="Resolution",
-        description=f"Cells along the longest side, at least {results.MESH_RESOLUTION[0]}; 0: what the preset says",
+        description=(
+            f"Cells along the longest side, {results.MESH_RESOLUTION[0]} to {results.MESH_RESOLUTION[1]}; "
+            "0: as fine as the pictures"
+        ),
         min=0,
         max=results.MESH_RESOLUTION[1],
+        update=_usable,
     )
     original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
 
@@ -60,6 +70,42 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
 
 
+class INSTRUCT_NERF_OT_render_frames(bpy.types.Operator):
+    """Renders frames for compositing"""
+
+    bl_description = (
+        "Render the scene camera's animation from the NeRF, after and before the edit, as files with alpha, depth and "
+        "normals to composite with. Any camera: perspective, orthographic, panoramic"
+    )
+    bl_idname = "instruct_nerf.render_frames"
+    bl_label = "Render Frames"
+    bl_options = {"REGISTER"}
+
+    kind: EnumProperty(
+        name="Format",
+        items=(
+            ("exr", "Multilayer EXR", "Color, alpha, depth in Blender's units and normals, as Blender's own renders"),
+            ("png", "PNG", "Finished pictures"),
+        ),
+    )
+    overwrite: BoolProperty(name="Overwrite", description="Render also the frames that are there already")
+    moments: IntProperty(
+        name="Motion Blur",
+        description="Moments of a frame, over the time that the scene's shutter is open; 1: no blur",
+        default=1, min=1, max=256, soft_max=16,
+    )  # fmt: skip
+
+    poll = INSTRUCT_NERF_OT_render_to_sequencer.poll
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(
+            self, "results", lambda: frames.render_frames(context.scene, self.kind, self.overwrite, self.moments)
+        )
+
+
 class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
     """Makes the report card"""
 
@@ -87,4 +133,9 @@ class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
         return attempt(self, "results", lambda: results.make_report(context.scene, self.even_on_cpu))
 
 
-CLASSES = (INSTRUCT_NERF_OT_import_mesh, INSTRUCT_NERF_OT_render_to_sequencer, INSTRUCT_NERF_OT_report)
+CLASSES = (
+    INSTRUCT_NERF_OT_import_mesh,
+    INSTRUCT_NERF_OT_render_to_sequencer,
+    INSTRUCT_NERF_OT_render_frames,
+    INSTRUCT_NERF_OT_report,
+)

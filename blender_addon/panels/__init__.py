@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, region, results, tree
+from . import capture, edit, engine, key_views, region, results, tree, tries
 
 CLASSES = (
-    *capture.CLASSES, *edit.CLASSES, *region.CLASSES, *tree.CLASSES, *results.CLASSES, *engine.CLASSES,
+    *capture.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *region.CLASSES, *tree.CLASSES,
+    *results.CLASSES, *engine.CLASSES,
 )  # fmt: skip
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import bpy
 
-from .. import choices, downloads, knobs, messages, previews, project, session
+from .. import choices, downloads, knobs, messages, project, session, tries
 from ..drawing import field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
+from .key_views import INSTRUCT_NERF_PT_presets
+from .tries import draw_try
 
 
 class INSTRUCT_NERF_MT_vocabulary(bpy.types.Menu):
@@ -36,6 +38,8 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         settings, editor = scene.instruct_nerf, project.editor_of(scene)
         row = layout.row(align=True)
         row.prop(settings, "instruction", text="", icon="GREASEPENCIL")
+        if tries.recent(scene):
+            row.menu("INSTRUCT_NERF_MT_recent", text="", icon="TIME")
         if editor is not None and editor.vocabulary:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
@@ -54,14 +58,7 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         view = project.active_view(context)
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
         layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
-        before, after = session.get().tried.get(project.workspace_of(scene), ("", ""))
-        icons = previews.icon(before, "before"), previews.icon(after, "after")
-        if all(icons):
-            row = layout.row(align=True)
-            for icon, label in zip(icons, ("Photo", "Edited"), strict=True):
-                column = row.column(align=True)
-                column.template_icon(icon_value=icon, scale=6.0)
-                column.label(text=label)
+        draw_try(layout, context)
 
 
 def draw_knobs(layout: bpy.types.UILayout, context: bpy.types.Context, *, advanced: bool) -> float:
@@ -126,6 +123,9 @@ class INSTRUCT_NERF_PT_edit(Base, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return project.root_of(context.scene) is not None
+
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        INSTRUCT_NERF_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, scene = self.layout, context.scene

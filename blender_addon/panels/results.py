@@ -57,6 +57,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
+        layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")

@@ -270,14 +270,36 @@ def intrinsics_of(scene: bpy.types.Scene, data: bpy.types.Camera) -> conversion.
     """
     if data.type != "PERSP":
         raise ValueError(f"The camera “{data.name}” is not a perspective camera; set its type to Perspective.")
-    render = scene.render
+    return conversion.intrinsics_from_blender(_settings_of(scene, data))
+
+
+def _settings_of(scene: bpy.types.Scene, data: bpy.types.Camera) -> BlenderCamera:
     width, height = size_of(scene)
-    return conversion.intrinsics_from_blender(
-        BlenderCamera(
-            data.lens, data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y,
-            width, height, render.pixel_aspect_x, render.pixel_aspect_y,
-        )
+    return BlenderCamera(
+        data.lens, data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y,
+        width, height, scene.render.pixel_aspect_x, scene.render.pixel_aspect_y,
     )  # fmt: skip
+
+
+def projection_of(scene: bpy.types.Scene, data: bpy.types.Camera, scale: float) -> tuple[str, conversion.Intrinsics]:
+    """How a camera projects at the scene's size, and its intrinsics, of whatever type it is, under a capture root of
+    that ``scale``. Raises ``ValueError`` for a panorama that is not equirectangular."""
+    if data.type == "ORTHO":
+        settings = _settings_of(scene, data)
+        return "orthographic", conversion.intrinsics_of_orthographic(settings, data.ortho_scale, scale)
+    if data.type == "PERSP":
+        return "perspective", intrinsics_of(scene, data)
+    # Cycles kept a panorama's settings to itself before 5.0.
+    own = data if hasattr(data, "panorama_type") else getattr(data, "cycles", None)
+    if data.type != "PANO" or getattr(own, "panorama_type", "") != "EQUIRECTANGULAR":
+        raise ValueError(
+            f"The camera “{data.name}” cannot be rendered: set its type to Perspective, Orthographic, or Panoramic and "
+            "Equirectangular."
+        )
+    longitudes, latitudes = (
+        (getattr(own, f"{name}_min"), getattr(own, f"{name}_max")) for name in ("longitude", "latitude")
+    )
+    return "equirectangular", conversion.intrinsics_of_equirectangular(*size_of(scene), longitudes, latitudes)
 
 
 def size_of(scene: bpy.types.Scene) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import bpy
@@ -10,16 +11,20 @@ from mathutils import Matrix
 
 from .. import conversion, trajectories
 from ..conversion import Camera
-from .cameras import ASPECT, SIZE, collection_of, depsgraph_of, intrinsics_of, pose_of, root_of, scene_by_uid
+from .cameras import ASPECT, SIZE, collection_of, depsgraph_of, pose_of, projection_of, root_of, scene_by_uid
 
 PATH = "instruct_nerf_path"
 
 
-def sample(scene_name: str, workspace: str, frames: Sequence[int], into: list[Camera]) -> Iterator[float]:
-    """Append the scene camera of each frame to ``into``: pose in the capture frame, as rendered.
+def sample(
+    scene_name: str, workspace: str, frames: Sequence[int], into: list[Camera], moments: Sequence[float] = (0.0,)
+) -> Iterator[float]:
+    """Append the scene camera of each frame to ``into``: pose in the capture frame, as rendered; of each frame as many
+    as there are ``moments``, in frames from it.
 
-    A generator that moves the scene to one frame a step (markers that switch cameras are honoured) and yields the
-    fraction done; frame and camera are put back at the end, however it ends. Raises ``ValueError`` with a sentence.
+    A generator that moves the scene to one frame a step (markers that switch cameras are honoured, at whole frames, as
+    Blender does it) and yields the fraction done; frame and camera are put back at the end, however it ends. Raises
+    ``ValueError`` with a sentence.
     """
     start = bpy.data.scenes.get(scene_name)
     if start is None:
@@ -33,7 +38,12 @@ def sample(scene_name: str, workspace: str, frames: Sequence[int], into: list[Ca
             if scene is None:
                 raise ValueError(f"The scene “{scene_name}” is gone.")
             scene.frame_set(frame)
-            into.append(_camera_now(scene, workspace))
+            item = scene.camera
+            for moment in moments:
+                if moment:
+                    whole = math.floor(frame + moment)
+                    scene.frame_set(whole, subframe=frame + moment - whole)
+                into.append(_camera_now(scene, item, workspace))
             yield count / len(frames)
     finally:
         scene = scene_by_uid(uid)
@@ -43,18 +53,27 @@ def sample(scene_name: str, workspace: str, frames: Sequence[int], into: list[Ca
                 scene.camera = scene.objects[camera_then]
 
 
-def _camera_now(scene: bpy.types.Scene, workspace: str) -> Camera:
+def moments_of(scene: bpy.types.Scene, count: int) -> list[float]:
+    """So many moments, in frames from a frame, spread evenly over the time that the scene's shutter is open."""
+    shutter = scene.render.motion_blur_shutter
+    # Cycles kept the position to itself before 4.2.
+    position = getattr(scene.render, "motion_blur_position", "CENTER")
+    begin = {"START": 0.0, "END": -shutter}.get(position, -shutter / 2)
+    return [begin + shutter * (index + 0.5) / count for index in range(count)]
+
+
+def _camera_now(scene: bpy.types.Scene, item: bpy.types.Object | None, workspace: str) -> Camera:
     root = root_of(scene, workspace)
     if root is None:
         raise ValueError("The capture is not in this scene; open it again.")
-    if scene.camera is None or scene.camera.type != "CAMERA":
+    if item is None or item.type != "CAMERA":
         raise ValueError("The scene has no camera; set one, or make a Camera Path.")
     graph = depsgraph_of(scene)
-    camera, base = scene.camera.evaluated_get(graph), root.evaluated_get(graph)
-    pose = conversion.capture_pose_from_world(
-        conversion.matrix_from_rows(base.matrix_world), conversion.matrix_from_rows(camera.matrix_world)
-    )
-    return Camera(pose, intrinsics_of(scene, camera.data))
+    camera, base = item.evaluated_get(graph), root.evaluated_get(graph)
+    world = conversion.matrix_from_rows(base.matrix_world)
+    pose = conversion.capture_pose_from_world(world, conversion.matrix_from_rows(camera.matrix_world))
+    projection, intrinsics = projection_of(scene, camera.data, conversion.scale_of_similarity(world))
+    return Camera(pose, intrinsics, projection, world)
 
 
 def check_path(views: int, first: int, last: int) -> None:

@@ -25,6 +25,7 @@ from engine.workspace import Workspace
 
 LARGEST_FRAME = 8192  # pixels, either side
 KEPT = 8  # pictures that were asked for; older ones go
+_ALL_AROUND = 2.001 * np.pi  # radians
 _NAME = re.compile(r"asked-[0-9]{20}\.png")
 
 
@@ -63,10 +64,16 @@ def viewpoints(cameras: Sequence[protocol.Camera], field: str) -> list[Viewpoint
                 f"Camera {number}: {sides[0]}×{sides[1]} pixels cannot be rendered; choose 1 to {LARGEST_FRAME}.",
                 field=field,
             )
+        projection = getattr(camera, "projection", "perspective")
         try:
-            checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
+            if projection == "perspective":
+                checked_lens(Lens("PINHOLE", camera.fx, camera.fy, camera.cx, camera.cy), sides)
         except BadField as problem:
             raise BadInput(f"Camera {number}: {problem}.", field=field) from None
+        if not (camera.fx > 0 and camera.fy > 0):
+            raise BadInput(f"Camera {number}: its pixels a unit or a radian must be more than zero.", field=field)
+        if projection == "equirectangular" and max(sides[0] / camera.fx, 2 * sides[1] / camera.fy) > _ALL_AROUND:
+            raise BadInput(f"Camera {number}: it looks around more than once; limit its angles.", field=field)
         intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
-        checked.append(Viewpoint(pose, intrinsics))
+        checked.append(Viewpoint(pose, intrinsics, projection=projection))
     return checked

@@ -27,8 +27,11 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_for
 from engine.progress import Job, Plan, Stage
-from engine.results import Project, Proposed
-from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
+from engine.records import EditRecord, SceneRecord
+from engine.results import DeletedTry, Project, Proposed
+from engine.tries import all_tried
+from engine.tries import delete_try as delete_tried
+from engine.workspace import Damaged, Workspace, writes
 
 T = TypeVar("T")
 COLLAPSED = (
@@ -227,7 +230,8 @@ _MASKS_SAY = {
 
 
 def read_workspace(request: protocol.ReadWorkspace) -> Project:
-    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, and what is ``damaged``."""
+    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, ``tries``, and what is
+    ``damaged``."""
     workspace = Workspace(request.workspace)
     workspace.tidy()
     damaged: list[Damaged] = []
@@ -247,10 +251,13 @@ def read_workspace(request: protocol.ReadWorkspace) -> Project:
     records, bad = workspace.read_edits()
     damaged += bad
     edits = [readable(record.id, lambda record=record: edit_message(workspace, record)) for record in records]
+    tries, bad = all_tried(workspace, {view.name: view.image for view in capture.views} if capture else {})
+    damaged += bad
     return {
         "capture": capture,
         "scene": scene,
         "edits": [edit for edit in edits if edit is not None],
+        "tries": tries,
         "damaged": damaged,
     }
 
@@ -311,6 +318,11 @@ def propose_key(request: protocol.ProposeKey) -> Proposed:
     capture = load_opened(Workspace(request.workspace))
     views = [view for view in capture.views if not view.held_out] or capture.views
     return Proposed(view=central_view(views, capture.centre, capture.radius).name)
+
+
+def delete_try(request: protocol.DeleteTry) -> DeletedTry:
+    """Delete what was tried; also while a job runs, which writes nothing there. Raises BadInput."""
+    return DeletedTry(deleted=delete_tried(Workspace(request.workspace), request.id))
 
 
 def edit_message(workspace: Workspace, record: EditRecord) -> protocol.Edit:

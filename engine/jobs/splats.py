@@ -13,12 +13,13 @@ from engine.errors import BadInput
 from engine.geometry import Camera
 from engine.jobs.capture import load_opened
 from engine.jobs.output import spread
-from engine.jobs.scene import SECONDS_A_RENDER, kept_scene
+from engine.jobs.scene import kept_scene
 from engine.output.splat_cloud import gather
 from engine.output.splat_fit import Fit, compile_kernels
 from engine.output.splats import write_splats
 from engine.output.standpoints import between
 from engine.output.volume import DepthView
+from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Splats
 from engine.scenes.base import RenderedView

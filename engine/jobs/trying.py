@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An instruction on one picture, without any NeRF: of a captured view or a photo, or a contact sheet over two of the
-editor's knobs."""
+"""An instruction on one picture, without any NeRF: of a captured view or a photo, once or as a contact sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 import torch
@@ -24,56 +21,104 @@ from engine.edit.keep import edit_alone
 from engine.edit.region import Region, outside_kept, region_of
 from engine.edit.settings import EditSettings, checked_instruction
 from engine.editors.base import Check, Editor
-from engine.editors.catalogue import source_of
-from engine.editors.registry import kind_of
-from engine.errors import BadInput
+from engine.editors.catalogue import resolved_options
+from engine.errors import BadInput, Cancelled
 from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
+from engine.jobs.contact_sheet import axis_around, caption, cells_of, checked_axes, default_axes
 from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_scene, scene_preset
+from engine.output.sheet_picture import draw_sheet
 from engine.pictures import load_picture, save_picture, to_uint8
-from engine.presets import choose_preset
+from engine.presets import Preset, choose_preset
 from engine.progress import Job, Stage
-from engine.protocol import Knob
+from engine.protocol import Axis
 from engine.randomness import random_seed
 from engine.results import Tried
+from engine.tries import CellRecord, NewTry, TryRecord, tried
 from engine.workspace import Workspace, writes
 
 NOISE = 0.98  # noise level of a try: the whole edit, as the loop's largest t
-# What a sheet multiplies the editor's first number by, one a column, and its second, one a row.
-COLUMNS, ROWS = (0.5, 1.0, 1.5, 2.0), (0.75, 1.0, 1.5)
 _UNDER_TRANSPARENT = (255, 255, 255)
 
 
 @writes("trying an instruction")
 def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
-    """Edit one captured view, the NeRF untouched. The picture goes to the workspace's folder `tries`."""
+    """Edit one captured view, the NeRF untouched, once or for every cell of a contact sheet; what was tried is kept in
+    the workspace's folder `tries`."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     view = capture.view(request.view)
-    instruction = checked_instruction(request.instruction)
+    request = msgspec.structs.replace(request, instruction=checked_instruction(request.instruction))
     device = choose_device(request.device)
     request = with_editor(request, device)
+    name = chosen_editor(request)
+    preset = scene_preset(workspace, None, device)
+    axes = _axes_of(request, name, preset)
+    cells = cells_of(request, axes)
+    settings = [edit_settings(preset, cell) for cell in cells]
     region = region_of(request.region)
-    settings = edit_settings(scene_preset(workspace, None, device), request)
-    check = _checks(1, settings, job)
     check_parent(workspace, request.parent, [view])
     path = original_pictures(workspace, [view], request.parent).get(view.name, workspace.images / view.image)
     if not path.exists():
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
     mask = None if region is None else region_mask(workspace, request.parent, view, region, device, job)
-    editor = opened_editor(chosen_editor(request), device, job)
+    editor = opened_editor(name, device, job)
     picture = load_picture(path).to(device).float() / 255
-    after = edit_picture(editor, picture, instruction, settings, check)
-    if mask is not None:
-        after = outside_kept(picture, after, mask)
-    target = workspace.below("tries", f"{view.name}.png")
-    save_picture(target, after)
-    job.on_view(view.name, "edited", str(target))
-    warn_of_unknown(chosen_editor(request), instruction, job)
-    return Tried(before=str(path), after=str(target))
+    for instruction in dict.fromkeys(cell.instruction for cell in cells):
+        warn_of_unknown(name, instruction, job)
+    new = NewTry(workspace)
+
+    def add(edit: np.ndarray) -> None:
+        image = new.add(edit)
+        job.on_view(view.name, "tried" if axes else "edited", str(image))
+
+    def finish() -> Tried:
+        name_of_try = _finish(new, view.name, name, preset, axes, cells, picture, request.parent)
+        return tried(workspace, name_of_try, {view.name: str(path)})
+
+    try:
+        _edit(editor, picture, cells, settings, mask, add, job)
+        return finish()
+    except Cancelled:
+        if new.pictures:  # of a sheet: what was made is kept
+            finish()
+        else:
+            new.discard()
+        raise
+    except BaseException:
+        new.discard()
+        raise
+
+
+def _finish(
+    new: NewTry,
+    view: str,
+    editor: str,
+    preset: Preset,
+    axes: Sequence[Axis],
+    cells: Sequence[protocol.TryEdit],
+    original: Tensor,
+    parent: str | None,
+) -> str:
+    """Keep what was tried, as many of the cells as were edited; its id."""
+    done = cells[: len(new.pictures)]
+    sheet, boxes, columns = None, [(0, 0, original.shape[1], original.shape[0])], 1
+    if len(done) > 1:
+        columns = len(axes[0].values)
+        sheet, boxes = _sheet(original, new.pictures, [caption(editor, axes, cell) for cell in done], columns)
+    kept = [
+        CellRecord(cell.instruction, cell.options, _resolved(editor, preset, cell), cell.seed, box)
+        for cell, box in zip(done, boxes, strict=True)
+    ]
+    return new.finish(TryRecord(view, editor, columns, kept, parent), sheet)
+
+
+def _resolved(editor: str, preset: Preset, request: protocol.Instruct) -> dict[str, protocol.OptionValue]:
+    """A value for every knob of the editor, as the request's edit has them."""
+    return resolved_options(editor, request.options, preset.edit.options)
 
 
 def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
@@ -84,27 +129,36 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
             "A photo alone knows no region: name a view of a project in its place, and the project with --workspace.",
             field="region",
         )
-    instruction = checked_instruction(request.instruction)
+    request = msgspec.structs.replace(request, instruction=checked_instruction(request.instruction))
     _turn_of(Path(request.photo))  # before an editor is loaded for nothing
     device = choose_device(request.device)
     request = with_editor(request, device)
     name = chosen_editor(request)
     preset = choose_preset(None, device)
-    settings = edit_settings(preset, request)
+    axes = _axes_of(request, name, preset)
+    cells = cells_of(request, axes)
+    settings = [edit_settings(preset, cell) for cell in cells]
     editor = opened_editor(name, device, job)
     picture = _photo(Path(request.photo), 2 * editor.size).to(device)
-    warn_of_unknown(name, instruction, job)
-    if not request.sheet:
-        save_picture(out, edit_picture(editor, picture, instruction, settings, _checks(1, settings, job)))
-        return out
-    knobs = _turned(name)
-    cells = _cells(knobs, settings)
-    check = _checks(len(cells), settings, job)
-    requests = [msgspec.structs.replace(request, options=request.options | cell) for cell in cells]
-    edited = [edit_picture(editor, picture, instruction, edit_settings(preset, r), check) for r in requests]
-    labels = [" ".join(f"{knob.label.lower()} {cell[knob.name]:.3g}" for knob in knobs) for cell in cells]
-    save_picture(out, _sheet(picture, edited, labels, columns=len(COLUMNS)))
+    for instruction in dict.fromkeys(cell.instruction for cell in cells):
+        warn_of_unknown(name, instruction, job)
+    edited: list[np.ndarray] = []
+    _edit(editor, picture, cells, settings, None, edited.append, job)
+    captions = [caption(name, axes, cell) for cell in cells]
+    save_picture(out, _sheet(picture, edited, captions, len(axes[0].values))[0] if axes else edited[0])
     return out
+
+
+def _axes_of(request: protocol.TryPhoto | protocol.TryEdit, editor: str, preset: Preset) -> list[Axis]:
+    """What a sheet is over; nothing where none is asked for. An axis without values is filled."""
+    settings = _resolved(editor, preset, request)
+    if request.across is None and request.down is None:
+        return default_axes(editor, settings) if getattr(request, "sheet", False) else []
+    filled = [
+        axis if axis is None or axis.values else axis_around(editor, request, settings, axis.name)
+        for axis in (request.across, request.down)
+    ]
+    return checked_axes(editor, *filled)
 
 
 def copy_of_try(request: protocol.TryEdit, out: Path, job: Job) -> Path:
@@ -141,42 +195,41 @@ def edit_picture(
     return edit_alone(prepared, picture, picture, NOISE, settings.keep, generator, check)
 
 
-def _checks(edits: int, settings: EditSettings, job: Job) -> Check:
-    """A check for so many edits that also tells how far they are."""
-    steps = settings.options.get("diffusion_steps", 20)
-    plan = job.plan(Stage("try", "Trying on one picture", edits * int(steps), 0.1))
+def _edit(
+    editor: Editor,
+    picture: Tensor,
+    cells: Sequence[protocol.Instruct],
+    settings: Sequence[EditSettings],
+    mask: Tensor | None,
+    add: Callable[[np.ndarray], object],
+    job: Job,
+) -> None:
+    """Edit a picture as each of the cells asks, where the ``mask`` (H, W, 1), 0–1, lets it change, and ``add`` each
+    edit, (H, W, 3) uint8. What is drawn for a cell depends on its own seed alone: on no other cell, and not on their
+    order."""
+    steps = [max(1, int(of.options.get("diffusion_steps", 20))) for of in settings]
+    label = "Trying on one picture" if len(cells) == 1 else f"Making {len(cells)} edits of one picture"
+    plan = job.plan(Stage("try", label, sum(steps), 0.1))
     stage = plan.begin("try")
+    most = 0  # steps, once the cell at work is done
 
     def check() -> None:
         job.check()
-        plan.advance(min(stage.done + 1, stage.units))
+        plan.advance(min(stage.done + 1, most))
         job.report(plan, stage)
 
-    return check
+    for cell, of, count in zip(cells, settings, steps, strict=True):
+        most += count
+        edited = edit_picture(editor, picture, cell.instruction, of, check)
+        add(to_uint8(edited if mask is None else outside_kept(picture, edited, mask)).cpu().numpy())
+        plan.advance(most)
+        job.report(plan, stage)
 
 
-def _turned(editor: str) -> list[Knob]:
-    """The knobs that a sheet is over: the first two numbers that an artist would turn. Raises BadInput."""
-    numbers = [k for k in kind_of(source_of(editor)).knobs if k.kind in {"float", "int"} and not k.advanced][:2]
-    if not numbers:
-        raise BadInput(f"The editor {Path(editor).name} has no number to make a sheet over.", field="sheet")
-    return numbers
-
-
-def _cells(knobs: Sequence[Knob], settings: EditSettings) -> list[dict[str, protocol.OptionValue]]:
-    """The options of a sheet's cells, row by row."""
-
-    def values(knob: Knob, factors: Sequence[float]) -> list[float]:
-        own = float(settings.options[knob.name])
-        low = -np.inf if knob.minimum is None else knob.minimum
-        high = np.inf if knob.maximum is None else knob.maximum
-        steps = [min(max(own * factor, low), high) for factor in factors]
-        return [round(step) for step in steps] if knob.kind == "int" else steps
-
-    across = values(knobs[0], COLUMNS)
-    if len(knobs) == 1:
-        return [{knobs[0].name: value} for value in across]
-    return [{knobs[0].name: x, knobs[1].name: y} for y, x in product(values(knobs[1], ROWS), across)]
+def _sheet(
+    original: Tensor, edited: Sequence[np.ndarray], captions: Sequence[str], columns: int
+) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
+    return draw_sheet(to_uint8(original).cpu().numpy(), edited, captions, columns, "Original")
 
 
 def _photo(path: Path, long_side: int) -> Tensor:
@@ -196,22 +249,3 @@ def _turn_of(path: Path) -> int:
         return read_header(path).orientation
     except SkipView as problem:
         raise BadInput(str(problem), file=path) from None
-
-
-def _sheet(original: Tensor, edited: Sequence[Tensor], labels: Sequence[str], columns: int) -> Tensor:
-    """The original above left, then ``edited`` in rows of ``columns``, labelled. uint8."""
-    height, width = original.shape[:2]
-    margin = 18
-    rows = -(-len(edited) // columns)
-    sheet = np.full((rows * (height + margin), (columns + 1) * (width + 4), 3), 255, np.uint8)
-
-    def put(row: int, column: int, picture: Tensor, label: str) -> None:
-        y, x = row * (height + margin), column * (width + 4)
-        sheet[y + margin : y + margin + height, x : x + width] = to_uint8(picture).cpu().numpy()
-        cv2.putText(sheet, label, (x + 2, y + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
-
-    put(0, 0, original, "original")
-    for index, (picture, label) in enumerate(zip(edited, labels, strict=True)):
-        row, column = divmod(index, columns)
-        put(row, column + 1, picture, label)
-    return torch.from_numpy(sheet)

@@ -16,7 +16,7 @@ from engine.files import is_link, read_record, remove_file, write_record
 
 SIDES = ("before", "after")
 MANIFEST = "frames.json"
-_FRAME = re.compile(r"-?\d{3,7}\.png")
+_FRAME = re.compile(r"-?\d{3,7}\.(png|exr)")
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -32,10 +32,11 @@ class FrameFolder:
     run wrote down are the artist's and stay.
     """
 
-    def __init__(self, folder: Path, numbers: Sequence[int]):
-        """``numbers`` of the frames. Raises BadInput where the folder cannot be written."""
+    def __init__(self, folder: Path, numbers: Sequence[int], kind: str = "png"):
+        """``numbers`` of the frames, and the ``kind`` of file that they are. Raises BadInput where the folder cannot be
+        written."""
         self.folder = folder
-        self._names = [f"{number:04d}.png" for number in numbers]
+        self._names = [f"{number:04d}.{kind}" for number in numbers]
         try:
             made = read_record(folder / MANIFEST, _Made)
         except BadInput:  # then nothing is known to be ours

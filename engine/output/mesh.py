@@ -18,7 +18,9 @@ from engine.files import write_bytes
 from engine.geometry import unproject
 from engine.output.volume import DepthView, Volume
 
-__all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "write_ply"]
+__all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "resolution_for", "write_ply"]
+
+COARSEST, FINEST = 8, 512  # samples along the longest side of a mesh's box
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -54,17 +56,19 @@ def fuse(
 ) -> trimesh.Trimesh:
     """The surface that the renders agree on inside `bounds`: vertices in the capture frame, colours uint8 sRGB.
 
-    `resolution` is the number of samples along the longest side of the box; memory is about 30 bytes for each cell of
-    the grid (0.5 GB at 256). Parts with less area than `smallest_part` of the largest are left out as floaters. Faces
-    turn counter-clockwise towards the cameras. Raises BadInput where there is no surface; whatever `renders` raises
-    passes through, which is how to cancel.
+    `resolution` is the number of samples along the longest side of the box; memory is about 6 bytes for each cell of
+    the grid, and 30 more for each near a surface. Parts with less area than `smallest_part` of the largest are left out
+    as floaters. Faces turn counter-clockwise towards the cameras. Raises BadInput where there is no surface; whatever
+    `renders` raises passes through, which is how to cancel.
     """
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
         raise BadInput("The box to make a mesh of has no size.", field="bounds")
     checked_resolution(resolution)
-    volume = Volume(low, high, resolution)
-    for view in renders:
+    volume, views = Volume(low, high, resolution), list(renders)
+    for view in views:
+        volume.near(view)
+    for view in views:
         volume.add(view)
     vertices, faces = _surface(volume)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -74,10 +78,30 @@ def fuse(
     return mesh
 
 
+def resolution_for(renders: Iterable[DepthView], bounds: Bounds) -> int:
+    """Samples along the longest side of a box for as much detail as the pictures hold: one for what half of the pixels
+    that show the inside of the box are smaller than, on its surfaces."""
+    (low, high), sizes = bounds, []
+    for view in renders:
+        step = max(1, int(np.sqrt(view.depth.size / 4000)))
+        part = np.s_[step // 2 :: step, step // 2 :: step]
+        points = unproject(torch.as_tensor(view.depth, dtype=torch.float64), view).numpy()[part]
+        inside = (view.opacity[part] >= 0.5) & ((points > low) & (points < high)).all(axis=-1)
+        ahead = (points[inside] - view.pose[:3, 3]) @ -view.pose[:3, 2]
+        sizes.append(ahead / max(view.intrinsics.fx, view.intrinsics.fy))
+    found = np.concatenate(sizes) if sizes else np.zeros(0)
+    longest = float(np.max(np.asarray(high) - low))
+    if not len(found):
+        return COARSEST
+    return int(np.clip(np.ceil(longest / np.median(found)), COARSEST, FINEST))
+
+
 def checked_resolution(resolution: int) -> int:
     """Itself. Raises BadInput where no mesh is made of so many samples: to be asked before anything is rendered."""
-    if not 8 <= resolution <= 512:
-        raise BadInput(f"A mesh resolution of {resolution} cannot be used; choose 8 to 512.", field="resolution")
+    if not COARSEST <= resolution <= FINEST:
+        raise BadInput(
+            f"A mesh resolution of {resolution} cannot be used; choose {COARSEST} to {FINEST}.", field="resolution"
+        )
     return resolution
 
 

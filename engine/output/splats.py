@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from engine.files import replacing
 from engine.geometry import pixel_directions
+from engine.output.surface import normals_of
 from engine.output.volume import DepthView
 
 SPREAD = 0.6  # standard deviation of a splat, in pixels of the view that it comes from: neighbours close the gaps
@@ -72,8 +73,8 @@ def splats_of(view: DepthView) -> Splats:
     length = np.linalg.norm(rays, axis=-1)
     full = (view.opacity >= 0.5) & np.isfinite(view.depth) & (view.depth > 0)
     points = rays / length[..., None] * view.depth[..., None]  # camera axes
-    normals = _normals(points, full)
-    towards = -points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-30)
+    towards = -rays / length[..., None]
+    normals = normals_of(points, full, towards)
     cosine = np.clip(np.einsum("hwc,hwc->hw", normals, towards), STEEPEST, 1)
     i = view.intrinsics
     width = SPREAD * (-points[..., 2]) / np.sqrt(i.fx * i.fy)
@@ -92,30 +93,6 @@ def splats_of(view: DepthView) -> Splats:
         opacity=np.full(len(width), OPACITY),
         harmonics=((view.colour[full].astype(np.float64) - 0.5) / C0)[:, None],
     )
-
-
-def _normals(points: np.ndarray, full: np.ndarray) -> np.ndarray:
-    """(H, W, 3) unit normals of the surface through points in camera axes, towards the camera; where the surface breaks
-    off on one side, by the other side."""
-    sides = []
-    for axis in (1, 0):
-        before = points - np.roll(points, 1, axis=axis)
-        after = np.roll(before, -1, axis=axis)
-        usable = np.roll(full, 1, axis=axis) & full
-        index = np.arange(points.shape[axis])
-        first = np.expand_dims(index == 0, 1 - axis) | np.zeros_like(full)
-        usable &= ~first
-        usable_after = np.roll(usable, -1, axis=axis)
-        # The side on which depth changes less: the other one may lie on what is behind.
-        ways = ((usable, before), (usable_after, after))
-        lengths = [np.where(known, np.linalg.norm(way, axis=-1), np.inf) for known, way in ways]
-        step = np.where((lengths[0] < lengths[1])[..., None], before, after)
-        sides.append(np.where(np.isfinite(np.minimum(*lengths))[..., None], step, 0))
-    normals = np.cross(sides[1], sides[0])
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    towards = -points / np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-30)
-    normals = np.where(length > 1e-30, normals / np.maximum(length, 1e-30), towards)
-    return np.where(np.einsum("hwc,hwc->hw", normals, towards)[..., None] < 0, -normals, normals)
 
 
 def write_splats(splats: Splats, path: Path) -> None:

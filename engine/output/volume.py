@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Truncated signed distance fusion (Curless and Levoy 1996) of depth renders on a dense grid of samples."""
+"""Truncated signed distance fusion (Curless and Levoy 1996) of depth renders on a grid of samples, of which only blocks
+near surfaces are kept (Nießner et al. 2013)."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numba
 import numpy as np
+from scipy import ndimage
 
 from engine.capture.types import Intrinsics
-from engine.geometry import pixel_directions, to_pixels
+from engine.geometry import pixel_directions
+from engine.output.fusing import BLOCK, GRAZING, add_view
 
-_CHUNK = 1_000_000  # samples looked at at a time
-_GRAZING = 0.1  # cosine below which a surface is seen too much from the side to say where it is
+_UNLIKE = 3.0  # times as steep as on the other side, and as a surface at 45 degrees, is an edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,8 @@ class DepthView:
 class Volume:
     """Signed distance to the surface, positive in front of it, and colour, averaged over views at a grid of points.
 
-    Point (i, j, k) of the grid lies at `origin + (i, j, k) * spacing` in the capture frame.
+    Point (i, j, k) of the grid lies at `origin + (i, j, k) * spacing` in the capture frame. Only blocks of 8³ points
+    that `near` was told of, and their neighbours, are kept; of the others nothing is known.
     """
 
     def __init__(self, low: np.ndarray, high: np.ndarray, resolution: int, truncation: float = 3.0) -> None:
@@ -47,65 +52,60 @@ class Volume:
         # The points are centres of cells that fill the box, and what is over on a shorter side is shared out.
         self.origin = (low + high) / 2 - (np.array(self.shape) - 1) / 2 * self.spacing
         self.truncation = truncation * self.spacing
-        count = int(np.prod(self.shape))
-        self._distance = np.zeros(count, np.float32)  # sums; a mean after division by the weight
-        self._weight = np.zeros(count, np.float32)
-        self._colour = np.zeros((count, 3), np.float32)
-        self._colour_weight = np.zeros(count, np.float32)
-        self._empty = np.zeros(count, np.float32)  # views that see past
+        self._wanted = np.zeros([-(-n // BLOCK) for n in self.shape], bool)  # blocks with a surface
+        self._slots: np.ndarray | None = None  # (blocks…) where each block's points are kept; −1: nowhere
+        self._blocks = np.zeros((0, 3), np.int64)  # the kept blocks' places, in the order of their slots
+
+    def near(self, view: DepthView) -> None:
+        """Keep the blocks that the view's surfaces lie in. All views are told of before the first is added."""
+        if self._slots is not None:
+            raise ValueError("the blocks are fixed once a view was added")
+        seen = (view.opacity >= 0.5) & (view.depth > 0) & np.isfinite(view.depth)
+        rays = pixel_directions(view.intrinsics)[seen]
+        rays *= (view.depth[seen] / np.linalg.norm(rays, axis=-1))[:, None]
+        points = rays @ view.pose[:3, :3].T + view.pose[:3, 3]
+        # A surface lies between pixels too: where they are farther apart than a block, its neighbours hold it.
+        block = np.floor((points - self.origin) / (self.spacing * BLOCK) + 0.5 / BLOCK)
+        block = block[((block >= -1) & (block <= self._wanted.shape)).all(axis=1)].astype(np.int64)
+        self._wanted[tuple(block.clip(0, np.array(self._wanted.shape) - 1).T)] = True
+
+    def _keep(self) -> np.ndarray:
+        if self._slots is None:
+            wanted = ndimage.binary_dilation(self._wanted, np.ones((3, 3, 3), bool))
+            self._blocks = np.argwhere(wanted)
+            self._slots = np.full(wanted.shape, -1, np.int64)
+            self._slots[wanted] = np.arange(len(self._blocks))
+            count = len(self._blocks) * BLOCK**3
+            self._distance = np.zeros(count, np.float32)  # sums; a mean after division by the weight
+            self._weight = np.zeros(count, np.float32)
+            self._colour = np.zeros((count, 3), np.float32)
+            self._colour_weight = np.zeros(count, np.float32)
+            self._empty = np.zeros(count, np.float32)  # views that see past
+        return self._slots
 
     def add(self, view: DepthView) -> None:
         """Takes in one view."""
+        self._keep()
         image = _Image.of(view)
         world_to_camera = np.linalg.inv(view.pose)
         world_to_camera[1:3] *= -1  # OpenGL's axes to y down, z forward
-        rotation, shift = world_to_camera[:3, :3].astype(np.float32), world_to_camera[:3, 3]
-        columns = [(rotation[:, a] * self.spacing)[:, None] * np.arange(n, dtype=np.float32)
-                   for a, n in enumerate(self.shape)]  # fmt: skip
-        start = (world_to_camera[:3, :3] @ self.origin + shift).astype(np.float32)
-        plane = self.shape[1] * self.shape[2]
-        for first in range(0, self.shape[0], max(1, _CHUNK // plane)):
-            slab = columns[0][:, first : first + max(1, _CHUNK // plane)]
-            points = (start[:, None, None, None] + slab[:, :, None, None] + columns[1][:, None, :, None]
-                      + columns[2][:, None, None, :])  # fmt: skip
-            self._add_points(image, points.reshape(3, -1), first * plane)
+        matrix = view.intrinsics.matrix() @ world_to_camera[:3]
+        matrix[:2] -= 0.5 * matrix[2]  # from the first pixel's centre
+        matrix[:, 3] += matrix[:, :3] @ self.origin
+        matrix[:, :3] *= self.spacing
+        sums = (self._distance, self._weight, self._colour, self._colour_weight, self._empty)
+        threads = numba.get_num_threads()
 
-    def _add_points(self, image: _Image, points: np.ndarray, offset: int) -> None:
-        camera = image.camera
-        z = points[2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u, v = (at - 0.5 for at in to_pixels(points[0], -points[1], z, camera))  # from the first pixel's centre
-            # Written so that NaN is outside.
-            seen = (z > 0) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-        index = np.flatnonzero(seen)
-        u, v, z = u[index], v[index], z[index]
-        left = np.minimum(u.astype(np.int32), camera.width - 2)
-        top = np.minimum(v.astype(np.int32), camera.height - 2)
-        cell = top * (camera.width - 1) + left
-        # In front of everything that the four pixels around show.
-        past = z < image.nearest[cell] - self.truncation * image.slant[cell]
-        self._empty[offset + index[past]] += 1
+        def share(number: int) -> None:
+            part = slice(number * len(self._blocks) // threads, (number + 1) * len(self._blocks) // threads)
+            points = slice(part.start * BLOCK**3, part.stop * BLOCK**3)
+            add_view(
+                self._blocks[part], matrix, image.layers, image.nearest, image.farthest, image.slant,
+                self.truncation, self.spacing, tuple(sum_[points] for sum_ in sums),
+            )  # fmt: skip
 
-        close = ~past & (z < image.farthest[cell] + 4 * self.truncation) & (
-            image.farthest[cell] - image.nearest[cell] < 2 * self.truncation * image.slant[cell])  # fmt: skip
-        index, z = index[close], z[close]
-        left, top = left[close], top[close]
-        right, down = u[close] - left, v[close] - top
-        inverse, normal, opacity, *colour = _between(image.layers, left, top, right, down)
-        # The surface at this pixel is the plane n·p = 1 with n·ray = 1/z on it: (1 - n·p) / |n| is a true distance.
-        distance = (1 - z * inverse) / normal
-        ray = np.linalg.norm(points[:, index], axis=0) / z
-        facing = inverse / (normal * ray)
-        near = (np.abs(distance) < self.truncation) & (facing > _GRAZING)
-        index, distance = offset + index[near], distance[near]
-        # Behind an edge, the face that this view sees is not the nearest one: fade out what it says from there.
-        behind = np.clip((self.truncation + distance) / (self.truncation - self.spacing), 0, 1)
-        weight = (opacity * facing)[near] * behind
-        self._distance[index] += weight * distance
-        self._weight[index] += weight
-        weight *= 1.01 - np.abs(distance) / self.truncation  # colour is the surface's, not its surroundings'
-        self._colour[index] += weight[:, None] * np.stack(colour, axis=-1)[near]
-        self._colour_weight[index] += weight
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(share, range(threads)))
 
     def distances(self, carve: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
         """(signed distance float32, whether anything is known there bool), both of the grid's shape.
@@ -113,22 +113,34 @@ class Volume:
         Near a surface the mean is over the views that see it there; that others see past does not pull at it, unless
         they outweigh `carve` times those that do: then the point is empty.
         """
+        self._keep()
         empty = (self._weight == 0) | (self._empty > carve * self._weight)
         with np.errstate(divide="ignore", invalid="ignore"):
-            distance = np.where(empty, self.truncation, self._distance / self._weight)
-        known = (self._weight > 0) | (self._empty > 0)
-        return distance.reshape(self.shape).astype(np.float32), known.reshape(self.shape)
+            kept = np.where(empty, self.truncation, self._distance / self._weight)
+        distance = np.full(self.shape, self.truncation, np.float32)
+        known = np.zeros(self.shape, bool)
+        of_block = (BLOCK,) * 3
+        values = zip(kept.reshape(-1, *of_block), ((self._weight > 0) | (self._empty > 0)).reshape(-1, *of_block),
+                     self._blocks * BLOCK, strict=True)  # fmt: skip
+        for one, is_known, (i, j, k) in values:
+            place = np.s_[i : i + BLOCK, j : j + BLOCK, k : k + BLOCK]
+            a, b, c = distance[place].shape  # less than a block at the grid's end
+            distance[place], known[place] = one[:a, :b, :c], is_known[:a, :b, :c]
+        return distance, known
 
     def colours_at(self, vertices: np.ndarray) -> np.ndarray:
         """(N, 3) float32 colours at (N, 3) points of the capture frame, trilinear over what is known."""
+        slots = self._keep()
         grid = (vertices - self.origin) / self.spacing
         low = np.clip(np.floor(grid).astype(np.int64), 0, np.array(self.shape) - 2)
         part = grid - low
         total, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
         for corner in np.ndindex(2, 2, 2):
-            index = np.ravel_multi_index((low + corner).T, self.shape)
+            block, (i, j, k) = (low + corner) // BLOCK, ((low + corner) % BLOCK).T
+            slot = slots[tuple(block.T)]
+            index = np.where(slot >= 0, slot * BLOCK**3 + (i * BLOCK + j) * BLOCK + k, 0)
             share = np.prod(np.where(corner, part, 1 - part), axis=1)
-            known = self._colour_weight[index]
+            known = np.where(slot >= 0, self._colour_weight[index], 0)
             share = np.where(known > 0, np.maximum(share, 1e-9), 0)
             total += (share / np.maximum(known, 1e-12))[:, None] * self._colour[index]
             weight += share
@@ -139,11 +151,10 @@ class Volume:
 class _Image:
     """A view prepared for look-up. A cell is the square between four pixel centres; cells are (H - 1) * (W - 1)."""
 
-    camera: Intrinsics
-    layers: np.ndarray  # (6, H, W) inverse z, length of the plane's normal, opacity, colour
-    nearest: np.ndarray  # (cells,) z of the nearest of the four pixels
-    farthest: np.ndarray  # (cells,)
-    slant: np.ndarray  # (cells,) z to pass a distance of one across the surface
+    layers: np.ndarray  # (7, H, W) inverse z, length of the plane's normal, weight, length of the ray, colour
+    nearest: np.ndarray  # (H - 1, W - 1) z of the nearest of the four pixels
+    farthest: np.ndarray  # (H - 1, W - 1)
+    slant: np.ndarray  # (H - 1, W - 1) z to pass a distance of one across the surface
 
     @staticmethod
     def of(view: DepthView) -> _Image:
@@ -153,24 +164,28 @@ class _Image:
         z = np.where(full, view.depth, 1.0) / np.linalg.norm(rays, axis=-1)
         z = np.where(full, z, 1e9)  # an empty pixel shows what is very far
         inverse = 1 / z
-        by_row, by_column = np.gradient(inverse)
+        (by_row, ends_above), (by_column, ends_beside) = _slope(inverse, 0, camera.fy), _slope(inverse, 1, camera.fx)
         a, b = by_column * camera.fx, by_row * camera.fy
         c = inverse - rays[..., 0] * a - rays[..., 1] * b
         normal = np.sqrt(a * a + b * b + c * c)
         corners = np.stack([z[:-1, :-1], z[:-1, 1:], z[1:, :-1], z[1:, 1:]])
         # Along z a surface seen from the side is thicker, by |n| z: at most ten times.
-        slants = np.clip(normal * z, 1, 1 / _GRAZING)
+        slants = np.clip(normal * z, 1, 1 / GRAZING)
         slant = np.stack([slants[:-1, :-1], slants[:-1, 1:], slants[1:, :-1], slants[1:, 1:]]).max(axis=0)
-        layers = np.concatenate([np.stack([inverse, normal, view.opacity]), np.moveaxis(view.colour, -1, 0)])
-        flat = [np.ascontiguousarray(x.ravel(), np.float32) for x in (corners.min(axis=0), corners.max(axis=0), slant)]
-        return _Image(camera, layers.astype(np.float32), *flat)
+        weight = np.where(ends_above | ends_beside, 0, view.opacity)  # too steep, or not: nobody knows
+        length = np.linalg.norm(rays, axis=-1)
+        layers = np.concatenate([np.stack([inverse, normal, weight, length]), np.moveaxis(view.colour, -1, 0)])
+        cells = (corners.min(axis=0), corners.max(axis=0), slant)
+        return _Image(layers.astype(np.float32), *(cell.astype(np.float32) for cell in cells))
 
 
-def _between(layers: np.ndarray, left: np.ndarray, top: np.ndarray, right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """(L, H, W) layers, bilinear at pixel `left`, `top` plus the parts `right`, `down` -> (L, N)."""
-    count, height, width = layers.shape
-    flat = layers.reshape(count, height * width)
-    index = top * width + left
-    upper = flat[:, index] * (1 - right) + flat[:, index + 1] * right
-    lower = flat[:, index + width] * (1 - right) + flat[:, index + width + 1] * right
-    return upper * (1 - down) + lower * down
+def _slope(inverse: np.ndarray, axis: int, focal: float) -> tuple[np.ndarray, np.ndarray]:
+    """By how much 1 / z changes from pixel to pixel along an axis, evenly on a plane, and where a surface ends: there
+    the steps to both neighbours have nothing to do with each other, and it goes on as it does on its own side."""
+    step = np.diff(inverse, axis=axis)
+    ahead = np.concatenate([step, step.take([-1], axis=axis)], axis=axis)
+    back = np.concatenate([step.take([0], axis=axis), step], axis=axis)
+    less, more = np.minimum(np.abs(ahead), np.abs(back)), np.maximum(np.abs(ahead), np.abs(back))
+    own = np.where(np.abs(ahead) < np.abs(back), ahead, back)
+    ends = more > _UNLIKE * (less + inverse / focal)
+    return np.where(ends, own, (ahead + back) / 2), ends

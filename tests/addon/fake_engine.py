@@ -134,6 +134,7 @@ class Engine:
         self.captures: dict[str, dict] = {}  # by workspace
         self.scene: dict | None = None
         self.edits: dict[str, dict] = {}
+        self.tries: list[dict] = []
         self.number = 0  # of the last edit
         self.damaged: list[dict] = []
         if "damaged" in MODES:
@@ -195,12 +196,36 @@ class Engine:
 
     def try_edit(self, params: dict) -> dict:
         view = next(v for v in self.capture["views"] if v["name"] == params["view"])
-        self.step("try", 1, 1, 1.0)
-        folder = Path(self.capture["workspace"]) / "tries"
-        return {
-            "before": png(folder / "before.png", view["width"], view["height"], (40, 90, 160)),
-            "after": png(folder / "after.png", view["width"], view["height"], (20, 30, 80)),
-        }
+        number, (width, height) = len(self.tries) + 1, (view["width"], view["height"])
+        folder = Path(self.capture["workspace"]) / "tries" / f"20260101-000000-{number:03d}"
+        across, down = params.get("across"), params.get("down")
+        cells = []
+        for y in down["values"] if down else [None]:
+            for x in across["values"] if across else [None]:
+                cell = {"instruction": params["instruction"], "seed": params["seed"],
+                        "options": dict(params.get("options", {}))}  # fmt: skip
+                for axis, value in ((across, x), (down, y)):
+                    if axis is not None:
+                        own = cell if axis["name"] in ("seed", "instruction") else cell["options"]
+                        own[axis["name"]] = value
+                self.step("try", len(cells) + 1, len(cells) + 1, 1.0)
+                place = len(cells)
+                image = png(folder / f"{place:02d}.png", width, height, (20 + place, 30, 80))
+                kind = "tried" if across else "edited"
+                seen = {"job": self.job, "view": view["name"], "kind": kind, "image": image}
+                send({"method": "job/view", "params": seen})
+                column, row = divmod(place, len(across["values"]))[::-1] if across else (0, 0)
+                box = [column * width, row * height, width, height]
+                cells.append(cell | {"settings": cell["options"], "image": image, "box": box})
+        columns = len(across["values"]) if across else 1
+        after = cells[0]["image"]
+        if len(cells) > 1:
+            after = png(folder / "sheet.png", columns * width, len(cells) // columns * height, (20, 30, 80))
+        self.tries.append({
+            "id": folder.name, "view": view["name"], "editor": params["editor"], "before": view["image"],
+            "parent": params.get("parent"), "after": after, "columns": columns, "cells": cells,
+        })  # fmt: skip
+        return self.tries[-1]
 
     def run(self, params: dict) -> dict:
         self.number += 1
@@ -276,7 +301,7 @@ class Engine:
             self.step("frames", index + 1, len(params["cameras"]), index / len(params["cameras"]))
             for kind, colour in (("before", (200, 60, 20)), ("after", (20, 60, 200))):
                 folder = Path(params["workspace"]) / "frames" / params["name"] / kind
-                name = f"{params['first_frame'] + index:05d}.png"
+                name = f"{params['first_frame'] + index * params.get('step', 1):05d}.png"
                 lists[kind].append(png(folder / name, camera["width"], camera["height"], colour))
         (Path(params["workspace"]) / "last_frames.json").write_text(json.dumps(params))
         return lists
@@ -409,10 +434,16 @@ class Engine:
         elif method == "workspace/read":
             capture = self.captures.get(params["workspace"], self.capture)
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
-            result["damaged"] = self.damaged
+            result |= {"damaged": self.damaged, "tries": self.tries}
             send({"id": number, "result": result})
         elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
             self.wish(number, method, params)
+        elif method == "edit/key":
+            send({"id": number, "result": {"view": self.capture["views"][5]["name"]}})
+        elif method == "edit/delete_try":
+            left = [tried for tried in self.tries if tried["id"] != params["id"]]
+            deleted, self.tries = len(left) < len(self.tries), left
+            send({"id": number, "result": {"deleted": deleted}})
         elif method == "runtime/release":
             print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})

@@ -45,6 +45,38 @@ def test_a_capture_that_is_none_is_refused(key: str, value: object) -> None:
         wire.parse_capture(data)
 
 
+CELL = {"instruction": "a", "options": {"x": 1.5, "y": True}, "settings": {}, "seed": 3, "image": "/w/0.png",
+        "box": [0, 0, 4, 4]}  # fmt: skip
+TRIED = {
+    "id": "1",
+    "view": "a.jpg",
+    "editor": "small",
+    "before": "",
+    "after": "/w/0.png",
+    "columns": 1,
+    "cells": [CELL],
+}
+
+
+def test_what_was_tried_is_read() -> None:
+    tried = wire.parse_tried(TRIED)
+    assert tried.cells[0].options == {"x": 1.5, "y": True} and tried.cells[0].box == (0.0, 0.0, 4.0, 4.0)
+    project = wire.parse_project({"capture": None, "scene": None, "edits": [], "tries": [TRIED]})
+    assert project.tries == (tried,)
+    assert wire.parse_project({"capture": None, "scene": None, "edits": []}).tries == ()  # of an engine of before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"cells": []}, {"columns": 0}, {"id": 3}, {"cells": [CELL | {"box": [0, 0, 4]}]},
+     {"cells": [CELL | {"seed": "1"}]}, {"cells": [CELL | {"options": {"x": [1]}}]},
+     {"cells": [CELL | {"options": {"x": math.nan}}]}],
+)  # fmt: skip
+def test_a_try_that_is_none_is_refused(more: dict) -> None:
+    with pytest.raises(messages.WireError):
+        wire.parse_tried(TRIED | more)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -52,7 +84,7 @@ json_values = st.recursive(
 )
 parsers = [
     wire.parse_capture, wire.parse_edit, wire.parse_engine, wire.parse_project, wire.parse_scene, wire.parse_progress,
-    wire.parse_view_written,
+    wire.parse_view_written, wire.parse_tried,
 ]  # fmt: skip
 
 

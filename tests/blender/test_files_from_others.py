@@ -13,7 +13,7 @@ from in_blender import settle
 from test_cameras import build, random_camera
 
 from blender_addon import ply as ply_files
-from blender_addon import previews, project, session
+from blender_addon import previews, project, results, session
 from blender_addon.scene import cameras, images, mesh, points
 from blender_addon.trajectories import exhausted
 
@@ -140,9 +140,16 @@ def test_a_picture_lies_where_its_camera_saw_it_in_a_frame_of_any_shape(opened: 
             assert shown[1] * k.height / k.fy == pytest.approx(seen.intrinsics.height / seen.intrinsics.fy, rel=1e-5)
 
 
-def test_a_mesh_finer_than_the_engine_makes_is_refused_before_anything_is_rendered(opened: bpy.types.Scene) -> None:
-    with pytest.raises(RuntimeError, match="8 to 512"):
-        bpy.ops.instruct_nerf.import_mesh(resolution=3)
+def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
+    opened: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="8 to 512"):
+        results.import_mesh(opened, "", 3)
+    asked = []
+    monkeypatch.setattr(results, "import_mesh", lambda scene, edit, resolution: asked.append(resolution))
+    for chosen in (0, 3, 8, 512, 600):
+        bpy.ops.instruct_nerf.import_mesh(resolution=chosen)
+    assert asked == [0, 8, 8, 512, 512]
     limits = bpy.ops.instruct_nerf.import_mesh.get_rna_type().properties["resolution"]
     assert limits.hard_max == 512 and not session.get().busy
 

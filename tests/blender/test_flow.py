@@ -13,7 +13,7 @@ import pytest
 from in_blender import settle
 from test_panels import drawn
 
-from blender_addon import jobs, project, session
+from blender_addon import jobs, project, session, tries
 from blender_addon.scene import cameras
 
 
@@ -199,8 +199,8 @@ def test_trying_one_view(opened: bpy.types.Scene) -> None:
     opened.instruct_nerf.instruction = "make it night"
     bpy.ops.instruct_nerf.try_edit()
     settle()
-    before, after = session.get().tried[project.workspace_of(opened)]
-    assert Path(before).is_file() and Path(after).is_file()
+    [tried] = tries.tries_of(opened)
+    assert Path(tried.before).is_file() and Path(tried.after).is_file()
 
 
 def test_an_editor_that_is_not_available_is_refused_with_its_reason(opened: bpy.types.Scene) -> None:

@@ -39,6 +39,12 @@ class Notes:
     def operator_menu_enum(self, name: str, _prop: str, **_options: object) -> None:
         self.operator(name)
 
+    def popover(self, panel: str, text: str = "", **_options: object) -> None:
+        assert hasattr(bpy.types, panel), panel
+
+    def template_ID(self, owner: object, name: str, **_options: object) -> None:
+        self.prop(owner, name)
+
     def menu(self, *_names: object, **_options: object) -> None: ...
     def separator(self) -> None: ...
     def template_icon(self, **_options: object) -> None: ...
@@ -57,7 +63,7 @@ class Notes:
     def column(self, **_options: object) -> Notes:
         return Notes(self.texts)
 
-    row = box = split = column
+    row = box = split = grid_flow = column
 
 
 def context_now() -> SimpleNamespace:
@@ -74,7 +80,7 @@ def drawn() -> str:
     texts: list[str] = []
     context = context_now()
     for cls in panels.CLASSES:
-        if issubclass(cls, bpy.types.UIList):
+        if getattr(cls, "bl_region_type", "") == "HEADER" or issubclass(cls, bpy.types.UIList):  # Blender draws them
             continue
         if not hasattr(cls, "poll") or cls.poll(context):
             panel = SimpleNamespace(layout=Notes(texts))

@@ -25,7 +25,7 @@ import msgspec
 from engine import presets, protocol
 from engine.edit.settings import EditSettings
 from engine.errors import explained
-from engine.jobs import capture, edit, output, registration, report, scene
+from engine.jobs import capture, edit, frames, output, registration, report, scene
 from engine.progress import Job
 from engine.workspace import Workspace
 from tests.engine.conftest import TINY_NERF, build_tiny_pipeline, ring
@@ -45,7 +45,6 @@ def set_up() -> None:
         nerf=msgspec.structs.replace(TINY_NERF, optimise_cameras=False),
         train=msgspec.structs.replace(presets.PREVIEW.train, steps=12, rays=64),
         edit=tiny_edit(presets.PREVIEW.edit),
-        mesh_resolution=16,
     )
     presets.PRESETS["preview"] = tiny
     for module in (scene, edit):
@@ -103,10 +102,10 @@ def do(order: dict) -> None:
         request = {"workspace": project, "instruction": INSTRUCTION, "preset": "preview", "device": "cpu"}
         edit.run_edit(msgspec.convert(request | {"editor": "tiny/editor"}, protocol.RunEdit), work)
     elif job == "frames":
-        cameras = [protocol.Camera(tuple(pose.ravel().tolist()), **SIDE) for pose in ring(3)]
-        output.render_frames(protocol.RenderFrames(project, edit_id, "walk", cameras, device="cpu"), work)
+        cameras = [protocol.PathCamera(tuple(pose.ravel().tolist()), **SIDE) for pose in ring(3)]
+        frames.render_frames(protocol.RenderFrames(project, edit_id, "walk", cameras, device="cpu"), work)
     elif job == "mesh":
-        output.make_mesh(protocol.MakeMesh(project, edit_id, device="cpu"), work)
+        output.make_mesh(protocol.MakeMesh(project, edit_id, 16, "cpu"), work)
     elif job == "report":
         report.make_report(protocol.MakeReport(project, edit_id, "cpu"), work)
     elif job == "register":

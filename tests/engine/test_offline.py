@@ -16,7 +16,7 @@ import torch
 from engine import protocol
 from engine.editors.catalogue import BUNDLED, HUB_NAME
 from engine.errors import BadInput
-from engine.jobs import edit, output, report, scene, trying
+from engine.jobs import edit, frames, output, report, scene, trying
 from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
 from engine.presets import PRESETS
@@ -114,8 +114,8 @@ def test_every_job_does_without_a_network(network, project):
     )
     assert made.finished and made.editor == BUNDLED
     assert output.make_mesh(protocol.MakeMesh(project, made.id, 24, "cpu"), job)
-    frames = protocol.RenderFrames(project, made.id, "path", [camera(Path(project))], device="cpu")
-    assert output.render_frames(frames, job)
+    film = protocol.RenderFrames(project, made.id, "path", [camera(Path(project))], device="cpu")
+    assert frames.render_frames(film, job)
     page = Path(report.make_report(protocol.MakeReport(project, made.id, "cpu"), job).html).read_text()
     assert "python -m engine download openai/clip-vit-large-patch14" in page
     assert not network

@@ -188,10 +188,31 @@ def test_grid_points_are_where_they_are_said_to_be() -> None:
     volume = Volume(BOUNDS[0], BOUNDS[1], RESOLUTION)
     inside = np.linalg.norm(np.stack(np.meshgrid(*[np.arange(n) for n in volume.shape], indexing="ij"), -1)
                             * volume.spacing + volume.origin - CENTRE, axis=-1) < RADIUS  # fmt: skip
-    for pose in cameras():
-        volume.add(render(sphere, pose))
+    views = [render(sphere, pose) for pose in cameras()]
+    for view in views:
+        volume.near(view)
+    for view in views:
+        volume.add(view)
     distance, known = volume.distances()
+    assert known.mean() > 0.2
     assert ((distance < 0) == inside)[known].mean() > 0.999
+
+
+def test_blocks_without_a_surface_do_not_matter(renders: dict[Body, list[DepthView]]) -> None:
+    sparse, dense = (Volume(CENTRE - 2.5, CENTRE + 2.5, 100) for _ in range(2))
+    dense._wanted[:] = True
+    for view in renders[box]:
+        sparse.near(view)
+    for view in renders[box]:
+        sparse.add(view)
+        dense.add(view)
+    (distance, known), (everywhere, seen) = sparse.distances(), dense.distances()
+    assert known.mean() < 0.2 < seen.mean()
+    assert np.array_equal(known[known], seen[known])
+    np.testing.assert_allclose(distance[known], everywhere[known], atol=1e-5)
+    assert (everywhere[seen & ~known] == dense.truncation).all()  # nothing but empty space was left out
+    vertices = fuse(renders[box], BOUNDS, RESOLUTION).vertices
+    np.testing.assert_allclose(sparse.colours_at(vertices), dense.colours_at(vertices), atol=1e-4)
 
 
 def test_floaters_go_and_the_background_does_not_close_in(renders: dict[Body, list[DepthView]]) -> None:

@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from engine.geometry import Camera, pixel_directions
+from engine.geometry import Camera, camera_rays, pixel_directions, projection_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.picture_set import PictureSet
 
@@ -100,10 +100,24 @@ def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBun
     return cameras.generate_rays(camera_indices=view[:, None], coords=coords)
 
 
+def bundle_of(camera: Camera, frame: NerfFrame, device) -> RayBundle:
+    """The rays through all pixels of a camera, row by row, as nerfstudio has them."""
+    if projection_of(camera) == "perspective":
+        return cameras_from([camera], frame, device).generate_rays(camera_indices=0, keep_shape=True).flatten()
+    origins, directions = (rays.to(device) for rays in pixel_rays(camera, frame))
+    one = torch.ones_like(directions[:, :1])
+    return RayBundle(origins.expand_as(directions), directions, one, camera_indices=torch.zeros_like(one).long())
+
+
 def pixel_rays(camera: Camera, frame: NerfFrame) -> tuple[Tensor, Tensor]:
-    """Origin (1, 3) and directions (H · W, 3) of the rays through all pixels of a camera, row by row, NeRF frame, on
-    the CPU."""
+    """Origins, (1, 3) where all have the same or (H · W, 3), and directions (H · W, 3) of the rays through all pixels
+    of a camera, row by row, NeRF frame, on the CPU."""
     pose = frame.nerf_from_capture(camera.pose)
+    if projection_of(camera) != "perspective":
+        begin, ahead = camera_rays(camera)
+        begin = begin.reshape(-1, 3) * frame.scale @ pose[:3, :3].T + pose[:3, 3]
+        ahead = ahead.reshape(-1, 3) @ pose[:3, :3].T
+        return torch.from_numpy(begin).float(), torch.from_numpy(ahead).float()
     directions = pixel_directions(camera.intrinsics).reshape(-1, 3) @ pose[:3, :3].T
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     return torch.from_numpy(pose[None, :3, 3]).float(), torch.from_numpy(directions).float()

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from engine.geometry import Camera
+from engine.geometry import Camera, projection_of
 from engine.scenes.base import Check, RenderedView
 from engine.scenes.finer import see_all, stride_of
 from engine.scenes.nerfacto.chunks import PROBE, bytes_a_ray, chunk_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.occupied import Occupied, can_march, march_rays
-from engine.scenes.nerfacto.rays import cameras_from, pixel_rays
+from engine.scenes.nerfacto.rays import bundle_of, pixel_rays
 
 MARCHED = 16384  # rays at once by the compiled kernels, which need little memory: a fraction of a second's work
 
@@ -26,7 +26,11 @@ that are met."""
 
 
 def pixel_angle(cameras: Iterable[Camera]) -> float:
-    """How large the smallest pixel of some cameras is, in radians, where the optical axis meets it."""
+    """How large the smallest pixel of some cameras is, in radians, where the optical axis meets it; infinite where rays
+    are parallel, for then nobody knows."""
+    cameras = list(cameras)
+    if any(projection_of(camera) == "orthographic" for camera in cameras):
+        return math.inf
     return math.atan(1 / max(max(camera.intrinsics.fx, camera.intrinsics.fy) for camera in cameras))
 
 
@@ -78,16 +82,15 @@ class NerfactoScene:
 
         def seen(part: slice) -> Tensor:
             some = directions[part]
-            return march_rays(self.nerf, kept, origin.expand_as(some), some, shares)
+            begin = origin if len(origin) == 1 else origin[part]
+            return march_rays(self.nerf, kept, begin.expand_as(some), some, shares)
 
         return (camera.intrinsics.height, camera.intrinsics.width), MARCHED, seen
 
     def _sampled(self, camera: Camera, shares: Sequence[float]) -> tuple[tuple[int, int], int, Seen]:
         """The same by PyTorch's operations, on any device."""
         device = next(self.nerf.parameters()).device
-        rays = cameras_from([camera], self.frame, device).generate_rays(camera_indices=0, keep_shape=True)
-        height, width = rays.shape
-        rays = rays.flatten()
+        rays = bundle_of(camera, self.frame, device)
         if not self._ray_bytes:
             some = rays[:PROBE]
             self._ray_bytes = bytes_a_ray(lambda: self.nerf(some), len(some))
@@ -97,7 +100,7 @@ class NerfactoScene:
             met = [out.met(shares)] if shares else []
             return torch.cat([out.rgb, out.depth, out.opacity, *met], dim=-1)
 
-        return (height, width), chunk_of(self._ray_bytes, device), seen
+        return (camera.intrinsics.height, camera.intrinsics.width), chunk_of(self._ray_bytes, device), seen
 
     def occupied(self) -> Occupied:
         """What is kept beside the NeRF to render it, made again once its weights have changed: a function of them

@@ -158,10 +158,11 @@ class Trainer:
             shape = (-1, batch.patch, batch.patch, 3)
             distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
             terms["perceptual"] = weights.perceptual_weight * distance.mean()
-        if background is not None and weights.opacity_weight:
+        weight = weights.solid_weight if background is None else weights.opacity_weight
+        if weight and not before_own:
             error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
             error = error if batch.seen is None else torch.where(batch.seen, error, 0)
-            terms["opacity"] = weights.opacity_weight * error.mean()
+            terms["opacity"] = weight * error.mean()
         self.optimiser.zero_grad(set_to_none=True)
         losses = torch.stack([term.reshape(()) for term in terms.values()])
         losses.sum().backward()

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One way to a mesh on one scene: train, render, fuse, measure."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+import trimesh
+
+from benchmarks.geometry.data import ExactScene
+from benchmarks.geometry.raster import depth_of
+from engine.metrics.image import psnr
+from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
+from engine.presets import PREVIEW
+from engine.scenes.base import Scene
+from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.picture_set import PictureSet
+from engine.scenes.registry import begin_scene, open_scene
+from engine.scenes.settings import TrainingConfig
+
+SAVED_EVERY = 100  # steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to a mesh. ``nerf`` and ``losses`` replace fields of the preset's."""
+
+    name: str
+    true_depth: bool = False  # the oracle: Blender's own depth in the place of a scene's
+    nerf: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, Any] = field(default_factory=dict)
+    resolution: int | None = None  # None: by the detail that the pictures hold
+
+    def configs(self, steps: int) -> tuple[NerfactoConfig, TrainingConfig]:
+        """What the preset's become for a training of so many steps."""
+        replace = msgspec.structs.replace
+        optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
+        losses = replace(PREVIEW.train.losses, **self.losses)
+        train = replace(PREVIEW.train, steps=steps, optimiser=optimiser, losses=losses)
+        return replace(PREVIEW.nerf, **self.nerf), train
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("oracle", true_depth=True),
+        Row("preview"),
+        Row("solid", losses={"solid_weight": 0.1}),
+        Row("solid, distortion × 10", losses={"solid_weight": 0.1}, nerf={"distortion_weight": 0.02}),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A mesh, what it took, and the held-out PSNR of the scene it came from (NaN of the oracle)."""
+
+    mesh: trimesh.Trimesh
+    seconds: float
+    psnr: float
+
+
+def make(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, device: str) -> Made:
+    """The mesh as the engine makes it. Trained scenes are kept in ``folder``."""
+    cameras = scene.cameras[: scene.training]
+    began, quality = time.monotonic(), float("nan")
+    if row.true_depth:
+        views = oracle_views(scene)
+    else:
+        trained, before = _trained(row, scene, steps, seed, folder, device)
+        began -= before
+        views = [_view(trained, camera) for camera in cameras]
+    centre = np.asarray(scene.centre)
+    radius = float(np.mean([np.linalg.norm(camera.pose[:3, 3] - centre) for camera in cameras]))
+    bounds = bounds_from_depth(views, centre, radius)
+    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds))
+    seconds = time.monotonic() - began
+    if not row.true_depth:
+        held_out = zip(scene.cameras[scene.training :], scene.pictures[scene.training :], strict=True)
+        pairs = [(trained.render(c).rgb.cpu(), torch.from_numpy(p.copy()).float() / 255) for c, p in held_out]
+        quality = float(np.mean([float(psnr(a, b)) for a, b in pairs]))
+    return Made(mesh, seconds, quality)
+
+
+def oracle_views(scene: ExactScene) -> list[DepthView]:
+    """The photos of the training cameras with true depth."""
+    small, faces = trimesh.remesh.subdivide_to_size(scene.vertices, scene.faces, 0.5, max_iter=40)
+    views = []
+    for camera, picture in zip(scene.cameras[: scene.training], scene.pictures, strict=False):
+        depth, _ = depth_of(small, faces, camera)
+        hit = np.isfinite(depth)
+        colour = picture.astype(np.float32) / 255
+        views.append(
+            DepthView(camera.pose, camera.intrinsics, np.where(hit, depth, 1e6), colour, hit.astype(np.float32))
+        )
+    return views
+
+
+def _view(scene: Scene, camera) -> DepthView:  # type: ignore[no-untyped-def]
+    render = scene.render(camera)
+    depth, colour, opacity = (part.cpu().numpy() for part in (render.depth, render.rgb, render.opacity))
+    return DepthView(camera.pose, camera.intrinsics, depth, colour, opacity)
+
+
+def _trained(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, device: str) -> tuple[Scene, float]:
+    """The scene of a row, trained once, and the seconds that it took."""
+    nerf, train = row.configs(steps)
+    cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
+    recipe = repr((nerf, train, seed, device)).encode() + pictures.tobytes()
+    name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
+    path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
+    if not finished.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # a run that was ended goes on
+            trainer = open_scene(path).trainer(cameras, train, seed, device, resume=True)
+        else:
+            trainer = begin_scene(nerf, cameras, np.asarray(scene.centre), train, seed, device)
+        earlier = float(took.read_text()) if path.exists() else 0.0
+        began, data = time.monotonic(), PictureSet(list(pictures), device)
+        while trainer.step_index < train.steps:
+            trainer.step(data)
+            if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:
+                trainer.save(path)
+                took.write_text(f"{earlier + time.monotonic() - began:.1f}")
+        finished.touch()
+    return open_scene(path).scene(device), float(took.read_text())

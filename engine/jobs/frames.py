@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames along a camera path, before and after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine import protocol
+from engine.devices import choose_device
+from engine.errors import BadInput, cannot_read
+from engine.geometry import Viewpoint
+from engine.jobs.asked import viewpoints
+from engine.jobs.parents import check_parent
+from engine.jobs.scene import kept_scene
+from engine.output import frames as exr
+from engine.output.frame_folder import FrameFolder
+from engine.pictures import note_of, save_picture
+from engine.presets import SECONDS_A_RENDER
+from engine.progress import Job, Stage
+from engine.results import Frames
+from engine.scenes.base import Scene
+from engine.scenes.registry import open_scene
+from engine.workspace import Workspace, checked_name, writes
+
+LAST_FRAME = 1_048_574  # Blender's, and its negative
+MOST_SAMPLES = 256
+MADE_BY = 1  # of frames: to be raised where the same request makes another picture
+
+
+@writes("rendering frames")
+def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
+    """Render each camera from what the edit stands on and from the edit, to `frames/<name>/before` and `…/after`. Of
+    the unedited scene both are the same pictures, in `…/after`. What is there already, of the same scene and camera, is
+    not rendered again."""
+    workspace = Workspace(request.workspace)
+    device = choose_device(request.device)
+    folder = workspace.output(request.edit) / "frames" / checked_name(request.name, "camera path")
+    moments = _moments(request)
+    numbers = range(request.first_frame, request.first_frame + len(moments) * request.step, request.step)
+    if max(abs(numbers[0]), abs(numbers[-1])) > LAST_FRAME:
+        raise BadInput(f"The frames are {numbers[0]} to {numbers[-1]}; Blender has none there.", field="first_frame")
+    scenes = {"after": request.edit}
+    if request.edit is not None:
+        parent = workspace.edit_record(request.edit).parent
+        check_parent(workspace, parent, (), request.edit)
+        scenes = {"before": parent, **scenes}
+    for edit in scenes.values():
+        open_scene(workspace.checkpoint(edit))  # says what is wrong before anything is rendered
+    plan = job.plan(Stage("frames", "Rendering frames", len(scenes) * len(moments), SECONDS_A_RENDER * request.samples))
+    stage = plan.begin("frames")
+    frames = FrameFolder(folder, numbers, request.format)
+    read_note = exr.note_of if request.format == "exr" else note_of
+    written: dict[str, list[str]] = {}
+    for side, edit in scenes.items():
+        made_from = _identity(workspace.checkpoint(edit))
+        written[side] = []
+        for index, cameras in enumerate(moments):
+            job.check()
+            path, note = frames.path(side, index), _note(made_from, request, index)
+            if request.overwrite or read_note(path) != note:
+                _write(path, kept_scene(workspace, edit, device, job), cameras, request.format, note, job)
+            written[side].append(str(path))
+            job.on_view(f"{numbers[index]:04d}", side, str(path))
+            plan.advance(stage.done + 1)
+            job.report(plan, stage)
+    frames.finish()
+    return Frames(before=written.get("before", written["after"]), after=written["after"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    camera: Viewpoint
+    world: np.ndarray  # (4, 4), from the capture frame to Blender's world
+
+
+def _moments(request: protocol.RenderFrames) -> list[list[_Moment]]:
+    """The cameras of each frame. Raises BadInput."""
+    if not request.cameras:
+        raise BadInput("There is no frame to render; give the camera an animation or the scene a frame range.")
+    if not 1 <= request.samples <= MOST_SAMPLES or len(request.cameras) % request.samples:
+        raise BadInput(
+            f"{len(request.cameras)} cameras are not whole frames of {request.samples} moments; choose 1 to "
+            f"{MOST_SAMPLES}.",
+            field="samples",
+        )
+    if not 1 <= request.step <= LAST_FRAME:
+        raise BadInput(f"The frame step is {request.step}; choose 1 or more.", field="step")
+    every = [
+        _Moment(camera, _world(said.world, number))
+        for number, (camera, said) in enumerate(
+            zip(viewpoints(request.cameras, "cameras"), request.cameras, strict=True)
+        )
+    ]
+    frames = [every[start : start + request.samples] for start in range(0, len(every), request.samples)]
+    for frame in frames:
+        if len({(moment.camera.intrinsics.width, moment.camera.intrinsics.height) for moment in frame}) > 1:
+            raise BadInput("The moments of one frame differ in size; render them without motion blur.", field="cameras")
+    return frames
+
+
+def _world(values: Sequence[float] | None, number: int) -> np.ndarray:
+    if values is None:
+        return np.eye(4)
+    world = np.array(values, np.float64)
+    if world.shape != (16,) or not np.isfinite(world).all():
+        raise BadInput(f"Camera {number}: its world is not 16 finite numbers.", field="cameras")
+    world = world.reshape(4, 4)
+    volume = np.linalg.det(world[:3, :3])
+    square = world[:3, :3] @ world[:3, :3].T
+    if not volume > 0 or not np.allclose(square / np.cbrt(volume) ** 2, np.eye(3), atol=1e-2):
+        raise BadInput(
+            f"Camera {number}: the capture's root is stretched or mirrored; give it the same scale along X, Y and Z.",
+            field="cameras",
+        )
+    return world
+
+
+def _identity(checkpoint: Path) -> list[int]:
+    """What changes with every save of a scene."""
+    try:
+        status = checkpoint.stat()
+    except OSError as error:
+        raise cannot_read(checkpoint, error) from error
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _note(made_from: list[int], request: protocol.RenderFrames, index: int) -> str:
+    """What a frame is made from, in a few letters."""
+    cameras = request.cameras[index * request.samples : (index + 1) * request.samples]
+    return hashlib.sha256(msgspec.json.encode([MADE_BY, request.format, made_from, cameras])).hexdigest()
+
+
+def _write(path: Path, scene: Scene, moments: list[_Moment], kind: str, note: str, job: Job) -> None:
+    if kind == "exr":
+        parts = [exr.frame_from(scene.render(m.camera, job.check), m.camera, m.world) for m in moments]
+        exr.write_frame(path, exr.blurred(parts), note)
+        return
+    colors = [scene.render(moment.camera, job.check).rgb.cpu().numpy() for moment in moments]
+    if len(colors) > 1:
+        save_picture(path, exr.display(np.mean([exr.linear(color) for color in colors], axis=0)), note)
+    else:
+        save_picture(path, colors[0], note)
