@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,14 @@ from trimesh.visual.color import ColorVisuals
 
 from engine.errors import BadInput
 from engine.files import write_bytes
-from engine.geometry import unproject
+from engine.geometry import project, sample, unproject
 from engine.output.volume import DepthView, Volume
 
 __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "resolution_for", "write_ply"]
 
+SAME_PLACE = 0.1  # of the distance: what is farther apart is hidden from one of two views
+NARROWEST, WIDEST = 3.0, 3 / 160  # samples, and share of the box: how far from a surface a view speaks of it
+NOISES = 4.0  # times what views disagree by, where that lies between these
 COARSEST, FINEST = 8, 512  # samples along the longest side of a mesh's box
 
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -65,7 +68,14 @@ def fuse(
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
         raise BadInput("The box to make a mesh of has no size.", field="bounds")
     checked_resolution(resolution)
-    volume, views = Volume(low, high, resolution), list(renders)
+    views = list(renders)
+    spacing = float((high - low).max()) / resolution
+    reach = np.clip(
+        NOISES * disagreement(views, (low, high)) / spacing,
+        NARROWEST,
+        max(NARROWEST, WIDEST / spacing * (high - low).max()),
+    )
+    volume = Volume(low, high, resolution, float(reach))
     for view in views:
         volume.near(view)
     for view in views:
@@ -94,6 +104,26 @@ def resolution_for(renders: Iterable[DepthView], bounds: Bounds) -> int:
     if not len(found):
         return COARSEST
     return int(np.clip(np.ceil(longest / np.median(found)), COARSEST, FINEST))
+
+
+def disagreement(views: Sequence[DepthView], bounds: Bounds) -> float:
+    """By how much views disagree about where surfaces in a box lie: the median distance along the ray between what some
+    pixels show and what another view shows there, of those that differ by less than `SAME_PLACE` of the distance."""
+    (low, high), found = bounds, []
+    for number, view in enumerate(views):
+        other = views[(number + max(1, len(views) // 8)) % len(views)]
+        step = max(1, int(np.sqrt(view.depth.size / 1000)))
+        part = np.s_[step // 2 :: step, step // 2 :: step]
+        points = unproject(torch.from_numpy(view.depth.astype(np.float64, order="C")), view)[part]
+        inside = (view.opacity[part] >= 0.5) & ((points.numpy() > low) & (points.numpy() < high)).all(axis=-1)
+        place, distance = project(points[torch.from_numpy(inside)], other)
+        depth = torch.from_numpy(other.depth.astype(np.float64, order="C"))
+        shown = sample(depth[..., None], place, "nearest")[..., 0]
+        off = (shown - distance).abs()[(place.abs() < 1).all(dim=-1) & (distance > 0)]
+        near = off < SAME_PLACE * distance[(place.abs() < 1).all(dim=-1) & (distance > 0)]
+        found.append(off[near].numpy())
+    together = np.concatenate(found) if found else np.zeros(0)
+    return float(np.median(together)) if len(together) else 0.0
 
 
 def checked_resolution(resolution: int) -> int:

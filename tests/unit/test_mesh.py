@@ -17,7 +17,7 @@ from capture_on_disk import looking_at
 
 from engine.capture import Intrinsics
 from engine.errors import BadInput
-from engine.output.mesh import DepthView, bounds_from_depth, fuse, write_ply
+from engine.output.mesh import DepthView, bounds_from_depth, disagreement, fuse, write_ply
 from engine.output.volume import Volume
 
 # Portrait, principal point off the middle, unequal focal lengths.
@@ -286,3 +286,14 @@ def test_ply(renders: dict[Body, list[DepthView]], tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "edit").iterdir()] == ["mesh.ply"]
     with pytest.raises(BadInput, match="cannot be written"):
         write_ply(mesh, tmp_path / "edit/mesh.ply/below.ply")
+
+
+def test_how_far_views_disagree_is_what_was_added(renders: dict[Body, list[DepthView]]) -> None:
+    assert disagreement(renders[sphere], BOUNDS) < 0.5 * VOXEL  # pixels are not exactly above each other
+    rng = np.random.default_rng(0)
+    for noise in (0.05, 0.1):
+        noisy = [replace(v, depth=v.depth + rng.normal(0, noise, v.depth.shape).astype(np.float32))
+                 for v in renders[sphere]]  # fmt: skip
+        # Half of the differences of two such depths are less than this; points beside the surface add to it.
+        assert 0.95 < disagreement(noisy, BOUNDS) / (0.6745 * noise * 2**0.5) < 1.5
+    assert disagreement([replace(v, opacity=0 * v.opacity) for v in renders[sphere]], BOUNDS) == 0
