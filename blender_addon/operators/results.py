@@ -47,6 +47,29 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
         )
 
 
+class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):
+    """Makes splats"""
+
+    bl_description = (
+        "Make 3D Gaussian splats of the edited NeRF, a file for viewers and other programs, and show the scene in the "
+        "viewport in 3D"
+    )
+    bl_idname = "instruct_nerf.make_splats"
+    bl_label = "Make Splats"
+    bl_options = {"REGISTER"}
+
+    count: IntProperty(
+        name="At Most", description="Splats at most", default=500_000, min=results.SPLATS[0], max=results.SPLATS[1]
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "results", lambda: results.make_splats(context.scene, self.count))
+
+
 class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
     """Renders frames into the sequencer"""
 
@@ -135,6 +158,7 @@ class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_import_mesh,
+    INSTRUCT_NERF_OT_make_splats,
     INSTRUCT_NERF_OT_render_to_sequencer,
     INSTRUCT_NERF_OT_render_frames,
     INSTRUCT_NERF_OT_report,
