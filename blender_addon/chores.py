@@ -112,8 +112,8 @@ def _tick() -> float | None:
 
 
 def redraw(kind: str = "UI") -> None:
-    """Have the sidebar (``UI``) or the viewport itself (``WINDOW``) drawn again; changed pictures redraw the viewport by
-    themselves."""
+    """Have the sidebars (``UI``) or the viewports themselves (``WINDOW``) drawn again; changed pictures redraw the
+    latter by themselves."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":

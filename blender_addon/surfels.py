@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The captured or edited scene in the viewport, in 3D: the surfels of the edit that is chosen, under the capture root."""
+"""The captured or edited scene in the viewport, in 3D: the surfels of the chosen edit, under the capture root."""
 
 from __future__ import annotations
 

@@ -405,7 +405,8 @@ class Engine:
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
-            "output/splats": self.splats, "output/frames": self.frames, "output/report": self.report, "model/download": self.download,
+            "output/splats": self.splats, "output/frames": self.frames, "output/report": self.report,
+            "model/download": self.download,
             "edit/delete": self.delete,
         }  # fmt: skip
         if method in jobs:
