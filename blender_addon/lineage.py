@@ -6,11 +6,18 @@ An engine that sends edits that stand on each other in a circle makes nobody wai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from .messages import Edit
 
 ROOT = "/"  # the unedited scene, where an edit's id stands otherwise; no edit can have it
+
+
+def is_edits(damaged: str) -> bool:
+    """Whether a damaged record's name is an edit's: not that of a try, which begins with its day, nor of another part
+    of the project."""
+    return not re.fullmatch(r"[a-z]+|\d{8}-\d{6}-\d{3}", damaged)
 
 
 def find(edits: Sequence[Edit], edit: str) -> Edit | None:

@@ -8,12 +8,24 @@ function takes a decoded JSON value and returns a frozen dataclass, or raises :c
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .conversion import Camera, Intrinsics, Matrix, matrix_from_row_major
+from .fields import (
+    TEXT_LIMIT,
+    as_map,
+    cleaned,
+    flag_of,
+    many_of,
+    number_of,
+    numbers_of,
+    one_text,
+    paths_of,
+    text_of,
+    whole_of,
+)
 from .messages import (
     Capture,
     Cell,
@@ -80,14 +92,12 @@ DOWNLOADING: Final = "download"  # the stage whose steps are bytes
 VIEW_IMAGE: Final = "image"
 VIEW_EDITED: Final = "edited"
 VIEW_BEFORE: Final = "before"
-# Records that can be damaged, and are no edit's.
-CAPTURE: Final = "capture"
-SCENE: Final = "scene"
+VIEW_AFTER: Final = "after"
+VIEW_TRIED: Final = "tried"
+
 # Knobs of every editor that can say where an instruction matters.
 KEEP_BACKGROUND: Final = "keep_background"
 RELEVANCE: Final = "relevance"
-VIEW_AFTER: Final = "after"
-VIEW_TRIED: Final = "tried"
 
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
@@ -95,11 +105,6 @@ CANCELLED: Final = -32800
 INTERNAL: Final = -32603
 # Not on the wire: this side's own code for requests that a dead engine can no longer answer.
 ENGINE_DIED: Final = -1
-
-TEXT_LIMIT: Final = 16_384  # characters of any one string
-LIST_LIMIT: Final = 200_000  # entries of any one list
-
-T = TypeVar("T")
 
 
 # -- lines -------------------------------------------------------------------------------------------------------
@@ -130,11 +135,6 @@ def replaced_key(method: str, params: object) -> Hashable:
     return said if all(entry is None or isinstance(entry, str | int) for entry in said) else None
 
 
-def cleaned(text: str) -> str:
-    """Text with every lone surrogate written out, so that UTF-8 can hold it."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
 def _cleaned_all(value: Any) -> Any:
     if isinstance(value, str):
         return cleaned(value)
@@ -143,201 +143,132 @@ def _cleaned_all(value: Any) -> Any:
     return [_cleaned_all(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-# -- checks ------------------------------------------------------------------------------------------------------
-
-
-def _map(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise WireError(f"The engine's {what} is not an object.")
-    return value
-
-
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) > LIST_LIMIT:
-        raise WireError(f"The engine's {what} is not a list of at most {LIST_LIMIT} entries.")
-    return value
-
-
-def _text(data: Mapping[str, Any], key: str, default: str | None = None) -> str:
-    value = data.get(key)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
-        raise WireError(f"The engine's “{key}” is not a text.")
-    return cleaned(value)
-
-
-def _number(data: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = data.get(key)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise WireError(f"The engine's “{key}” is not a number.")
-    try:
-        return float(value)
-    except OverflowError:
-        raise WireError(f"The engine's “{key}” is too large a number.") from None
-
-
-def _whole(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    return int(_number(data, key, None if default is None else float(default)))
-
-
-def _flag(data: Mapping[str, Any], key: str, default: bool = False) -> bool:
-    value = data.get(key, default)
-    if not isinstance(value, bool):
-        raise WireError(f"The engine's “{key}” is neither true nor false.")
-    return value
-
-
-def _numbers(value: object, count: int, what: str) -> tuple[float, ...]:
-    entries = _list(value, what)
-    if len(entries) != count:
-        raise WireError(f"The engine's {what} has {len(entries)} numbers instead of {count}.")
-    if all(type(entry) in (float, int) and abs(entry) < 1e300 for entry in entries):  # nearly always, of thousands
-        return tuple(map(float, entries))
-    return tuple(_number({what: entry}, what) for entry in entries)
-
-
-def _many(data: Mapping[str, Any], key: str, parse: Callable[[object], T]) -> tuple[T, ...]:
-    return tuple(parse(entry) for entry in _list(data.get(key, []), key))
-
-
-def _one_text(value: object) -> str:
-    return _text({"entry": value}, "entry")
-
-
-def _paths(data: Mapping[str, Any], key: str) -> dict[str, str]:
-    value = data.get(key)
-    return {} if value is None else {_one_text(k): _one_text(v) for k, v in _map(value, key).items()}
-
-
 # -- objects -----------------------------------------------------------------------------------------------------
 
 
 def parse_camera(value: object) -> Camera:
     """A ``camera`` object: camera to world in the capture frame, pixels at the size beside them."""
-    data = _map(value, "camera")
-    width, height = _whole(data, "width"), _whole(data, "height")
-    fx, fy = _number(data, "fx"), _number(data, "fy")
+    data = as_map(value, "camera")
+    width, height = whole_of(data, "width"), whole_of(data, "height")
+    fx, fy = number_of(data, "fx"), number_of(data, "fy")
     if not (0 < width <= 65536 and 0 < height <= 65536 and fx > 0 and fy > 0):
         raise WireError("The engine sent a camera without a size or focal length.")
-    pose = matrix_from_row_major(_numbers(data.get("pose"), 16, "pose"))
-    return Camera(pose, Intrinsics(width, height, fx, fy, _number(data, "cx"), _number(data, "cy")))
+    pose = matrix_from_row_major(numbers_of(data.get("pose"), 16, "pose"))
+    return Camera(pose, Intrinsics(width, height, fx, fy, number_of(data, "cx"), number_of(data, "cy")))
 
 
 def parse_view(value: object) -> View:
     """A view of a capture."""
-    data = _map(value, "view")
-    return View(_text(data, "name"), _text(data, "image", ""), _flag(data, "held_out"), parse_camera(data))
+    data = as_map(value, "view")
+    return View(text_of(data, "name"), text_of(data, "image", ""), flag_of(data, "held_out"), parse_camera(data))
 
 
 def _left_out(value: object) -> tuple[str, str]:
-    data = _map(value, "left-out view")
-    return _text(data, "name"), _text(data, "reason", "")
+    data = as_map(value, "left-out view")
+    return text_of(data, "name"), text_of(data, "reason", "")
 
 
 def parse_capture(value: object) -> Capture:
     """A ``capture`` object; view names must be unique, for everything else is looked up by them."""
-    data = _map(value, "capture")
-    views = _many(data, "views", parse_view)
+    data = as_map(value, "capture")
+    views = many_of(data, "views", parse_view)
     if len({view.name for view in views}) != len(views):
         raise WireError("The engine sent two views of the same name.")
-    x, y, z = _numbers(data.get("centre"), 3, "centre")
-    u, v, w = _numbers(data.get("up"), 3, "up")
+    x, y, z = numbers_of(data.get("centre"), 3, "centre")
+    u, v, w = numbers_of(data.get("up"), 3, "up")
     return Capture(
-        workspace=_text(data, "workspace"),
-        source=_text(data, "source"),
-        format=_text(data, "format", ""),
+        workspace=text_of(data, "workspace"),
+        source=text_of(data, "source"),
+        format=text_of(data, "format", ""),
         views=views,
-        left_out=_many(data, "left_out", _left_out),
+        left_out=many_of(data, "left_out", _left_out),
         centre=(x, y, z),
-        radius=_number(data, "radius"),
+        radius=number_of(data, "radius"),
         up=(u, v, w),
-        notes=_many(data, "notes", _one_text),
-        points=_text(data, "points", ""),
-        point_count=_whole(data, "point_count", 0),
+        notes=many_of(data, "notes", one_text),
+        points=text_of(data, "points", ""),
+        point_count=whole_of(data, "point_count", 0),
     )
 
 
 def parse_scene(value: object) -> TrainedScene:
     """A ``scene`` object."""
-    data = _map(value, "scene")
+    data = as_map(value, "scene")
     measures: dict[str, float | str | None] = {}
-    for key, entry in _map(data.get("measures") or {}, "measures").items():
-        measures[_one_text(key)] = entry if entry is None or isinstance(entry, str) else _number({key: entry}, key)
+    for key, entry in as_map(data.get("measures") or {}, "measures").items():
+        measures[one_text(key)] = entry if entry is None or isinstance(entry, str) else number_of({key: entry}, key)
     return TrainedScene(
-        _whole(data, "steps", 0), _whole(data, "of", 0), _flag(data, "finished"), _text(data, "preset", ""),
-        measures, _paths(data, "views"),
+        whole_of(data, "steps", 0), whole_of(data, "of", 0), flag_of(data, "finished"), text_of(data, "preset", ""),
+        measures, paths_of(data, "views"),
     )  # fmt: skip
 
 
 def parse_edit(value: object) -> Edit:
     """An ``edit`` object."""
-    data = _map(value, "edit")
-    settings = _map(data.get("settings") or {}, "settings")
-    options = _map(settings.get("options") or {}, "options")
+    data = as_map(value, "edit")
+    settings = as_map(data.get("settings") or {}, "settings")
+    options = as_map(settings.get("options") or {}, "options")
     return Edit(
-        id=_text(data, "id"),
-        instruction=_text(data, "instruction"),
-        preset=_text(data, "preset", ""),
-        chosen=_many(data, "chosen", _one_text) if data.get("chosen") is not None else (),
-        steps=_whole(data, "steps", 0),
-        of=_whole(data, "of", 0),
-        finished=_flag(data, "finished"),
-        images=_paths(data, "images"),
-        views=_paths(data, "views"),
-        mesh=_text(data, "mesh", ""),
-        seconds=_number(data, "seconds", 0.0),
-        changes=_many(data, "changes", _change),
-        parent=_text(data, "parent", ""),
-        name=_text(data, "name", ""),
-        muted=_flag(data, "muted"),
-        created=_number(data, "created", 0.0),
-        editor=_text(data, "editor", ""),
-        seed=_whole(settings, "seed", 0),
-        options={_one_text(k): v for k, v in options.items() if isinstance(v, bool | int | float | str)},
-        keep=_number(settings, "keep", 0.0),
+        id=text_of(data, "id"),
+        instruction=text_of(data, "instruction"),
+        preset=text_of(data, "preset", ""),
+        chosen=many_of(data, "chosen", one_text) if data.get("chosen") is not None else (),
+        steps=whole_of(data, "steps", 0),
+        of=whole_of(data, "of", 0),
+        finished=flag_of(data, "finished"),
+        images=paths_of(data, "images"),
+        views=paths_of(data, "views"),
+        mesh=text_of(data, "mesh", ""),
+        seconds=number_of(data, "seconds", 0.0),
+        changes=many_of(data, "changes", _change),
+        parent=text_of(data, "parent", ""),
+        name=text_of(data, "name", ""),
+        muted=flag_of(data, "muted"),
+        created=number_of(data, "created", 0.0),
+        editor=text_of(data, "editor", ""),
+        seed=whole_of(settings, "seed", 0),
+        options={one_text(k): v for k, v in options.items() if isinstance(v, bool | int | float | str)},
+        keep=number_of(settings, "keep", 0.0),
     )
 
 
 def parse_deleted(value: object) -> tuple[tuple[str, ...], str]:
     """The result of ``edit/delete``: ids of the edits that are gone, and the folder that they lie in; empty: the
     system's trash."""
-    data = _map(value, "result")
-    return _many(data, "edits", _one_text), _text(data, "folder", "")
+    data = as_map(value, "result")
+    return many_of(data, "edits", one_text), text_of(data, "folder", "")
 
 
 def _change(value: object) -> Change:
-    data = _map(value, "change")
-    return Change(_whole(data, "step"), _text(data, "instruction", ""), _text(data, "view", ""))
+    data = as_map(value, "change")
+    return Change(whole_of(data, "step"), text_of(data, "instruction", ""), text_of(data, "view", ""))
 
 
 def _values(data: Mapping[str, Any], key: str) -> dict[str, bool | int | float | str]:
-    found = {_one_text(name): entry for name, entry in _map(data.get(key) or {}, key).items()}
+    found = {one_text(name): entry for name, entry in as_map(data.get(key) or {}, key).items()}
     for name, entry in found.items():
         if isinstance(entry, str):
-            found[name] = _one_text(entry)
+            found[name] = one_text(entry)
         elif not isinstance(entry, bool):
-            _number(found, name)
+            number_of(found, name)
     return found
 
 
 def _cell(value: object) -> Cell:
-    data = _map(value, "cell")
+    data = as_map(value, "cell")
     return Cell(
-        _text(data, "instruction"), _values(data, "options"), _values(data, "settings"), _whole(data, "seed"),
-        _text(data, "image"), _numbers(data.get("box"), 4, "box"),
+        text_of(data, "instruction"), _values(data, "options"), _values(data, "settings"), whole_of(data, "seed"),
+        text_of(data, "image"), numbers_of(data.get("box"), 4, "box"),
     )  # fmt: skip
 
 
 def parse_tried(value: object) -> Tried:
     """A ``tried`` object."""
-    data = _map(value, "try")
+    data = as_map(value, "try")
     found = Tried(
-        _text(data, "id"), _text(data, "view"), _text(data, "editor", ""), _text(data, "before", ""),
-        _text(data, "after"), _whole(data, "columns"), _many(data, "cells", _cell),
-        _text(data, "parent", ""),
+        text_of(data, "id"), text_of(data, "view"), text_of(data, "editor", ""), text_of(data, "before", ""),
+        text_of(data, "after"), whole_of(data, "columns"), many_of(data, "cells", _cell),
+        text_of(data, "parent", ""),
     )  # fmt: skip
     if not found.cells or found.columns < 1:
         raise WireError("The engine sent a try without an edit.")
@@ -346,85 +277,87 @@ def parse_tried(value: object) -> Tried:
 
 def parse_project(value: object) -> Project:
     """The result of ``workspace/read``."""
-    data = _map(value, "workspace")
+    data = as_map(value, "workspace")
     capture, scene = data.get("capture"), data.get("scene")
     return Project(
         None if capture is None else parse_capture(capture),
         None if scene is None else parse_scene(scene),
-        _many(data, "edits", parse_edit),
-        _many(data, "damaged", _left_out) if "damaged" in data else (),
-        _many(data, "tries", parse_tried) if data.get("tries") else (),
+        many_of(data, "edits", parse_edit),
+        many_of(data, "damaged", _left_out) if "damaged" in data else (),
+        many_of(data, "tries", parse_tried) if data.get("tries") else (),
     )
 
 
 def _device(value: object) -> Device:
-    data = _map(value, "device")
+    data = as_map(value, "device")
     return Device(
-        _text(data, "name"), _text(data, "label", ""), _whole(data, "free_bytes", 0), _whole(data, "total_bytes", 0),
-        _text(data, "preset", ""), _text(data, "editor", ""), _paths(data, "slow"),
+        text_of(data, "name"), text_of(data, "label", ""), whole_of(data, "free_bytes", 0),
+        whole_of(data, "total_bytes", 0),
+        text_of(data, "preset", ""), text_of(data, "editor", ""), paths_of(data, "slow"),
     )  # fmt: skip
 
 
 def _editor(value: object) -> Editor:
-    data = _map(value, "editor")
+    data = as_map(value, "editor")
     return Editor(
-        _text(data, "name"), _text(data, "label", ""), _whole(data, "size", 0), _flag(data, "available", True),
-        _text(data, "reason", ""), _many(data, "vocabulary", _one_text) if data.get("vocabulary") else (),
-        _many(data, "knobs", _knob) if data.get("knobs") else (),
-        _many(data, "wordings", _one_text) if data.get("wordings") else (),
+        text_of(data, "name"), text_of(data, "label", ""), whole_of(data, "size", 0), flag_of(data, "available", True),
+        text_of(data, "reason", ""), many_of(data, "vocabulary", one_text) if data.get("vocabulary") else (),
+        many_of(data, "knobs", _knob) if data.get("knobs") else (),
+        many_of(data, "wordings", one_text) if data.get("wordings") else (),
         Offer() if data.get("offer") is None else _offer(data["offer"]),
     )  # fmt: skip
 
 
 def _offer(value: object) -> Offer:
-    data = _map(value, "offer")
-    size = _whole(data, "bytes", 0)
+    data = as_map(value, "offer")
+    size = whole_of(data, "bytes", 0)
     if size < 0:
         raise WireError("The engine's “bytes” is less than nothing.")
     return Offer(
-        _text(data, "licence", ""), _text(data, "licence_url", ""), _flag(data, "commercial", True),
-        _flag(data, "gated", False), size, _text(data, "page", ""), _text(data, "folder", ""),
-        _flag(data, "downloaded", False),
+        text_of(data, "licence", ""), text_of(data, "licence_url", ""), flag_of(data, "commercial", True),
+        flag_of(data, "gated", False), size, text_of(data, "page", ""), text_of(data, "folder", ""),
+        flag_of(data, "downloaded", False),
     )  # fmt: skip
 
 
 def _model(value: object) -> Model:
-    data = _map(value, "model")
-    return Model(_text(data, "name"), _text(data, "label", ""), _text(data, "use", ""), _offer(data.get("offer")))
+    data = as_map(value, "model")
+    return Model(text_of(data, "name"), text_of(data, "label", ""), text_of(data, "use", ""), _offer(data.get("offer")))
 
 
 def _knob(value: object) -> Knob:
-    data = _map(value, "knob")
+    data = as_map(value, "knob")
     default = data.get("default")
     if not isinstance(default, (bool, int, float, str)):
         raise WireError("The engine sent a knob without a default.")
 
     def bound(key: str) -> float | None:
-        return None if data.get(key) is None else _number(data, key)
+        return None if data.get(key) is None else number_of(data, key)
 
     return Knob(
-        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _text(data, "kind"), default,
-        bound("minimum"), bound("maximum"), _many(data, "choices", _one_text) if data.get("choices") else (),
-        _flag(data, "advanced", False),
+        text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), text_of(data, "kind"),
+        default,
+        bound("minimum"), bound("maximum"), many_of(data, "choices", one_text) if data.get("choices") else (),
+        flag_of(data, "advanced", False),
     )  # fmt: skip
 
 
 def _preset(value: object) -> Preset:
-    data = _map(value, "preset")
+    data = as_map(value, "preset")
     return Preset(
-        _text(data, "name"), _text(data, "label", ""), _text(data, "description", ""), _flag(data, "default"),
-        _whole(data, "long_side", 0), _whole(data, "min_views", 0), _number(data, "train_seconds", 0.0),
-        _number(data, "edit_seconds", 0.0), _number(data, "view_seconds", 0.0), _whole(data, "bytes", 0),
+        text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), flag_of(data, "default"),
+        whole_of(data, "long_side", 0), whole_of(data, "min_views", 0), number_of(data, "train_seconds", 0.0),
+        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), whole_of(data, "bytes", 0),
     )  # fmt: skip
 
 
 def parse_engine(value: object) -> EngineInfo:
     """The result of ``initialize``."""
-    data = _map(value, "answer to initialize")
+    data = as_map(value, "answer to initialize")
     info = EngineInfo(
-        _whole(data, "protocol"), _text(data, "engine", ""), _many(data, "devices", _device),
-        _many(data, "editors", _editor), _many(data, "presets", _preset), _text(data, "computing", ""),
-        _flag(data, "settled", True), _many(data, "models", _model) if data.get("models") else (),
+        whole_of(data, "protocol"), text_of(data, "engine", ""), many_of(data, "devices", _device),
+        many_of(data, "editors", _editor), many_of(data, "presets", _preset), text_of(data, "computing", ""),
+        flag_of(data, "settled", True), many_of(data, "models", _model) if data.get("models") else (),
     )  # fmt: skip
     if info.protocol != PROTOCOL:
         raise WireError(
@@ -435,32 +368,32 @@ def parse_engine(value: object) -> EngineInfo:
 
 def parse_devices(value: object, info: EngineInfo) -> EngineInfo:
     """What the engine said at the start, with the result of ``devices/read``."""
-    data = _map(value, "answer to devices/read")
-    devices = _many(data, "devices", _device)
-    return replace(info, devices=devices, computing=_text(data, "computing", ""), settled=True)
+    data = as_map(value, "answer to devices/read")
+    devices = many_of(data, "devices", _device)
+    return replace(info, devices=devices, computing=text_of(data, "computing", ""), settled=True)
 
 
 def parse_progress(value: object) -> Progress:
     """A ``job/progress``; the fraction is clamped to 0–1."""
-    data = _map(value, "progress")
+    data = as_map(value, "progress")
     left = data.get("seconds_left")
     return Progress(
-        _whole(data, "job"), _text(data, "stage", ""), _text(data, "label", ""), _whole(data, "step", 0),
-        _whole(data, "of", 0), min(1.0, max(0.0, _number(data, "fraction", 0.0))),
-        None if left is None else max(0.0, _number(data, "seconds_left")),
+        whole_of(data, "job"), text_of(data, "stage", ""), text_of(data, "label", ""), whole_of(data, "step", 0),
+        whole_of(data, "of", 0), min(1.0, max(0.0, number_of(data, "fraction", 0.0))),
+        None if left is None else max(0.0, number_of(data, "seconds_left")),
     )  # fmt: skip
 
 
 def parse_view_written(value: object) -> ViewWritten:
     """A ``job/view``."""
-    data = _map(value, "view notice")
-    return ViewWritten(_whole(data, "job"), _text(data, "view"), _text(data, "kind"), _text(data, "image"))
+    data = as_map(value, "view notice")
+    return ViewWritten(whole_of(data, "job"), text_of(data, "view"), text_of(data, "kind"), text_of(data, "image"))
 
 
 def parse_images(value: object, *keys: str) -> tuple[list[str], ...]:
     """Lists of paths out of a result, one list a key; all lists have the same length."""
-    data = _map(value, "result")
-    lists = tuple(list(_many(data, key, _one_text)) for key in keys)
+    data = as_map(value, "result")
+    lists = tuple(list(many_of(data, key, one_text)) for key in keys)
     if len({len(entries) for entries in lists}) > 1:
         raise WireError("The engine sent different numbers of frames before and after.")
     return lists
@@ -468,23 +401,23 @@ def parse_images(value: object, *keys: str) -> tuple[list[str], ...]:
 
 def parse_rendered(value: object) -> Rendered:
     """The result of ``job/render``."""
-    data = _map(value, "result")
-    return Rendered(_text(data, "image"), _whole(data, "step"))
+    data = as_map(value, "result")
+    return Rendered(text_of(data, "image"), whole_of(data, "step"))
 
 
 def parse_paused(value: object) -> bool:
     """The result of ``job/pause`` and ``job/continue``: whether the job is to wait."""
-    return _flag(_map(value, "result"), "paused")
+    return flag_of(as_map(value, "result"), "paused")
 
 
 def parse_step(value: object) -> int:
     """The step from which on holds what a running edit was asked."""
-    return _whole(_map(value, "result"), "step")
+    return whole_of(as_map(value, "result"), "step")
 
 
 def parse_path(value: object, key: str) -> str:
     """One path out of a result."""
-    return _text(_map(value, "result"), key)
+    return text_of(as_map(value, "result"), key)
 
 
 def parse_failure(value: object) -> Failure:

@@ -290,8 +290,8 @@ def splats(workspace: Workspace, edit: str | None = None, count: int | None = No
 
 def render(
     workspace: Workspace,
-    edit: Annotated[str, tyro.conf.Positional],
     cameras: Path,
+    edit: Annotated[str | None, tyro.conf.Positional] = None,
     name: str = "path",
     first_frame: int = 1,
     step: int = 1,
@@ -304,7 +304,7 @@ def render(
 
     Args:
         workspace: The project's folder.
-        edit: The edit's id.
+        edit: The edit's id, before it what it stands on; the unedited scene where not given.
         cameras: A JSON list of cameras, as docs/protocol.md has them.
         name: Of the folder that the frames go to.
         first_frame: The number of the first frame.

@@ -21,8 +21,9 @@ from engine.errors import BadInput, cannot_write
 from engine.files import exclusive_folder, inside, is_link, read_record, remove_file, remove_tree, write_record
 from engine.pictures import save_picture
 from engine.protocol import MOST_CELLS, OptionValue
+from engine.records import Name
 from engine.results import Cell, Damaged, Tried
-from engine.workspace import TRY, TRY_RECORD, Name, Workspace
+from engine.workspace import TRY, TRY_RECORD, Workspace
 
 Side = Annotated[int, Meta(ge=0, le=100_000)]  # pixels
 Options = Annotated[dict[str, OptionValue], Meta(max_length=256)]

@@ -22,15 +22,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from engine import files
 from engine.errors import BadInput, cannot_write
 from engine.files import checked_path, exclusive_folder, inside, is_link, read_record, write_record
-from engine.protocol import Change, Measures, Region
+from engine.records import EditLabel, EditRecord, Numbers, SceneRecord
 from engine.results import Damaged
 
 P = ParamSpec("P")
@@ -40,58 +39,6 @@ OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries", "deleted")  #
 TRY = re.compile(r"\d{8}-\d{6}-\d{3}")  # a try's id: the time, to the millisecond
 TRY_RECORD = "try.json"
 _TRY_PICTURE = re.compile(r"\d{2}\.png|sheet\.png")
-MOST_STEPS = 1_000_000  # of a run; the paper's take 30,000
-
-Steps = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
-Seconds = Annotated[float, Meta(ge=0, le=1e10)]
-Name = Annotated[str, Meta(max_length=200)]
-
-
-class SceneRecord(msgspec.Struct, frozen=True):
-    """scene.json: the unedited NeRF's preset and how far it is."""
-
-    preset: Name
-    device: Name
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    steps: Steps
-    of: Steps
-    seconds: Seconds = 0.0
-    measures: Measures | None = None
-    rendered: Steps | None = None  # what the scene had when its views were rendered, all of them; None: not yet
-    attempt: Annotated[int, Meta(ge=0, le=100)] = 0  # how often its training had collapsed and was begun again
-    collapsed: bool = False  # it shows nothing of its pictures all the same
-
-    @property
-    def finished(self) -> bool:
-        return self.steps >= self.of
-
-
-class EditRecord(msgspec.Struct, frozen=True):
-    """edit.json: an edit's instruction, every setting and seed, its parent, and how far it is."""
-
-    id: Name
-    instruction: Annotated[str, Meta(max_length=10_000)]
-    parent: Name | None  # another edit's id; None: the unedited scene
-    preset: Name
-    editor: Annotated[str, Meta(max_length=4096)]
-    perceptual: Name  # which measure was the perceptual loss; empty until training starts
-    chosen: Annotated[list[Name], Meta(max_length=100_000)]  # names of the views that it edits and trains on
-    settings: dict[str, Any]
-    steps: Steps
-    seconds: Seconds = 0.0
-    peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
-    finished: bool = False
-    changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
-    region: Region | None = None  # where alone it changes the scene; None: everywhere
-    key_views: Annotated[list[Name], Meta(max_length=4)] = []  # those whose edits were approved; they lie in keys/
-    created: Annotated[float, Meta(ge=0, le=1e11)] = 0.0  # seconds since 1970; 0: not known
-
-
-class EditLabel(msgspec.Struct, frozen=True):
-    """label.json: what is the artist's of an edit. Apart from its record, which a running edit writes."""
-
-    name: Name = ""
-    muted: bool = False
 
 
 class Workspace:
@@ -222,7 +169,7 @@ class Workspace:
         words, even on a disk that knows no locks."""
         parent = self.below("edits")
         while True:
-            number = max((int(n.split("-")[0]) for n in self._edit_names() if _NUMBERED.match(n)), default=0) + 1
+            number = self._last_number() + 1
             taken = exclusive_folder(parent, (f"{_TAKING}{n:04d}" for n in range(number, number + 1000)))
             number = taken.name.removeprefix(_TAKING)
             try:
@@ -234,6 +181,17 @@ class Workspace:
                 with contextlib.suppress(OSError):
                     taken.rmdir()
                 raise cannot_write(parent, error) from error
+
+    def _last_number(self) -> int:
+        numbers = [int(name.split("-")[0]) for name in self._edit_names() if _NUMBERED.match(name)]
+        with contextlib.suppress(BadInput):
+            if kept := read_record(self.below("edits", "numbers.json"), Numbers):
+                numbers.append(kept.last)
+        return max(numbers, default=0)
+
+    def keep_numbers(self) -> None:
+        """Before edits are deleted: no later one gets the number of one that may be brought back, or was stood on."""
+        write_record(self.below("edits", "numbers.json"), Numbers(self._last_number()))
 
     def forget_unbegun(self, edit: str) -> None:
         """Remove an edit that failed before anything of it was made."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import bpy
 
-from .. import lineage, messages, previews, project, wire
-from ..drawing import duration, notice, running, sentences
+from .. import lineage, messages, previews, project
+from ..drawing import notice, running, sentences
 from ..scene import cameras
 from .base import Base
 
@@ -63,7 +63,8 @@ def state_of(scene: bpy.types.Scene, edit: messages.Edit) -> tuple[str, str]:
     if edit.parent and project.parent_of(scene, edit) is None:
         return "", "ERROR"
     if edit.finished:
-        return duration(edit.seconds), "NONE"
+        minutes, seconds = divmod(round(edit.seconds), 60)
+        return f"{minutes}:{seconds:02d}", "NONE"  # short: the name is to have the room
     return f"{100 * edit.steps // edit.of} %" if edit.of else "", "PAUSE"
 
 
@@ -85,7 +86,7 @@ class INSTRUCT_NERF_PT_tree(Base, bpy.types.Panel):
         for name, reason in found.damaged:
             box = layout.box()
             sentences(box, context, reason, "ERROR")
-            if name not in {wire.CAPTURE, wire.SCENE}:
+            if lineage.is_edits(name):
                 box.operator("instruct_nerf.delete_edit", text="Delete", icon="TRASH").edit = name
         if not found.edits:
             return

@@ -11,8 +11,8 @@ from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
 from engine.editors.catalogue import about_subject, known_options, resolved_options
 from engine.errors import BadInput
 from engine.protocol import OptionValue
+from engine.records import MOST_STEPS
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
-from engine.workspace import MOST_STEPS
 
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
 

@@ -27,10 +27,11 @@ from engine.errors import BadInput
 from engine.files import checked_path
 from engine.presets import choose_preset, preset_for
 from engine.progress import Job, Plan, Stage
+from engine.records import EditRecord, SceneRecord
 from engine.results import DeletedTry, Project, Proposed
 from engine.tries import all_tried
 from engine.tries import delete_try as delete_tried
-from engine.workspace import Damaged, EditRecord, SceneRecord, Workspace, writes
+from engine.workspace import Damaged, Workspace, writes
 
 T = TypeVar("T")
 COLLAPSED = (

@@ -62,10 +62,11 @@ from engine.metrics.memory import PeakMemory
 from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan
+from engine.records import EditRecord
 from engine.results import Noted
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
-from engine.workspace import EditRecord, Workspace, writes
+from engine.workspace import Workspace, writes
 
 Asked = TypeVar("Asked", bound=protocol.Instruct)
 

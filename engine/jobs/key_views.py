@@ -18,7 +18,8 @@ from engine.errors import BadInput
 from engine.pictures import load_picture, save_picture
 from engine.progress import Job
 from engine.protocol import KeyView
-from engine.workspace import EditRecord, Workspace
+from engine.records import EditRecord
+from engine.workspace import Workspace
 
 
 def check_keys(keys: Sequence[KeyView], chosen: Sequence[View], job: Job) -> None:

@@ -11,7 +11,8 @@ from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
 from engine.editors.catalogue import editor_id, source_of
 from engine.editors.registry import kind_of
 from engine.protocol import KeyView, OptionValue
-from engine.workspace import EditRecord, Workspace
+from engine.records import EditRecord
+from engine.workspace import Workspace
 
 
 def as_like(workspace: Workspace, request: protocol.RunEdit) -> protocol.RunEdit:

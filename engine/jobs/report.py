@@ -39,12 +39,13 @@ from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
 from engine.presets import refuse_days
 from engine.progress import Job, Plan, Stage
+from engine.records import EditRecord
 from engine.results import Report
 from engine.scenes.base import RenderedView
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.scenes.settings import LossConfig
-from engine.workspace import EditRecord, Workspace, writes
+from engine.workspace import Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
 LEAST_CHANGE = 0.005  # of the frames, about one level of 8 bits: below it nothing was edited

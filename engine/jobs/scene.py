@@ -22,11 +22,12 @@ from engine.pictures import load_picture, save_picture
 from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
+from engine.records import MOST_STEPS, SceneRecord
 from engine.scenes.base import RenderedView, Scene
 from engine.scenes.health import ATTEMPTS, is_looked_at
 from engine.scenes.picture_set import PictureSet, view_layers
 from engine.scenes.registry import begin_scene, open_scene
-from engine.workspace import MOST_STEPS, SceneRecord, Workspace, writes
+from engine.workspace import Workspace, writes
 
 CHECKPOINT_EVERY = 60.0  # seconds
 

@@ -59,6 +59,7 @@ def delete_edit(request: protocol.DeleteEdit, job: Job) -> Deleted:
         who = f"{len(children)} edits stand" if len(children) > 1 else f"The edit {children[0]} stands"
         raise BadInput(f"{who} on {request.edit}; delete that as well, or keep both.", field="with_children")
     gone: list[Path | None] = []
+    workspace.keep_numbers()
     for edit in (*reversed(children), request.edit):  # never one that another stands on
         job.check()
         gone.append(to_trash(workspace.edit(edit), workspace.folder))

@@ -30,13 +30,14 @@ LAYERS = [
     {"graphics", "running", "ply"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
+    {"fields"},
     {"messages"},
     {"conversion"},
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "lineage", "trajectories", "ply",
+    "fields", "lineage", "trajectories", "ply",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 

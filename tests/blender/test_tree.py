@@ -318,6 +318,8 @@ def test_edits_that_stand_on_each_other_make_nobody_wait() -> None:
     def made(name: str, parent: str, muted: bool = False) -> messages.Edit:
         return messages.Edit(name, name, "p", (), 1, 1, True, {}, {}, "", 0.0, parent=parent, muted=muted)
 
+    names = ("0001-make-it-night", "edit-0", "20261126-021500-123", "capture", "scene", "tries")
+    assert [lineage.is_edits(name) for name in names] == [True, True, False, False, False, False]
     edits = [made("a", "b"), made("b", "a"), made("c", ""), made("d", "c", True), made("e", "d"), made("f", "gone")]
     assert [(e.id, depth) for e, depth in lineage.in_order(edits)] == [
         ("c", 0), ("d", 1), ("e", 2), ("f", 0), ("a", 0), ("b", 0),

@@ -27,8 +27,9 @@ from engine.output.frame_folder import FrameFolder
 from engine.output.mesh import write_ply
 from engine.pictures import save_picture
 from engine.progress import Job
+from engine.records import EditRecord, SceneRecord
 from engine.scenes.nerfacto.checkpoint import Checkpoint
-from engine.workspace import EditRecord, SceneRecord, Workspace
+from engine.workspace import Workspace
 
 from .conftest import ring, sphere_picture
 from .test_checkpoint_hostile import a_trainer

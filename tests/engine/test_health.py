@@ -19,6 +19,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs import scene as jobs
 from engine.jobs.capture import open_into_workspace, write_images
 from engine.progress import Job
+from engine.records import SceneRecord
 from engine.scenes import health
 from engine.scenes.health import Diverged, Health, is_looked_at
 from engine.scenes.nerfacto.beginnings import begun_again
@@ -29,7 +30,7 @@ from engine.scenes.nerfacto.scene import NerfactoScene
 from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import OptimiserConfig, TrainingConfig
-from engine.workspace import SceneRecord, Workspace
+from engine.workspace import Workspace
 
 from .conftest import TINY_NERF, ring, sphere_picture
 

@@ -20,6 +20,7 @@ from engine.jobs import capture, edit, report, tree, trying
 from engine.jobs import frames as film
 from engine.presets import PRESETS
 from engine.progress import Job
+from engine.records import EditRecord
 from engine.workspace import Workspace
 
 from .conftest import PRESET
@@ -132,7 +133,8 @@ def test_a_view_that_it_did_not_edit_is_its_render(project, grown, editor):
     _, parent, _, _ = grown
     views = [view.name for view in capture.load_opened(Workspace(project)).views]
     other = next(name for name in views if name not in parent.images)
-    made = run(project, editor, parent=parent.id, views=[other, parent.chosen[0]], options={"brightness": 1.0})
+    chosen = [other, parent.chosen[0]]
+    made = run(project, editor, parent=parent.id, views=chosen, steps=2, options={"brightness": 1.0})
     kept, render = pixels(made.images[other]).astype(int), pixels(parent.views[other]).astype(int)
     assert np.abs(kept - render).mean() < 12 < np.abs(kept - pixels(Workspace(project).images / f"{other}.png")).mean()
 
@@ -258,6 +260,20 @@ def test_a_finished_edit_gets_more_steps_and_is_resumed_exactly(project, grown, 
     assert max(moved) > 0
 
 
+@pytest.mark.slow
+def test_of_the_schedule_that_settles_sooner_too(project, editor):
+    """More short rounds come, by the new number of steps."""
+    made = run(project, editor, schedule="projected", steps=8)
+    other = project.with_name("other")
+    shutil.copytree(project, other)
+    whole = resume(project, made.id, 16)
+    with pytest.raises(Killed):
+        resume(other, made.id, 16, killed_at(11))
+    same(result(other, resume(other, made.id)), result(project, whole))
+    first = made.chosen[0]
+    assert (pixels(whole.images[first]) != pixels(Workspace(other).images / f"{first}.png")).any()
+
+
 def _pairs(now, grown):
     before = result(grown[0], grown[2])
     return [(now[name], before[name]) for name in before]
@@ -284,6 +300,11 @@ def test_one_like_another_is_the_same_but_for_what_is_said(project, grown, edito
     )
     assert twin.id != child.id and twin.parent == parent.id and twin.settings == child.settings
     same(result(project, twin), result(grown[0], child))
+
+
+@pytest.mark.slow
+def test_like_another_with_its_region_and_key_views(project, grown, editor):
+    child = grown[2]
     solid = protocol.Solid(
         vertices=[-9.0, -9, -9, 9, -9, -9, 0, 9, -9, 0, 0, 9], triangles=[0, 2, 1, 0, 1, 3, 1, 2, 3, 2, 0, 3]
     )
@@ -345,7 +366,15 @@ def test_what_is_deleted_lies_in_the_trash_with_all_that_stands_on_it(project, g
     assert msgspec.to_builtins(delete(project, parent.id, with_children=True)) == {
         "edits": [parent.id, child.id], "folder": None,
     }  # fmt: skip
-    assert sorted(os.listdir(bin)) == sorted([parent.id, child.id]) and not os.listdir(project / "edits")
+    assert sorted(os.listdir(bin)) == sorted([parent.id, child.id])
+    assert os.listdir(project / "edits") == ["numbers.json"]
+    record = EditRecord("", "make it red", None, "tiny", "e", "", ["a"], {}, 0)
+    third = Workspace(project).create_edit(record)  # of the same words, and yet another one
+    assert third.id == "0003-make-it-red"
+    shutil.rmtree(Workspace(project).edit(third.id))
+    (project / "edits" / "numbers.json").write_text('{"last": -3}')  # damaged: the folders alone count
+    assert Workspace(project).create_edit(record).id == "0001-make-it-red"
+    shutil.rmtree(project / "edits" / "0001-make-it-red")
     for name in (child.id, parent.id):  # brought back, they are what they were
         os.rename(bin / name, project / "edits" / name)
     told = capture.read_workspace(protocol.ReadWorkspace(str(project)))

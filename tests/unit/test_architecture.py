@@ -28,6 +28,7 @@ LAYERS = [
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},
     {"runtime", "wishes", "wire", "process", "results"},
+    {"records"},
     {"protocol"},
     {"trash"},
     {"files"},

@@ -18,7 +18,8 @@ from engine.capture.changes import changed_photos
 from engine.capture.images import photo_of
 from engine.errors import BadInput, Cancelled
 from engine.jobs import capture as job
-from engine.workspace import SceneRecord, Workspace
+from engine.records import SceneRecord
+from engine.workspace import Workspace
 
 COUNT = 4
 

@@ -17,9 +17,11 @@ from server_wire import Wire
 
 from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
+from engine.records import EditRecord
 from engine.results import RESULTS, Cell, Tried
 from engine.server import JOBS
 from engine.wire import TooLong
+from engine.workspace import Workspace
 
 
 @pytest.fixture
@@ -55,6 +57,32 @@ def test_initialize_says_what_there_is_within_a_second(wire):
     assert {p["name"] for p in result["presets"]} == {"preview", "standard", "paper"}
     assert sum(p["default"] for p in result["presets"]) == 1
     assert result["editors"]
+
+
+def test_an_edit_is_named_while_a_job_runs_and_deleted_only_after_it(wire, slow_job, tmp_path, monkeypatch):
+    from engine import trash
+
+    monkeypatch.setattr(trash, "_system_trash", lambda path: os.rename(path, tmp_path / "trash"))
+    workspace = Workspace(tmp_path / "project")
+    workspace.capture_file.parent.mkdir(parents=True)
+    workspace.capture_file.write_text("{}")
+    settings = {"steps": 3}
+    made = workspace.create_edit(EditRecord("", "make it night", None, "preview", "e", "", ["a"], settings, 1))
+    asked = {"workspace": str(workspace.folder), "edit": made.id}
+    wire.ask("capture/images", 1, workspace=asked["workspace"])
+    assert slow_job.wait(10)
+    wire.ask("edit/label", 2, **asked, name="Mine", muted=True)
+    result = wire.answer(2)["result"]
+    assert (result["name"], result["muted"]) == ("Mine", True)
+    wire.ask("edit/label", 3, **asked | {"edit": "0007-none"}, name="x")
+    assert wire.answer(3)["error"]["data"] == {"field": "edit"}
+    wire.ask("edit/delete", 4, **asked)
+    assert wire.answer(4)["error"]["code"] == protocol.BUSY
+    wire.ask("job/cancel", 5, job=1)
+    wire.answer(1)
+    wire.ask("edit/delete", 6, **asked)
+    assert wire.answer(6)["result"] == {"edits": [made.id], "folder": None}
+    assert (tmp_path / "trash" / "label.json").exists() and workspace.edits() == []
 
 
 @pytest.mark.parametrize(

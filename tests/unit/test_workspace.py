@@ -12,7 +12,8 @@ from engine.errors import BadInput, Busy, Cancelled
 from engine.jobs.capture import read_workspace, write_images
 from engine.progress import Job
 from engine.protocol import Measures
-from engine.workspace import EditRecord, SceneRecord, Workspace
+from engine.records import EditRecord, SceneRecord
+from engine.workspace import Workspace
 
 
 def record(ident: str, instruction: str = "make it night") -> EditRecord:
