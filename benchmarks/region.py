@@ -105,9 +105,13 @@ def main(
     unedited = [scene.render(view, shares=SHARES) for view in held]
     inside, outside = zip(*(parts_of(region, seen, v) for seen, v in zip(unedited, held, strict=True)), strict=True)
     before = decibels([seen.rgb for seen in unedited], photos, outside)
+
+    def share(parts: Sequence[Tensor]) -> float:
+        return round(float(torch.cat([part.flatten() for part in parts]).float().mean()), 3)
+
     shares = {
-        "inside": float(torch.stack(inside).float().mean()),
-        "outside": float(torch.stack(outside).float().mean()),
+        "inside": share(inside),
+        "outside": share(outside),
     }
     print(
         "box", json.dumps(asked.solids[0].vertices), "of the pixels", shares, "unedited", round(before, 2), flush=True

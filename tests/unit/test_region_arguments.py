@@ -137,7 +137,7 @@ def test_a_damaged_mesh_is_a_region_or_a_sentence(tmp_path: Path, ending: str) -
     draw = random.Random(7)
     path = tmp_path / f"a.{ending}"
     said = 0
-    for _ in range(60):
+    for _ in range(25):
         data = bytearray(whole)
         for _ in range(draw.choice((1, 3, 30))):
             data[draw.choice((draw.randrange(len(data)), draw.randrange(200)))] = draw.choice(
@@ -149,4 +149,4 @@ def test_a_damaged_mesh_is_a_region_or_a_sentence(tmp_path: Path, ending: str) -
         except BadInput as problem:
             said += 1
             assert problem.message.endswith(".") and "\n" not in problem.message
-    assert said > 20
+    assert said > 8
