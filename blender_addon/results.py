@@ -32,14 +32,18 @@ from .project import (
 )
 from .scene import cameras, choice, example, flight, mesh, photograph, strips
 
+MESH_FACES = (100, 10_000_000)  # as the engine takes them
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
 EXAMPLE_INSTRUCTION = "make it night"
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
-def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
-    """Have the mesh of an edit (of the unedited scene for an empty id) made, and import it under the root."""
+def import_mesh(
+    scene: bpy.types.Scene, edit: str, resolution: int = 0, faces: int = 0, fill_holes: bool = False
+) -> None:
+    """Have the mesh of an edit (of the unedited scene for an empty id) made, and import it under the root. 0: as fine
+    as the pictures, and all faces."""
     if resolution and not MESH_RESOLUTION[0] <= resolution <= MESH_RESOLUTION[1]:
         raise ValueError(f"A mesh has {MESH_RESOLUTION[0]} to {MESH_RESOLUTION[1]} cells along its longest side.")
     workspace, uid = ready(scene), scene.session_uid
@@ -48,6 +52,10 @@ def import_mesh(scene: bpy.types.Scene, edit: str, resolution: int = 0) -> None:
         params["edit"] = edit
     if resolution:
         params["resolution"] = resolution
+    if faces:
+        params["faces"] = faces
+    if fill_holes:
+        params["fill_holes"] = True
     if device_name(scene):
         params["device"] = device_name(scene)
 
