@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from .scene.surfels import Surfels, reading
 FILE = "surfels.bin"
 LOOK_REST = 1.0  # seconds between two looks whether the file is another one
 SMALLEST, LARGEST = 1.5, 64.0  # pixels, of a disc
+COARSE = 2  # parts that are drawn, with larger discs, while a view moves and no graphics card helps
+REST = 0.3  # seconds after which a view counts as still
+SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software", "basic render")
 
 VERTEX = """
 void main() {
@@ -54,6 +58,7 @@ class _Shown:
 
 
 _shown: dict[int, _Shown] = {}  # by scene
+_sides: dict[int, str] = {}  # by viewport: how it was drawn last
 _looked: dict[int, tuple[float, str, Key | None]] = {}  # by scene: when, for which path, and what was found
 
 
@@ -114,14 +119,40 @@ def _draw_surfels() -> None:
     if len(shown.batches) < len(shown.surfels.parts):
         shown.batches.append(_batch(*shown.surfels.parts[len(shown.batches)]))
         context.region.tag_redraw()  # one part a redraw, so that none takes long
-    _draw_batches(shown.batches, root, context.region, space.region_3d)
+    batches, larger = shown.batches, 1.0
+    if _moving(space, root) and len(batches) > COARSE and _in_software():
+        batches, larger = batches[:COARSE], math.sqrt(len(batches) / COARSE)
+    _draw_batches(batches, root, context.region, space.region_3d, larger)
 
 
-def _draw_batches(batches: list[Any], root: Any, region: Any, view: Any) -> None:
+def _moving(space: Any, root: Any) -> bool:
+    """Whether a viewport shows another side than when it was drawn last; then it is drawn again once that rests."""
+    now = str(space.region_3d.perspective_matrix @ root.matrix_world) if space.region_3d is not None else ""
+    before, _sides[space.as_pointer()] = _sides.get(space.as_pointer()), now
+    if before == now:
+        return False
+    if bpy.app.timers.is_registered(_rest):
+        bpy.app.timers.unregister(_rest)
+    bpy.app.timers.register(_rest, first_interval=REST)
+    return before is not None
+
+
+def _rest() -> None:
+    chores.redraw("WINDOW")
+
+
+def _in_software() -> bool:
+    """Whether no graphics card draws: then half a million discs take longer than a moving view can wait for."""
+    import gpu
+
+    return any(name in gpu.platform.renderer_get().lower() for name in SOFTWARE)
+
+
+def _draw_batches(batches: list[Any], root: Any, region: Any, view: Any, larger: float) -> None:
     import gpu
 
     shader = _made_shader()
-    scale = sum(root.matrix_world.to_scale()) / 3.0
+    scale = larger * sum(root.matrix_world.to_scale()) / 3.0
     shader.bind()
     shader.uniform_float("matrix", view.perspective_matrix @ root.matrix_world)
     shader.uniform_float("size", scale * view.window_matrix[1][1] * region.height)
@@ -185,5 +216,8 @@ def unregister() -> None:
     if _handle is not None:
         bpy.types.SpaceView3D.draw_handler_remove(_handle, "WINDOW")
     _handle = _shader = None
+    if bpy.app.timers.is_registered(_rest):
+        bpy.app.timers.unregister(_rest)
     _shown.clear()
+    _sides.clear()
     _looked.clear()

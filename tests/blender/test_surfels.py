@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import bpy
 import pytest
 from in_blender import settle
+from mathutils import Matrix
 
 from blender_addon import chores, project, session, surfels
 from blender_addon.scene.surfels import AT_ONCE, Surfels, reading
@@ -84,12 +85,15 @@ def drawn(opened: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(surfels, "_batch", lambda places, colors: len(colors) // 4)
     monkeypatch.setattr(surfels, "_draw_batches", lambda batches, *_: shown.append(sum(batches)))
     monkeypatch.setattr(surfels, "LOOK_REST", 0.0)
-    space = SimpleNamespace(overlay=SimpleNamespace(show_overlays=True), region_3d=None)
+    monkeypatch.setattr(surfels, "_in_software", lambda: True)
+    view = SimpleNamespace(perspective_matrix=Matrix.Identity(4))
+    space = SimpleNamespace(overlay=SimpleNamespace(show_overlays=True), region_3d=view, as_pointer=lambda: 1)
     region = SimpleNamespace(tag_redraw=lambda: None)
     context = SimpleNamespace(scene=opened, space_data=space, region=region)
 
-    def draw() -> int:
+    def draw(turned: float = 0.0) -> int:
         shown.clear()
+        view.perspective_matrix = Matrix.Rotation(turned, 4, "Z")
         with monkeypatch.context() as patch:
             patch.setattr(surfels.bpy, "context", context)
             surfels._draw_surfels()
@@ -125,6 +129,17 @@ def test_the_edits_surfels_are_shown_and_follow_its_file(opened: bpy.types.Scene
     assert drawn() == 50
     opened.instruct_nerf.show_surfels = False
     assert drawn() == 0 and not surfels._shown
+
+
+def test_without_a_card_a_moving_view_shows_some_and_a_still_one_all(opened: bpy.types.Scene, drawn) -> None:
+    write(Path(project.workspace_of(opened)) / "scene" / "surfels.bin", 4 * AT_ONCE)
+    opened.instruct_nerf.show_surfels = True
+    assert [drawn() for _ in range(6)][-1] == 4 * AT_ONCE
+    assert drawn(0.1) == 2 * AT_ONCE and bpy.app.timers.is_registered(surfels._rest)
+    assert drawn(0.2) == 2 * AT_ONCE
+    assert drawn(0.2) == 4 * AT_ONCE
+    surfels.unregister()
+    assert not bpy.app.timers.is_registered(surfels._rest) and not surfels._sides
 
 
 def test_nothing_is_kept_when_the_extension_goes(opened: bpy.types.Scene, drawn) -> None:
