@@ -256,7 +256,12 @@ def show(workspace: Workspace) -> None:
 
 
 def mesh(
-    workspace: Workspace, edit: str | None = None, resolution: int | None = None, device: str | None = None
+    workspace: Workspace,
+    edit: str | None = None,
+    resolution: int | None = None,
+    faces: int | None = None,
+    fill_holes: bool = False,
+    device: str | None = None,
 ) -> None:
     """Make a coloured mesh of an edit, or of the unedited scene.
 
@@ -264,13 +269,14 @@ def mesh(
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
         resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
+        faces: Decimate to about so many; all where not given.
+        fill_holes: Close holes, but for where the capture ends.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
-    show_result(
-        run_job(lambda job: output.make_mesh(protocol.MakeMesh(full(workspace), edit, resolution, device), job))
-    )
+    request = protocol.MakeMesh(full(workspace), edit, resolution, device, faces, fill_holes)
+    show_result(run_job(lambda job: output.make_mesh(request, job)))
 
 
 def splats(workspace: Workspace, edit: str | None = None, count: int | None = None, device: str | None = None) -> None:

@@ -250,8 +250,10 @@ class DeleteEdit(Message, frozen=True):
 class MakeMesh(Message, frozen=True):
     workspace: str
     edit: str | None = None
-    resolution: int | None = None
+    resolution: int | None = None  # None: as fine as the pictures
     device: str | None = None
+    faces: int | None = None  # at most about so many; None: all
+    fill_holes: bool = False
 
 
 class MakeSplats(Message, frozen=True):

@@ -60,13 +60,15 @@ class Options:
     half: Literal["reporting", "development", "both"] = "reporting"
     """Ways are chosen on the development half and reported on the other."""
     smallest: bool = False
-    """One scene of the development half at 128 pixels and 300 steps."""
+    """One scene of the development half at 128 pixels, 300 steps of 256 rays."""
     scenes: tuple[str, ...] = ()
     """Only these, whatever their half."""
     rows: tuple[str, ...] = ("oracle", "preview")
     """Rows of the table."""
     steps: int | None = None
     """Of training; the preset's where not given."""
+    rays: int | None = None
+    """A step; the preset's where not given."""
     size: int | None = None
     """Pixels of the photos; the preset's where not given."""
     seed: int = 0
@@ -105,12 +107,13 @@ def main(options: Options) -> None:
     device = choose_device(options.device)
     size = options.size or (128 if options.smallest else PREVIEW.long_side)
     steps = options.steps or (300 if options.smallest else PREVIEW.train.steps)
+    rays = options.rays or (256 if options.smallest else PREVIEW.train.rays)
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"
     records = json.loads(results.read_text())["records"] if results.exists() else []
-    done = {(r["scene"], r["row"], r["steps"], r["size"], r["seed"]) for r in records}
+    done = {(r["scene"], r["row"], r["steps"], r["rays"], r["size"], r["seed"]) for r in records}
     for name in scenes_of(options):
-        missing = [row for row in options.rows if (name, row, steps, size, options.seed) not in done]
+        missing = [row for row in options.rows if (name, row, steps, rays, size, options.seed) not in done]
         if not missing:
             continue
         scene = load(name, size)
@@ -119,11 +122,10 @@ def main(options: Options) -> None:
         shown = options.output / name.replace(" ", "-")
         pictures.of_truth(scene, truth, shown / "0 photos and truth.png")
         for row in missing:
-            made = make(ROWS[row], scene, steps, options.seed, TRAINED, device)
+            made = make(ROWS[row], scene, steps, rays, options.seed, TRAINED, device)
             measures = measure(made.mesh, truth) | {"seconds": made.seconds, "psnr": made.psnr}
-            records.append(
-                {"scene": name, "row": row, "steps": steps, "size": size, "seed": options.seed, "measures": measures}
-            )
+            how = {"steps": steps, "rays": rays, "size": size, "seed": options.seed}
+            records.append({"scene": name, "row": row} | how | {"measures": measures})
             print(name, row, *(f"{key} {measures[key]:.3f}" for key in PRINTED), flush=True)
             write_ply(made.mesh, shown / f"{row}.ply")
             pictures.of_mesh(made.mesh, scene, shown / f"{1 + options.rows.index(row)} {row}.png")

@@ -16,10 +16,13 @@ import trimesh
 
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.raster import depth_of
+from engine.capture.types import SparsePoints
+from engine.geometry import pixel_directions
 from engine.metrics.image import psnr
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
 from engine.presets import PREVIEW
 from engine.scenes.base import Scene
+from engine.scenes.known_depth import known_depths
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
@@ -36,14 +39,15 @@ class Row:
     true_depth: bool = False  # the oracle: Blender's own depth in the place of a scene's
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
+    points: int = 0  # sparse ones, as a program that finds cameras leaves them
     resolution: int | None = None  # None: by the detail that the pictures hold
 
-    def configs(self, steps: int) -> tuple[NerfactoConfig, TrainingConfig]:
-        """What the preset's become for a training of so many steps."""
+    def configs(self, steps: int, rays: int) -> tuple[NerfactoConfig, TrainingConfig]:
+        """What the preset's become for a training of so many steps of so many rays."""
         replace = msgspec.structs.replace
         optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
         losses = replace(PREVIEW.train.losses, **self.losses)
-        train = replace(PREVIEW.train, steps=steps, optimiser=optimiser, losses=losses)
+        train = replace(PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses)
         return replace(PREVIEW.nerf, **self.nerf), train
 
 
@@ -53,6 +57,8 @@ ROWS = {
         Row("oracle", true_depth=True),
         Row("preview"),
         Row("solid", losses={"solid_weight": 0.1}),
+        Row("solid, known points", losses={"solid_weight": 0.1, "depth_weight": 0.01}, points=2000),
+        Row("known points", losses={"depth_weight": 0.01}, points=2000),
         Row("solid, distortion × 10", losses={"solid_weight": 0.1}, nerf={"distortion_weight": 0.02}),
     )
 }
@@ -67,14 +73,14 @@ class Made:
     psnr: float
 
 
-def make(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, device: str) -> Made:
+def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: Path, device: str) -> Made:
     """The mesh as the engine makes it. Trained scenes are kept in ``folder``."""
     cameras = scene.cameras[: scene.training]
     began, quality = time.monotonic(), float("nan")
     if row.true_depth:
         views = oracle_views(scene)
     else:
-        trained, before = _trained(row, scene, steps, seed, folder, device)
+        trained, before = _trained(row, scene, steps, rays, seed, folder, device)
         began -= before
         views = [_view(trained, camera) for camera in cameras]
     centre = np.asarray(scene.centre)
@@ -103,17 +109,38 @@ def oracle_views(scene: ExactScene) -> list[DepthView]:
     return views
 
 
+def sparse_points(scene: ExactScene, count: int) -> SparsePoints:
+    """About as structure from motion leaves them: where training photos have texture, off by 0.2 % of the distance, and
+    3 % of them anywhere along their rays."""
+    random = np.random.default_rng(0)
+    found = []
+    views = oracle_views(scene)
+    for view in views:
+        rows, columns = np.gradient(view.colour.mean(axis=-1))
+        texture = (np.hypot(rows, columns) * (view.opacity > 0)).ravel()
+        pixels = random.choice(len(texture), -(-count // len(views)), p=texture / texture.sum())
+        depth = view.depth.ravel()[pixels] * random.normal(1, 0.002, len(pixels))
+        wrong = random.random(len(pixels)) < 0.03
+        depth = np.where(wrong, depth * random.uniform(0.4, 1.6, len(pixels)), depth)
+        rays = pixel_directions(view.intrinsics).reshape(-1, 3)[pixels]
+        rays = rays / np.linalg.norm(rays, axis=1, keepdims=True) @ view.pose[:3, :3].T
+        found.append(view.pose[:3, 3] + rays * depth[:, None])
+    return SparsePoints(np.concatenate(found))
+
+
 def _view(scene: Scene, camera) -> DepthView:  # type: ignore[no-untyped-def]
     render = scene.render(camera)
     depth, colour, opacity = (part.cpu().numpy() for part in (render.depth, render.rgb, render.opacity))
     return DepthView(camera.pose, camera.intrinsics, depth, colour, opacity)
 
 
-def _trained(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, device: str) -> tuple[Scene, float]:
+def _trained(
+    row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: Path, device: str
+) -> tuple[Scene, float]:
     """The scene of a row, trained once, and the seconds that it took."""
-    nerf, train = row.configs(steps)
+    nerf, train = row.configs(steps, rays)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, device)).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device, row.points)).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
     path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
     if not finished.exists():
@@ -124,6 +151,8 @@ def _trained(row: Row, scene: ExactScene, steps: int, seed: int, folder: Path, d
             trainer = begin_scene(nerf, cameras, np.asarray(scene.centre), train, seed, device)
         earlier = float(took.read_text()) if path.exists() else 0.0
         began, data = time.monotonic(), PictureSet(list(pictures), device)
+        if row.points:
+            data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

@@ -10,8 +10,18 @@ from .base import AsksAgain, attempt, has_capture, has_edit, idle
 
 def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """What the engine would refuse cannot be chosen."""
-    if 0 < operator.resolution < results.MESH_RESOLUTION[0]:
-        operator.resolution = results.MESH_RESOLUTION[0]
+    for name, (least, _) in (("resolution", results.MESH_RESOLUTION), ("faces", results.MESH_FACES)):
+        if 0 < getattr(operator, name) < least:
+            setattr(operator, name, least)
+
+
+def _has_frames(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: there is a camera, and a NeRF that it can look at."""
+    if context.scene.camera is None:
+        cls.poll_message_set("The scene has no camera: make a Camera Path")
+        return False
+    trained = project.is_trained(context.scene) or has_edit(cls, context)
+    return has_capture(cls, context) and trained and idle(cls)
 
 
 class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
@@ -31,20 +41,60 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
         max=results.MESH_RESOLUTION[1],
         update=_usable,
     )
+    faces: IntProperty(
+        name="Faces",
+        description="Decimate to about so many, fewest where it is flat; 0: all",
+        min=0,
+        max=results.MESH_FACES[1],
+        update=_usable,
+    )
+    fill_holes: BoolProperty(name="Fill Holes", description="Close holes, but for where the capture ends")
+    ask: BoolProperty(name="Ask", description="Ask for how it is made first", options={"SKIP_SAVE", "HIDDEN"})
     original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         return has_capture(cls, context) and idle(cls)
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self) if self.ask else self.execute(context)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        for name in ("resolution", "faces", "fill_holes"):
+            layout.prop(self, name)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         edit = None if self.original else project.edit_of(context.scene)
         if context.space_data is not None and context.space_data.type == "VIEW_3D":
             # So that solid view shows the colours as they are; they hold the scene's own light.
             context.space_data.shading.color_type, context.space_data.shading.light = "VERTEX", "FLAT"
-        return attempt(
-            self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", self.resolution)
-        )
+        choices = self.resolution, self.faces, self.fill_holes
+        return attempt(self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", *choices))
+
+
+class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):
+    """Makes splats"""
+
+    bl_description = (
+        "Make 3D Gaussian splats of the edited NeRF, a file for viewers and other programs, and show the scene in the "
+        "viewport in 3D"
+    )
+    bl_idname = "instruct_nerf.make_splats"
+    bl_label = "Make Splats"
+    bl_options = {"REGISTER"}
+
+    count: IntProperty(
+        name="At Most", description="Splats at most", default=500_000, min=results.SPLATS[0], max=results.SPLATS[1]
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "results", lambda: results.make_splats(context.scene, self.count))
 
 
 class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
@@ -60,11 +110,7 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.scene.camera is None:
-            cls.poll_message_set("The scene has no camera: make a Camera Path")
-            return False
-        trained = project.is_trained(context.scene) or has_edit(cls, context)
-        return has_capture(cls, context) and trained and idle(cls)
+        return _has_frames(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
@@ -95,7 +141,9 @@ class INSTRUCT_NERF_OT_render_frames(bpy.types.Operator):
         default=1, min=1, max=256, soft_max=16,
     )  # fmt: skip
 
-    poll = INSTRUCT_NERF_OT_render_to_sequencer.poll
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return _has_frames(cls, context)
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self)
@@ -135,6 +183,7 @@ class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_import_mesh,
+    INSTRUCT_NERF_OT_make_splats,
     INSTRUCT_NERF_OT_render_to_sequencer,
     INSTRUCT_NERF_OT_render_frames,
     INSTRUCT_NERF_OT_report,

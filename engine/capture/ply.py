@@ -20,16 +20,21 @@ _TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 _STORED = np.dtype([("xyz", "<f8", 3), ("rgb", "u1", 3)])
+_WITH_ERRORS = np.dtype([*_STORED.descr, ("error", "<f4")])
 
 
 def write_points(points: SparsePoints, path: Path) -> None:
-    """Writes binary little-endian PLY, `double` positions and `uchar` colours, whole or not at all. Raises BadInput."""
-    records = np.zeros(len(points), dtype=_STORED)
+    """Writes binary little-endian PLY, `double` positions, `uchar` colours and, where there are any, `float` errors,
+    whole or not at all. Raises BadInput."""
+    records = np.zeros(len(points), dtype=_STORED if points.errors is None else _WITH_ERRORS)
     records["xyz"] = points.positions
     records["rgb"] = 255 if points.colours is None else points.colours
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     header += [f"property double {axis}" for axis in "xyz"]
     header += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
+    if points.errors is not None:
+        records["error"] = points.errors
+        header.append("property float error")
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.write("\n".join([*header, "end_header", ""]).encode())
         stream.write(records.tobytes())
@@ -85,7 +90,7 @@ def _read(path: Path, stream: BinaryIO) -> SparsePoints | None:
         with np.errstate(invalid="ignore"):
             scaled = np.nan_to_num(values.astype(np.float64) * (1 if whole else 255))
         colours = np.clip(scaled + 0.5 * (not whole), 0, 255).astype(np.uint8)
-    return SparsePoints.usable(positions, colours)
+    return SparsePoints.usable(positions, colours, vertices.get("error"))
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[str, int, np.dtype]:

@@ -126,7 +126,7 @@ def make_capture(
         notes.append(f"{cropped} of {len(views)} pictures see wider than a flat picture can: their edges were cut off.")
     points = reading.points
     if points is not None and origin.any():
-        points = SparsePoints(points.positions - origin, points.colours)
+        points = SparsePoints(points.positions - origin, points.colours, points.errors)
     return Capture(
         source,
         reading.root,

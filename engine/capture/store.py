@@ -73,6 +73,10 @@ class StoredPoints:
     def colours(self) -> np.ndarray | None:
         return self._read.colours
 
+    @property
+    def errors(self) -> np.ndarray | None:
+        return self._read.errors
+
     @cached_property
     def _read(self) -> SparsePoints:
         points = read_points(self.path)
@@ -89,7 +93,7 @@ def save_capture(capture: Capture, path: Path) -> None:
     path = Path(path)
     points, stored = capture.points, path.with_name(POINTS)
     if points is not None and not (isinstance(points, StoredPoints) and points.path == stored):
-        write_points(SparsePoints(points.positions, points.colours), stored)
+        write_points(SparsePoints(points.positions, points.colours, points.errors), stored)
     saved = _Saved(
         _VERSION,
         str(capture.source),

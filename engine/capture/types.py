@@ -72,6 +72,9 @@ class Points(Protocol):
     @property
     def colours(self) -> np.ndarray | None: ...
 
+    @property
+    def errors(self) -> np.ndarray | None: ...
+
     def __len__(self) -> int: ...
 
 
@@ -82,18 +85,27 @@ FARTHEST = 1e10  # from the source's origin, in its units: a map's coordinates i
 @dataclass(frozen=True, eq=False)
 class SparsePoints:
     """Points that the source triangulated: `positions` (N, 3) float64 in the capture frame, all finite, and `colours`
-    (N, 3) uint8 sRGB, None where the source has none."""
+    (N, 3) uint8 sRGB and `errors` (N,) float32, how far off they are where views see them, pixels of the source's
+    pictures, 0 or more; None where the source has none."""
 
     positions: np.ndarray
     colours: np.ndarray | None = None
+    errors: np.ndarray | None = None
 
     @classmethod
-    def usable(cls, positions: np.ndarray, colours: np.ndarray | None = None) -> SparsePoints | None:
+    def usable(
+        cls, positions: np.ndarray, colours: np.ndarray | None = None, errors: np.ndarray | None = None
+    ) -> SparsePoints | None:
         """Those whose positions are numbers and not absurdly far away; None where none is left."""
         good = (np.abs(positions) < FARTHEST).all(axis=1)  # NaN is not
         if not good.any():
             return None
-        return cls(positions[good], None if colours is None else colours[good])
+        if errors is not None:
+            with np.errstate(all="ignore"):
+                errors = errors.astype(np.float32)
+            # What is no error (COLMAP's −1 where it has not computed it, NaN) says nothing of any.
+            errors = errors[good] if ((errors >= 0) & (errors < FARTHEST)).all() else None
+        return cls(positions[good], None if colours is None else colours[good], errors)
 
     def __len__(self) -> int:
         return len(self.positions)

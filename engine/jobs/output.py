@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import trimesh
 
 from engine import protocol
 from engine.capture import Capture, View
@@ -14,6 +15,7 @@ from engine.errors import BadInput
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import kept_scene
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for, write_ply
+from engine.output.tidying import checked_faces, decimated, filled
 from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Mesh
@@ -32,6 +34,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     saved = open_scene(workspace.checkpoint(request.edit))
     views = spread(capture, saved.views)
     resolution = None if request.resolution is None else checked_resolution(request.resolution)
+    faces = None if request.faces is None else checked_faces(request.faces)
     plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
     stage = plan.begin("mesh")
     scene = kept_scene(workspace, request.edit, device, job)
@@ -51,7 +54,13 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
         job.report(plan, stage)
     bounds = bounds_from_depth(renders, capture.centre, capture.radius)
     resolution = resolution or resolution_for(renders, bounds)
-    mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
+
+    def made() -> trimesh.Trimesh:
+        mesh = fuse(renders, bounds, resolution)
+        mesh = filled(mesh) if request.fill_holes else mesh
+        return mesh if faces is None else decimated(mesh, faces)
+
+    mesh = job.wait_for(made)
     path = workspace.output(request.edit) / "mesh.ply"
     write_ply(mesh, path)
     plan.advance(stage.units)

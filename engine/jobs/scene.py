@@ -25,6 +25,7 @@ from engine.protocol import Measures
 from engine.records import MOST_STEPS, SceneRecord
 from engine.scenes.base import RenderedView, Scene
 from engine.scenes.health import ATTEMPTS, is_looked_at
+from engine.scenes.known_depth import known_depths
 from engine.scenes.picture_set import PictureSet, view_layers
 from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import Workspace, writes
@@ -148,6 +149,8 @@ def _train(
         seed, attempt = before.seed, before.attempt
     training = msgspec.structs.replace(preset.train, steps=steps)
     pictures = PictureSet.read(workspace.images, views, device)
+    if capture.points is not None and preset.train.losses.depth_weight:
+        pictures.learn_depths(known_depths(capture.points, views))
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)
     if saved_scene is not None:

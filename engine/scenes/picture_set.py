@@ -14,6 +14,7 @@ from engine.capture import View
 from engine.capture.images import alpha_of, beside, mask_of
 from engine.errors import BadInput
 from engine.pictures import load_alpha, load_mask, read_picture
+from engine.scenes.known_depth import KnownDepth
 
 LEAST_EMPTY = 0.01  # of all pixels, or what is transparent is an edge, not the space around a scene
 
@@ -46,6 +47,9 @@ class PictureSet:
         self.widths = torch.tensor([width for _, width in self._shapes], device=device)
         self.pixels = self._together(images, np.zeros((1, 3), np.uint8)).to(device)
 
+        # Pixels whose depth is known, (K,) of all: where they are, (K,) how far away what they show is, capture frame,
+        # and (K,) how sure that is.
+        self.known: tuple[Tensor, Tensor, Tensor] | None = None
         self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
@@ -83,6 +87,18 @@ class PictureSet:
             return cls(images(), device, masks, alphas, shapes)
         except ValueError as error:
             raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
+
+    def learn_depths(self, depths: Sequence[KnownDepth]) -> None:
+        """Let some pixels of each picture have a known depth; those that a mask hides, or that show empty space in
+        part, are left out."""
+        place = np.concatenate([start + d.pixels for start, d in zip(self._starts, depths, strict=False)])
+        kept = np.ones(len(place), bool)
+        for layer, least in ((self.seen, 1), (self.alpha, 255)):
+            if layer is not None:
+                kept &= layer[torch.from_numpy(place).to(self.device)].cpu().numpy() >= least
+        if kept.any():
+            values = (place, np.concatenate([d.distances for d in depths]), np.concatenate([d.sure for d in depths]))
+            self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
 
     def _together(self, parts: Iterable[np.ndarray | None], blank: np.ndarray) -> Tensor:
         """The views' pictures or masks in one run, on the CPU; ``blank`` (1, …) everywhere in the place of None."""

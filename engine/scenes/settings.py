@@ -14,6 +14,7 @@ class LossConfig(msgspec.Struct, frozen=True):
     pixel: Literal["mse", "l1"] = "mse"
     perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
     opacity_weight: float = 0.1  # of the squared error of opacity, where a scene stands in empty space
+    depth_weight: float = 0.0  # of the loss of known depth, where there is any
     solid_weight: float = (
         0.0  # of the square of what comes through a scene that does not: photos show something all over
     )

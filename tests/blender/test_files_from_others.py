@@ -146,10 +146,11 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     with pytest.raises(ValueError, match="8 to 512"):
         results.import_mesh(opened, "", 3)
     asked = []
-    monkeypatch.setattr(results, "import_mesh", lambda scene, edit, resolution: asked.append(resolution))
-    for chosen in (0, 3, 8, 512, 600):
-        bpy.ops.instruct_nerf.import_mesh(resolution=chosen)
-    assert asked == [0, 8, 8, 512, 512]
+    monkeypatch.setattr(results, "import_mesh", lambda scene, edit, *choices: asked.append(choices))
+    for resolution, faces in ((0, 0), (3, 7), (8, 100), (512, 10_000_000), (600, 2_000_000_000)):
+        bpy.ops.instruct_nerf.import_mesh(resolution=resolution, faces=faces, fill_holes=resolution == 8)
+    most = (512, 10_000_000, False)
+    assert asked == [(0, 0, False), (8, 100, False), (8, 100, True), most, most]
     limits = bpy.ops.instruct_nerf.import_mesh.get_rna_type().properties["resolution"]
     assert limits.hard_max == 512 and not session.get().busy
 

@@ -162,7 +162,7 @@ def test_the_oracle_finds_a_scene_again(tmp_path):
     pictures = np.full((len(cameras), PINHOLE.height, PINHOLE.width, 3), 128, np.uint8)
     chosen = np.ones(len(faces), bool)
     scene = ExactScene("ball", 20, np.zeros(3), cameras, pictures, vertices, faces, chosen)
-    made = make(replace(ROWS["oracle"], resolution=48), scene, 1, 0, tmp_path, "cpu")
+    made = make(replace(ROWS["oracle"], resolution=48), scene, 1, 1, 0, tmp_path, "cpu")
     found = measure(made.mesh, Truth.of(vertices, faces, chosen, cameras[:20], np.zeros(3)))
     assert found["f_score"] > 0.99 and found["covered"] > 0.97 and found["parts"] == 1
     assert np.isnan(made.psnr) and not list(tmp_path.iterdir())

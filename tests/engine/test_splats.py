@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.spatial import cKDTree
 
 from engine import cli, protocol
 from engine.capture import Intrinsics
@@ -215,6 +216,14 @@ def test_the_job_writes_what_other_programs_read(project):
     assert result.splats == str(project / "scene" / "splats.ply")
     assert 0 < result.count <= 2000
     assert len(splatter.read(project / "scene" / "splats.ply")["x"]) == result.count
+    data = (project / "scene" / "surfels.bin").read_bytes()
+    assert data[:12] == b"INSURFEL\x01\x00\x00\x00" and result.surfels == str(project / "scene" / "surfels.bin")
+    [drawn] = np.frombuffer(data[12:16], "<u4")
+    assert 0 < drawn <= result.count and len(data) == 16 + 20 * drawn
+    places = np.frombuffer(data[16 : 16 + 16 * drawn], "<f4").reshape(-1, 4)
+    file = splatter.read(project / "scene" / "splats.ply")
+    nearest = cKDTree(np.stack([file[axis] for axis in "xyz"], axis=1)).query(places[:, :3])[0]
+    assert nearest.max() < 1e-5 and (places[:, 3] > 0).all()
     assert {progress.stage for progress in told} == {"splats", "fit"}
     assert [p.fraction for p in told] == sorted(p.fraction for p in told) or told[-1].fraction == 1
     again = (project / "scene" / "splats.ply").read_bytes()

@@ -177,23 +177,27 @@ def read_points(model: Path) -> SparsePoints | None:
     if path.suffix == ".bin":
         with open_regular(path) as stream:
             points = np.concatenate([np.empty(0, _POINT), *_binary_points(_Binary(path, stream))])
-        return SparsePoints.usable(points["xyz"], points["rgb"])
+        return SparsePoints.usable(points["xyz"], points["rgb"], points["error"])
     positions: list[tuple[float, ...]] = []
     colours: list[tuple[int, ...]] = []
+    errors: list[float] = []
     for number, line in lines_of(path):
         if not line or line.startswith("#"):
             continue
-        words = line.split(maxsplit=7)
+        words = line.split(maxsplit=8)
         try:
             positions.append((_number(words[1]), _number(words[2]), _number(words[3])))
             colours.append((int(words[4]) & 255, int(words[5]) & 255, int(words[6]) & 255))
+            errors.append(_number(words[7]) if len(words) > 7 else math.nan)
         except (ValueError, IndexError):
             raise _damaged(path, f"has no point in line {number}") from None
         if len(positions) >= MOST_POINTS:
             break
     if not positions:
         return None
-    return SparsePoints.usable(np.array(positions, dtype=np.float64), np.array(colours, dtype=np.uint8))
+    return SparsePoints.usable(
+        np.array(positions, dtype=np.float64), np.array(colours, dtype=np.uint8), np.array(errors)
+    )
 
 
 def _binary_points(file: _Binary) -> Iterator[np.ndarray]:

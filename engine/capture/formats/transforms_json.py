@@ -147,7 +147,11 @@ def _points(path: Path, meta: Mapping[str, Any], notes: list[str]) -> SparsePoin
     except CaptureError as problem:
         notes.append(f"The points of ply_file_path were left out: {problem.message}")
         return None
-    return points if points is None or scale == 1 else SparsePoints.usable(points.positions * scale, points.colours)
+    return (
+        points
+        if points is None or scale == 1
+        else SparsePoints.usable(points.positions * scale, points.colours, points.errors)
+    )
 
 
 def _check_shared(meta: Mapping[str, Any]) -> None:

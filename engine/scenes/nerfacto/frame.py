@@ -28,6 +28,10 @@ class NerfFrame(msgspec.Struct, frozen=True):
         moved[..., :3, 3] = (moved[..., :3, 3] - self.centre) * self.scale
         return moved
 
+    def nerf_from_capture_distance(self, distance):
+        """Lengths in the capture frame → lengths in the NeRF frame."""
+        return distance * self.scale
+
     def capture_from_nerf_distance(self, distance):
         """Lengths in the NeRF frame → lengths in the capture frame."""
         return distance / self.scale

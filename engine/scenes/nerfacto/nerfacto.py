@@ -46,13 +46,16 @@ class Rendered:
     edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
     middles: Tensor | None = None  # (R, S) distances of the field's samples, where there are edges
 
+    def along(self) -> Tensor:
+        """(R, S) the distances of the field's samples, NeRF frame."""
+        if self.middles is not None:
+            return self.middles
+        frustums = self.samples[-1].frustums
+        return ((frustums.starts + frustums.ends) / 2)[..., 0]
+
     def met(self, shares: Sequence[float]) -> Tensor:
         """(R, len(shares)) the distances by which so much of each ray is met, of the last sample where never."""
-        weights = self.weights[-1].detach().flatten(1)
-        middles = self.middles
-        if middles is None:
-            frustums = self.samples[-1].frustums
-            middles = ((frustums.starts + frustums.ends) / 2)[..., 0]
+        weights, middles = self.weights[-1].detach().flatten(1), self.along()
         wanted = weights.new_tensor(list(shares)).expand(len(weights), -1).contiguous()
         first = torch.searchsorted(weights.cumsum(dim=-1), wanted).clamp(max=weights.shape[1] - 1)
         return middles.gather(1, first)

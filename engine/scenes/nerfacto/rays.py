@@ -16,6 +16,8 @@ from engine.geometry import Camera, camera_rays, pixel_directions, projection_of
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.picture_set import PictureSet
 
+KNOWN = 0.25  # share of a batch's rays that go through pixels of known depth, where there are any
+
 
 def cameras_from(views: Sequence[Camera], frame: NerfFrame, device) -> Cameras:
     """nerfstudio's cameras, in the NeRF frame, of cameras in the capture frame."""
@@ -44,6 +46,8 @@ class RayBatch:
     patch: int = 1  # edge of a patch in pixels; 1: single pixels
     seen: Tensor | None = None  # (R,) bool, false where a mask hides the pixel and its colour says nothing; None: all
     alpha: Tensor | None = None  # (R,) 0–1, how much of the pixel is not empty space; None: all of it
+    # Of the last K rays, (K,) how far away what they show is, capture frame, and (K,) how sure that is; None: K is 0.
+    known: tuple[Tensor, Tensor] | None = None
 
     def over(self, own: Tensor, other: Tensor) -> Tensor:
         """The colours (R, 3) over the background ``other`` (R, 3) in the place of their ``own`` (3,)."""
@@ -57,7 +61,9 @@ class RayBatch:
 
 def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator) -> RayBatch:
     """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
-    space, half of them over what is not empty."""
+    space, half of them over what is not empty; where depths are known, the last of them through pixels of these."""
+    of_depth = 0 if pictures.known is None else int(KNOWN * count)
+    count -= of_depth
     of_object = 0 if pictures.object is None else count // 2
     choices = len(pictures.pixels if pictures.drawn is None else pictures.drawn)
     flat = torch.randint(choices, (count - of_object,), generator=generator).to(pictures.device)
@@ -66,12 +72,17 @@ def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator:
     if pictures.object is not None:
         place = torch.randint(len(pictures.object), (of_object,), generator=generator).to(pictures.device)
         flat = torch.cat([flat, pictures.object[place].long()])
+    known = None
+    if pictures.known is not None:
+        places, distances, sure = pictures.known
+        drawn = torch.randint(len(places), (of_depth,), generator=generator).to(pictures.device)
+        flat, known = torch.cat([flat, places[drawn]]), (distances[drawn], sure[drawn])
     view = torch.bucketize(flat, pictures.starts, right=True) - 1
     inside = flat - pictures.starts[view]
     width = pictures.widths[view]
     y = torch.div(inside, width, rounding_mode="floor")
     rays = rays_through(cameras, view, y, inside - y * width)
-    return RayBatch(rays, _colours(pictures, flat), alpha=_alpha(pictures, flat))
+    return RayBatch(rays, _colours(pictures, flat), alpha=_alpha(pictures, flat), known=known)
 
 
 def sample_patches(

@@ -18,6 +18,7 @@ from engine.scenes.base import Perceptual
 from engine.scenes.health import Diverged, Health
 from engine.scenes.nerfacto.beginnings import begun_again
 from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.depth_loss import termination_loss
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sample_patches, sample_pixels
@@ -163,6 +164,11 @@ class Trainer:
             error = (rendered.opacity[:, 0] - (1 if batch.alpha is None else batch.alpha)).square()
             error = error if batch.seen is None else torch.where(batch.seen, error, 0)
             terms["opacity"] = weight * error.mean()
+        if batch.known is not None and weights.depth_weight:
+            distances, sure = batch.known
+            distances, last = self.scene.frame.nerf_from_capture_distance(distances), slice(-len(distances), None)
+            ends = termination_loss(rendered.weights[-1].flatten(1)[last], rendered.along()[last], distances, sure)
+            terms["depth"] = weights.depth_weight * ends
         self.optimiser.zero_grad(set_to_none=True)
         losses = torch.stack([term.reshape(()) for term in terms.values()])
         losses.sum().backward()
