@@ -56,7 +56,10 @@ def subject_box(workspace: Workspace, instruction: str, margin: float) -> protoc
         depth = scene.render(view).depth.double()
         large = torch.nn.functional.interpolate(relevance, depth.shape, mode="bilinear")[0, 0]
         points.append(unproject(depth, view)[large > 0.5].numpy())
-    return box_around(np.concatenate(points), margin)
+    found = np.concatenate(points)
+    # What is taken for the subject in the background would make the box as large as the scene.
+    near = np.linalg.norm(found - np.array(capture.centre), axis=1) < capture.radius / 2
+    return box_around(found[near] if near.any() else found, margin)
 
 
 def parts_of(region: Region, seen: RenderedView, camera) -> tuple[Tensor, Tensor]:

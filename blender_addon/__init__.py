@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from importlib import import_module
 
-_MODULES = ("session", "previews", "settings", "knobs", "following", "highlight", "wipe", "operators", "panels")
+_MODULES = (
+    "session",
+    "previews",
+    "settings",
+    "knobs",
+    "following",
+    "highlight",
+    "wipe",
+    "surfels",
+    "operators",
+    "panels",
+)
 
 
 def register() -> None:

@@ -111,13 +111,14 @@ def _tick() -> float | None:
     return INTERVAL if left else None
 
 
-def redraw() -> None:
-    """Have the sidebar drawn again; changed pictures redraw the viewport by themselves."""
+def redraw(kind: str = "UI") -> None:
+    """Have the sidebars (``UI``) or the viewports themselves (``WINDOW``) drawn again; changed pictures redraw the
+    latter by themselves."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 for region in area.regions:
-                    if region.type == "UI":
+                    if region.type == kind:
                         region.tag_redraw()
 
 

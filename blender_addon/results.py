@@ -34,6 +34,7 @@ from .scene import cameras, choice, example, flight, mesh, photograph, strips
 
 MESH_FACES = (100, 10_000_000)  # as the engine takes them
 MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
+SPLATS = (1_000, 5_000_000)  # as many as the engine makes
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
 EXAMPLE_INSTRUCTION = "make it night"
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
@@ -84,6 +85,27 @@ def _importing(workspace: str, uid: int, edit: str, path: str) -> Iterator[float
         keep_edit(workspace, replace(known, mesh=path))
     mesh.show_only(found, root, edit)
     chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")
+
+
+def make_splats(scene: bpy.types.Scene, count: int) -> None:
+    """Have splats made of the edit that is chosen (of the unedited scene, where none is), and show the scene in 3D."""
+    workspace, edit, uid = ready(scene), edit_of(scene), scene.session_uid
+    params: dict[str, object] = {"workspace": workspace, "count": count}
+    if edit is not None:
+        params["edit"] = edit.id
+    if device_name(scene):
+        params["device"] = device_name(scene)
+
+    def made(result: object) -> None:
+        path = wire.parse_path(result, "splats")
+        found = scene_for(workspace, uid, "The splats")
+        if found is not None:
+            found.instruct_nerf.show_surfels = True
+            session.say("results", f"The splats lie in {path}.")
+
+    asking.run_job(
+        wire.OUTPUT_SPLATS, params, made, panel="results", title="Making splats", workspace=workspace, scene=uid
+    )
 
 
 def render_to_sequencer(scene: bpy.types.Scene) -> None:

@@ -16,7 +16,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import knobs, lineage, project, rows, session, tree, wire
+from . import chores, knobs, lineage, project, rows, session, tree, wire
 from .key_views import RELATIVE, InstructNerfKeyView
 from .sheet_settings import InstructNerfAxis
 
@@ -131,6 +131,10 @@ def _pictures_changed(self: Any, _context: object) -> None:
 
 def _looks_changed(self: Any, _context: object) -> None:
     project.dress_pictures(self.id_data)
+
+
+def _surfels_shown(_self: Any, _context: object) -> None:
+    chores.redraw("WINDOW")
 
 
 def _own_editor_named(_self: Any, _context: object) -> None:
@@ -284,6 +288,10 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     in_front: BoolProperty(
         name="In Front", description="Draw the pictures over the mesh and everything else", default=True,
         update=_looks_changed,
+    )  # fmt: skip
+    show_surfels: BoolProperty(
+        name="Show in 3D", description="Draw the scene in the viewport, as its splats are, under the capture's root",
+        update=_surfels_shown,
     )  # fmt: skip
     film: EnumProperty(
         name="Film",

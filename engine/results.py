@@ -96,10 +96,11 @@ class Mesh(msgspec.Struct, frozen=True):
 
 
 class Splats(msgspec.Struct, frozen=True):
-    """A PLY file of 3D Gaussians, in the capture frame."""
+    """A PLY file of 3D Gaussians, in the capture frame, and the same as a viewport draws them."""
 
     splats: str
     count: int
+    surfels: str
 
 
 class Deleted(msgspec.Struct, frozen=True):

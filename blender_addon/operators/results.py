@@ -15,6 +15,15 @@ def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
             setattr(operator, name, least)
 
 
+def _has_frames(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: there is a camera, and a NeRF that it can look at."""
+    if context.scene.camera is None:
+        cls.poll_message_set("The scene has no camera: make a Camera Path")
+        return False
+    trained = project.is_trained(context.scene) or has_edit(cls, context)
+    return has_capture(cls, context) and trained and idle(cls)
+
+
 class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     """Make a mesh of the edited NeRF and import it under the capture's root, exactly aligned"""
 
@@ -65,6 +74,29 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
         return attempt(self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", *choices))
 
 
+class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):
+    """Makes splats"""
+
+    bl_description = (
+        "Make 3D Gaussian splats of the edited NeRF, a file for viewers and other programs, and show the scene in the "
+        "viewport in 3D"
+    )
+    bl_idname = "instruct_nerf.make_splats"
+    bl_label = "Make Splats"
+    bl_options = {"REGISTER"}
+
+    count: IntProperty(
+        name="At Most", description="Splats at most", default=500_000, min=results.SPLATS[0], max=results.SPLATS[1]
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return has_capture(cls, context) and idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "results", lambda: results.make_splats(context.scene, self.count))
+
+
 class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
     """Renders frames into the sequencer"""
 
@@ -78,11 +110,7 @@ class INSTRUCT_NERF_OT_render_to_sequencer(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.scene.camera is None:
-            cls.poll_message_set("The scene has no camera: make a Camera Path")
-            return False
-        trained = project.is_trained(context.scene) or has_edit(cls, context)
-        return has_capture(cls, context) and trained and idle(cls)
+        return _has_frames(cls, context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "results", lambda: results.render_to_sequencer(context.scene))
@@ -113,7 +141,9 @@ class INSTRUCT_NERF_OT_render_frames(bpy.types.Operator):
         default=1, min=1, max=256, soft_max=16,
     )  # fmt: skip
 
-    poll = INSTRUCT_NERF_OT_render_to_sequencer.poll
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return _has_frames(cls, context)
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self)
@@ -153,6 +183,7 @@ class INSTRUCT_NERF_OT_report(AsksAgain, bpy.types.Operator):
 
 CLASSES = (
     INSTRUCT_NERF_OT_import_mesh,
+    INSTRUCT_NERF_OT_make_splats,
     INSTRUCT_NERF_OT_render_to_sequencer,
     INSTRUCT_NERF_OT_render_frames,
     INSTRUCT_NERF_OT_report,

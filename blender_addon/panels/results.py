@@ -49,6 +49,9 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row = layout.row(align=True)
         row.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
         row.operator("instruct_nerf.import_mesh", text="", icon="OPTIONS").ask = True
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.make_splats", icon="POINTCLOUD_DATA")
+        row.prop(settings, "show_surfels", toggle=True, icon="HIDE_OFF")
         column = layout.column(align=True)
         column.operator("instruct_nerf.camera_path", icon="CURVE_PATH")
         row = column.row(align=True)

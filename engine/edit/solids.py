@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.edit.nearest import Nearest
 from engine.errors import BadInput
+
+if TYPE_CHECKING:
+    from engine.edit.nearest import Nearest
 
 MOST_TRIANGLES = 100_000  # of a surface
 PAIRS = 4_000_000  # of a point and a triangle that are looked at together: a few hundred megabytes
@@ -78,6 +81,8 @@ class Solid:
     def distance(self, points: np.ndarray, most: float) -> np.ndarray:
         """(n,) how far points (n, 3) are from the surface, ``most`` where it is no less."""
         if self._nearest is None:
+            from engine.edit.nearest import Nearest  # and numba with it, which a hard edge does not need
+
             self._nearest = Nearest(self._corners)
         return self._nearest.distance(points, most)
 

@@ -138,7 +138,8 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     )
     capture = ensure_scene(workspace, capture, preset, device, 0, plan, job)
     if request.steps is not None:
-        remove_file(workspace.output(record.id) / "mesh.ply")  # it shows the edit as it was
+        for made in ("mesh.ply", "splats.ply"):  # of the edit as it was
+            remove_file(workspace.output(record.id) / made)
         workspace.save_edit(record)
     return _edit(workspace, capture, record, device, plan, job)
 

@@ -18,6 +18,7 @@ from engine.output.splat_cloud import gather
 from engine.output.splat_fit import Fit, compile_kernels
 from engine.output.splats import write_splats
 from engine.output.standpoints import between
+from engine.output.surfels import write_surfels
 from engine.output.volume import DepthView
 from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
@@ -36,7 +37,7 @@ SECONDS_A_STEP = 0.5  # on two CPU cores, a first guess
 @writes("making splats")
 def make_splats(request: protocol.MakeSplats, job: Job) -> Splats:
     """Put splats on the surfaces that the scene shows from its training views and between them, fit their colors,
-    opacities and sizes to what it shows, and write `splats.ply`."""
+    opacities and sizes to what it shows, and write `splats.ply` and, for Blender's viewport, `surfels.bin`."""
     workspace = Workspace(request.workspace)
     count = COUNT if request.count is None else request.count
     if not FEWEST <= count <= MOST:
@@ -75,7 +76,9 @@ def make_splats(request: protocol.MakeSplats, job: Job) -> Splats:
     path = workspace.output(request.edit) / "splats.ply"
     job.check()
     write_splats(fit.splats, path)
-    return Splats(str(path), len(cloud))
+    surfels = path.with_name("surfels.bin")
+    write_surfels(fit.splats, surfels)
+    return Splats(str(path), len(cloud), str(surfels))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ stays."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -42,13 +42,32 @@ def gather(views: Sequence[DepthView], most: int, check: Callable[[], None] = la
                 cell *= GROWTH
                 cloud = _thinned(cloud, unit, cell)
             parts = [cloud]
-    [cloud] = parts
+    shown = _Shown.of(parts[0])
     for view in views:
         check()
-        own = _missing(view, cloud, witnesses)
-        if len(own) and len(cloud) + len(own) <= most:
-            cloud = Splats.together([cloud, own])
-    return cloud
+        own = _missing(view, shown, witnesses)
+        if len(own) and len(shown.means) + len(own) <= most:
+            shown = shown.with_more(own)
+            parts.append(own)
+    return Splats.together(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What of splats is drawn: turning quaternions into axes for each view anew would take longest of all."""
+
+    means: np.ndarray
+    axes: np.ndarray
+    opacity: np.ndarray
+
+    @classmethod
+    def of(cls, splats: Splats) -> _Shown:
+        return cls(splats.means, splats.axes.astype(np.float32), splats.opacity.astype(np.float32))
+
+    def with_more(self, splats: Splats) -> _Shown:
+        more = _Shown.of(splats)
+        pairs = ((self.means, more.means), (self.axes, more.axes), (self.opacity, more.opacity))
+        return _Shown(*(np.concatenate(pair) for pair in pairs))
 
 
 def _thinned(splats: Splats, unit: float, cell: float) -> Splats:
@@ -73,12 +92,12 @@ def _thinned(splats: Splats, unit: float, cell: float) -> Splats:
 _MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 
-def _missing(view: DepthView, cloud: Splats, witnesses: _Witnesses) -> Splats:
+def _missing(view: DepthView, cloud: _Shown, witnesses: _Witnesses) -> Splats:
     """The view's own splats where it sees through the cloud, doubted or not; and where it sees only what lies farther,
     those that are not doubted."""
     seen = project_splats(cloud.means, cloud.axes, view.pose, view.intrinsics)
     distance = np.linalg.norm(cloud.means - view.pose[:3, 3], axis=1).astype(np.float32)
-    mean, light = composite(seen, np.repeat(distance[:, None], 3, axis=1), cloud.opacity.astype(np.float32))
+    mean, light = composite(seen, np.repeat(distance[:, None], 3, axis=1), cloud.opacity)
     open_ = light > UNCOVERED
     farther = ~open_ & (mean[..., 0] > (1 + 2 * APART) * view.depth * (1 - light))
     some, others = (splats_of(replace(view, opacity=np.where(part, view.opacity, 0))) for part in (open_, farther))
@@ -91,15 +110,17 @@ class _Witnesses:
     def __init__(self, views: Sequence[DepthView]):
         picked = np.unique(np.linspace(0, len(views) - 1, min(len(views), WITNESSES)).round().astype(int))
         self.views = [views[index] for index in picked]
+        self._depths = []
+        for view in self.views:
+            depth = np.where((view.opacity >= 0.5) & np.isfinite(view.depth), view.depth, np.inf).astype(np.float32)
+            self._depths.append(minimum_filter(depth, 3))  # what it sees at an edge may be its neighbor's
 
     def doubt(self, means: np.ndarray) -> np.ndarray:
         """(N,) 0–1: what share of those that have a place in their picture look past it at something farther."""
         counts = np.zeros((len(means), 2), np.int32)
-        for view in self.views:
+        for view, depth in zip(self.views, self._depths, strict=True):
             i = view.intrinsics
             local = ((means - view.pose[:3, 3]) @ (view.pose[:3, :3] * [1.0, -1.0, -1.0])).astype(np.float32)
-            depth = np.where((view.opacity >= 0.5) & np.isfinite(view.depth), view.depth, np.inf).astype(np.float32)
-            depth = minimum_filter(depth, 3)  # what it sees at an edge may be its neighbor's
             _look_past(local, np.array([i.fx, i.fy, i.cx, i.cy], np.float32), depth, np.float32(1 - APART), counts)
         return counts[:, 1] / np.maximum(counts[:, 0], 1)
 

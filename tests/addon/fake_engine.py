@@ -295,6 +295,15 @@ class Engine:
         path = cube(Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply")
         return {"mesh": path, "vertices": 8, "faces": 6}
 
+    def splats(self, params: dict) -> dict:
+        self.step("splats", 1, 2, 0.5)
+        workspace = Path(params["workspace"])
+        folder = workspace / "edits" / params["edit"] if "edit" in params else workspace / "scene"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "splats.ply").write_bytes(b"ply\n")
+        (folder / "surfels.bin").write_bytes(struct.pack("<8sII4f4B", b"INSURFEL", 1, 1, 0, 0, 0, 1, 255, 0, 0, 255))
+        return {"splats": str(folder / "splats.ply"), "count": 1, "surfels": str(folder / "surfels.bin")}
+
     def frames(self, params: dict) -> dict:
         lists: dict[str, list[str]] = {"before": [], "after": []}
         for index, camera in enumerate(params["cameras"]):
@@ -396,7 +405,8 @@ class Engine:
         jobs = {
             "capture/open": self.open, "capture/images": self.images, "edit/try": self.try_edit, "edit/run": self.run,
             "capture/register": self.register, "edit/resume": self.resume, "output/mesh": self.mesh,
-            "output/frames": self.frames, "output/report": self.report, "model/download": self.download,
+            "output/splats": self.splats, "output/frames": self.frames, "output/report": self.report,
+            "model/download": self.download,
             "edit/delete": self.delete,
         }  # fmt: skip
         if method in jobs:

@@ -15,7 +15,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # whose modules stand side by side.
 LAYERS = [
     {"panels"},
-    {"drawing", "operators", "following", "highlight", "wipe"},
+    {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
     {"frames"},
     {"settings", "results", "tries"},
     {"tree"},

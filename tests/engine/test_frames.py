@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames of any camera: where its rays go, what a compositor is given, and what is not rendered twice."""
 
+import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -255,4 +257,7 @@ def test_by_hand(project, tmp_path, capsys):
     file = tmp_path / "cameras.json"
     file.write_bytes(msgspec.json.encode(asked(project).cameras))
     with pytest.raises(BadInput, match="There is no edit 0009-none"):
-        cli.render(project, "0009-none", file, format="exr")
+        cli.render(project, edit="0009-none", cameras=file, format="exr")
+    cli.render(project, cameras=file, format="exr", samples=2)
+    [made] = json.loads(capsys.readouterr().out)["after"]
+    assert note_of(Path(made))

@@ -3,16 +3,21 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.spatial import cKDTree
 
 from engine import cli, protocol
 from engine.capture import Intrinsics
 from engine.errors import BadInput, Cancelled
 from engine.geometry import Viewpoint, pixel_directions
+from engine.jobs import capture, scene
 from engine.jobs import splats as jobs
+from engine.jobs.capture import load_opened
+from engine.jobs.scene import kept_scene
 from engine.output.splat_cloud import gather
 from engine.output.splat_fit import Fit
 from engine.output.splats import OPACITY, Splats, splats_of, write_splats
@@ -20,9 +25,11 @@ from engine.output.splatting import composite, project_splats, shares
 from engine.output.standpoints import between
 from engine.output.volume import DepthView
 from engine.progress import Job
+from engine.workspace import Workspace
 from tests import splatter
 from tests.engine.conftest import ring, sphere_picture
 
+FOX = Path(__file__).parents[3] / "shared" / "captures" / "fox"
 LENS = Intrinsics(48, 40, 60.0, 62.0, 22.0, 21.0)
 
 
@@ -215,6 +222,14 @@ def test_the_job_writes_what_other_programs_read(project):
     assert result.splats == str(project / "scene" / "splats.ply")
     assert 0 < result.count <= 2000
     assert len(splatter.read(project / "scene" / "splats.ply")["x"]) == result.count
+    data = (project / "scene" / "surfels.bin").read_bytes()
+    assert data[:12] == b"INSURFEL\x01\x00\x00\x00" and result.surfels == str(project / "scene" / "surfels.bin")
+    [drawn] = np.frombuffer(data[12:16], "<u4")
+    assert 0 < drawn <= result.count and len(data) == 16 + 20 * drawn
+    places = np.frombuffer(data[16 : 16 + 16 * drawn], "<f4").reshape(-1, 4)
+    file = splatter.read(project / "scene" / "splats.ply")
+    nearest = cKDTree(np.stack([file[axis] for axis in "xyz"], axis=1)).query(places[:, :3])[0]
+    assert nearest.max() < 1e-5 and (places[:, 3] > 0).all()
     assert {progress.stage for progress in told} == {"splats", "fit"}
     assert [p.fraction for p in told] == sorted(p.fraction for p in told) or told[-1].fraction == 1
     again = (project / "scene" / "splats.ply").read_bytes()
@@ -249,3 +264,22 @@ def test_what_cannot_be_made_is_one_sentence(project, asked, field, words):
     assert refused.value.field == field
     assert words in refused.value.message and "\n" not in refused.value.message
     assert not (project / "scene" / "splats.ply").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not FOX.is_dir(), reason="the fox's photos are not beside this checkout")
+def test_real_photos_as_splats(tmp_path):
+    """Six held-out cameras of a scene learned in Preview: what any viewer draws against the NeRF's own frames."""
+    project = tmp_path / "fox"
+    capture.open_into_workspace(protocol.OpenCapture(str(project), str(FOX), "preview"))
+    scene.train_scene(protocol.TrainScene(str(project), "preview", "cpu"), Job())
+    made = jobs.make_splats(protocol.MakeSplats(str(project), device="cpu"), Job())
+    nerf = kept_scene(Workspace(project), None, "cpu", Job())
+    found = {}
+    for view in load_opened(Workspace(project)).views:
+        if view.held_out:
+            picture, _ = splatter.draw(made.splats, view.pose, view.intrinsics)
+            found[view.name] = splatter.psnr(picture, nerf.render(view).rgb.numpy())
+    print(made.count, found)
+    assert len(found) == 6 and np.mean(list(found.values())) >= 26

@@ -247,9 +247,12 @@ def test_a_finished_edit_gets_more_steps_and_is_resumed_exactly(project, grown, 
     more = PRESET.edit.steps + 8
     other = project.with_name("other")
     shutil.copytree(project, other)
-    (Workspace(project).edit(child.id) / "mesh.ply").write_bytes(b"of the edit as it was")
+    made = [Workspace(project).edit(child.id) / name for name in ("mesh.ply", "splats.ply")]
+    for path in made:
+        path.write_bytes(b"of the edit as it was")
     whole = resume(project, child.id, more)
-    assert whole.finished and whole.steps == whole.of == more and whole.mesh is None
+    assert whole.finished and whole.steps == whole.of == more
+    assert whole.mesh is None and not any(path.exists() for path in made)
     assert whole.settings == child.settings | {"steps": more}
     with pytest.raises(Killed):
         resume(other, child.id, more, killed_at(PRESET.edit.steps + 5))
