@@ -7,9 +7,13 @@ What the system and the libraries raise becomes one of them here, for the server
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
+import traceback
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _LONGEST = 1000  # characters of a sentence: what it quotes, a library's words or a file's, may have no end
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # ends of lines, and what turns a terminal's colors
@@ -108,11 +112,27 @@ def explained(error: BaseException) -> BadInput | OutOfMemory | Cancelled | None
         return OutOfMemory(MEMORY)
     problem = os_error_of(error)
     if problem is None:
-        return None
+        return _of_a_model(error)
     if problem.errno in (errno.EACCES, errno.EPERM) and problem.filename is None:
         return None  # not a file's
     name = problem.filename
     return _of_the_system(problem, Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) and name else None)
+
+
+def _of_a_model(error: BaseException) -> BadInput | None:
+    """The sentence for what an editor's networks raised while they computed: their configurations hold hundreds of
+    values that nobody vouches for. None for any other error."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = next((number for number, name in enumerate(modules) if name.startswith("engine.editors.")), len(modules))
+    if not any(name.startswith(("diffusers.", "transformers.")) for name in modules[ours:]):
+        return None
+    log.error("%s", "".join(traceback.format_exception(error)))
+    why = (str(error).strip().splitlines() or [""])[0][:300]
+    return BadInput(
+        f"The editor's networks cannot compute ({type(error).__name__}: {why}): its files may be damaged, or made for "
+        "another program. Download it again, or choose another editor.",
+        field="editor",
+    )
 
 
 def _of_the_system(error: OSError, path: Path | None) -> BadInput | None:

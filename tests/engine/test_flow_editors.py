@@ -18,7 +18,7 @@ import engine
 from engine.editors.base import Carried
 from engine.editors.catalogue import load_editor, resolved_options
 from engine.editors.flow_matching import steps_from
-from engine.errors import BadInput, Cancelled
+from engine.errors import BadInput, Cancelled, explained
 
 from . import tiny_editors
 
@@ -244,6 +244,22 @@ def test_a_word_that_the_text_encoder_does_not_know_is_told_before_the_edit(name
     told.write_text(json.dumps(json.loads(told.read_text()) | {"eos_token": "no word of anybody's"}))
     with pytest.raises(BadInput, match=f"{told.parent.name} numbers words beyond the [0-9,]+ that the text encoder"):
         load_editor(str(folder), "cpu")
+
+
+def test_what_a_networks_odd_configuration_makes_it_raise_is_a_sentence(tmp_path, monkeypatch):
+    """A null where a number is meant is built, and fails when it is computed with; a mistake of ours stays one."""
+    folder = tmp_path / "model"
+    shutil.copytree(SMALL, folder)
+    told = folder / "text_encoder" / "config.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"layer_norm_eps": None}))
+    with pytest.raises(TypeError) as caught:
+        load_editor(str(folder), "cpu").prepare("make it night", {})
+    known = explained(caught.value)
+    assert isinstance(known, BadInput) and known.field == "editor" and "layer_norm" in known.message
+    monkeypatch.setattr("engine.editors.instruct_pix2pix.checked", None)
+    with pytest.raises(TypeError) as caught:
+        load_editor(str(SMALL), "cpu").prepare("make it night", {})
+    assert explained(caught.value) is None
 
 
 @pytest.mark.slow
