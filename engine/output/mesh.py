@@ -21,8 +21,8 @@ from engine.output.volume import DepthView, Volume
 __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "resolution_for", "write_ply"]
 
 SAME_PLACE = 0.1  # of the distance: what is farther apart is hidden from one of two views
-NARROWEST, WIDEST = 3.0, 3 / 160  # samples, and share of the box: how far from a surface a view speaks of it
-NOISES = 4.0  # times what views disagree by, where that lies between these
+NARROWEST, WIDEST = 3.0, 4 / 160  # samples, and share of the box: how far from a surface a view speaks of it
+NOISES = 6.0  # times what views disagree by, where that lies between these
 COARSEST, FINEST = 8, 512  # samples along the longest side of a mesh's box
 
 Bounds = tuple[np.ndarray, np.ndarray]
