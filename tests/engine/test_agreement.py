@@ -26,6 +26,7 @@ class Sphere:
     smaller than the capture's by ``scale``, about the same middle."""
 
     training = True
+    background = None
 
     def __init__(self, scale):
         self.scale = scale
