@@ -20,7 +20,8 @@ COARSER = 1.25  # the rays that are always followed may be so much further apart
 CURVED = 1 / 255  # how far the cubic's middle may lie from the straight line's: color and opacity, 0–1
 APART = 0.2  # how far two neighbors may lie apart, color
 JUMP = 0.05  # and how far in distance, of the nearer one's
-DISTANCE, OPACITY = 3, 4  # columns of what a ray sees; 0–2 is color, and from 5 on there are more distances
+OPACITY = 4
+TONES = [0, 1, 2, OPACITY]  # of the columns of what a ray sees, color and opacity; the others are distances
 
 See = Callable[[Tensor], Tensor]
 """What the rays through some pixels (N, row by row) of a picture see: (N, C), color, distance, opacity, distances."""
@@ -71,13 +72,11 @@ def _interpolated(seen: Tensor, new: Tensor, axis: int, half: int) -> tuple[Tens
         return seen[place[:, 0], place[:, 1]]
 
     a, b, c, d = away(-3), away(-1), away(1), away(3)
-    straight = (b + c) / 2
-    values = (9 * (b + c) - (a + d)) / 16
-    bend, apart = (values - straight).abs(), (b - c).abs()
-    bend[:, DISTANCE] = bend[:, OPACITY + 1 :] = 0
-    jump = torch.cat([apart[:, [DISTANCE]], apart[:, OPACITY + 1 :]], 1)
-    nearer = torch.cat([torch.minimum(b, c)[:, [DISTANCE]], torch.minimum(b, c)[:, OPACITY + 1 :]], 1)
-    values[:, DISTANCE], values[:, OPACITY + 1 :] = straight[:, DISTANCE], straight[:, OPACITY + 1 :]
+    straight, values = (b + c) / 2, (9 * (b + c) - (a + d)) / 16
+    distances = [column for column in range(seen.shape[2]) if column not in TONES]
+    values[:, distances] = straight[:, distances]
+    bend, apart = (values - straight).abs()[:, TONES], (b - c).abs()
     values[:, OPACITY] = values[:, OPACITY].clamp(0, 1)
-    told = (bend < CURVED).all(1) & (apart[:, :DISTANCE] < APART).all(1) & (jump < JUMP * nearer).all(1)
+    nearer = torch.minimum(b, c)[:, distances]
+    told = (bend < CURVED).all(1) & (apart[:, :3] < APART).all(1) & (apart[:, distances] < JUMP * nearer).all(1)
     return told & (new[:, axis] + half <= last), values
