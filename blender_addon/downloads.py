@@ -8,13 +8,11 @@ import bpy
 from . import asking, messages, session, wire
 from .jobs import start_engine
 from .project import editor_of
+from .words import size
+
+__all__ = ["size"]
 
 OFFLINE = "Blender is offline: turn on Allow Online Access in Preferences, System, to download."
-
-
-def size(count: int) -> str:
-    """Bytes as an artist reads them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 
 import bpy
 from bpy.props import BoolProperty
 
 from .. import project, session
+from ..words import wrapped
 
 WIDTH, LETTERS = 420, 62  # of a dialog, and of its lines
 
@@ -59,6 +59,13 @@ def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], objec
     return {"FINISHED"}
 
 
+def say(layout: bpy.types.UILayout, sentence: str) -> None:
+    """A sentence in a dialog, in as many lines as it takes; nothing for an empty one."""
+    lines = layout.column(align=True)
+    for line in wrapped(sentence, LETTERS):
+        lines.label(text=line)
+
+
 class OfCapture:
     """An operator that needs a capture and nothing else."""
 
@@ -85,7 +92,5 @@ class AsksAgain:
         return self.execute(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        lines = self.layout.column(align=True)
-        for line in textwrap.wrap(self.too_slow(context), LETTERS):
-            lines.label(text=line)
+        say(self.layout, self.too_slow(context))
         self.layout.prop(self, "even_on_cpu")

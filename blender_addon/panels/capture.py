@@ -123,6 +123,7 @@ class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
         layout.prop(settings, "long_side")
         layout.prop(settings, "background")
         layout.prop(settings, "all_pixels")
+        layout.operator("instruct_nerf.open_workspace", icon="WORKSPACE")
 
 
 class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import choices, downloads, knobs, messages, project, session, tries
-from ..drawing import field, notice, running, sentences, share_of_labels
+from ..drawing import cost, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
 from .base import Base
 from .key_views import INSTRUCT_NERF_PT_presets
@@ -57,7 +57,9 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
             return
         view = project.active_view(context)
         text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
-        layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
+        column = layout.column(align=True)
+        column.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
+        cost(column, context, tries.cost(scene))
         draw_try(layout, context)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import bpy
 
-from .. import downloads, previews, project, wire
-from ..drawing import notice, running, sentences
+from .. import downloads, estimates, previews, project, wire
+from ..drawing import cost, notice, running, sentences
 from ..scene import cameras
 from .base import Base
 
@@ -46,12 +46,16 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         notice(layout, context, "results")
         if running(layout, context, "results"):
             return
-        row = layout.row(align=True)
+        column = layout.column(align=True)
+        row = column.row(align=True)
         row.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
         row.operator("instruct_nerf.import_mesh", text="", icon="OPTIONS").ask = True
-        row = layout.row(align=True)
+        cost(column, context, estimates.mesh(scene))
+        column = layout.column(align=True)
+        row = column.row(align=True)
         row.operator("instruct_nerf.make_splats", icon="POINTCLOUD_DATA")
         row.prop(settings, "show_surfels", toggle=True, icon="HIDE_OFF")
+        cost(column, context, estimates.splats(scene))
         column = layout.column(align=True)
         column.operator("instruct_nerf.camera_path", icon="CURVE_PATH")
         row = column.row(align=True)
@@ -60,6 +64,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         column = layout.column(align=True)
         column.row(align=True).prop(settings, "film", expand=True)
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
+        cost(column, context, estimates.frames(scene))
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")

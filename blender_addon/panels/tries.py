@@ -6,8 +6,9 @@ from __future__ import annotations
 import bpy
 
 from .. import messages, previews, project, sheet_settings, tries
-from ..drawing import duration, field, sentences, share_of_labels
+from ..drawing import field, sentences, share_of_labels
 from ..scene import cameras, sheet_view
+from ..words import t
 from .base import CATEGORY, Base
 
 PAGE = 6  # tries that are shown at once
@@ -145,9 +146,8 @@ class INSTRUCT_NERF_PT_sheet(Base, bpy.types.Panel):
             edits = 1
             for axis in asked.values():
                 edits *= len(axis["values"])
-            took = tries.seconds(context.scene, edits)
-            text = f"{edits} edits of one photo"
-            layout.label(text=text if took is None else f"{text}, about {duration(took)}")
+            said = t("{count} edits of one photo.").format(count=edits)
+            sentences(layout, context, " ".join(filter(None, (said, tries.cost(context.scene, edits)))))
         view = project.active_view(context)
         text = f"Contact Sheet of {view[cameras.VIEW]}" if view is not None else "Make Contact Sheet"
         layout.operator("instruct_nerf.make_sheet", text=text, icon="MESH_GRID")

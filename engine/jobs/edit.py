@@ -167,7 +167,7 @@ def _edit(
     with PeakMemory(device) as memory:
         run = _Run(workspace, capture, record, device, memory, job)
         with run.talked_to():
-            run.edit(EditWatch(plan, job))
+            run.edit(EditWatch(plan, job, len(record.chosen)))
             for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
                 picture = workspace.views(record.id) / f"{view.name}.png"
                 save_picture(picture, render.rgb)

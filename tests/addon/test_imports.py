@@ -22,22 +22,22 @@ LAYERS = [
     {"editing", "talking", "downloads", "sheet_settings"},
     {"opening", "knobs", "key_views"},
     {"jobs", "workspaces"},
-    {"rows"},
+    {"rows", "estimates"},
     {"project", "previews"},
     {"session", "scene"},
     {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running", "ply"},
+    {"graphics", "running", "ply", "costs"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
-    {"fields"},
+    {"fields", "curves"},
     {"messages"},
-    {"conversion"},
+    {"conversion", "words"},
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "fields", "lineage", "trajectories", "ply",
+    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
