@@ -16,8 +16,8 @@ COLORS = {LOSS: (0.95, 0.55, 0.15), HELD_OUT: (0.35, 0.65, 1.0), CHANGE: (0.35, 
 LOGARITHMIC = {LOSS, CHANGE}  # what falls to a small part of where it began
 STAGES = {"train", "edit"}  # that are worth looking at; a new one begins new curves
 MOST = 240  # points of a curve, the oldest of which lie farther apart the more there are
-WIDTH, HEIGHT = 192, 96  # pixels
-GROUND, RULE = (0.0, 0.0, 0.0, 0.35), (1.0, 1.0, 1.0, 0.12)
+WIDTH, HEIGHT = 180, 120  # pixels
+GROUND, RULE = (0.11, 0.11, 0.11, 1.0), (0.22, 0.22, 0.22, 1.0)
 THICK = 1  # pixels above and below a curve's middle
 
 Point = tuple[float, float]

@@ -149,7 +149,7 @@ def plot(layout: Any, job: session.Job) -> None:
     if drawn.stage != job.stage or not drawn.worth_drawing:
         return
     if icon := previews.plot(drawn):
-        layout.template_icon(icon_value=icon, scale=6.0)
+        layout.template_icon(icon_value=icon, scale=8.0)
     row = layout.row(align=True)
     for name, (icon_name, text, pattern) in LEGEND.items():
         if name in drawn.latest:

@@ -8,6 +8,7 @@ import bpy
 from .. import downloads, estimates, previews, project, wire
 from ..drawing import cost, notice, running, sentences
 from ..scene import cameras
+from ..words import t
 from .base import Base
 
 
@@ -28,7 +29,8 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         if view is not None:
             name = str(view[cameras.VIEW])
             if settings.shown != wire.VIEW_IMAGE and not project.picture(scene, settings.shown, name):
-                sentences(layout, context, f"{name} has no such picture yet; its photo is shown.", "INFO")
+                said = t("{view} has no such picture yet; its photo is shown.").format(view=name)
+                sentences(layout, context, said, "INFO")
             elif icon := previews.icon(project.picture(scene, settings.shown, name), "view"):
                 layout.template_icon(icon_value=icon, scale=7.0)
         row = layout.row(align=True)
@@ -72,7 +74,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")
         for model in downloads.missing_models() if bpy.app.online_access else ():
-            text = f"Download {model.label}, {downloads.size(model.offer.bytes)}"
+            text = t("Download {model}, {size}").format(model=model.label, size=downloads.size(model.offer.bytes))
             layout.operator("instruct_nerf.download", text=text, icon="IMPORT").model = model.name
             sentences(layout, context, f"{model.use}.")
 

@@ -14,6 +14,7 @@ import bpy
 NAME = "Instruct NeRF"
 MARK = "instruct_nerf"  # on a workspace: that it is ours
 SOON = 0.1  # seconds between two looks whether Blender has changed the workspace of a window
+DRAWN = 5.0  # seconds until a sidebar was drawn
 PATIENCE = 20.0  # seconds that this may take, where a file is large
 LEAST = 0.15  # of a screen's width, that an area beside another must have
 IMAGE, VIEW, STRIPS = "IMAGE_EDITOR", "VIEW_3D", "SEQUENCE_EDITOR"
@@ -86,7 +87,10 @@ def _opening(pointer: int, category: str) -> Iterator[float]:
         for kind, area in parts_of(_window(pointer).screen).items():
             area.type = kind
         yield SOON
-        furnish(_window(pointer), category)
+        furnish(_window(pointer))
+        until = time.monotonic() + DRAWN
+        while not _opened_tab(_window(pointer), category) and time.monotonic() < until:
+            yield SOON
 
 
 def _switching(pointer: int, name: str) -> Iterator[float]:
@@ -99,7 +103,18 @@ def _switching(pointer: int, name: str) -> Iterator[float]:
         yield SOON
 
 
-def furnish(window: bpy.types.Window, category: str) -> None:
+def _opened_tab(window: bpy.types.Window, category: str) -> bool:
+    """Open a tab of the viewports' sidebars; whether it is. They know their tabs once they were drawn."""
+    sidebars = [region for area in window.screen.areas if area.type == VIEW for region in area.regions]
+    sidebars = [region for region in sidebars if region.type == "UI"]
+    for sidebar in sidebars:
+        # Before it was drawn it takes none, and of old it was not to be written.
+        with contextlib.suppress(AttributeError, TypeError):
+            sidebar.active_panel_category = category
+    return all(getattr(sidebar, "active_panel_category", category) == category for sidebar in sidebars)
+
+
+def furnish(window: bpy.types.Window) -> None:
     """What the areas of the new workspace show."""
     scene, workspace = window.scene, window.workspace
     if hasattr(workspace, "sequencer_scene") and workspace.sequencer_scene is None:
@@ -111,10 +126,6 @@ def furnish(window: bpy.types.Window, category: str) -> None:
             space.overlay.show_relationship_lines = False
             if space.region_3d.view_perspective == "CAMERA" and scene.camera is None:
                 space.region_3d.view_perspective = "PERSP"
-            sidebar = next((region for region in area.regions if region.type == "UI"), None)
-            if sidebar is not None and hasattr(sidebar, "active_panel_category"):
-                with contextlib.suppress(AttributeError, TypeError):  # it knows its tabs once it was drawn
-                    sidebar.active_panel_category = category
         elif area.type == STRIPS:
             space.view_type = "SEQUENCER"
         elif area.type == IMAGE:

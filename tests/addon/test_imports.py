@@ -14,7 +14,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # From the top down; a module may import those of later lines, never of its own or earlier ones, but for packages
 # whose modules stand side by side.
 LAYERS = [
-    {"panels"},
+    {"panels", "translations"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
     {"frames"},
     {"settings", "results", "tries"},
