@@ -38,6 +38,14 @@ def has_edit(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
     return True
 
 
+def has_learned(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: there is a NeRF that something can be made of."""
+    if not project.is_trained(context.scene):
+        cls.poll_message_set("The scene is not learned yet: press Start, in the panel Edit, first")
+        return False
+    return True
+
+
 def is_stopped(cls: type[bpy.types.Operator]) -> bool:
     """Poll: the engine is stopped, and nobody installs it."""
     if session.get().state != "stopped":

@@ -5,7 +5,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
 from .. import estimates, frames, project, results
-from .base import AsksAgain, attempt, has_capture, has_edit, idle, say
+from .base import AsksAgain, attempt, has_capture, has_edit, has_learned, idle, say
 
 
 def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
@@ -54,7 +54,7 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context) and idle(cls)
+        return has_capture(cls, context) and has_learned(cls, context) and idle(cls)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self) if self.ask else self.execute(context)
@@ -92,7 +92,7 @@ class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context) and idle(cls)
+        return has_capture(cls, context) and has_learned(cls, context) and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "results", lambda: results.make_splats(context.scene, self.count))

@@ -11,6 +11,8 @@ from ..scene import cameras
 from ..words import t
 from .base import Base
 
+EMPTY = "Mesh, splats and film are made of what the engine has learned: type an instruction and press Start first."
+
 
 class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
     """Seeing and using what came of it"""
@@ -70,6 +72,8 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
+        if not project.is_trained(scene):
+            sentences(layout, context, EMPTY, "INFO")
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")

@@ -159,9 +159,9 @@ class Engine:
         time.sleep(TICK)
         send({"method": "job/progress", "params": {
             "job": self.job, "stage": stage, "label": f"{stage} step", "step": step, "of": of, "fraction": fraction,
-            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1 / step, "distortion": 0.01},
+            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1 / max(1, step), "distortion": 0.01},
             "held_out": 20.0 + step if stage == "train" and step % 2 else None,
-            "change": 0.1 / step if stage == "edit" else None,
+            "change": 0.1 / max(1, step) if stage == "edit" else None,
         }})  # fmt: skip
 
     # -- jobs ---
