@@ -29,7 +29,7 @@ class Job:
     title: str
     workspace: str
     started: float  # seconds, monotonic
-    status: str = "running"  # running, cancelling, done, cancelled, failed
+    status: str = "running"  # running, cancelling, done, cancelled, failed, detached
     stage: str = ""
     label: str = ""
     step: int = 0
@@ -47,6 +47,7 @@ class Job:
     paused: bool = False
     rested: bool = False  # it paused at some time
     curves: Curves = field(default_factory=Curves)
+    attached: bool = False  # it is done by a process of its own, which goes on without this engine
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
     @property

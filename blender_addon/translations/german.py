@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF001
 """German, with the terms of Blender's own translation."""
 
 TEXTS: dict[str, str] = {
@@ -25,7 +25,9 @@ TEXTS: dict[str, str] = {
     "and {count} more": "und {count} weitere",
     "Animate a camera through the chosen views, neighbour by neighbour, over the scene's frames": "Eine Kamera über die Frames der Szene durch die gewählten Ansichten animieren, von Nachbar zu Nachbar",
     "Approve this edit: the whole scene follows it": "Diese Bearbeitung gutheißen: die ganze Szene folgt ihr",
+    "Ask how far the jobs are that go on by themselves": "Fragen, wie weit die Aufträge sind, die allein weiterlaufen",
     "At Most": "Höchstens",
+    "Attach": "Anschließen",
     "Automatic": "Automatisch",
     "Background": "Hintergrund",
     "Before": "Vorher",
@@ -50,6 +52,7 @@ TEXTS: dict[str, str] = {
     "Choose Views That See": "Ansichten wählen, die sehen",
     "Choose where this file's project is now, after it was moved": "Wählen, wo das verschobene Projekt dieser Datei jetzt liegt",
     "Click a picture of the contact sheet to use its settings; Escape or the right button stops": "Ein Bild des Kontaktbogens anklicken, um seine Einstellungen zu übernehmen; Escape oder rechte Taste beendet",
+    "Collect": "Abholen",
     "Compare every installed file with what it should be, and install again what differs": "Jede installierte Datei mit ihrem Soll vergleichen und neu installieren, was abweicht",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "Die Fotos miteinander vergleichen, um zu finden, von wo jedes aufgenommen wurde und wie das Objektiv sieht; dann öffnen. Am besten mit vielen Fotos, die sich überlappen. Wird auf diesem Rechner berechnet; nichts wird hochgeladen",
     "Compute It on the CPU All the Same": "Trotzdem auf der CPU berechnen",
@@ -65,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Delete Try": "Versuch löschen",
     "Delete what was tried, with its pictures, from the project's folder": "Den Versuch samt Bildern aus dem Projektordner löschen",
     "Deleting": "Wird gelöscht",
+    "Detach": "Ablösen",
+    "Detached Jobs": "Abgelöste Aufträge",
     "Device": "Gerät",
     "Distance": "Abstand",
     "Dome": "Kuppel",
@@ -107,6 +112,7 @@ TEXTS: dict[str, str] = {
     "First": "Erste",
     "Focal Length": "Brennweite",
     "Folder of Wheels": "Ordner mit Wheels",
+    "Follow a job that goes on by itself to its end, as if it had been started here": "Einem Auftrag, der allein weiterläuft, bis zum Ende folgen, als wäre er hier gestartet",
     "For an NVIDIA card several GB more.": "Für eine NVIDIA-Karte einige GB mehr.",
     "Format": "Format",
     "Free Memory": "Speicher freigeben",
@@ -141,6 +147,7 @@ TEXTS: dict[str, str] = {
     "Iterative Dataset Update": "Iterative Dataset Update",
     "Iterative Dataset Update does not use key views.": "Iterative Dataset Update verwendet keine Schlüsselansichten.",
     "Its terms must be accepted on its page first, signed in": "Seine Bedingungen müssen zuerst angemeldet auf seiner Seite akzeptiert werden",
+    "Job": "Auftrag",
     "Keep All Pixels": "Alle Pixel behalten",
     "Keep Background": "Hintergrund behalten",
     "Key Views": "Schlüsselansichten",
@@ -151,10 +158,12 @@ TEXTS: dict[str, str] = {
     "Leave this to the editor again": "Dies wieder dem Editor überlassen",
     "Left Out": "Ausgelassen",
     "Let this view be edited like any other again; its picture stays": "Diese Ansicht wieder wie jede andere bearbeiten lassen; ihr Bild bleibt",
+    "Let what runs go on by itself, also without Blender; this or a later Blender can attach to it again": "Was läuft, allein weiterlaufen lassen, auch ohne Blender; dieses oder ein späteres Blender kann sich wieder anschließen",
     "Licence": "Lizenz",
     "Licence: {licence}": "Lizenz: {licence}",
     "Line": "Linie",
     "Log": "Protokoll",
+    "Look Again": "Erneut nachsehen",
     "Look Through": "Hindurchsehen",
     "Look through a capture's camera, with the scene at the size of its picture": "Durch eine Kamera der Aufnahme sehen, mit der Szene in der Größe ihres Bildes",
     "Looking through a view's camera, draw the line between before and after to where the mouse is; click to leave it there, Escape to put it back": "Beim Blick durch die Kamera einer Ansicht die Linie zwischen Vorher und Danach zur Maus ziehen; Klick lässt sie dort, Escape setzt sie zurück",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF001
 """Japanese, with the terms of Blender's own translation."""
 
 TEXTS: dict[str, str] = {
@@ -25,7 +25,9 @@ TEXTS: dict[str, str] = {
     "and {count} more": "ほか {count} 件",
     "Animate a camera through the chosen views, neighbour by neighbour, over the scene's frames": "シーンのフレーム範囲で、選んだビューを近い順に通るカメラをアニメーションします",
     "Approve this edit: the whole scene follows it": "この編集を採用：シーン全体がこれに従います",
+    "Ask how far the jobs are that go on by themselves": "単独で続いているジョブの進み具合を調べます",
     "At Most": "最大数",
+    "Attach": "接続",
     "Automatic": "自動",
     "Background": "背景",
     "Before": "編集前",
@@ -50,6 +52,7 @@ TEXTS: dict[str, str] = {
     "Choose Views That See": "写っているビューを選ぶ",
     "Choose where this file's project is now, after it was moved": "移動したこのファイルのプロジェクトの現在の場所を指定します",
     "Click a picture of the contact sheet to use its settings; Escape or the right button stops": "コンタクトシートの画像をクリックするとその設定を使います。Escまたは右ボタンで終了",
+    "Collect": "受け取る",
     "Compare every installed file with what it should be, and install again what differs": "インストール済みの全ファイルを照合し、異なるものを再インストールします",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "写真どうしを照合して撮影位置とレンズを求め、開きます。重なりの多い写真がたくさんあるほど良い結果になります。このコンピューターで計算し、何もアップロードしません",
     "Compute It on the CPU All the Same": "それでもCPUで計算する",
@@ -65,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Delete Try": "試行を削除",
     "Delete what was tried, with its pictures, from the project's folder": "試行とその画像をプロジェクトフォルダーから削除します",
     "Deleting": "削除中",
+    "Detach": "切り離す",
+    "Detached Jobs": "切り離したジョブ",
     "Device": "デバイス",
     "Distance": "距離",
     "Dome": "ドーム",
@@ -107,6 +112,7 @@ TEXTS: dict[str, str] = {
     "First": "最初",
     "Focal Length": "焦点距離",
     "Folder of Wheels": "Wheelのフォルダー",
+    "Follow a job that goes on by itself to its end, as if it had been started here": "単独で続いているジョブを、ここで開始したかのように最後まで追います",
     "For an NVIDIA card several GB more.": "NVIDIAカード用にはさらに数GB。",
     "Format": "フォーマット",
     "Free Memory": "メモリを解放",
@@ -141,6 +147,7 @@ TEXTS: dict[str, str] = {
     "Iterative Dataset Update": "Iterative Dataset Update",
     "Iterative Dataset Update does not use key views.": "Iterative Dataset Update はキービューを使いません。",
     "Its terms must be accepted on its page first, signed in": "先にそのページへサインインし、規約に同意する必要があります",
+    "Job": "ジョブ",
     "Keep All Pixels": "全ピクセルを保持",
     "Keep Background": "背景を保持",
     "Key Views": "キービュー",
@@ -151,10 +158,12 @@ TEXTS: dict[str, str] = {
     "Leave this to the editor again": "再びエディターに任せます",
     "Left Out": "除外",
     "Let this view be edited like any other again; its picture stays": "このビューを再び他と同じように編集します。画像は残ります",
+    "Let what runs go on by itself, also without Blender; this or a later Blender can attach to it again": "実行中のものをBlenderなしでも続けさせます。このBlenderや後のBlenderから再び接続できます",
     "Licence": "ライセンス",
     "Licence: {licence}": "ライセンス: {licence}",
     "Line": "ライン",
     "Log": "ログ",
+    "Look Again": "再確認",
     "Look Through": "カメラから見る",
     "Look through a capture's camera, with the scene at the size of its picture": "シーンをその画像サイズにして、キャプチャのカメラから見ます",
     "Looking through a view's camera, draw the line between before and after to where the mouse is; click to leave it there, Escape to put it back": "ビューのカメラから見ながら、前後の境界線をマウスの位置へ動かします。クリックで確定、Escで元に戻します",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF001
 """Simplified Chinese, with the terms of Blender's own translation."""
 
 TEXTS: dict[str, str] = {
@@ -25,7 +25,9 @@ TEXTS: dict[str, str] = {
     "and {count} more": "及另外 {count} 个",
     "Animate a camera through the chosen views, neighbour by neighbour, over the scene's frames": "在场景的帧范围内，让摄像机依相邻顺序穿过所选视图做动画",
     "Approve this edit: the whole scene follows it": "认可此编辑：整个场景以它为准",
+    "Ask how far the jobs are that go on by themselves": "查询独立运行的任务的进度",
     "At Most": "最多",
+    "Attach": "接入",
     "Automatic": "自动",
     "Background": "背景",
     "Before": "编辑前",
@@ -50,6 +52,7 @@ TEXTS: dict[str, str] = {
     "Choose Views That See": "选取能看到目标的视图",
     "Choose where this file's project is now, after it was moved": "指定此文件的项目移动后所在的位置",
     "Click a picture of the contact sheet to use its settings; Escape or the right button stops": "点击样片表中的图片即采用其设置；按 Esc 或右键停止",
+    "Collect": "取回",
     "Compare every installed file with what it should be, and install again what differs": "核对每个已安装的文件，重新安装有差异的部分",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "将照片相互比对，求出各自的拍摄位置和镜头参数，然后打开。照片多且相互重叠时效果最好。全部在本机计算，不上传任何内容",
     "Compute It on the CPU All the Same": "仍然用 CPU 计算",
@@ -65,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Delete Try": "删除试作",
     "Delete what was tried, with its pictures, from the project's folder": "从项目文件夹中删除试作及其图片",
     "Deleting": "正在删除",
+    "Detach": "分离",
+    "Detached Jobs": "已分离的任务",
     "Device": "设备",
     "Distance": "距离",
     "Dome": "穹顶",
@@ -107,6 +112,7 @@ TEXTS: dict[str, str] = {
     "First": "首个",
     "Focal Length": "焦距",
     "Folder of Wheels": "Wheel 文件夹",
+    "Follow a job that goes on by itself to its end, as if it had been started here": "跟踪独立运行的任务直至结束，如同在此启动一样",
     "For an NVIDIA card several GB more.": "NVIDIA 显卡还需再多数 GB。",
     "Format": "格式",
     "Free Memory": "释放内存",
@@ -141,6 +147,7 @@ TEXTS: dict[str, str] = {
     "Iterative Dataset Update": "Iterative Dataset Update",
     "Iterative Dataset Update does not use key views.": "Iterative Dataset Update 不使用关键视图。",
     "Its terms must be accepted on its page first, signed in": "须先登录其网页并接受条款",
+    "Job": "任务",
     "Keep All Pixels": "保留所有像素",
     "Keep Background": "保留背景",
     "Key Views": "关键视图",
@@ -151,10 +158,12 @@ TEXTS: dict[str, str] = {
     "Leave this to the editor again": "重新交由编辑器决定",
     "Left Out": "未采用",
     "Let this view be edited like any other again; its picture stays": "让此视图重新像其他视图一样被编辑；其图片会保留",
+    "Let what runs go on by itself, also without Blender; this or a later Blender can attach to it again": "让正在运行的任务独立继续，即使没有 Blender；本次或以后的 Blender 都可再次接入",
     "Licence": "许可",
     "Licence: {licence}": "许可：{licence}",
     "Line": "分界线",
     "Log": "日志",
+    "Look Again": "再次查看",
     "Look Through": "透过摄像机看",
     "Look through a capture's camera, with the scene at the size of its picture": "透过拍摄的摄像机观看，场景尺寸设为其图片的尺寸",
     "Looking through a view's camera, draw the line between before and after to where the mouse is; click to leave it there, Escape to put it back": "透过视图的摄像机观看时，将前后对比的分界线移到鼠标处；点击确定，按 Esc 还原",
