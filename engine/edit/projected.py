@@ -18,7 +18,7 @@ from engine.edit.originals import Originals
 from engine.edit.overlap import Overlap, overlap_of
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, Told
-from engine.editors.base import Carried, Prepared, ViewEdit
+from engine.editors.base import Carried, Prepared, ViewEdit, edit_together
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
@@ -93,10 +93,24 @@ def projected_dataset_update(
 
     def image_update(view: int, draw: int, t: float, render: Tensor, carried: Carried | None = None) -> Tensor:
         """U(render, t; I_v^0, c_T), (H, W, 3) uint8."""
+        edited = view_edit(view).edit(render, t, random_of(draw), check, carried)
+        return finished(view, edited)
+
+    def image_updates(those: Sequence[int], number: int, t: float, renders: Sequence[Tensor]) -> list[Tensor]:
+        """`image_update` of several views in a round, at once where the editor can."""
+        randoms = [random_of(number * len(pictures) + view) for view in those]
+        approved = [(view_edit(key), picture) for key, picture in keys.items()]
+        edits = [view_edit(view) for view in those]
+        edited = edit_together(prepared, edits, renders, t, randoms, check, approved)
+        return [finished(view, picture) for view, picture in zip(those, edited, strict=True)]
+
+    def random_of(draw: int) -> torch.Generator:
+        return torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
+
+    def finished(view: int, edited: Tensor) -> Tensor:
+        """An edit as its view is to learn it, (H, W, 3) uint8: with what has to stay as it was."""
         if view not in backgrounds:
             backgrounds[view] = background_of(view_edit(view), told.keep if told else 0.0)
-        random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
-        edited = view_edit(view).edit(render, t, random, check, carried)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
         return to_uint8(originals.outside_kept(view, edited, check))
@@ -158,15 +172,16 @@ def projected_dataset_update(
             continue
         if (number := round_at(step, settings)) is not None:
             t = noise_of_round(number, settings)
-            moved = []
-            for view in views_of_round(seen().order(list(keys)), number, settings):
-                render = trainer.scene.render(trainer.camera(view), check).rgb
-                image = image_update(view, number * len(pictures) + view, t, render)
-                shown = to_uint8(render)
-                moved.append(_apart(image, shown))
-                # The better of the two stays: the one that lies nearer to what all views together have made.
-                old = pictures.image(view)
-                yield updated(view, image if moved[-1] <= _apart(old, shown) else old.clone())
+            moved: list[float] = []
+            for those in batched(views_of_round(seen().order(list(keys)), number, settings), settings.batch):
+                renders = [trainer.scene.render(trainer.camera(view), check).rgb for view in those]
+                images = image_updates(those, number, t, renders)
+                for view, render, image in zip(those, renders, images, strict=True):
+                    shown = to_uint8(render)
+                    moved.append(_apart(image, shown))
+                    # The better of the two stays: the one that lies nearer to what all views together have made.
+                    old = pictures.image(view)
+                    yield updated(view, image if moved[-1] <= _apart(old, shown) else old.clone())
                 if prompts.at(step) is not told:
                     break
             if prompts.at(step) is not told:
@@ -215,6 +230,11 @@ def noise_of_round(number: int, settings: EditSettings) -> float:
     """The noise level of a round: falling evenly from the first to the last."""
     high, low = settings.short_noise
     return high + (low - high) * number / max(settings.short_rounds - 1, 1)
+
+
+def batched(views: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Views, in their order, as many at once as ``size`` and what is left at the end."""
+    return [views[first : first + size] for first in range(0, len(views), size)]
 
 
 def most_alike(pictures: Sequence[Tensor]) -> Tensor:

@@ -64,6 +64,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     blended: bool = False  # what several views say of a pixel is averaged, not taken from the nearest
     refit: float = 0.5  # share of the steps after which the first of the short rounds comes
     short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
+    batch: int = 1  # views that a round edits at once, where the editor can
     round_share: float = 1.0  # of the views, that a round edits: each round others, in turn
     short_noise: tuple[float, float] = (0.8, 0.5)  # noise level of the first of them, and of the last
 
@@ -90,6 +91,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("outlier", self.outlier == 0 or 1 <= self.outlier <= 1000, "0, or 1 to 1000"),
             ("refit", 0 < self.refit <= 1, "above 0 and at most 1"),
             ("short_rounds", 0 <= self.short_rounds <= 1000, "0 to 1000"),
+            ("batch", 1 <= self.batch <= 64, "1 to 64"),
             ("round_share", 0 < self.round_share <= 1, "above 0 and at most 1"),
             ("short_noise", 0 < self.short_noise[1] <= self.short_noise[0] <= 1, "two levels, falling, above 0 to 1"),
             ("single_rays", 0 <= self.single_rays <= 1, "0 to 1"),
