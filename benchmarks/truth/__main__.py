@@ -109,7 +109,9 @@ def main(options: Options) -> None:
             jobs = [(s, e, seed, strength) for seed in range(options.seeds) for s, e in asked]
             known = {job: known_of(job, records) for job in jobs}
             jobs = [job for job in jobs if not set(methods) <= set(known[job])]
-            for future in as_completed(futures := {workers.submit(call, "run", *j, known[j]): j for j in jobs}):
+            for future in as_completed(
+                futures := {workers.submit(call, "run", *j[:3], known[j], strength): j for j in jobs}
+            ):
                 name, key, seed, _ = futures[future]
                 found, shown = future.result()
                 records += found

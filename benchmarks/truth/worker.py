@@ -39,7 +39,7 @@ class Worker:
         return thinned(load(name, self.size.pixels), self.size.views)
 
     def run(
-        self, scene_name: str, key: str, seed: int, strength: float | None, known: dict[str, dict[str, float]]
+        self, scene_name: str, key: str, seed: int, known: dict[str, dict[str, float]], strength: float | None = None
     ) -> tuple[list[dict], dict[str, np.ndarray]]:
         """The records of all methods whose measures are not ``known``, and a held-out picture (H, W, 3) uint8 of each,
         the true one first; with the simulated editor of a ``strength``, if there is one."""
