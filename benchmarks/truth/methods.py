@@ -38,8 +38,8 @@ FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
 PROJECTED = SINGLE_RAYS | {"method": "projected"}
 ONCE = PROJECTED | {"short_rounds": 0}
-LATE = {"short_rounds": 1, "round_share": 0.5, "short_noise": (0.5, 0.5)}
 ALL = {"blended": True, "first_tries": 3, "outlier": 1.5}
+LATE = {"short_rounds": 1, "round_share": 0.5, "first_share": 0.4}
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
@@ -71,12 +71,18 @@ ROWS = {
         Row("projected, one round, a third of the steps", "edit", PROJECTED | {"short_rounds": 1}, share=1 / 3),
         Row("projected, a key view", "edit", PROJECTED, keys=1),
         Row("projected, four key views", "edit", PROJECTED, keys=4),
-        Row("once", "edit", ONCE),
-        Row("once, blended", "edit", ONCE | {"blended": True}),
-        Row("once, three first", "edit", ONCE | {"first_tries": 3}),
-        Row("once, outliers", "edit", ONCE | {"outlier": 1.5}),
-        Row("half twice", "edit", ONCE | LATE),
-        Row("half twice, all", "edit", ONCE | LATE | ALL),
+        Row("once", "edit", ONCE | {"blended": True}, share=0.75),
+        Row("half, 0.6", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75),
+        Row("half, 0.4", "edit", ONCE | ALL | LATE | {"short_noise": (0.4, 0.4)}, share=0.75),
+        Row(
+            "quarter, two",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
+            share=0.75,
+        ),  # noqa: E501
+        Row("half, 0.6, key", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75, keys=1),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),
@@ -124,11 +130,11 @@ _SMALL_NERF = msgspec.structs.replace(
     nerf_samples=16,
     proposals=(ProposalConfig(128, table_log2=14),),
 )
-_SMALL_TRAIN = msgspec.structs.replace(_train(1000), rays=512)
-_SMALL_EDIT = msgspec.structs.replace(_edit(300, 20), patch=16, single_rays=1.0, losses=LossConfig("l1"))
+_SMALL_TRAIN = msgspec.structs.replace(_train(800), rays=512)
+_SMALL_EDIT = msgspec.structs.replace(_edit(400, 20), patch=16, single_rays=1.0, losses=LossConfig("l1"))
 
 SIZES = {
-    "small": Size(64, _SMALL_NERF, _SMALL_TRAIN, _SMALL_EDIT, views=20),
+    "small": Size(64, _SMALL_NERF, _SMALL_TRAIN, _SMALL_EDIT),
     "smallest": Size(128, PREVIEW.nerf, _train(400), _edit(100, 10)),
     "quick": Size(128, PREVIEW.nerf, _train(1500), _edit(200, 10)),
     "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),

@@ -33,7 +33,7 @@ from engine.protocol import OptionValue
 COLOR = 0.06  # of a color transform's entries about the identity's
 SHIFT = 0.05  # of the color added to all pixels
 CONTRAST = 0.15  # of the contrast's logarithm
-WARP = 0.02  # of where a pixel comes from, in widths of the picture: 1.3 pixels of 64
+WARP = 0.008  # of where a pixel comes from, in widths of the picture: 4 pixels of 512
 TEXTURE = 0.05  # of the invented texture
 NO_EDIT = 0.08  # the chance that nothing is edited; with less strength less, with more no more than twice
 

@@ -19,6 +19,7 @@ from engine.edit.overlap import Overlap, overlap_of
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, Told
 from engine.editors.base import Carried, Prepared, ViewEdit, edit_together
+from engine.editors.carrying import with_carried
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
@@ -123,7 +124,9 @@ def projected_dataset_update(
             done.views.append(view)
         first = list(keys) or [seen().central()]
         apart: list[float] = []  # how far the edits so far were from what was carried over
-        for view in [*(view for view in first if view not in keys), *seen().order(first)]:
+        order = [*(view for view in first if view not in keys), *seen().order(first)]
+        edited = spread(order, settings.updates_first(len(order)))
+        for view in edited:
             carried = None if shows_keys and keys else seen().carried(view, done, list(keys), settings.blended)
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
 
@@ -147,6 +150,10 @@ def projected_dataset_update(
             done.views.append(view)
             if prompts.at(step) is not told:
                 return  # wished for meanwhile: what was made for this step is made again
+        for view in (view for view in order if view not in edited):
+            carried = seen().carried(view, done, list(keys), settings.blended)
+            yield updated(view, finished(view, with_carried(originals[view], carried)), edits=0)
+            check()
 
     def updated(view: int, image: Tensor, edits: int = 1) -> ImageUpdated:
         if originals.mask(view, check) is not None:
@@ -230,6 +237,11 @@ def noise_of_round(number: int, settings: EditSettings) -> float:
     """The noise level of a round: falling evenly from the first to the last."""
     high, low = settings.short_noise
     return high + (low - high) * number / max(settings.short_rounds - 1, 1)
+
+
+def spread(order: Sequence[int], count: int) -> list[int]:
+    """``count`` of the views in ``order``, the first among them, evenly through it."""
+    return [order[number * len(order) // count] for number in range(count)] if order else []
 
 
 def batched(views: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -57,6 +57,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     seed: int = 0
     method: Method = "iterative"
     # Of "projected" alone:
+    first_share: float = 1.0  # of the views, that are edited before the refit; the others take what is carried over
     first_tries: int = 1  # of the view that all others follow, where none was approved: that most like the others stays
     # A view is edited twice whose first edit is so many times farther from what is carried over into it than is usual,
     # and the nearer of both stays; 0: never.
@@ -87,6 +88,7 @@ class EditSettings(msgspec.Struct, frozen=True):
                 self.patches * self.patch**2 <= MOST_RAYS,
                 f"fewer: {MOST_RAYS:,} rays are the most",
             ),
+            ("first_share", 0 < self.first_share <= 1, "above 0 and at most 1"),
             ("first_tries", 1 <= self.first_tries <= 100, "1 to 100"),
             ("outlier", self.outlier == 0 or 1 <= self.outlier <= 1000, "0, or 1 to 1000"),
             ("refit", 0 < self.refit <= 1, "above 0 and at most 1"),
@@ -141,9 +143,9 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     def updates_first(self, views: int) -> int:
         """Image updates before the first NeRF update of an edit of ``views`` views."""
-        return (
-            views if self.method in ("one-time", "projected") or (self.method == "iterative" and self.first_pass) else 0
-        )
+        if self.method == "projected":
+            return min(views, max(1, round(views * self.first_share)))
+        return views if self.method == "one-time" or (self.method == "iterative" and self.first_pass) else 0
 
     def noise_range(self, update: int) -> tuple[float, float]:
         """[t_min, t_max] of the ``update``-th image update."""
