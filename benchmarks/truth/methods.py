@@ -81,7 +81,7 @@ ROWS = {
             | ALL
             | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
             share=0.75,
-        ),  # noqa: E501
+        ),
         Row("half, 0.6, key", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75, keys=1),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),

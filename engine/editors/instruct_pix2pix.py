@@ -5,6 +5,7 @@ StableDiffusionInstructPix2PixPipeline."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -262,7 +263,7 @@ class Prepared:
                 picture, its_noise, its_condition = shown[key]
                 seen = torch.cat([latents, schedule.add_noise(picture, its_noise, timestep)])
                 seen_condition, key = torch.cat([condition, its_condition]), len(views)
-            with attending(editor.unet, len(seen), key, options.key_attention):
+            with nullcontext() if key is None else attending(editor.unet, len(seen), key, options.key_attention):
                 prediction = editor.guided_prediction(seen, timestep, seen_condition, self.instruction, scales)
             latents = step(prediction[: len(views)], latents, timestep, following)
             if following is not None and index < put_back(len(timesteps)):

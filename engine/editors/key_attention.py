@@ -13,20 +13,16 @@ from torch import Tensor
 
 
 class KeyAttention:
-    """A self-attention's processor in the place of ``inner``, which it asks for its answers; without a key it gives
-    ``inner``'s, to the last bit."""
+    """A self-attention's processor in the place of ``inner``, which it asks for its answers."""
 
-    def __init__(self, inner: Any):
-        self.inner = inner
-        self.views = 1  # in a batch, of each of its guidance's parts
-        self.key: int | None = None  # which of them is attended to
-        self.share = 0.0
+    def __init__(self, inner: Any, views: int, key: int, share: float):
+        self.inner, self.views, self.key, self.share = inner, views, key, share
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
         own = self.inner(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
-        if self.key is None or encoder_hidden_states is not None:
+        if encoder_hidden_states is not None:
             return own
         parts = hidden_states.unflatten(0, (-1, self.views))
         key = parts[:, self.key : self.key + 1].expand_as(parts).flatten(0, 1)
@@ -34,16 +30,15 @@ class KeyAttention:
 
 
 @contextmanager
-def attending(unet: Any, views: int, key: int | None, share: float) -> Iterator[None]:
+def attending(unet: Any, views: int, key: int, share: float) -> Iterator[None]:
     """While the block runs, a batch of ``views`` (once, or one part of the guidance after another) attends to its
-    ``key``-th by ``share``, 0–1; None: each to itself alone."""
-    if key is None:
-        yield
-        return
+    ``key``-th by ``share``, 0–1."""
     processors = dict(unet.attn_processors)
-    own = {name: KeyAttention(inner) for name, inner in processors.items() if name.endswith("attn1.processor")}
-    for processor in own.values():
-        processor.views, processor.key, processor.share = views, key, share
+    own = {
+        name: KeyAttention(inner, views, key, share)
+        for name, inner in processors.items()
+        if name.endswith("attn1.processor")
+    }
     unet.set_attn_processor(processors | own)
     try:
         yield

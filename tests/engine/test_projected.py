@@ -295,6 +295,22 @@ def test_a_view_far_from_what_is_carried_over_into_it_is_edited_once_more(few):
     assert events[6].edits == 2 and bright[6] > 1.5 and len(events) == COUNT
 
 
+def test_of_some_views_the_editor_is_asked_and_the_others_take_what_is_carried_over(few):
+    settings = msgspec.structs.replace(ONCE, first_share=1 / 3, steps=1)
+    events, _ = first_pass(few, settings, set())
+    assert [event.edits for event in events] == [1] * 4 + [0] * 8 == [1] * settings.updates_first(COUNT) + [0] * 8
+    assert sorted(event.view for event in events) == list(range(COUNT))
+    run = Run(few, settings)
+    originals = [picture.clone() for picture in run.originals.pictures]
+    known = {event.view: event.image.float() / 255 for event in events[:4]}
+    for event in events[4:]:
+        carried = overlap_of(Unedited(run.views), COUNT, "cpu").carried(event.view, known)
+        assert 0.2 < carried.seen.float().mean() < 1
+        assert torch.equal(event.image[~carried.seen], originals[event.view][~carried.seen])
+        apart = (event.image.float() / 255 - carried.picture)[carried.seen].abs()
+        assert apart.max() < 1 / 255
+
+
 def test_what_several_views_say_of_a_pixel_can_be_averaged(sphere_set):
     _, views, _ = sphere_set
     overlap = overlap_of(Unedited(views), VIEWS, "cpu")
