@@ -279,7 +279,7 @@ def _run_baseline(
             seconds = job.clock() - began
             frames = [trainer.scene.render(view, job.check).rgb for view in path]
     _save(folder, name, path, frames)
-    return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)
+    return Made(_as_read(settings), seconds, edits, memory.peak)
 
 
 def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
@@ -331,9 +331,14 @@ def _save(folder: Path, name: str, path: Sequence[View], frames: Sequence[Tensor
 def _made(folder: Path, name: str, settings: EditSettings, path: Sequence[View]) -> Made | None:
     """What a baseline took, where it was run with these settings, and its frames along this path are all there."""
     made = read_record(folder / _slug(name) / "made.json", Made)
-    if made is None or made.settings != msgspec.to_builtins(settings):
+    if made is None or made.settings != _as_read(settings):
         return None
     return made if all(file.is_file() for file in _files(folder, name, path)) else None
+
+
+def _as_read(settings: EditSettings) -> dict:
+    """Settings as they are read again from a file: tuples have become lists."""
+    return msgspec.json.decode(msgspec.json.encode(settings))
 
 
 def _write(
