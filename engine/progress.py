@@ -91,6 +91,7 @@ class Job:
     on_view: Callable[[str, str, str], None] = lambda view, kind, image: None
     log: Callable[[str], None] = lambda text: None
     cancelled: Callable[[], bool] = lambda: False
+    leaving: Callable[[], bool] = lambda: False  # whether it is to stop because this program ends, or lets go of it
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
     every: float = 0.25  # seconds between two progress messages of a stage

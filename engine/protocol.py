@@ -21,6 +21,10 @@ LOG = "job/log"
 RENDER = "job/render"
 CHANGE = "job/change"
 REMAKE = "job/remake"
+PAUSE = "job/pause"
+CONTINUE = "job/continue"
+CANCEL = "job/cancel"
+ATTACH = "job/attach"
 
 # Error codes.
 PARSE_ERROR = -32700
@@ -31,6 +35,7 @@ INTERNAL = -32603
 BAD_INPUT = -32000
 BUSY = -32001
 OUT_OF_MEMORY = -32002
+DETACHED = -32003
 CANCELLED = -32800
 
 
@@ -80,6 +85,7 @@ class Initialize(Message, frozen=True):
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
     own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
+    outlive: bool = False  # a job goes on by itself where the connection is cut without `shutdown`
 
 
 class DownloadModel(Message, frozen=True):
@@ -313,6 +319,19 @@ class ContinueJob(Message, frozen=True):
     job: Ident
 
 
+class DetachJob(Message, frozen=True):
+    """Have a job go on by itself, whatever becomes of who began it."""
+
+    job: Ident
+
+
+class AttachJob(Message, frozen=True):
+    """Follow a detached job to its end, as if it were one's own."""
+
+    workspace: str
+    id: str
+
+
 class RenderNow(Message, frozen=True):
     """Render a camera from the scene that a job works on, as it is."""
 
@@ -363,9 +382,11 @@ REQUESTS: dict[str, type[Message]] = {
     "output/splats": MakeSplats,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
-    "job/cancel": CancelJob,
-    "job/pause": PauseJob,
-    "job/continue": ContinueJob,
+    CANCEL: CancelJob,
+    PAUSE: PauseJob,
+    CONTINUE: ContinueJob,
+    "job/detach": DetachJob,
+    ATTACH: AttachJob,
     RENDER: RenderNow,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
