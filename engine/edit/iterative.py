@@ -37,6 +37,7 @@ class ImageUpdated:
     view: int
     image: Tensor  # (H, W, 3) uint8
     change: float = 0.0  # mean absolute difference to the picture that it replaced, 0–1
+    edits: int = 1  # that the editor made for it
 
 
 @dataclass(frozen=True)
