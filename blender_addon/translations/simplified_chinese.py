@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa: E501, RUF001
+# ruff: noqa: E501
 """Simplified Chinese, with the terms of Blender's own translation."""
 
 TEXTS: dict[str, str] = {
