@@ -259,7 +259,7 @@ def mesh(
     workspace: Workspace,
     edit: str | None = None,
     resolution: int | None = None,
-    faces: int = 200_000,
+    faces: int | None = None,
     fill_holes: bool = False,
     texture: int = 0,
     material: Literal["unlit", "lit"] = "unlit",
@@ -274,7 +274,7 @@ def mesh(
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
         resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
-        faces: Decimate to about so many; 0 for all.
+        faces: Decimate to about so many, 0 for all; 200,000 where not given, or 50,000 with a texture.
         fill_holes: Close holes, but for where the capture ends.
         texture: Bake a texture of so many texels a side, 1024, 2048 or 4096; 0 for colors a vertex.
         material: Of GLB and OBJ: unlit, as captured, or lit by lamps.

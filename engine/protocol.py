@@ -248,15 +248,16 @@ class DeleteEdit(Message, frozen=True):
 
 
 class MakeMesh(Message, frozen=True):
-    """``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured,
-    or "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
+    """``faces``: at most about so many; 0: all; None: 200,000, or 50,000 with a texture, which shows what they do not.
+    ``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or
+    "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
     files beside the PLY, in ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
 
     workspace: str
     edit: str | None = None
     resolution: int | None = None  # None: as fine as the pictures
     device: str | None = None
-    faces: int = 200_000  # at most about so many; 0: all
+    faces: int | None = None
     fill_holes: bool = False
     texture: int = 0
     material: Literal["unlit", "lit"] = "unlit"

@@ -28,6 +28,7 @@ from engine.scenes.base import Check, Scene
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, writes
 
+FACES, TEXTURED_FACES = 200_000, 50_000  # more are too heavy for Blender, or show no more (docs/geometry.md)
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
 FINER = 2.0  # times the views' size, at which a texture's colors are rendered
 LONGEST = 1024  # pixels, the longer side of such a view
@@ -46,7 +47,8 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     saved = open_scene(workspace.checkpoint(request.edit))
     views = spread(capture, saved.views)
     resolution = None if request.resolution is None else checked_resolution(request.resolution)
-    faces, size = checked_faces(request.faces), checked_size(request.texture)
+    size = checked_size(request.texture)
+    faces = (TEXTURED_FACES if size else FACES) if request.faces is None else checked_faces(request.faces)
     world = similarity(request.world, "The mesh's world", "world")
     if request.world is None:
         world = upright(capture.up, capture.centre)
@@ -84,7 +86,8 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
             looks.append(depth_view(scene, view, job.check))
             plan.advance(index + 1)
             job.report(plan, stage)
-        texture = job.wait_for(lambda: textured(light, looks, size))
+        ratio = looks[0].intrinsics.width / views[0].intrinsics.width
+        texture = job.wait_for(lambda: textured(light, looks, size, ratio))
         plan.advance(stage.units)
         job.report(plan, stage)
     job.check()

@@ -73,9 +73,9 @@ def add_look(points, normals, eye, matrix, layers, trust, depth, sharpness, sums
     times weight, and weights.
 
     The camera stands at ``eye`` (3,); ``matrix`` (3, 4) takes points to homogeneous pixels from the first pixel's
-    center. ``layers`` (C, H, W) are what is shown, ``trust`` (H, W) how much a pixel counts, ``depth`` (H, W) distances
-    along the rays. A point counts by how near and how much from the front it is seen, to the power of ``sharpness``;
-    what is hidden behind ``depth`` does not.
+    center. ``layers`` (C, H, W) are what is shown times ``trust`` (H, W), how much a pixel counts; ``depth`` (H, W)
+    distances along the rays. A point counts by how near and how much from the front it is seen, to the power of
+    ``sharpness``; what is hidden behind ``depth`` does not.
     """
     count, height, width = layers.shape
     a_pixel = 2 / (matrix[0, 0] ** 2 + matrix[0, 1] ** 2 + matrix[0, 2] ** 2) ** 0.5  # a pixel's width one unit ahead
@@ -97,10 +97,19 @@ def add_look(points, normals, eye, matrix, layers, trust, depth, sharpness, sums
             continue
         x, y = min(int(u), width - 2), min(int(v), height - 2)
         right, down = u - x, v - y
-        weight = _between(trust, x, y, right, down) * (facing / (a_pixel * away)) ** sharpness
+        weight = (facing / (a_pixel * away)) ** sharpness
         for c in range(count):
             sums[n, c] += weight * _between(layers[c], x, y, right, down)
-        sums[n, count] += weight
+        sums[n, count] += weight * _between(trust, x, y, right, down)
+
+
+def compile_kernels() -> None:
+    """Compile them for what a texture gives, or load them from numba's cache."""
+    owner, place, off = np.zeros((1, 1), np.int32), np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
+    draw_faces(np.zeros((1, 3, 2)), 1.0, owner, place, off)
+    points, shown = np.zeros((1, 3), np.float32), np.zeros((1, 2, 2), np.float32)
+    sums = np.zeros((1, 2), np.float32)
+    add_look(points, points, np.zeros(3), np.ones((3, 4)), shown, shown[0], shown[0], 1.0, sums)
 
 
 def look_at(

@@ -17,10 +17,10 @@ from engine.output.unwrap import unwrapped
 from engine.output.volume import DepthView
 
 REACH = 1.5  # texels beyond a chart's edge that show what is at the edge: what is between texels is read from there
-SHARPNESS = 4.0  # the power to which views are weighed: at 0 their mean, at very much the best alone
-APART = 4.0  # pixels of depth between two neighbors, from which on a surface ends there
-BESIDE = 3.0  # pixels beside such an end that count less: a NeRF's edges are soft
-ELSEWHERE = 0.03  # share of the distance by which the mesh may lie off what a view shows, for that to be of it
+SHARPNESS = 2.0  # the power to which views are weighed: at 0 their mean, at very much the best alone
+APART = 0.05  # share of the distance by which neighboring pixels lie apart where a surface ends
+BESIDE = 3.0  # pixels beside such an end that count less, of a picture as the scene was learned from: edges are soft
+ELSEWHERE = 0.1  # share of the distance by which the mesh may lie off what a view shows, for that to be of it
 DOUBTED = 1e-3  # of the trust in a view: what is left where it shows something else
 FAINT = 1e-9  # of the colors that a mesh has already, which stay where no view sees it
 
@@ -50,19 +50,23 @@ class Texture:
 
 
 def textured(
-    mesh: trimesh.Trimesh, views: Sequence[DepthView], size: int, check: Callable[[], None] = lambda: None
+    mesh: trimesh.Trimesh,
+    views: Sequence[DepthView],
+    size: int,
+    finer: float = 1.0,
+    check: Callable[[], None] = lambda: None,
 ) -> Texture:
     """The texture, ``size`` × ``size``, of a mesh with vertex colors: what the views show, each weighed by how near and
     how much from the front it sees a place that nothing hides from it; where none does, the vertices' own colors. Space
-    between charts is filled with what is nearest. ``check`` is called between views, and may raise Cancelled. Raises
-    BadInput."""
+    between charts is filled with what is nearest. ``finer``: so many pixels of a view are as wide as one that the scene
+    was learned from. ``check`` is called between views, and may raise Cancelled."""
     corners = unwrapped(mesh, size)
     check()
     texels = _Texels.of(mesh, corners, size)
     sums = np.zeros((len(texels.points), 4), np.float32)
     for view in views:
         check()
-        texels.look(mesh, view, sums)
+        texels.look(mesh, view, finer, sums)
     colors = (texels.colors * FAINT + sums[:, :3]) / (FAINT + sums[:, 3:])
     return Texture(texels.picture(colors), corners, float((sums[:, 3] > 0).mean()) if len(sums) else 0.0)
 
@@ -98,11 +102,12 @@ class _Texels:
         colors = at(mesh.visual.vertex_colors[:, :3]) / 255
         return cls(on, at(mesh.vertices), normals, colors, size)
 
-    def look(self, mesh: trimesh.Trimesh, view: DepthView, sums: np.ndarray) -> None:
+    def look(self, mesh: trimesh.Trimesh, view: DepthView, finer: float, sums: np.ndarray) -> None:
         """Add what a view shows of them to ``sums`` (N, 4): colors times weight, and weights."""
         depth, _ = depth_of(mesh.vertices, mesh.faces, view)
-        layers = np.ascontiguousarray(np.moveaxis(view.colour, -1, 0), np.float32)
-        look_at(self.points, self.normals, view, layers, trust_in(view, depth), depth, sums, SHARPNESS)
+        trust = trust_in(view, depth, BESIDE * finer)
+        layers = np.ascontiguousarray(np.moveaxis(view.colour, -1, 0) * trust, np.float32)
+        look_at(self.points, self.normals, view, layers, trust, depth, sums, SHARPNESS)
 
     def picture(self, colors: np.ndarray) -> np.ndarray:
         """(S, S, 3) uint8 with ``colors`` (N, 3), and of what lies on no face, of the nearest that does."""
@@ -115,22 +120,15 @@ class _Texels:
         return picture.reshape(self.size, self.size, 3)[tuple(nearest)]
 
 
-def trust_in(view: DepthView, depth: np.ndarray) -> np.ndarray:
+def trust_in(view: DepthView, depth: np.ndarray, beside: float) -> np.ndarray:
     """(H, W) float32, 0–1: how much a view's pixels say of a mesh of which it sees ``depth`` (H, W): little where it
-    shows something else, and beside the edges of what is seen."""
-    apart = APART / max(view.intrinsics.fx, view.intrinsics.fy)
+    shows something else, and less and less within ``beside`` pixels of the edges of what is seen."""
     ends = np.zeros(depth.shape, bool)
     with np.errstate(invalid="ignore"):
-        for axis in (0, 1):
-            step = np.abs(np.diff(depth, axis=axis))
-            near = np.minimum(np.delete(depth, -1, axis), np.delete(depth, 0, axis))
-            jump = (step > apart * near) | np.isnan(step)
-            if axis:
-                ends[:, 1:] |= jump
-                ends[:, :-1] |= jump
-            else:
-                ends[1:] |= jump
-                ends[:-1] |= jump
+        for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+            jump = np.abs(depth[one] - depth[other]) > APART * np.minimum(depth[one], depth[other])
+            ends[one] |= jump
+            ends[other] |= jump
         same = (view.opacity >= 0.5) & (np.abs(view.depth - depth) < ELSEWHERE * depth)
-    beside = ndimage.distance_transform_edt(~ends) / BESIDE if ends.any() else np.ones(depth.shape)
-    return np.where(same, np.clip(beside, DOUBTED, 1), DOUBTED).astype(np.float32)
+    away = ndimage.distance_transform_edt(~ends) / beside if ends.any() else np.ones(depth.shape)
+    return np.where(same, np.clip(away, DOUBTED, 1), DOUBTED).astype(np.float32)

@@ -17,7 +17,7 @@ LAYERS = [
     {"panels"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
     {"frames"},
-    {"settings", "results", "tries"},
+    {"settings", "results", "meshes", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
     {"opening", "knobs", "key_views"},
