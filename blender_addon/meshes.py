@@ -6,7 +6,7 @@ Like :mod:`jobs`: functions that return at once and raise ``ValueError`` or ``Ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,6 +81,16 @@ def import_mesh(scene: bpy.types.Scene, edit: str, choices: Choices) -> None:
         conversion.scale_of_similarity(world)  # says what is wrong with it
         params["world"] = [value for row in world for value in row]
 
+    asking.run_job(
+        wire.OUTPUT_MESH, params, mesh_made(workspace, uid, edit, choices), panel="results", title="Making the mesh",
+        workspace=workspace, scene=uid,
+    )  # fmt: skip
+
+
+def mesh_made(workspace: str, uid: int, edit: str, choices: Choices | None = None) -> Callable[[object], None]:
+    """What follows the answer to a mesh: it is imported into the scene that asked, with the material that was chosen,
+    and written as USD where that was. Of a job that was followed nothing more is known than what it made."""
+
     def made(result: object) -> None:
         path, files = wire.parse_path(result, "mesh"), wire.parse_paths(result, "files")
         found = scene_for(workspace, uid, "The mesh")
@@ -89,13 +99,11 @@ def import_mesh(scene: bpy.types.Scene, edit: str, choices: Choices) -> None:
             return
 
         def steps() -> Iterator[float]:
-            return _importing(workspace, uid, edit, path, choices, list(files.values()))
+            return _importing(workspace, uid, edit, path, choices or Choices(), list(files.values()))
 
         chores.do(("mesh", uid, edit), steps, "results", "Importing the mesh")
 
-    asking.run_job(
-        wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace, scene=uid
-    )
+    return made
 
 
 def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices, written: list[str]) -> Iterator[float]:

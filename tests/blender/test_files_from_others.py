@@ -143,6 +143,9 @@ def test_a_picture_lies_where_its_camera_saw_it_in_a_frame_of_any_shape(opened: 
 def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     opened: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
     for wrong, sentence in (
         (meshes.Choices(resolution=3), "8 to 512"),
         (meshes.Choices(faces=7), "100 to 10,000,000"),

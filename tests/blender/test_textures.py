@@ -20,6 +20,15 @@ from blender_addon.trajectories import exhausted
 nerf = bpy.ops.instruct_nerf
 
 
+@pytest.fixture
+def learned(opened: bpy.types.Scene) -> bpy.types.Scene:
+    """A scene whose capture is learned and edited."""
+    opened.instruct_nerf.instruction = "make it night"
+    nerf.start_edit()
+    settle()
+    return opened
+
+
 def imported(scene: bpy.types.Scene, **choices: object) -> bpy.types.Object:
     nerf.import_mesh(**choices)
     settle()
@@ -41,9 +50,9 @@ def counts() -> tuple[int, int, int]:
     return len(bpy.data.meshes), len(bpy.data.materials), len(bpy.data.images)
 
 
-def test_a_texture_comes_with_its_mesh_and_goes_with_the_next(opened: bpy.types.Scene, tmp_path: Path) -> None:
+def test_a_texture_comes_with_its_mesh_and_goes_with_the_next(learned: bpy.types.Scene, tmp_path: Path) -> None:
     before = len(bpy.data.images)
-    item = imported(opened, colors="2048")
+    item = imported(learned, colors="2048")
     assert heard(tmp_path, "output/mesh")[-1]["texture"] == 2048
     shows, source = surface(item)
     assert shows == "Emission Color" and source.type == "TEX_IMAGE"
@@ -53,51 +62,48 @@ def test_a_texture_comes_with_its_mesh_and_goes_with_the_next(opened: bpy.types.
     flat = np.array([corner.uv[:] for corner in layer.data]).reshape(-1, 4, 2)
     np.testing.assert_array_equal(flat, [[[0, 0], [1, 0], [1, 1], [0, 1]]] * 6)
     assert counts() == (1, 1, before + 1)
-    shows, source = surface(imported(opened, colors="1024", material="LIT"))
+    shows, source = surface(imported(learned, colors="1024", material="LIT"))
     assert (shows, source.type) == ("Base Color", "TEX_IMAGE")
     assert Path(source.image.filepath_from_user()).name == f"mesh-{1024:012x}.png"
     assert heard(tmp_path, "output/mesh")[-1]["material"] == "lit"
     assert counts() == (1, 1, before + 1)  # what was there before is gone, its picture too
-    shows, source = surface(imported(opened, colors="0", material="LIT"))
+    shows, source = surface(imported(learned, colors="0", material="LIT"))
     assert (shows, source.type) == ("Base Color", "VERTEX_COLOR") and counts() == (1, 1, before)
 
 
-def test_meshes_lie_in_a_collection_of_their_own_named_by_project_and_edit(opened: bpy.types.Scene) -> None:
-    item = imported(opened)
-    root = project.root_of(opened)
+def test_meshes_lie_in_a_collection_of_their_own_named_by_project_and_edit(learned: bpy.types.Scene) -> None:
+    item = imported(learned, original=True)
+    root = project.root_of(learned)
     (collection,) = item.users_collection
     assert collection.get(cameras.PART) == "Meshes"
     assert collection in cameras.collection_of(root).children.values()
-    assert item.name == item.data.name == f"{Path(project.workspace_of(opened)).name}, as captured"
-    opened.instruct_nerf.instruction = "make it night"
-    nerf.start_edit()
-    settle()
+    assert item.name == item.data.name == f"{Path(project.workspace_of(learned)).name}, as captured"
     nerf.import_mesh()
     settle()
     names = {child.name for child in root.children if mesh.MESH in child}
-    assert names == {item.name, f"{Path(project.workspace_of(opened)).name}, make it night"}
+    assert names == {item.name, f"{Path(project.workspace_of(learned)).name}, make it night"}
 
 
-def test_other_formats_are_written_as_the_mesh_lies_in_the_world(opened: bpy.types.Scene, tmp_path: Path) -> None:
-    root = project.root_of(opened)
+def test_other_formats_are_written_as_the_mesh_lies_in_the_world(learned: bpy.types.Scene, tmp_path: Path) -> None:
+    root = project.root_of(learned)
     root.location, root.rotation_euler, root.scale = (5, 1, 0), (0, 0, 0.5), (2, 2, 2)
     bpy.context.view_layer.update()
     bpy.ops.mesh.primitive_cube_add()
     other = bpy.context.object
-    item = imported(opened, colors="1024", formats={"glb", "usd"}, part="SUBJECT")
+    item = imported(learned, colors="1024", formats={"glb", "usd"}, part="SUBJECT")
     asked = heard(tmp_path, "output/mesh")[-1]
     assert asked["formats"] == ["glb"] and asked["part"] == "subject"
     np.testing.assert_allclose(np.reshape(asked["world"], (4, 4)), np.array(root.matrix_world), rtol=1e-6)
     assert other.select_get() and bpy.context.view_layer.objects.active == other and not item.select_get()
     told = session.get().news["results"]
-    assert "scene.glb" in told and "scene.usdc" in told
+    assert "edit-1.glb" in told and "edit-1.usdc" in told
     bpy.context.view_layer.update()
     places = np.array([item.matrix_world @ vertex.co for vertex in item.data.vertices])
-    folder = Path(project.workspace_of(opened)) / "mesh"
-    assert {path.name for path in folder.iterdir()} >= {"scene.usdc", "scene.ply", "scene.glb"}
+    folder = Path(project.workspace_of(learned)) / "mesh"
+    assert {path.name for path in folder.iterdir()} >= {"edit-1.usdc", "edit-1.ply", "edit-1.glb"}
     assert not list(folder.glob("unfinished*"))
     bpy.data.batch_remove(list(bpy.data.objects))
-    bpy.ops.wm.usd_import(filepath=str(folder / "scene.usdc"))
+    bpy.ops.wm.usd_import(filepath=str(folder / "edit-1.usdc"))
     bpy.context.view_layer.update()
     (found,) = [item for item in bpy.data.objects if item.type == "MESH"]  # and not the cube
     again = np.array([found.matrix_world @ vertex.co for vertex in found.data.vertices])
