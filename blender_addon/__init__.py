@@ -19,6 +19,7 @@ _MODULES = (
     "highlight",
     "wipe",
     "surfels",
+    "render",
     "operators",
     "panels",
 )

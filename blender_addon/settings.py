@@ -293,6 +293,11 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Show in 3D", description="Draw the scene in the viewport, as its splats are, under the capture's root",
         update=_surfels_shown,
     )  # fmt: skip
+    render_live: BoolProperty(
+        name="Follow Running Edit",
+        description="While an edit runs, render what it has made of the scene so far, in the viewport and in final renders",
+        default=True,
+    )
     film: EnumProperty(
         name="Film",
         description="What the film shows",

@@ -19,8 +19,11 @@ LOG = "job/log"
 
 # Names of what a running job is asked for.
 RENDER = "job/render"
+SURFELS = "job/surfels"
 CHANGE = "job/change"
 REMAKE = "job/remake"
+
+LOOK = "view/render"  # asked at any time, whether a job runs or not
 
 # Error codes.
 PARSE_ERROR = -32700
@@ -290,6 +293,21 @@ class RenderFrames(Message, frozen=True):
     samples: int = 1
 
 
+class RenderView(Message, frozen=True):
+    """See a scene through a camera now. ``live``: the scene that a job trains or edits in the workspace, as it is,
+    where one does. ``transparent``: premultiplied by its opacity; else before its own background. ``primaries``: 9
+    numbers, row-major, from linear Rec. 709 to the color that is wanted."""
+
+    workspace: str
+    camera: PathCamera
+    edit: str | None = None  # None: the unedited scene
+    live: bool = False
+    surfaces: bool = False  # depth and normals, too
+    transparent: bool = False
+    primaries: tuple[float, float, float, float, float, float, float, float, float] | None = None
+    device: str | None = None
+
+
 class MakeReport(Message, frozen=True):
     """Run the paper's baselines beside an edit and write the report card (engine/jobs/report.py)."""
 
@@ -318,6 +336,12 @@ class RenderNow(Message, frozen=True):
 
     job: Ident
     camera: Camera
+
+
+class ShowSurfels(Message, frozen=True):
+    """Write surfels of the scene that a job works on, as it is."""
+
+    job: Ident
 
 
 class ChangeEdit(Message, frozen=True):
@@ -366,7 +390,9 @@ REQUESTS: dict[str, type[Message]] = {
     "job/cancel": CancelJob,
     "job/pause": PauseJob,
     "job/continue": ContinueJob,
+    LOOK: RenderView,
     RENDER: RenderNow,
+    SURFELS: ShowSurfels,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
     "runtime/release": ReleaseRuntime,

@@ -9,8 +9,10 @@ import msgspec
 
 from engine.protocol import (
     CHANGE,
+    LOOK,
     REMAKE,
     RENDER,
+    SURFELS,
     Capture,
     Device,
     Edit,
@@ -147,6 +149,21 @@ class Rendered(msgspec.Struct, frozen=True):
     step: int
 
 
+class Viewed(msgspec.Struct, frozen=True):
+    """A file of pixels (engine/output/view_file.py), and after how many steps of the running job they are what the
+    scene shows; None: of a scene as it was saved."""
+
+    pixels: str
+    step: int | None
+
+
+class Surfels(msgspec.Struct, frozen=True):
+    """A file of surfels of the scene as it was after ``step`` steps."""
+
+    surfels: str
+    step: int
+
+
 class Noted(msgspec.Struct, frozen=True):
     """What was asked of an edit holds from this step on."""
 
@@ -194,7 +211,9 @@ RESULTS: dict[str, type] = {
     "job/cancel": Cancelling,
     "job/pause": Paused,
     "job/continue": Paused,
+    LOOK: Viewed,
     RENDER: Rendered,
+    SURFELS: Surfels,
     CHANGE: Noted,
     REMAKE: Noted,
     "runtime/release": Released,

@@ -24,6 +24,7 @@ import msgspec
 
 from engine import __version__, protocol, wire
 from engine.errors import BadInput, Cancelled
+from engine.looks import Looks
 from engine.process import give_memory_back
 from engine.progress import Job
 from engine.rpc import Request, RpcError, Unreadable, failure_line, read_params, read_request
@@ -53,8 +54,8 @@ NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"
 # Wish → the jobs that it may be asked of while they run.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
 EDITS = {"edit/run", "edit/resume"}
-WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
-WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES |= dict.fromkeys((protocol.RENDER, protocol.SURFELS), EDITS | {"scene/train"})
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Server:
         self.finished = False
         self._jobs = _Worker("jobs")
         self._quick = _Worker("answers")
+        self._looks = Looks(self._wishes, self._jobs.put, self._answer_with, self._wait_for_imports, self._runtime)
 
     # reading ---------------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,10 @@ class Server:
                 self._answer(ident, {"cancelling": self.cancel(params.job)})  # type: ignore[attr-defined]
             elif request.method in WISHES:
                 self._wish(request, params)
+            elif request.method == protocol.LOOK:
+                if ident is None:
+                    raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers with a file.")
+                self._looks.ask(ident, params)  # type: ignore[arg-type]
             elif request.method == "shutdown":
                 self.close()
                 self.finished = True
@@ -196,13 +202,20 @@ class Server:
             granted = running.wishes.make(request.method, params)
             granted.add_done_callback(lambda answer: self._answer_with(request.id, answer.result))
 
+    def _wishes(self) -> Wishes | None:
+        """Of the job that runs, or is about to."""
+        with self._state:
+            return self._running.wishes if self._running is not None else None
+
     @property
     def busy(self) -> bool:
         """Whether a job runs, or is about to."""
         return self._running is not None
 
     def cancel(self, job: protocol.Ident | None = None) -> bool:
-        """Ask the job of that id (or whichever runs) to stop. False where there is none."""
+        """Ask the job, or view, of that id (or whichever job runs) to stop. False where there is none."""
+        if job is not None and self._looks.cancel(job):
+            return True
         with self._state:
             if self._running is None or (job is not None and self._running.id != job):
                 return False
@@ -211,6 +224,7 @@ class Server:
 
     def close(self) -> None:
         """Cancel the job, let it save, and end both threads; one that does not end in time is left behind."""
+        self._looks.cancel()
         self.cancel()
         for worker in (self._jobs, self._quick):
             if not worker.end(LONGEST_SAVE):
@@ -256,7 +270,8 @@ class Server:
             runtime=self._runtime,
             wishes=running.wishes,
         )
-        answer = self._encoded(running.id, partial(self._run, running.method, running.params, job))
+        with running.wishes.granting({protocol.LOOK: partial(self._looks.see, job)}):
+            answer = self._encoded(running.id, partial(self._run, running.method, running.params, job))
         running.wishes.close()
         del job
         give_memory_back()

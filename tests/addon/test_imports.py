@@ -16,7 +16,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 LAYERS = [
     {"panels"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
-    {"frames"},
+    {"frames", "render"},
     {"settings", "results", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"session", "scene"},
     {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running", "ply"},
+    {"graphics", "running", "ply", "pixels"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
     {"fields"},
@@ -37,7 +37,7 @@ LAYERS = [
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "fields", "lineage", "trajectories", "ply",
+    "fields", "lineage", "trajectories", "ply", "pixels",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 

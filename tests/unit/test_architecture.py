@@ -17,6 +17,7 @@ LAYERS = [
     {"cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"terminal"},
     {"server", "check"},
+    {"looks"},
     {"jobs"},
     {"presets"},
     {"edit", "output", "metrics"},
@@ -68,9 +69,10 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
+        {"live_surfels"},
         {"capture", "registration", "asked"},
         {"scene"},
-        {"edit_stages", "download", "key_views", "like", "parents", "tree"},
+        {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"contact_sheet", "output", "report"},
         {"trying"},
