@@ -3,8 +3,9 @@
 
 Three threads serve one process: one writes requests, one reads answers, one reads the log. What they find goes into
 one bounded queue, which the owner empties with :meth:`Client.receive` from whichever thread it likes (Blender's main
-one); only the answers to what :meth:`Client.ask` asked go straight to who waits for them, on a thread that renders. When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are
-limited in length, anything malformed is logged and dropped, and answers to questions never asked are ignored.
+one); only the answers to what :meth:`Client.ask` asked go straight to who waits for them, on a thread that renders.
+When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are limited
+in length, anything malformed is logged and dropped, and answers to questions never asked are ignored.
 """
 
 from __future__ import annotations

@@ -233,8 +233,8 @@ def intrinsics_of_orthographic(b: BlenderCamera, ortho_scale: float, scale: floa
 
 
 def intrinsics_from_projection(projection: Matrix, width: int, height: int, scale: float) -> tuple[str, Intrinsics]:
-    """How a viewport of that size projects, by its OpenGL projection matrix, and its intrinsics, under a capture root of
-    that ``scale``: "perspective" or "orthographic"."""
+    """How a viewport of that size projects, by its OpenGL projection matrix: "perspective" or "orthographic"; and its
+    intrinsics, under a capture root of that ``scale``."""
     fx, fy = projection[0][0] * width / 2, projection[1][1] * height / 2
     if projection[3][3] == 0.0:
         cx, cy = (1 - projection[0][2]) * width / 2, (1 + projection[1][2]) * height / 2

@@ -295,9 +295,10 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )  # fmt: skip
     render_live: BoolProperty(
         name="Follow Running Edit",
-        description="While an edit runs, render what it has made of the scene so far, in the viewport and in final renders",
+        description="While an edit runs, render what it has made of the scene so far, in the viewport and with F12",
         default=True,
     )
+    objects_scene: PointerProperty(type=bpy.types.Scene, options={"HIDDEN"})  # that of objects composited with this one
     film: EnumProperty(
         name="Film",
         description="What the film shows",

@@ -7,7 +7,9 @@ import bpy
 
 from .. import downloads, previews, project, wire
 from ..drawing import notice, running, sentences
+from ..render import composite
 from ..scene import cameras
+from ..session import OWN_ENGINE
 from .base import Base
 
 
@@ -63,6 +65,12 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.use_engine", icon="SCENE", depress=scene.render.engine == OWN_ENGINE)
+        if composite.partner_of(scene) is None:
+            row.operator("instruct_nerf.composite", text="", icon="NODE_COMPOSITING")
+        else:
+            row.operator("instruct_nerf.composite_end", text="", icon="X")
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")

@@ -2,8 +2,8 @@
 """Reaching the engine from a thread that renders.
 
 Blender renders on a thread of its own (F12, in a window) or on the main one (in the background, or from a script). What
-is asked goes through :meth:`client.Client.ask`, whose answers need nobody who pumps. Starting the engine does, and reads
-the preferences: in a window only the main thread does that, on a timer that looks whether it is wanted.
+is asked goes through :meth:`client.Client.ask`, whose answers need nobody who pumps. Starting the engine needs that and
+reads the preferences: in a window the main thread alone does it, on a timer that looks whether it is wanted.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def ask(client: Client, method: str, params: Mapping[str, Any], stopped: Callabl
 
 
 def result_of(answer: Future[Any]) -> Any:
-    """What was answered. Raises ``Stopped`` where it was cancelled, ``RuntimeError`` with a sentence where it failed."""
+    """The answer. Raises ``Stopped`` where it was cancelled, ``RuntimeError`` with a sentence where it failed."""
     try:
         return answer.result(0)
     except Refused as refused:

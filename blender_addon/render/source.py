@@ -66,9 +66,9 @@ def source_of(graph: bpy.types.Depsgraph, edits: Sequence[messages.Edit]) -> Sou
 
 def _root_of(graph: bpy.types.Depsgraph, workspace: str) -> Matrix:
     for item in graph.objects:
-        if item.type == "EMPTY" and cameras.WORKSPACE in item:
-            if cameras.absolute(str(item[cameras.WORKSPACE])) == workspace:
-                return conversion.matrix_from_rows(item.matrix_world)
+        said = item.get(cameras.WORKSPACE) if item.type == "EMPTY" else None
+        if said is not None and cameras.absolute(str(said)) == workspace:
+            return conversion.matrix_from_rows(item.matrix_world)
     hidden = cameras.root_of(graph.scene.original, workspace)  # then it is not evaluated
     if hidden is None:
         raise ValueError(f"The capture is not in the scene “{graph.scene.name}”: press Reconnect, or open it again.")

@@ -16,10 +16,9 @@ from typing import Any
 import bpy
 from bpy_extras.view3d_utils import location_3d_to_region_2d
 
-from .. import chores, conversion, jobs, lineage, opening, pixels, project, session, talking, wire
+from .. import chores, conversion, jobs, lineage, opening, pixels, session, talking, wire
 from ..client import Client
 from ..conversion import Camera
-from ..scene import cameras
 from . import line
 from .source import Source, camera_of, cropped, resized, source_of, workspace_of
 
@@ -274,7 +273,7 @@ def _read() -> None:
             elif phase in (WANTED, STARTING) and state == "ready":
                 _unread[workspace] = READING
                 opening.read_workspace(workspace)
-            elif phase == STARTING and state == "stopped" or phase == READING and not session.get().asked:
+            elif (phase == STARTING and state == "stopped") or (phase == READING and not session.get().asked):
                 _unread[workspace] = STOPPED
                 chores.redraw("WINDOW")
             elif phase == STOPPED and state == "starting":
