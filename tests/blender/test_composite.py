@@ -8,14 +8,14 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from conftest import FAKE_ENGINE
-from in_blender import settle
+from in_blender import ROOT, settle
 from mathutils import Matrix
 
 from blender_addon import jobs, project
 from blender_addon.render import composite
 from blender_addon.scene.mesh import MESH
 
+FAKE_ENGINE = str(ROOT / "tests" / "addon" / "fake_engine.py")
 SIZE = 64
 ask = bpy.ops.instruct_nerf
 
