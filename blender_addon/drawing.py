@@ -118,6 +118,8 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     if job.method in wire.PAUSABLE:
         name, icon = ("go_on", "PLAY") if job.paused else ("pause", "PAUSE")
         row.operator(f"instruct_nerf.{name}", text="", icon=icon)
+    if job.method in wire.DETACHABLE:
+        row.operator("instruct_nerf.detach", text="", icon="UNLINKED")
     row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
     if job.status == "cancelling":
         column.label(text="Cancelling; what was made is kept", icon="SORTTIME")

@@ -138,6 +138,21 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Detached:
+    """A job that goes on by itself, or did; ``state`` is running, done, failed, cancelled or lost."""
+
+    id: str
+    method: str
+    title: str
+    edit: str
+    state: str
+    host: str
+    label: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
 class Project:
     """What a workspace holds."""
 
@@ -146,6 +161,7 @@ class Project:
     edits: tuple[Edit, ...]
     damaged: tuple[tuple[str, str], ...] = ()  # records that cannot be read: what it is, a sentence that says why
     tries: tuple[Tried, ...] = ()  # oldest first
+    jobs: tuple[Detached, ...] = ()  # oldest first
 
 
 @dataclass(frozen=True)

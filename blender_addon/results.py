@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +60,15 @@ def import_mesh(
     if device_name(scene):
         params["device"] = device_name(scene)
 
+    asking.run_job(
+        wire.OUTPUT_MESH, params, mesh_made(workspace, uid, edit), panel="results", title="Making the mesh",
+        workspace=workspace, scene=uid,
+    )  # fmt: skip
+
+
+def mesh_made(workspace: str, uid: int, edit: str) -> Callable[[object], None]:
+    """What follows the answer to a mesh: it is imported into the scene that asked."""
+
     def made(result: object) -> None:
         path = wire.parse_path(result, "mesh")
         found = scene_for(workspace, uid, "The mesh")
@@ -68,9 +77,7 @@ def import_mesh(
             return
         chores.do(("mesh", uid, edit), lambda: _importing(workspace, uid, edit, path), "results", "Importing the mesh")
 
-    asking.run_job(
-        wire.OUTPUT_MESH, params, made, panel="results", title="Making the mesh", workspace=workspace, scene=uid
-    )
+    return made
 
 
 def _importing(workspace: str, uid: int, edit: str, path: str) -> Iterator[float]:

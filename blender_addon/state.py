@@ -28,7 +28,7 @@ class Job:
     title: str
     workspace: str
     started: float  # seconds, monotonic
-    status: str = "running"  # running, cancelling, done, cancelled, failed
+    status: str = "running"  # running, cancelling, done, cancelled, failed, detached
     stage: str = ""
     label: str = ""
     step: int = 0
@@ -44,6 +44,7 @@ class Job:
     method: str = ""  # of the request
     sent: Mapping[str, Any] = field(default_factory=dict)  # what was asked, and changed since; empty until it is sent
     paused: bool = False
+    attached: bool = False  # it is done by a process of its own, which goes on without this engine
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
     @property

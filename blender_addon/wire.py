@@ -30,6 +30,7 @@ from .messages import (
     Capture,
     Cell,
     Change,
+    Detached,
     Device,
     Edit,
     Editor,
@@ -78,6 +79,8 @@ JOB_SURFELS: Final = "job/surfels"
 VIEW_RENDER: Final = "view/render"
 JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
+JOB_DETACH: Final = "job/detach"
+JOB_ATTACH: Final = "job/attach"
 RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
@@ -85,6 +88,8 @@ SHUTDOWN: Final = "shutdown"
 EDITS: Final = (EDIT_RUN, EDIT_RESUME)
 LOOKED_AT: Final = (*EDITS, SCENE_TRAIN)
 PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_SPLATS, OUTPUT_FRAMES, OUTPUT_REPORT)
+
+DETACHABLE: Final = (*PAUSABLE, CAPTURE_REGISTER, CAPTURE_IMAGES)
 
 JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
@@ -104,6 +109,7 @@ RELEVANCE: Final = "relevance"
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
 CANCELLED: Final = -32800
+DETACHED: Final = -32003  # the job goes on by itself
 INTERNAL: Final = -32603
 # Not on the wire: this side's own code for requests that a dead engine can no longer answer.
 ENGINE_DIED: Final = -1
@@ -287,7 +293,27 @@ def parse_project(value: object) -> Project:
         many_of(data, "edits", parse_edit),
         many_of(data, "damaged", _left_out) if "damaged" in data else (),
         many_of(data, "tries", parse_tried) if data.get("tries") else (),
+        many_of(data, "jobs", _detached) if data.get("jobs") else (),
     )
+
+
+def _detached(value: object) -> Detached:
+    data = as_map(value, "job")
+    return Detached(
+        text_of(data, "id"), text_of(data, "method"), text_of(data, "title"), text_of(data, "edit", ""),
+        text_of(data, "state"), text_of(data, "host"), text_of(data, "label", ""), number_of(data, "fraction", 0.0),
+        text_of(data, "message", ""),
+    )  # fmt: skip
+
+
+def parse_let_go(value: object) -> str:
+    """The result of ``job/detach``: the detached job's id."""
+    return text_of(as_map(value, "detached job"), "id")
+
+
+def parse_followed(value: object) -> object:
+    """The result of ``job/attach``: what the detached job itself answered. Nothing of it is checked yet."""
+    return as_map(value, "detached job").get("result")
 
 
 def _device(value: object) -> Device:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import protocol
+from engine.cli_jobs import jobs
 from engine.cli_machine import check, devices, download, editors, have_editor
 from engine.cli_region import Where
 from engine.cli_tree import delete, mute, rename, tree
@@ -380,6 +381,7 @@ COMMANDS = {
     "download": download,
     "devices": devices,
     "check": check,
+    "jobs": jobs,
     "serve": serve,
 }
 

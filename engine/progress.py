@@ -103,6 +103,7 @@ class Job:
     on_view: Callable[[str, str, str], None] = lambda view, kind, image: None
     log: Callable[[str], None] = lambda text: None
     cancelled: Callable[[], bool] = lambda: False
+    leaving: Callable[[], bool] = lambda: False  # whether it is to stop because this program ends, or lets go of it
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
     live: Live | None = None  # what it works on, while others may see it

@@ -7,6 +7,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from engine.offers import Device as Device
+from engine.offers import Editor as Editor
+from engine.offers import Knob as Knob
+from engine.offers import Model as Model
+from engine.offers import Offer as Offer
+from engine.offers import OptionValue as OptionValue
+from engine.offers import PresetInfo as PresetInfo
+
 VERSION = 2
 
 Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
@@ -22,6 +30,10 @@ RENDER = "job/render"
 SURFELS = "job/surfels"
 CHANGE = "job/change"
 REMAKE = "job/remake"
+PAUSE = "job/pause"
+CONTINUE = "job/continue"
+CANCEL = "job/cancel"
+ATTACH = "job/attach"
 
 LOOK = "view/render"  # asked at any time, whether a job runs or not
 
@@ -34,6 +46,7 @@ INTERNAL = -32603
 BAD_INPUT = -32000
 BUSY = -32001
 OUT_OF_MEMORY = -32002
+DETACHED = -32003
 CANCELLED = -32800
 
 
@@ -53,25 +66,8 @@ class Camera(msgspec.Struct, frozen=True):
     cy: float
 
 
-OptionValue = bool | int | float | str
-"""What a knob of an editor can be turned to."""
-
 MOST_ALONG = 16  # columns, or rows, of a contact sheet
 MOST_CELLS = 64  # of one
-
-
-class Knob(msgspec.Struct, frozen=True):
-    """Something of an editor that an artist may turn."""
-
-    name: str  # as it stands in a request's ``options``
-    label: str
-    description: str
-    kind: Literal["float", "int", "bool", "choice"]
-    default: OptionValue
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: list[str] = []
-    advanced: bool = False  # left as it is by most
 
 
 # What comes in: parameters of the requests ---------------------------------------------------------------------------
@@ -83,6 +79,7 @@ class Initialize(Message, frozen=True):
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
     own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
+    outlive: bool = False  # a job goes on by itself where the connection is cut without `shutdown`
 
 
 class DownloadModel(Message, frozen=True):
@@ -331,6 +328,19 @@ class ContinueJob(Message, frozen=True):
     job: Ident
 
 
+class DetachJob(Message, frozen=True):
+    """Have a job go on by itself, whatever becomes of who began it."""
+
+    job: Ident
+
+
+class AttachJob(Message, frozen=True):
+    """Follow a detached job to its end, as if it were one's own."""
+
+    workspace: str
+    id: str
+
+
 class RenderNow(Message, frozen=True):
     """Render a camera from the scene that a job works on, as it is."""
 
@@ -387,9 +397,11 @@ REQUESTS: dict[str, type[Message]] = {
     "output/splats": MakeSplats,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
-    "job/cancel": CancelJob,
-    "job/pause": PauseJob,
-    "job/continue": ContinueJob,
+    CANCEL: CancelJob,
+    PAUSE: PauseJob,
+    CONTINUE: ContinueJob,
+    "job/detach": DetachJob,
+    ATTACH: AttachJob,
     LOOK: RenderView,
     RENDER: RenderNow,
     SURFELS: ShowSurfels,
@@ -502,65 +514,6 @@ class Edit(msgspec.Struct, frozen=True):
     name: str = ""  # what the artist calls it; empty: by its instruction
     muted: bool = False
     created: float = 0.0  # seconds since 1970; 0: not known
-
-
-class Device(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    free_bytes: int
-    total_bytes: int
-    preset: str = ""  # its default
-    editor: str = ""  # its default's id
-    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """On what terms an editor can be had; of one of the artist's own nothing is known."""
-
-    licence: str = ""
-    licence_url: str = ""
-    commercial: bool = True  # false: its licence forbids to sell what is made with it
-    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
-    bytes: int = 0  # of its download
-    page: str = ""  # where it can be read about; empty: it cannot be downloaded
-    folder: str = ""  # where it lies, or will
-    downloaded: bool = False
-
-
-class Model(msgspec.Struct, frozen=True):
-    """What is no editor and can be downloaded all the same; everything does without it."""
-
-    name: str
-    label: str
-    use: str  # a sentence: what it is good for
-    offer: Offer
-
-
-class Editor(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    size: int
-    available: bool
-    reason: str
-    vocabulary: list[str]
-    knobs: list[Knob] = []  # their defaults are what this editor recommends
-    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
-    offer: Offer = Offer()
-
-
-class PresetInfo(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    description: str
-    default: bool
-    long_side: int
-    min_views: int
-    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
-    train_seconds: float = 0.0
-    edit_seconds: float = 0.0
-    view_seconds: float = 0.0
-    bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):

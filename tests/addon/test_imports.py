@@ -16,7 +16,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 LAYERS = [
     {"panels"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
-    {"frames", "render"},
+    {"frames", "detaching", "render"},
     {"settings", "results", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
