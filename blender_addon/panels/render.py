@@ -22,7 +22,7 @@ class OfEngine:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.engine == OWN_ENGINE
+        return context.scene.render.engine == OWN_ENGINE
 
 
 class INSTRUCT_NERF_PT_render(OfEngine, bpy.types.Panel):
