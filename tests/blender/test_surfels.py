@@ -191,4 +191,4 @@ def test_while_an_edit_runs_its_surfels_are_renewed(opened: bpy.types.Scene, dra
     settle()
     surfels.renew(opened)
     assert not surfels._live and project.edit_of(opened).id in surfels.file_of(opened)
-    assert not session.get().notices
+    assert "edit" not in session.get().notices
