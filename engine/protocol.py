@@ -545,3 +545,5 @@ class Progress(msgspec.Struct, frozen=True):
     fraction: float
     seconds_left: float | None
     losses: dict[str, float] = {}
+    held_out: float | None = None  # dB, how well the scene shows some pixels that it does not learn, now
+    change: float | None = None  # mean absolute change of the pictures by their latest edits, 0–1
