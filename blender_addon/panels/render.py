@@ -9,6 +9,7 @@ from ..drawing import sentences
 from ..project import edit_of, root_of
 from ..render import composite
 from ..session import OWN_ENGINE
+from ..words import t
 
 # Panels that would show what other engines' layers have, lights and materials among them.
 _LEFT_OUT = {"VIEWLAYER_PT_filter", "VIEWLAYER_PT_layer_passes"}
@@ -41,7 +42,7 @@ class INSTRUCT_NERF_PT_render(OfEngine, bpy.types.Panel):
             )
             return
         edit = edit_of(scene)
-        layout.label(text=edit.title if edit is not None else "Captured Scene", icon="SCENE_DATA")
+        layout.label(text=edit.title if edit is not None else t("Captured Scene"), icon="SCENE_DATA", translate=False)
         layout.prop(scene.instruct_nerf, "render_live")
         layout.prop(scene.render, "film_transparent", text="Transparent")
         layout.prop(scene.render, "preview_pixel_size", text="Viewport Pixels")
@@ -49,7 +50,7 @@ class INSTRUCT_NERF_PT_render(OfEngine, bpy.types.Panel):
             layout.operator("instruct_nerf.composite", icon="NODE_COMPOSITING")
         else:
             row = layout.row(align=True)
-            row.label(text=f"Objects: {composite.partner_of(scene).name}", icon="NODE_COMPOSITING")
+            row.label(text=composite.partner_of(scene).name, icon="NODE_COMPOSITING", translate=False)
             row.operator("instruct_nerf.composite_end", text="", icon="X")
 
 
