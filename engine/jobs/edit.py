@@ -60,6 +60,7 @@ from engine.jobs.scene import (
 from engine.jobs.tree import standing_on
 from engine.metrics.memory import PeakMemory
 from engine.pictures import save_picture
+from engine.pieces import Keep
 from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan
 from engine.records import EditRecord
@@ -308,8 +309,14 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: d
 
 
 def opened_editor(name: str, device: str, job: Job) -> Editor:
-    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job."""
-    return job.keep("editor", (state_of(name), device), lambda: load_editor(name, device))
+    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job. Where pieces are done
+    elsewhere, one that has its edits made there."""
+    return job.pieces.editor(name, device, job.check) or editor_at(name, device, job.keep)
+
+
+def editor_at(name: str, device: str, keep: Keep) -> Editor:
+    """An editor that computes here, which ``keep`` keeps loaded."""
+    return keep("editor", (state_of(name), device), lambda: load_editor(name, device))
 
 
 def with_editor(request: Asked, device: str) -> Asked:
@@ -357,4 +364,5 @@ def edit_settings(preset: Preset, request: protocol.Instruct) -> EditSettings:
     settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
     if isinstance(request, protocol.RunEdit):
         settings = scheduled(settings, request.schedule, bool(request.key_views))
+        settings = msgspec.structs.replace(settings, staleness=request.staleness)
     return with_options(settings, chosen_editor(request), request.instruction, request.options).checked()
