@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from engine.jobs.edit import editor_at
 from engine.pieces import Place
 from engine.protocol import OptionValue
 
-if TYPE_CHECKING:
-    from engine.cluster.pool import Pool
+Pool = Any  # engine.cluster.pool.Pool, which imports this
 
 MOST_VIEWS = 64  # views of which a worker keeps what never changes of them
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from engine.cluster.editor import FarEditor
 from engine.cluster.nodes import check_nodes, code_of_engine, this_node
 from engine.cluster.worker import Failed, SentFile, describe, do_piece
 from engine.errors import BadInput, cannot_read
@@ -129,8 +130,7 @@ class Pool:
             while waiting:
                 yield self.wait(waiting.popleft(), place.check)
         finally:
-            for left in waiting:  # an error, or nobody asks for more
-                ray.cancel(left, force=True)
+            self.drop(waiting)  # after an error, or where nobody asks for more
 
     def begin(self, piece: Piece, shared: Any, item: Any, place: Place) -> ray.ObjectRef:
         """Have a piece done; ``shared``, and each of the place's objects, may be what `put` returned."""
@@ -170,6 +170,26 @@ class Pool:
             raise BadInput(f"The node {made.node}: {made.message}.", file=made.file, field=made.field or "cluster")
         return made
 
+    def ready(self, coming: Sequence[Any], seconds: float = LOOK) -> list[Any]:
+        """Those that can be waited for without waiting, after so many ``seconds`` at most."""
+        return ray.wait(list(coming), num_returns=len(coming), timeout=seconds)[0] if coming else []
+
+    def drop(self, coming: Iterable[Any]) -> None:
+        """Have what is under way end."""
+        for left in coming:
+            ray.cancel(left, force=True)
+
+    def board(self) -> Any:
+        """Where pieces tell how far they are, by a key each: ``tell.remote(key, what)``, and ``all.remote()``."""
+        return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(_Board).remote()
+
+    def told(self, board: Any) -> dict[str, Any]:
+        """What is on a board; nothing while it does not answer."""
+        try:
+            return ray.get(board.all.remote(), timeout=1.0)
+        except (GetTimeoutError, RayError):
+            return {}
+
     def _file(self, path: Path) -> tuple[SentFile, ray.ObjectRef]:
         """A file as it is sent: once, as long as it stays as it is."""
         try:
@@ -190,9 +210,18 @@ class Pool:
 
     def editor(self, name: str, device: str, check: Callable[[], None]) -> Any:
         """An editor whose edits are made by the workers."""
-        from engine.cluster.editor import FarEditor
-
         return FarEditor(self, name, check)
+
+
+class _Board:
+    def __init__(self) -> None:
+        self._told: dict[str, Any] = {}
+
+    def tell(self, key: str, what: Any) -> None:
+        self._told[key] = what
+
+    def all(self) -> dict[str, Any]:
+        return dict(self._told)
 
 
 def _node_of(error: BaseException) -> str:

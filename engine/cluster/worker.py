@@ -23,7 +23,7 @@ from engine.runtime import Runtime
 log = logging.getLogger(__name__)
 
 LARGEST_CACHE = 16 * 2**30  # bytes of files that were sent, before the oldest go
-_RUNTIME = Runtime()  # what stays loaded in this process, from piece to piece
+RUNTIME = Runtime()  # what stays loaded in this process, from piece to piece
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def do_piece(
         if code != code_of_engine():
             raise BadInput("it has another engine than who asks: install the same there")
         paths = [_at_hand(file, content) for file, content in zip(files, sent, strict=False)]
-        place = Place(device, _RUNTIME.keep, lambda: None, paths, sent[len(files) :])
-        _RUNTIME.make_room()
+        place = Place(device, RUNTIME.keep, lambda: None, paths, sent[len(files) :])
+        RUNTIME.make_room()
         return piece(shared, item, place)
     except BaseException as error:
         if not isinstance(error, Exception):
@@ -65,7 +65,7 @@ def do_piece(
 
 def _failed(error: Exception, node: str) -> Failed:
     if is_out_of_memory(error):
-        _RUNTIME.release()
+        RUNTIME.release()
         return Failed("it has too little memory for this: choose a smaller preset or editor, or take it out", node)
     known = explained(error)
     if isinstance(known, BadInput):

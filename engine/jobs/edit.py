@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,9 +73,35 @@ from engine.workspace import Workspace, writes
 Asked = TypeVar("Asked", bound=protocol.Instruct)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An edit that has a record, and nothing else yet."""
+
+    workspace: Workspace
+    capture: Capture
+    record: EditRecord
+    device: str
+    plan: Plan
+
+
 @writes("editing")
 def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     """Train the unedited scene where it is not, edit it by Iterative Dataset Update, and render every view."""
+    begun = _begun(request, job)
+    try:
+        return _edit(begun.workspace, begun.capture, begun.record, begun.device, begun.plan, job)
+    except BaseException:
+        begun.workspace.forget_unbegun(begun.record.id)
+        raise
+
+
+@writes("editing")
+def begin_edit(request: protocol.RunEdit, job: Job) -> EditRecord:
+    """As `run_edit`, but for the edit itself, which `resume_edit` then does: here, or wherever the project is."""
+    return _begun(request, job).record
+
+
+def _begun(request: protocol.RunEdit, job: Job) -> _Begun:
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     instruction = checked_instruction(request.instruction)
@@ -115,10 +142,10 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         keyed = [capture.view(key.view) for key in request.key_views]
         originals = original_pictures(workspace, keyed, request.parent)
         save_keys(workspace, capture, record, request.key_views, originals, job)
-        return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
         workspace.forget_unbegun(record.id)
         raise
+    return _Begun(workspace, capture, record, device, plan)
 
 
 @writes("editing")

@@ -22,6 +22,7 @@ ray = pytest.importorskip("ray", reason="the extra “cluster” is not installe
 
 from engine import protocol  # noqa: E402
 from engine.cluster import nodes  # noqa: E402
+from engine.cluster.batch import run_batch  # noqa: E402
 from engine.cluster.pool import Pool  # noqa: E402
 from engine.editors import registry  # noqa: E402
 from engine.errors import BadInput, Cancelled  # noqa: E402
@@ -47,8 +48,9 @@ def pool():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        for patience in ("RAY_agent_register_timeout_ms", "RAY_worker_register_timeout_seconds"):
+            patch.setenv(patience, "150000" if patience.endswith("ms") else "150")  # others compute as well
         cluster = Cluster()
         try:
             for _ in range(3):
@@ -321,3 +323,82 @@ def test_a_node_that_does_not_fit_is_named(other, sentence):
     with pytest.raises(BadInput) as error:
         nodes.check_nodes([MINE, dataclasses.replace(far, **other)], MINE, needs_card=True)
     assert sentence in error.value.message and "The node far" in error.value.message
+
+
+def written_batch(folder, projects, editor):
+    path = folder / "batch.json"
+    path.write_text(json.dumps({
+        "captures": [{"workspace": project} for project in projects], "preset": PRESET.name,
+        "edits": [{"instruction": words, "editor": editor, "options": {"tint": tint}}
+                  for words, tint in (("make it night", "blue"), ("paint it", "red"))],
+    }))  # fmt: skip
+    return path
+
+
+def test_a_batch_is_what_its_edits_would_be_alone(pool, project, editor, tmp_path):
+    (tmp_path / "alone").mkdir()
+    for name in ("one", "two", "alone/one", "alone/two"):
+        shutil.rmtree(project(name) / "edits", ignore_errors=True)
+    seen = []
+    with Killer(1.0) as killer:
+        rows = run_batch(
+            written_batch(tmp_path, ["one", "two"], editor),
+            pool,
+            Job(),
+            lambda rows: seen.append([r.state for r in rows]),
+        )
+    assert [row.state for row in rows] == ["done"] * 4 and len({row.id for row in rows}) == 2
+    alone = run_batch(written_batch(tmp_path / "alone", ["one", "two"], editor), None, Job())
+    assert [row.id for row in alone] == [row.id for row in rows]
+    for far, near in zip(rows, alone, strict=True):
+        same(left_by(far), left_by(near))
+    print(f"{killer.kills} kills in a batch; {len(seen)} states")
+    again = run_batch(tmp_path / "batch.json", pool, Job())
+    assert [row.state for row in again] == ["done"] * 4
+    assert all(len(row.workspace.edits()) == 2 for row in again)  # nothing is made twice
+
+
+def left_by(row):
+    tensors = load_file(row.workspace.checkpoint(row.id))
+    views = sorted(row.workspace.views(row.id).glob("*.png"))
+    return tensors | {path.name: np.frombuffer(path.read_bytes(), np.uint8) for path in views}
+
+
+def test_a_batch_whose_driver_died_goes_on(pool, project, editor, tmp_path):
+    project("one")
+    path = written_batch(tmp_path, ["one"], editor)
+
+    class Died(BaseException):
+        pass
+
+    def show(rows):
+        if any(row.state == "done" for row in rows):
+            raise Died
+
+    with pytest.raises(Died):
+        run_batch(path, pool, Job(), show)
+    rows = run_batch(path, pool, Job())
+    assert [row.state for row in rows] == ["done"] * 2 and len(rows[0].workspace.edits()) == 2
+
+
+def test_what_is_wrong_with_one_row_stops_no_other(project, editor, tmp_path):
+    project("one")
+    path = tmp_path / "batch.json"
+    path.write_text(json.dumps({
+        "captures": [{"workspace": "one"}, {"workspace": "missing"}], "preset": PRESET.name,
+        "edits": [{"instruction": "make it night", "editor": editor},
+                  {"instruction": "paint it", "editor": editor, "options": {"no": 1}}],
+    }))  # fmt: skip
+    rows = run_batch(path, None, Job())
+    assert [row.failed for row in rows] == [False, True, True, True] and rows[0].state == "done"
+    assert "no option 'no'" in rows[1].state and "No capture was opened" in rows[2].state
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"captures": [], "edits": []}', '{"captures": [{"workspace": 3}]}', "{" * 9]
+)
+def test_what_is_no_batch_is_named(text, tmp_path):
+    path = tmp_path / "batch.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"batch\.json is no batch"):
+        run_batch(path, None, Job())
