@@ -110,6 +110,8 @@ def ssh(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(tmp_path / "sshd.conf")], stderr=log)
     until = time.monotonic() + 15
     while time.monotonic() < until:
+        if server.poll() is not None:
+            pytest.skip(f"OpenSSH does not serve here: {(tmp_path / 'sshd.log').read_text()[-200:]}")
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:
                 break
