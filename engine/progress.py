@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.errors import Cancelled
+from engine.pieces import Here, Pieces, Place
 from engine.protocol import LOOK, Progress
 from engine.runtime import Runtime, load_alone
 from engine.wishes import Wishes
@@ -107,6 +108,7 @@ class Job:
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
     live: Live | None = None  # what it works on, while others may see it
+    pieces: Pieces = field(default_factory=Here)  # who does what can be done in pieces
     every: float = 0.25  # seconds between two progress messages of a stage
     _last: float = field(default=0.0, repr=False)
     _idle: float = field(default=0.0, repr=False)  # seconds
@@ -142,6 +144,10 @@ class Job:
         which are one user's at a time."""
         with self.wishes.withholding(LOOK):
             self.check()
+
+    def place(self, device: str, *files: Path, check: Callable[[], None] | None = None) -> Place:
+        """Where this process does a piece."""
+        return Place(device, self.keep, check or self.check, files)
 
     def report(
         self,

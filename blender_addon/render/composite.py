@@ -19,6 +19,7 @@ from . import nodes
 from .source import workspace_of
 
 OBJECTS, SHADOWS = "Objects", "Shadows"  # view layers
+MESHES = "Meshes"  # the part of a capture's collection that imported meshes lie in
 CATCHER = "instruct_nerf_catcher"  # on a copy of the mesh that catches shadows, and on its collection
 CATCHING = "Instruct NeRF shadow catcher"  # a material
 UNTOUCHED, ENOUGH = 4096, 64  # Cycles' own number of samples, and the one that takes its place
@@ -117,7 +118,7 @@ def _follow_mesh(scene: bpy.types.Scene, partner: bpy.types.Scene) -> None:
     shown = next((item for item in meshes if not item.hide_render), None)
     own = cameras.collection_of(root, scene) if meshes else None
     if own is not None:
-        part = cameras.part_of(own, "Mesh")
+        part = cameras.part_of(own, MESHES)
         for item in meshes:
             if part not in item.users_collection:
                 part.objects.link(item)
@@ -126,7 +127,7 @@ def _follow_mesh(scene: bpy.types.Scene, partner: bpy.types.Scene) -> None:
     _follow_catcher(partner, shown)
     for layer in partner.view_layers:
         for child in _children_of(layer.layer_collection):
-            hidden = child.collection.get(cameras.PART) == "Mesh" or (
+            hidden = child.collection.get(cameras.PART) == MESHES or (
                 CATCHER in child.collection and layer.name == OBJECTS
             )
             if hidden and not child.exclude:
@@ -150,7 +151,9 @@ def _follow_catcher(partner: bpy.types.Scene, shown: bpy.types.Object | None) ->
         catchers = [catcher]
     for catcher in catchers:
         if catcher.data != shown.data:
-            catcher.data = shown.data
+            former, catcher.data = catcher.data, shown.data
+            if former is not None and former.users == 0:
+                bpy.data.meshes.remove(former)
         if catcher.parent != shown.parent:
             catcher.parent = shown.parent
         if catcher.matrix_parent_inverse != shown.matrix_parent_inverse:

@@ -10,7 +10,7 @@ import numpy as np
 from engine import protocol
 from engine.devices import choose_device
 from engine.errors import BadInput
-from engine.jobs.asked import new_picture, viewpoints, world_of
+from engine.jobs.asked import new_picture, similarity, viewpoints
 from engine.jobs.scene import kept_scene
 from engine.output.frames import color_of, surfaces_of
 from engine.output.view_file import write_view
@@ -25,7 +25,7 @@ def render_view(request: protocol.RenderView, job: Job, check: Callable[[], None
     ``check`` may raise Cancelled. Raises BadInput."""
     workspace = Workspace(request.workspace)
     [camera] = viewpoints([request.camera], "camera")
-    world = world_of(request.camera.world, 0, "camera")
+    world = similarity(request.camera.world, "Camera 0: its world", "camera")
     primaries = None if request.primaries is None else np.array(request.primaries, np.float32).reshape(3, 3)
     if primaries is not None and not (np.isfinite(primaries).all() and np.abs(primaries).max() < 1e3):
         raise BadInput("The primaries are not 9 usable numbers.", field="primaries")
