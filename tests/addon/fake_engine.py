@@ -33,6 +33,8 @@ import time
 import zlib
 from pathlib import Path
 
+from fake_view import view_file
+
 OUT = sys.stdout.buffer
 LOCK = threading.Lock()
 MODES = set(sys.argv[1:])
@@ -369,28 +371,10 @@ class Engine:
 
     def look(self, number: int, params: dict) -> None:
         """A view for a render engine: known colors, depths and normals, the lowest row first."""
-        camera = params["camera"]
-        width, height = camera["width"], camera["height"]
-        live = bool(params.get("live") and self.job is not None)
-        planes: list[list[float]] = [[], [], []]
-        for y in range(height):
-            for x in range(width):
-                # As the whole picture has it there: where the middle of a part lies says which part it is.
-                right = x + 0.5 - camera["cx"]
-                if "wall" in MODES:
-                    shade, depth = ((1.0, 0.0, 0.0), 2.0) if right < 0 else ((0.0, 0.0, 1.0), 6.0)
-                else:
-                    up = camera["cy"] - (height - 0.5 - y)
-                    shade, depth = (0.5 + right / 1000.0, 0.5 + up / 1000.0, 0.9 if live else 0.1), 3.0
-                planes[0] += [*shade, 1.0]
-                planes[1].append(depth)
-                planes[2] += [0.0, -0.6, 0.8]
         folder = Path(params["workspace"]) / "tries"
         folder.mkdir(parents=True, exist_ok=True)
-        floats = 8 if params.get("surfaces") else 4
-        data = b"INSVIEW\0" + struct.pack("<4I", 1, width, height, floats)
-        for plane in planes if floats == 8 else planes[:1]:
-            data += struct.pack(f"<{len(plane)}f", *plane)
+        live = bool(params.get("live") and self.job is not None)
+        data = view_file(params["camera"], "wall" in MODES, live, params.get("surfaces", False))
         (folder / f"asked-{number}.view").write_bytes(data)
         time.sleep(TICK)
         if number in self.unseen:
