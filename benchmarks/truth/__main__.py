@@ -105,14 +105,17 @@ def main(options: Options) -> None:
             for scene in dict.fromkeys((name, seed) for name, _ in asked for seed in range(options.seeds))
         ]:
             future.result()
-        for strength in options.strengths or (None,):
-            jobs = [(s, e, seed, strength) for seed in range(options.seeds) for s, e in asked]
-            known = {job: known_of(job, records) for job in jobs}
-            jobs = [job for job in jobs if not set(methods) <= set(known[job])]
-            for future in as_completed(
-                futures := {workers.submit(call, "run", *j[:3], known[j], strength): j for j in jobs}
-            ):
-                name, key, seed, _ = futures[future]
+        places = [(s, e, seed) for seed in range(options.seeds) for s, e in asked]
+        strengths = options.strengths or (None,)
+        for strength, wave in [(strengths[0], ENDS), *((s, methods) for s in strengths)]:
+            tasks = {}
+            for place in places:
+                known = known_of((*place, strength), records)
+                missing = [method for method in wave if method not in known]
+                for part in [missing] if wave is ENDS and missing else [[method] for method in missing]:
+                    tasks[workers.submit(call, "run", *place, known, strength, part)] = place
+            for future in as_completed(tasks):
+                name, key, seed = tasks[future]
                 found, shown = future.result()
                 records += found
                 if seed == 0:

@@ -82,7 +82,39 @@ ROWS = {
             | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
             share=0.75,
         ),
-        Row("half, 0.6, key", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75, keys=1),
+        Row(
+            "A",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.2, "short_rounds": 3, "round_share": 0.25, "short_noise": (0.7, 0.3), "refit": 0.3},
+            share=0.75,
+        ),  # noqa: E501
+        Row(
+            "B",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.1, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.3},
+            share=0.75,
+        ),  # noqa: E501
+        Row(
+            "C",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.5, 0.3), "refit": 0.4},
+            share=0.75,
+        ),  # noqa: E501
+        Row(
+            "D",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
+            share=0.75,
+            keys=1,
+        ),  # noqa: E501
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),
