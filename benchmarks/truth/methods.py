@@ -89,7 +89,7 @@ ROWS = {
             | ALL
             | {"first_share": 0.2, "short_rounds": 3, "round_share": 0.25, "short_noise": (0.7, 0.3), "refit": 0.3},
             share=0.75,
-        ),  # noqa: E501
+        ),
         Row(
             "B",
             "edit",
@@ -97,7 +97,7 @@ ROWS = {
             | ALL
             | {"first_share": 0.1, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.3},
             share=0.75,
-        ),  # noqa: E501
+        ),
         Row(
             "C",
             "edit",
@@ -105,7 +105,7 @@ ROWS = {
             | ALL
             | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.5, 0.3), "refit": 0.4},
             share=0.75,
-        ),  # noqa: E501
+        ),
         Row(
             "D",
             "edit",
@@ -114,6 +114,29 @@ ROWS = {
             | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
             share=0.75,
             keys=1,
+        ),
+        Row(
+            "E",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.25, "short_rounds": 2, "rest": True, "short_noise": (0.7, 0.4), "refit": 0.4},
+            share=0.75,
+        ),  # noqa: E501
+        Row(
+            "F",
+            "edit",
+            ONCE
+            | ALL
+            | {
+                "first_tries": 1,
+                "first_share": 0.25,
+                "short_rounds": 3,
+                "rest": True,
+                "short_noise": (0.7, 0.3),
+                "refit": 0.3,
+            },
+            share=0.75,
         ),  # noqa: E501
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
