@@ -12,6 +12,7 @@ from importlib import import_module
 
 _MODULES = (
     "session",
+    "translations",
     "previews",
     "settings",
     "knobs",
@@ -19,6 +20,7 @@ _MODULES = (
     "highlight",
     "wipe",
     "surfels",
+    "render",
     "operators",
     "panels",
 )

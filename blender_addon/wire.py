@@ -75,6 +75,8 @@ JOB_CANCEL: Final = "job/cancel"
 JOB_PAUSE: Final = "job/pause"
 JOB_CONTINUE: Final = "job/continue"
 JOB_RENDER: Final = "job/render"
+JOB_SURFELS: Final = "job/surfels"
+VIEW_RENDER: Final = "view/render"
 JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
 JOB_DETACH: Final = "job/detach"
@@ -373,7 +375,8 @@ def _preset(value: object) -> Preset:
     return Preset(
         text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), flag_of(data, "default"),
         whole_of(data, "long_side", 0), whole_of(data, "min_views", 0), number_of(data, "train_seconds", 0.0),
-        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), whole_of(data, "bytes", 0),
+        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), number_of(data, "try_seconds", 0.0),
+        number_of(data, "render_seconds", 0.0), whole_of(data, "bytes", 0),
     )  # fmt: skip
 
 
@@ -403,10 +406,16 @@ def parse_progress(value: object) -> Progress:
     """A ``job/progress``; the fraction is clamped to 0–1."""
     data = as_map(value, "progress")
     left = data.get("seconds_left")
+
+    def maybe(key: str) -> float | None:
+        return None if data.get(key) is None else number_of(data, key)
+
+    losses = as_map(data.get("losses") or {}, "losses")
     return Progress(
         whole_of(data, "job"), text_of(data, "stage", ""), text_of(data, "label", ""), whole_of(data, "step", 0),
         whole_of(data, "of", 0), min(1.0, max(0.0, number_of(data, "fraction", 0.0))),
         None if left is None else max(0.0, number_of(data, "seconds_left")),
+        sum(number_of(losses, name) for name in losses) if losses else None, maybe("held_out"), maybe("change"),
     )  # fmt: skip
 
 
@@ -431,6 +440,12 @@ def parse_rendered(value: object) -> Rendered:
     return Rendered(text_of(data, "image"), whole_of(data, "step"))
 
 
+def parse_viewed(value: object) -> tuple[str, int | None]:
+    """The result of ``view/render``: a file of pixels and, where a job works on what they show, after which step."""
+    data = as_map(value, "result")
+    return text_of(data, "pixels"), None if data.get("step") is None else whole_of(data, "step")
+
+
 def parse_paused(value: object) -> bool:
     """The result of ``job/pause`` and ``job/continue``: whether the job is to wait."""
     return flag_of(as_map(value, "result"), "paused")
@@ -439,6 +454,11 @@ def parse_paused(value: object) -> bool:
 def parse_step(value: object) -> int:
     """The step from which on holds what a running edit was asked."""
     return whole_of(as_map(value, "result"), "step")
+
+
+def parse_paths(value: object, key: str) -> dict[str, str]:
+    """Paths out of a result, by what they are of; none where it has none."""
+    return paths_of(as_map(value, "result"), key)
 
 
 def parse_path(value: object, key: str) -> str:

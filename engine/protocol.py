@@ -7,6 +7,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from engine.offers import Device as Device
+from engine.offers import Editor as Editor
+from engine.offers import Knob as Knob
+from engine.offers import Model as Model
+from engine.offers import Offer as Offer
+from engine.offers import OptionValue as OptionValue
+from engine.offers import PresetInfo as PresetInfo
+
 VERSION = 2
 
 Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
@@ -19,12 +27,15 @@ LOG = "job/log"
 
 # Names of what a running job is asked for.
 RENDER = "job/render"
+SURFELS = "job/surfels"
 CHANGE = "job/change"
 REMAKE = "job/remake"
 PAUSE = "job/pause"
 CONTINUE = "job/continue"
 CANCEL = "job/cancel"
 ATTACH = "job/attach"
+
+LOOK = "view/render"  # asked at any time, whether a job runs or not
 
 # Error codes.
 PARSE_ERROR = -32700
@@ -55,25 +66,8 @@ class Camera(msgspec.Struct, frozen=True):
     cy: float
 
 
-OptionValue = bool | int | float | str
-"""What a knob of an editor can be turned to."""
-
 MOST_ALONG = 16  # columns, or rows, of a contact sheet
 MOST_CELLS = 64  # of one
-
-
-class Knob(msgspec.Struct, frozen=True):
-    """Something of an editor that an artist may turn."""
-
-    name: str  # as it stands in a request's ``options``
-    label: str
-    description: str
-    kind: Literal["float", "int", "bool", "choice"]
-    default: OptionValue
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: list[str] = []
-    advanced: bool = False  # left as it is by most
 
 
 # What comes in: parameters of the requests ---------------------------------------------------------------------------
@@ -213,6 +207,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
     even_on_cpu: bool = False  # as in TrainScene
+    staleness: int = 0  # rounds that a render may be old when its edit takes its place
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):
@@ -254,12 +249,22 @@ class DeleteEdit(Message, frozen=True):
 
 
 class MakeMesh(Message, frozen=True):
+    """``faces``: at most about so many; 0: all; None: 200,000, or 50,000 with a texture, which shows what they do not.
+    ``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or
+    "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
+    files beside the PLY, in ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
+
     workspace: str
     edit: str | None = None
     resolution: int | None = None  # None: as fine as the pictures
     device: str | None = None
-    faces: int | None = None  # at most about so many; None: all
+    faces: int | None = None
     fill_holes: bool = False
+    texture: int = 0
+    material: Literal["unlit", "lit"] = "unlit"
+    part: Literal["all", "subject"] = "all"
+    formats: list[Literal["glb", "obj"]] = []
+    world: tuple[float, ...] | None = None  # None: upright about what the cameras look at
 
 
 class MakeSplats(Message, frozen=True):
@@ -294,6 +299,21 @@ class RenderFrames(Message, frozen=True):
     format: Literal["png", "exr"] = "png"
     overwrite: bool = False
     samples: int = 1
+
+
+class RenderView(Message, frozen=True):
+    """See a scene through a camera now. ``live``: the scene that a job trains or edits in the workspace, as it is,
+    where one does. ``transparent``: premultiplied by its opacity; else before its own background. ``primaries``: 9
+    numbers, row-major, from linear Rec. 709 to the color that is wanted."""
+
+    workspace: str
+    camera: PathCamera
+    edit: str | None = None  # None: the unedited scene
+    live: bool = False
+    surfaces: bool = False  # depth and normals, too
+    transparent: bool = False
+    primaries: tuple[float, float, float, float, float, float, float, float, float] | None = None
+    device: str | None = None
 
 
 class MakeReport(Message, frozen=True):
@@ -337,6 +357,12 @@ class RenderNow(Message, frozen=True):
 
     job: Ident
     camera: Camera
+
+
+class ShowSurfels(Message, frozen=True):
+    """Write surfels of the scene that a job works on, as it is."""
+
+    job: Ident
 
 
 class ChangeEdit(Message, frozen=True):
@@ -387,7 +413,9 @@ REQUESTS: dict[str, type[Message]] = {
     CONTINUE: ContinueJob,
     "job/detach": DetachJob,
     ATTACH: AttachJob,
+    LOOK: RenderView,
     RENDER: RenderNow,
+    SURFELS: ShowSurfels,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
     "runtime/release": ReleaseRuntime,
@@ -499,91 +527,16 @@ class Edit(msgspec.Struct, frozen=True):
     created: float = 0.0  # seconds since 1970; 0: not known
 
 
-class Device(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    free_bytes: int
-    total_bytes: int
-    preset: str = ""  # its default
-    editor: str = ""  # its default's id
-    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """On what terms an editor can be had; of one of the artist's own nothing is known."""
-
-    licence: str = ""
-    licence_url: str = ""
-    commercial: bool = True  # false: its licence forbids to sell what is made with it
-    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
-    bytes: int = 0  # of its download
-    page: str = ""  # where it can be read about; empty: it cannot be downloaded
-    folder: str = ""  # where it lies, or will
-    downloaded: bool = False
-
-
-class Model(msgspec.Struct, frozen=True):
-    """What is no editor and can be downloaded all the same; everything does without it."""
-
-    name: str
-    label: str
-    use: str  # a sentence: what it is good for
-    offer: Offer
-
-
-class Editor(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    size: int
-    available: bool
-    reason: str
-    vocabulary: list[str]
-    knobs: list[Knob] = []  # their defaults are what this editor recommends
-    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
-    offer: Offer = Offer()
-
-
-class PresetInfo(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    description: str
-    default: bool
-    long_side: int
-    min_views: int
-    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
-    train_seconds: float = 0.0
-    edit_seconds: float = 0.0
-    view_seconds: float = 0.0
-    bytes: int = 0
-
-
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "download",
-        "images",
-        "train",
-        "before",
-        "understand",
-        "first",
-        "edit",
-        "after",
-        "try",
-        "mesh",
-        "splats",
-        "fit",
-        "frames",
-        "video",
-        "features",
-        "matches",
-        "cameras",
-        "per-frame",
-        "one-time-du",
-        "sds",
-    ]
+        "download", "images", "train", "before", "understand", "first", "edit", "after", "try", "mesh", "texture",
+        "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du", "sds",
+    ]  # fmt: skip
     label: str
     step: int
     of: int
     fraction: float
     seconds_left: float | None
     losses: dict[str, float] = {}
+    held_out: float | None = None  # dB, how well the scene shows some pixels that it does not learn, now
+    change: float | None = None  # mean absolute change of the pictures by their latest edits, 0–1

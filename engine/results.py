@@ -9,8 +9,10 @@ import msgspec
 
 from engine.protocol import (
     CHANGE,
+    LOOK,
     REMAKE,
     RENDER,
+    SURFELS,
     Capture,
     Device,
     Edit,
@@ -108,11 +110,14 @@ class Project(TypedDict):
 
 
 class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colors, vertices in the capture frame."""
+    """A PLY file with vertex colors, vertices in the capture frame; its texture, a PNG; and by their formats the files
+    that were asked for besides."""
 
     mesh: str
     vertices: int
     faces: int
+    texture: str | None = None
+    files: dict[str, str] = {}
 
 
 class Splats(msgspec.Struct, frozen=True):
@@ -181,6 +186,21 @@ class Rendered(msgspec.Struct, frozen=True):
     step: int
 
 
+class Viewed(msgspec.Struct, frozen=True):
+    """A file of pixels (engine/output/view_file.py), and after how many steps of the running job they are what the
+    scene shows; None: of a scene as it was saved."""
+
+    pixels: str
+    step: int | None
+
+
+class Surfels(msgspec.Struct, frozen=True):
+    """A file of surfels of the scene as it was after ``step`` steps."""
+
+    surfels: str
+    step: int
+
+
 class Noted(msgspec.Struct, frozen=True):
     """What was asked of an edit holds from this step on."""
 
@@ -230,7 +250,9 @@ RESULTS: dict[str, type] = {
     "job/continue": Paused,
     "job/detach": LetGo,
     "job/attach": Followed,
+    LOOK: Viewed,
     RENDER: Rendered,
+    SURFELS: Surfels,
     CHANGE: Noted,
     REMAKE: Noted,
     "runtime/release": Released,

@@ -212,6 +212,7 @@ def projected_dataset_update(
             check()
         if prompts.at(step) is not told:
             continue
+        originals.confine(pictures, check)
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,9 +17,11 @@ from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
-from engine.pictures import load_picture, save_picture
+from engine.pictures import load_picture, read_picture, save_picture
+from engine.pieces import Keep
 from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
@@ -161,6 +164,7 @@ def _train(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
 
+    held_out = _held_out(workspace, capture, job)
     earlier = before.seconds if before else 0.0
     began = saved = job.clock()
 
@@ -174,7 +178,7 @@ def _train(
         return record
 
     try:
-        with seen_meanwhile(workspace, lambda: trainer.scene, lambda: trainer.step_index, job):
+        with seen_meanwhile(workspace, None, lambda: trainer, job):
             while trainer.step_index < steps:
                 job.check()
                 losses = trainer.step(pictures)
@@ -188,7 +192,7 @@ def _train(
                         preset.nerf, views, capture.centre, training, seed, device, background, attempt
                     )
                 plan.advance(trainer.step_index)
-                job.report(plan, stage, losses)
+                job.report(plan, stage, losses, held_out=held_out.decibels(trainer.scene, job.check))
                 if job.clock() - saved > CHECKPOINT_EVERY:
                     save()
                     saved = job.clock()
@@ -200,6 +204,14 @@ def _train(
     if record.collapsed:
         job.log(COLLAPSED)
     return record
+
+
+def _held_out(workspace: Workspace, capture: Capture, job: Job) -> HeldOut:
+    """What is looked at while the scene is learned, to see how well it does."""
+    views = [view for view in capture.views if view.held_out]
+    views = views[:: -(-len(views) // VIEWS) or 1]
+    pictures = [read_picture(workspace.images / view.image) for view in views]
+    return HeldOut(views, pictures, [view_layers(workspace.images, view)[0] for view in views], job.clock)
 
 
 def _measure_and_render(
@@ -256,11 +268,15 @@ def kept_perceptual(device: str, job: Job) -> Perceptual:
 def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
     """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
     where there is none."""
-    path = workspace.checkpoint(edit)
+    return scene_at(workspace.checkpoint(edit), edit is not None, device, job.keep)
+
+
+def scene_at(path: Path, edited: bool, device: str, keep: Keep) -> Scene:
+    """The scene of a checkpoint, which ``keep`` keeps loaded. Raises BadInput where there is none."""
     saved = open_scene(path)
     state = path.stat()
     key = (str(path), state.st_size, state.st_mtime_ns, device)
-    return job.keep("scene" if edit is None else "edited scene", key, lambda: saved.scene(device))
+    return keep("edited scene" if edited else "scene", key, lambda: saved.scene(device))
 
 
 def training_views(capture: Capture) -> list[View]:

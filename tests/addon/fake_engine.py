@@ -17,6 +17,7 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``damaged``      has a damaged edit
 ``grown``        has three edits, the second of which stands on the first
 ``stubborn``     does not let edits be named or muted
+``wall``         shows, to a render engine, a wall two units ahead at the left, six at the right (else a ramp)
 ``tick=SECONDS`` time of one step (0.02)
 """
 
@@ -31,6 +32,8 @@ import threading
 import time
 import zlib
 from pathlib import Path
+
+from fake_view import view_file
 
 OUT = sys.stdout.buffer
 LOCK = threading.Lock()
@@ -68,16 +71,22 @@ def png(path: Path, width: int, height: int, colour: tuple[int, int, int]) -> st
     return str(path)
 
 
-def cube(path: Path) -> str:
+def cube(path: Path, texture: str = "") -> str:
+    """A mesh of six squares, each of which is all of the texture, where it has one."""
     corners = [(x, y, z) for x in (-1, 1) for y in (-2, 2) for z in (-3, 3)]
     faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     head = (
         "ply\nformat binary_little_endian 1.0\nelement vertex 8\nproperty float x\nproperty float y\n"
         "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
-        "element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+        "element face 6\nproperty list uchar int vertex_indices\n"
     )
+    if texture:
+        head = head.replace("1.0\n", f"1.0\ncomment TextureFile {texture}\n", 1)
+        head += "property list uchar float texcoord\n"
+    flat = struct.pack("<B8f", 8, 0, 0, 1, 0, 1, 1, 0, 1) if texture else b""
+    head += "end_header\n"
     body = b"".join(struct.pack("<3f3B", *c, 200, 100, 50) for c in corners)
-    body += b"".join(struct.pack("<B4i", 4, *f) for f in faces)
+    body += b"".join(struct.pack("<B4i", 4, *f) + flat for f in faces)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(head.encode() + body)
     return str(path)
@@ -144,6 +153,7 @@ class Engine:
         self.paused = threading.Event()
         self.thread: threading.Thread | None = None
         self.online, self.downloaded = False, set()
+        self.unseen: set[int] = set()  # views that were cancelled
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int], edit: str = "") -> str:
         folder = Path(self.capture["workspace"]) / edit / ("images" if kind == "image" else kind)
@@ -159,7 +169,9 @@ class Engine:
         time.sleep(TICK)
         send({"method": "job/progress", "params": {
             "job": self.job, "stage": stage, "label": f"{stage} step", "step": step, "of": of, "fraction": fraction,
-            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1},
+            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1 / max(1, step), "distortion": 0.01},
+            "held_out": 20.0 + step if stage == "train" and step % 2 else None,
+            "change": 0.1 / max(1, step) if stage == "edit" else None,
         }})  # fmt: skip
 
     # -- jobs ---
@@ -292,11 +304,20 @@ class Engine:
 
     def mesh(self, params: dict) -> dict:
         self.step("mesh", 1, 1, 1.0)
-        path = cube(Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply")
-        return {"mesh": path, "vertices": 8, "faces": 6}
+        path, size = Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply", params.get("texture", 0)
+        picture = path.with_name(f"mesh-{size:012x}.png") if size else None
+        if picture is not None:
+            png(picture, 4, 4, (20, 200, size // 32))
+        cube(path, picture.name if picture else "")
+        files = {kind: str(path.with_suffix(f".{kind}")) for kind in params.get("formats", ())}
+        for file in files.values():
+            Path(file).write_bytes(b"")
+        texture = str(picture) if picture else None
+        return {"mesh": str(path), "vertices": 8, "faces": 6, "texture": texture, "files": files}
 
-    def splats(self, params: dict) -> dict:
-        self.step("splats", 1, 2, 0.5)
+    def splats(self, params: dict, quick: bool = False) -> dict:
+        if not quick:
+            self.step("splats", 1, 2, 0.5)
         workspace = Path(params["workspace"])
         folder = workspace / "edits" / params["edit"] if "edit" in params else workspace / "scene"
         folder.mkdir(parents=True, exist_ok=True)
@@ -348,6 +369,20 @@ class Engine:
         self.downloaded.add(params["model"])
         return {"model": params["model"], "folder": offer["folder"]}
 
+    def look(self, number: int, params: dict) -> None:
+        """A view for a render engine: known colors, depths and normals, the lowest row first."""
+        folder = Path(params["workspace"]) / "tries"
+        folder.mkdir(parents=True, exist_ok=True)
+        live = bool(params.get("live") and self.job is not None)
+        data = view_file(params["camera"], "wall" in MODES, live, params.get("surfaces", False))
+        (folder / f"asked-{number}.view").write_bytes(data)
+        time.sleep(TICK)
+        if number in self.unseen:
+            send({"id": number, "error": {"code": -32800, "message": "Cancelled."}})
+        else:
+            result = {"pixels": str(folder / f"asked-{number}.view"), "step": 7 if live else None}
+            send({"id": number, "result": result})
+
     # -- the wire ---
 
     def wish(self, number: int, method: str, params: dict) -> None:
@@ -365,6 +400,9 @@ class Engine:
             folder = Path(self.capture["workspace"]) / "tries"
             image = png(folder / f"asked-{number}.png", camera["width"], camera["height"], (90, 20, 10))
             result = {"image": image, "step": step}
+        elif method == "job/surfels":
+            made = self.splats({"workspace": self.capture["workspace"], "edit": "live"}, quick=True)
+            result = {"surfels": made["surfels"], "step": step}
         else:
             change = {"step": step, "instruction": params.get("instruction") or "", "view": params.get("view")}
             next(edit for edit in self.edits.values() if not edit["finished"]).setdefault("changes", []).append(change)
@@ -446,7 +484,7 @@ class Engine:
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             result |= {"damaged": self.damaged, "tries": self.tries}
             send({"id": number, "result": result})
-        elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
+        elif method in ("job/pause", "job/continue", "job/render", "job/surfels", "job/change", "job/remake"):
             self.wish(number, method, params)
         elif method == "edit/key":
             send({"id": number, "result": {"view": self.capture["views"][5]["name"]}})
@@ -457,6 +495,14 @@ class Engine:
         elif method == "runtime/release":
             print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
+        elif method == "view/render":
+            if params.get("edit") == "gone":
+                send({"id": number, "error": {"code": -32000, "message": "There is no edit gone.", "data": {}}})
+            else:
+                threading.Thread(target=self.look, args=(number, params), daemon=True).start()
+        elif method == "job/cancel" and params["job"] != self.job:
+            self.unseen.add(params["job"])
+            send({"id": number, "result": {"cancelling": True}})
         elif method == "job/cancel":
             self.cancelled.set()
             send({"id": number, "result": {"cancelling": params.get("job") == self.job}})
@@ -512,7 +558,7 @@ INITIALIZED = {
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
          "long_side": 240, "min_views": 8, "train_seconds": 200.0, "edit_seconds": 270.0, "view_seconds": 4.0,
-         "bytes": 82_000_000},
+         "try_seconds": 4.0, "render_seconds": 1.0, "bytes": 82_000_000},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
          "long_side": 512, "min_views": 20},
     ],
