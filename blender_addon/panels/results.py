@@ -67,6 +67,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row.prop(scene, "frame_end", text="End")
         column = layout.column(align=True)
         column.row(align=True).prop(settings, "film", expand=True)
+        column.prop(settings, "film_title")
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
         cost(column, context, estimates.frames(scene))
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":

@@ -340,6 +340,7 @@ TEXTS: dict[str, str] = {
     "The same edit with other noise": "Dieselbe Bearbeitung mit anderem Rauschen",
     "This contact sheet is of another project, or was deleted.": "Dieser Kontaktbogen gehört zu einem anderen Projekt oder wurde gelöscht.",
     "This file's capture has not been read since Blender started.": "Die Aufnahme dieser Datei wurde seit dem Start von Blender nicht gelesen.",
+    "Title": "Titel",
     "To": "Bis",
     "To Relight": "Zum Neubeleuchten",
     "Toggle": "Umschalten",

@@ -340,6 +340,7 @@ TEXTS: dict[str, str] = {
     "The same edit with other noise": "同じ編集をノイズだけ変えて",
     "This contact sheet is of another project, or was deleted.": "このコンタクトシートは別のプロジェクトのものか、削除されています。",
     "This file's capture has not been read since Blender started.": "Blenderの起動後、このファイルのキャプチャはまだ読み込まれていません。",
+    "Title": "タイトル",
     "To": "終了",
     "To Relight": "再ライティング用",
     "Toggle": "切り替え",

@@ -340,6 +340,7 @@ TEXTS: dict[str, str] = {
     "The same edit with other noise": "同样的编辑，不同的噪声",
     "This contact sheet is of another project, or was deleted.": "此样片表属于其他项目，或已删除。",
     "This file's capture has not been read since Blender started.": "自 Blender 启动以来，尚未读取此文件的拍摄。",
+    "Title": "标题",
     "To": "到",
     "To Relight": "用于重新打光",
     "Toggle": "切换",
