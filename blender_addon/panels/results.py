@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import downloads, estimates, previews, project, wire
+from .. import downloads, estimates, meshes, previews, project, wire
 from ..drawing import cost, notice, running, sentences
 from ..scene import cameras
 from ..words import t
@@ -54,7 +54,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row = column.row(align=True)
         row.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
         row.operator("instruct_nerf.import_mesh", text="", icon="OPTIONS").ask = True
-        cost(column, context, estimates.mesh(scene))
+        cost(column, context, estimates.mesh(scene, meshes.HEAVY))
         column = layout.column(align=True)
         row = column.row(align=True)
         row.operator("instruct_nerf.make_splats", icon="POINTCLOUD_DATA")
