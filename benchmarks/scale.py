@@ -103,7 +103,7 @@ def standin(seconds: float, frames: int) -> list[dict[str, float]]:
         )  # fmt: skip
         try:
             with Pool(workers=workers) as pool:
-                list(pool.map(slept, 0.0, range(4 * workers), _place()))  # the workers are there
+                _all_there(pool, seconds)
                 began = time.monotonic()
                 list(pool.map(slept, seconds, range(frames), _place()))
                 took = time.monotonic() - began
@@ -115,6 +115,18 @@ def standin(seconds: float, frames: int) -> list[dict[str, float]]:
         finally:
             ray.shutdown()
     return rows
+
+
+def _all_there(pool: Any, seconds: float) -> None:
+    """Have as many pieces as workers sleep, until they do so at once: then every worker is there."""
+    took = 0.0
+    for _ in range(60):
+        began = time.monotonic()
+        list(pool.map(slept, seconds, range(pool.workers), _place()))
+        took = time.monotonic() - began
+        if took < 1.5 * seconds:
+            return
+    raise SystemExit(f"{pool.workers} workers did not come: their pieces of {seconds} s took {took:.1f} s")
 
 
 def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 24, share: float = 0.125) -> float:
