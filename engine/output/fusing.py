@@ -19,16 +19,15 @@ def _between(layer, x, y, right, down):
 
 
 @numba.njit(cache=True, nogil=True)
-def add_view(blocks, matrix, layers, cells, truncation, spacing, sums):
+def add_view(blocks, matrix, layers, nearest, farthest, slant, truncation, spacing, sums):
     """Add what a view says to the ``sums`` of all points of ``blocks`` (B, 3): distances, weights, colours, weights of
-    colours, and how surely it is seen past.
+    colours, and views that see past.
 
     ``matrix`` (3, 4) takes a grid's point to homogeneous pixels, from the first pixel's centre. ``layers`` (7, H, W):
     inverse z, length of the normal of the plane n·p = 1 that the surface lies in, weight, length of a ray one unit
-    ahead, colour. ``cells``: of the four pixels about a cell, each (H − 1, W − 1), z of the nearest and the farthest, z
-    to pass a distance of one across the surface, and how sure (0 to 1) the least sure is.
+    ahead, colour. ``nearest``, ``farthest`` (H − 1, W − 1): z of the four pixels about a cell; ``slant``: z to pass a
+    distance of one across the surface.
     """
-    nearest, farthest, slant, sure = cells
     distances, weights, colours, colour_weights, empty = sums
     height, width = layers.shape[1:]
     for block in range(len(blocks)):
@@ -46,7 +45,7 @@ def add_view(blocks, matrix, layers, cells, truncation, spacing, sums):
             x, y = min(int(u), width - 2), min(int(v), height - 2)
             point, steep = block * BLOCK**3 + inside, truncation * slant[y, x]
             if z < nearest[y, x] - steep:  # in front of everything that the four pixels around show
-                empty[point] += sure[y, x]
+                empty[point] += 1
                 continue
             if z >= farthest[y, x] + 4 * truncation or farthest[y, x] - nearest[y, x] >= 2 * steep:
                 continue
@@ -74,4 +73,4 @@ def compile_kernels() -> None:
     floats = [np.zeros(shape, np.float32) for shape in (BLOCK**3, BLOCK**3, (BLOCK**3, 3), BLOCK**3, BLOCK**3)]
     cell = np.ones((1, 1), np.float32)
     layers = np.ones((7, 2, 2), np.float32)
-    add_view(np.zeros((1, 3), np.int64), np.ones((3, 4)), layers, (cell,) * 4, 1.0, 0.5, tuple(floats))
+    add_view(np.zeros((1, 3), np.int64), np.ones((3, 4)), layers, cell, cell, cell, 1.0, 0.5, tuple(floats))

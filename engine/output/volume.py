@@ -15,7 +15,6 @@ from engine.capture.types import Intrinsics
 from engine.geometry import pixel_directions
 from engine.output.fusing import BLOCK, GRAZING, add_view
 
-_SHARP = 2.0  # pixels' widths that a surface may be spread over along the ray and be as sure as half of the surest
 _UNLIKE = 3.0  # times as steep as on the other side, and as a surface at 45 degrees, is an edge
 
 
@@ -25,10 +24,7 @@ class DepthView:
 
     `pose` (4, 4) camera to world in the capture frame, OpenGL axes. `depth` (H, W): distance from the camera *along
     the normalised ray* through each pixel's centre, in the capture's units. `colour` (H, W, 3): 0 to 1, sRGB.
-    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty. `spread` (H, W): how far along the ray, in the
-    capture's units, the middle half of what a pixel shows is spread; None where surfaces are sharp. What is spread is
-    fog, whose depth is to be believed little: of a NeRF that has learned for minutes, a pixel in six looks through the
-    surface.
+    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty.
     """
 
     pose: np.ndarray
@@ -36,14 +32,6 @@ class DepthView:
     depth: np.ndarray
     colour: np.ndarray
     opacity: np.ndarray
-    spread: np.ndarray | None = None
-
-    def sureness(self) -> np.ndarray:
-        """(H, W) 0 to 1: how much the depth of each pixel is to be believed, by the variance that its spread means."""
-        if self.spread is None:
-            return np.ones_like(self.depth)
-        width = _SHARP * self.depth / max(self.intrinsics.fx, self.intrinsics.fy)
-        return width**2 / np.maximum(width**2 + self.spread**2, 1e-30)
 
 
 class Volume:
@@ -112,8 +100,8 @@ class Volume:
             part = slice(number * len(self._blocks) // threads, (number + 1) * len(self._blocks) // threads)
             points = slice(part.start * BLOCK**3, part.stop * BLOCK**3)
             add_view(
-                self._blocks[part], matrix, image.layers, image.cells, self.truncation, self.spacing,
-                tuple(sum_[points] for sum_ in sums),
+                self._blocks[part], matrix, image.layers, image.nearest, image.farthest, image.slant,
+                self.truncation, self.spacing, tuple(sum_[points] for sum_ in sums),
             )  # fmt: skip
 
         with ThreadPoolExecutor(threads) as pool:
@@ -164,9 +152,9 @@ class _Image:
     """A view prepared for look-up. A cell is the square between four pixel centres; cells are (H - 1) * (W - 1)."""
 
     layers: np.ndarray  # (7, H, W) inverse z, length of the plane's normal, weight, length of the ray, colour
-    # Of a cell's four pixels, each (H - 1, W - 1): z of the nearest and of the farthest, z to pass a distance of one
-    # across the surface, and the least sure's sureness.
-    cells: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    nearest: np.ndarray  # (H - 1, W - 1) z of the nearest of the four pixels
+    farthest: np.ndarray  # (H - 1, W - 1)
+    slant: np.ndarray  # (H - 1, W - 1) z to pass a distance of one across the surface
 
     @staticmethod
     def of(view: DepthView) -> _Image:
@@ -175,26 +163,20 @@ class _Image:
         full = (view.opacity >= 0.5) & (view.depth > 0) & np.isfinite(view.depth)
         z = np.where(full, view.depth, 1.0) / np.linalg.norm(rays, axis=-1)
         z = np.where(full, z, 1e9)  # an empty pixel shows what is very far
-        sureness = np.where(full, view.sureness(), 1.0)
         inverse = 1 / z
         (by_row, ends_above), (by_column, ends_beside) = _slope(inverse, 0, camera.fy), _slope(inverse, 1, camera.fx)
         a, b = by_column * camera.fx, by_row * camera.fy
         c = inverse - rays[..., 0] * a - rays[..., 1] * b
         normal = np.sqrt(a * a + b * b + c * c)
-        corners = _corners(z)
+        corners = np.stack([z[:-1, :-1], z[:-1, 1:], z[1:, :-1], z[1:, 1:]])
         # Along z a surface seen from the side is thicker, by |n| z: at most ten times.
-        slant = _corners(np.clip(normal * z, 1, 1 / GRAZING)).max(axis=0)
-        weight = np.where(ends_above | ends_beside, 0, view.opacity * sureness)  # too steep, or not: nobody knows
+        slants = np.clip(normal * z, 1, 1 / GRAZING)
+        slant = np.stack([slants[:-1, :-1], slants[:-1, 1:], slants[1:, :-1], slants[1:, 1:]]).max(axis=0)
+        weight = np.where(ends_above | ends_beside, 0, view.opacity)  # too steep, or not: nobody knows
         length = np.linalg.norm(rays, axis=-1)
         layers = np.concatenate([np.stack([inverse, normal, weight, length]), np.moveaxis(view.colour, -1, 0)])
-        nearest, farthest, sure = corners.min(axis=0), corners.max(axis=0), _corners(sureness).min(axis=0)
-        single = (layer.astype(np.float32) for layer in (layers, nearest, farthest, slant, sure))
-        return _Image(next(single), tuple(single))
-
-
-def _corners(values: np.ndarray) -> np.ndarray:
-    """(4, H - 1, W - 1) those of the four pixels about each cell."""
-    return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, :-1], values[1:, 1:]])
+        cells = (corners.min(axis=0), corners.max(axis=0), slant)
+        return _Image(layers.astype(np.float32), *(cell.astype(np.float32) for cell in cells))
 
 
 def _slope(inverse: np.ndarray, axis: int, focal: float) -> tuple[np.ndarray, np.ndarray]:
