@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import state, wire
+from . import costs, state, wire
 from .client import Answer
 from .messages import Failure, WireError
 from .state import Asked, Job, Unsent, get, notice, say
@@ -58,7 +58,9 @@ def request(
     def on_failed(failure: Failure) -> None:
         if session.ended:
             return
-        if failure.code != wire.CANCELLED and not (failure.code == wire.ENGINE_DIED and get().stop_deadline):
+        if failure.code not in (wire.CANCELLED, wire.DETACHED) and not (
+            failure.code == wire.ENGINE_DIED and get().stop_deadline
+        ):
             notice(panel, failure.message)
         if failed is not None:
             failed(failure)
@@ -112,12 +114,14 @@ def run_job(
     workspace: str,
     failed: Callable[[Failure], None] | None = None,
     scene: int = 0,
+    acts_as: str = "",
 ) -> Job:
     """Start one of the engine's long jobs; progress goes into the returned :class:`Job` and to the watchers.
 
     ``params`` may be a function: it is called once the engine has said what it offers and what computes, so that
     nothing is asked for by an old name, or of a device that was only guessed, and may raise ``ValueError``. ``scene``
-    is the ``session_uid`` of the scene that asks. Raises ``RuntimeError`` where another one runs or no engine does,
+    is the ``session_uid`` of the scene that asks; ``acts_as`` the method of the job that this one follows. Raises
+    ``RuntimeError`` where another one runs or no engine does,
     ``ValueError`` as :func:`request` does.
     """
     session = get()
@@ -126,7 +130,8 @@ def run_job(
     if session.client is None or not session.client.alive or session.stop_deadline is not None:
         raise RuntimeError("The engine is not running.")
     folder = state.folder_of(workspace)
-    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, method=method, folder=folder)
+    job = Job(0, panel, title, workspace, time.monotonic(), scene=scene, method=acts_as or method, folder=folder)
+    job.attached = bool(acts_as)
 
     def on_done(result: Any) -> None:
         if job.moved:
@@ -134,11 +139,15 @@ def run_job(
             notice(panel, MOVED.format(folder=workspace))
             return
         _end(job, "done")
+        if not job.rested:
+            known = session.projects.get(workspace)
+            costs.learn(method, job.sent, job.seconds, session.info, known, session.took)
         done(result)
 
     def on_failed(failure: Failure) -> None:
         moved = job.moved
-        _end(job, "cancelled" if failure.code == wire.CANCELLED and not moved else "failed")
+        ends = {wire.CANCELLED: "cancelled", wire.DETACHED: "detached"}
+        _end(job, "failed" if moved else ends.get(failure.code, "failed"))
         if moved:
             notice(panel, MOVED.format(folder=workspace))
         if failed is not None:
@@ -216,6 +225,20 @@ def hear(limit: int = 500, seconds: float = math.inf) -> int:
     return count
 
 
+def let_go(job: Job) -> None:
+    """Let go of the engine, which goes on with a job by itself: what else it was asked is not answered any more."""
+    session = get()
+    client, session.client, session.info = session.client, None, None
+    own = session.asked.pop(job.id, None)
+    try:
+        if own is not None:
+            own.failed(Failure(wire.DETACHED, "The job goes on by itself."))
+        _fail_all(Failure(wire.CANCELLED, "The engine was let go."))
+    finally:
+        if client is not None:
+            client.let_go()
+
+
 def _fail_all(failure: Failure) -> None:
     asked = get().asked
     try:
@@ -238,6 +261,7 @@ def _notified(method: str, params: object) -> None:
             if job is not None and progress.job == job.id and job.active:
                 job.stage, job.label, job.step, job.of = progress.stage, progress.label, progress.step, progress.of
                 job.fraction = progress.fraction
+                job.curves.add(progress)
                 left = progress.seconds_left
                 job.due = None if left is None else time.monotonic() + left
         elif method == wire.JOB_VIEW:

@@ -76,6 +76,7 @@ class Client:
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._dead: Failure | None = None
+        self._let_go = False
         self.log_count = 0  # lines ever logged, so that a reader sees that something came
         self._process = subprocess.Popen(
             list(command),
@@ -138,6 +139,14 @@ class Client:
         """Have the engine cancel its job, save and leave, and close its input. Returns at once."""
         self._outbox.put(wire.request_line(0, wire.SHUTDOWN, {}))
         self._outbox.put(None)
+
+    def let_go(self) -> None:
+        """Leave the process to itself, which goes on by itself; nothing that it still says is heard. Returns at once.
+        Never killed: what was started may be a script that the engine is a child of."""
+        self._let_go = True
+        self._outbox.put(None)
+        self._inbox.close()
+        threading.Thread(target=self._process.wait, daemon=True, name="engine let go").start()  # reaps it
 
     def kill(self) -> None:
         """End the process and all that it started, now."""
@@ -215,6 +224,8 @@ class Client:
                 self._unanswered.discard(message.id)
                 self._inbox.put(message, len(line), patient=False)  # asked for, so it is not one of many
         stream.close()
+        if self._let_go:
+            return
         if reason:
             self.kill()
         try:

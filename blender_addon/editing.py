@@ -134,6 +134,15 @@ def resume_edit(scene: bpy.types.Scene, edit: str, even_on_cpu: bool = False) ->
 def run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str, title: str) -> None:
     """Have an edit run, and the scene show it at its end; ``params`` are gathered once the engine is there."""
     uid = scene.session_uid
+    asking.run_job(
+        method, params, edit_done(workspace, uid), failed=partial(reread, workspace), panel="edit", title=title,
+        workspace=workspace, scene=uid,
+    )  # fmt: skip
+    forget_live(workspace)
+
+
+def edit_done(workspace: str, uid: int) -> Callable[[object], None]:
+    """What follows the answer to an edit: the scene that asked shows it."""
 
     def edited(result: object) -> None:
         edit = wire.parse_edit(result)
@@ -143,18 +152,20 @@ def run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str
             found.instruct_nerf.edit = edit.id
             found.instruct_nerf.shown = wire.VIEW_AFTER  # shows them, too
         keep_edit(workspace, edit)
-        reread()
+        reread(workspace)
 
-    def reread(_failure: object = None) -> None:
-        if session.get().state == "ready":
-            read_workspace(workspace, shown_again)
+    return edited
+
+
+def reread(workspace: str, _failure: object = None) -> None:
+    """Know what a project holds by now, and show it, where an engine is there to say."""
 
     def shown_again() -> None:
         forget_live(workspace)  # it is in what was read
         show_again(workspace)
 
-    asking.run_job(method, params, edited, failed=reread, panel="edit", title=title, workspace=workspace, scene=uid)
-    forget_live(workspace)
+    if session.get().state == "ready":
+        read_workspace(workspace, shown_again)
 
 
 def forget_live(workspace: str) -> None:

@@ -138,6 +138,21 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Detached:
+    """A job that goes on by itself, or did; ``state`` is running, done, failed, cancelled or lost."""
+
+    id: str
+    method: str
+    title: str
+    edit: str
+    state: str
+    host: str
+    label: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
 class Project:
     """What a workspace holds."""
 
@@ -146,6 +161,7 @@ class Project:
     edits: tuple[Edit, ...]
     damaged: tuple[tuple[str, str], ...] = ()  # records that cannot be read: what it is, a sentence that says why
     tries: tuple[Tried, ...] = ()  # oldest first
+    jobs: tuple[Detached, ...] = ()  # oldest first
 
 
 @dataclass(frozen=True)
@@ -227,8 +243,8 @@ class Model:
 @dataclass(frozen=True)
 class Preset:
     """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together; guesses of
-    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, 0 where
-    there is none; ``bytes`` that the scene is kept in, and each edit again."""
+    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, tries an
+    edit and renders a view, 0 where there is none; ``bytes`` that the scene is kept in, and each edit again."""
 
     name: str
     label: str
@@ -239,6 +255,8 @@ class Preset:
     train_seconds: float = 0.0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
+    try_seconds: float = 0.0
+    render_seconds: float = 0.0
     bytes: int = 0
 
 
@@ -259,7 +277,8 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job."""
+    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job. ``loss``: the sum of those that
+    were weighted; ``held_out``: dB; ``change``: 0–1. None where they are not said."""
 
     job: int
     stage: str
@@ -268,6 +287,9 @@ class Progress:
     of: int
     fraction: float
     seconds_left: float | None
+    loss: float | None = None
+    held_out: float | None = None
+    change: float | None = None
 
 
 @dataclass(frozen=True)

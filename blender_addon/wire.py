@@ -30,6 +30,7 @@ from .messages import (
     Capture,
     Cell,
     Change,
+    Detached,
     Device,
     Edit,
     Editor,
@@ -76,6 +77,8 @@ JOB_CONTINUE: Final = "job/continue"
 JOB_RENDER: Final = "job/render"
 JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
+JOB_DETACH: Final = "job/detach"
+JOB_ATTACH: Final = "job/attach"
 RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
@@ -83,6 +86,8 @@ SHUTDOWN: Final = "shutdown"
 EDITS: Final = (EDIT_RUN, EDIT_RESUME)
 LOOKED_AT: Final = (*EDITS, SCENE_TRAIN)
 PAUSABLE: Final = (*LOOKED_AT, EDIT_TRY, OUTPUT_MESH, OUTPUT_SPLATS, OUTPUT_FRAMES, OUTPUT_REPORT)
+
+DETACHABLE: Final = (*PAUSABLE, CAPTURE_REGISTER, CAPTURE_IMAGES)
 
 JOB_PROGRESS: Final = "job/progress"
 JOB_VIEW: Final = "job/view"
@@ -102,6 +107,7 @@ RELEVANCE: Final = "relevance"
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
 CANCELLED: Final = -32800
+DETACHED: Final = -32003  # the job goes on by itself
 INTERNAL: Final = -32603
 # Not on the wire: this side's own code for requests that a dead engine can no longer answer.
 ENGINE_DIED: Final = -1
@@ -285,7 +291,27 @@ def parse_project(value: object) -> Project:
         many_of(data, "edits", parse_edit),
         many_of(data, "damaged", _left_out) if "damaged" in data else (),
         many_of(data, "tries", parse_tried) if data.get("tries") else (),
+        many_of(data, "jobs", _detached) if data.get("jobs") else (),
     )
+
+
+def _detached(value: object) -> Detached:
+    data = as_map(value, "job")
+    return Detached(
+        text_of(data, "id"), text_of(data, "method"), text_of(data, "title"), text_of(data, "edit", ""),
+        text_of(data, "state"), text_of(data, "host"), text_of(data, "label", ""), number_of(data, "fraction", 0.0),
+        text_of(data, "message", ""),
+    )  # fmt: skip
+
+
+def parse_let_go(value: object) -> str:
+    """The result of ``job/detach``: the detached job's id."""
+    return text_of(as_map(value, "detached job"), "id")
+
+
+def parse_followed(value: object) -> object:
+    """The result of ``job/attach``: what the detached job itself answered. Nothing of it is checked yet."""
+    return as_map(value, "detached job").get("result")
 
 
 def _device(value: object) -> Device:
@@ -347,7 +373,8 @@ def _preset(value: object) -> Preset:
     return Preset(
         text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), flag_of(data, "default"),
         whole_of(data, "long_side", 0), whole_of(data, "min_views", 0), number_of(data, "train_seconds", 0.0),
-        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), whole_of(data, "bytes", 0),
+        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), number_of(data, "try_seconds", 0.0),
+        number_of(data, "render_seconds", 0.0), whole_of(data, "bytes", 0),
     )  # fmt: skip
 
 
@@ -377,10 +404,16 @@ def parse_progress(value: object) -> Progress:
     """A ``job/progress``; the fraction is clamped to 0–1."""
     data = as_map(value, "progress")
     left = data.get("seconds_left")
+
+    def maybe(key: str) -> float | None:
+        return None if data.get(key) is None else number_of(data, key)
+
+    losses = as_map(data.get("losses") or {}, "losses")
     return Progress(
         whole_of(data, "job"), text_of(data, "stage", ""), text_of(data, "label", ""), whole_of(data, "step", 0),
         whole_of(data, "of", 0), min(1.0, max(0.0, number_of(data, "fraction", 0.0))),
         None if left is None else max(0.0, number_of(data, "seconds_left")),
+        sum(number_of(losses, name) for name in losses) if losses else None, maybe("held_out"), maybe("change"),
     )  # fmt: skip
 
 
@@ -413,6 +446,11 @@ def parse_paused(value: object) -> bool:
 def parse_step(value: object) -> int:
     """The step from which on holds what a running edit was asked."""
     return whole_of(as_map(value, "result"), "step")
+
+
+def parse_paths(value: object, key: str) -> dict[str, str]:
+    """Paths out of a result, by what they are of; none where it has none."""
+    return paths_of(as_map(value, "result"), key)
 
 
 def parse_path(value: object, key: str) -> str:

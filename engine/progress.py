@@ -91,6 +91,7 @@ class Job:
     on_view: Callable[[str, str, str], None] = lambda view, kind, image: None
     log: Callable[[str], None] = lambda text: None
     cancelled: Callable[[], bool] = lambda: False
+    leaving: Callable[[], bool] = lambda: False  # whether it is to stop because this program ends, or lets go of it
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
     every: float = 0.25  # seconds between two progress messages of a stage
@@ -123,10 +124,20 @@ class Job:
         """As `wait_for`, but what is loaded stays loaded for later jobs that ask for the same key (`Runtime.keep`)."""
         return self.runtime.keep(kind, key, work, self.check)
 
-    def report(self, plan: Plan, stage: Stage, losses: dict[str, float] | None = None) -> None:
-        """Tell how far the job is, not more often than ``every``, but always at a stage's end."""
+    def report(
+        self,
+        plan: Plan,
+        stage: Stage,
+        losses: dict[str, float] | None = None,
+        *,
+        held_out: float | None = None,
+        change: float | None = None,
+    ) -> None:
+        """Tell how far the job is, not more often than ``every``, but always at a stage's end, and what is seldom
+        measured (`protocol.Progress`)."""
         now = time.monotonic()
-        if now - self._last < self.every and stage.done < stage.units:
+        seldom = held_out is not None or change is not None
+        if now - self._last < self.every and stage.done < stage.units and not seldom:
             return
         self._last = now
         self.on_progress(
@@ -138,5 +149,7 @@ class Job:
                 fraction=round(plan.fraction, 4),
                 seconds_left=plan.seconds_left,
                 losses=losses or {},
+                held_out=held_out,
+                change=change,
             )
         )

@@ -21,6 +21,10 @@ LOG = "job/log"
 RENDER = "job/render"
 CHANGE = "job/change"
 REMAKE = "job/remake"
+PAUSE = "job/pause"
+CONTINUE = "job/continue"
+CANCEL = "job/cancel"
+ATTACH = "job/attach"
 
 # Error codes.
 PARSE_ERROR = -32700
@@ -31,6 +35,7 @@ INTERNAL = -32603
 BAD_INPUT = -32000
 BUSY = -32001
 OUT_OF_MEMORY = -32002
+DETACHED = -32003
 CANCELLED = -32800
 
 
@@ -80,6 +85,7 @@ class Initialize(Message, frozen=True):
     protocol: int
     online: bool = False  # whether the artist lets programs reach the network
     own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
+    outlive: bool = False  # a job goes on by itself where the connection is cut without `shutdown`
 
 
 class DownloadModel(Message, frozen=True):
@@ -251,12 +257,22 @@ class DeleteEdit(Message, frozen=True):
 
 
 class MakeMesh(Message, frozen=True):
+    """``faces``: at most about so many; 0: all; None: 200,000, or 50,000 with a texture, which shows what they do not.
+    ``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or
+    "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
+    files beside the PLY, in ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
+
     workspace: str
     edit: str | None = None
     resolution: int | None = None  # None: as fine as the pictures
     device: str | None = None
-    faces: int | None = None  # at most about so many; None: all
+    faces: int | None = None
     fill_holes: bool = False
+    texture: int = 0
+    material: Literal["unlit", "lit"] = "unlit"
+    part: Literal["all", "subject"] = "all"
+    formats: list[Literal["glb", "obj"]] = []
+    world: tuple[float, ...] | None = None  # None: upright about what the cameras look at
 
 
 class MakeSplats(Message, frozen=True):
@@ -316,6 +332,19 @@ class ContinueJob(Message, frozen=True):
     job: Ident
 
 
+class DetachJob(Message, frozen=True):
+    """Have a job go on by itself, whatever becomes of who began it."""
+
+    job: Ident
+
+
+class AttachJob(Message, frozen=True):
+    """Follow a detached job to its end, as if it were one's own."""
+
+    workspace: str
+    id: str
+
+
 class RenderNow(Message, frozen=True):
     """Render a camera from the scene that a job works on, as it is."""
 
@@ -366,9 +395,11 @@ REQUESTS: dict[str, type[Message]] = {
     "output/splats": MakeSplats,
     "output/frames": RenderFrames,
     "output/report": MakeReport,
-    "job/cancel": CancelJob,
-    "job/pause": PauseJob,
-    "job/continue": ContinueJob,
+    CANCEL: CancelJob,
+    PAUSE: PauseJob,
+    CONTINUE: ContinueJob,
+    "job/detach": DetachJob,
+    ATTACH: AttachJob,
     RENDER: RenderNow,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
@@ -533,40 +564,26 @@ class PresetInfo(msgspec.Struct, frozen=True):
     long_side: int
     min_views: int
     # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
+    # besides, and of that for each view; to try an edit on one view, and to render one. Bytes that the scene is kept
+    # in, and an edit again.
     train_seconds: float = 0.0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
+    try_seconds: float = 0.0
+    render_seconds: float = 0.0
     bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "download",
-        "images",
-        "depths",
-        "train",
-        "before",
-        "understand",
-        "first",
-        "edit",
-        "after",
-        "try",
-        "mesh",
-        "splats",
-        "fit",
-        "frames",
-        "video",
-        "features",
-        "matches",
-        "cameras",
-        "per-frame",
-        "one-time-du",
-        "sds",
-    ]
+        "download", "images", "depths", "train", "before", "understand", "first", "edit", "after", "try", "mesh",
+        "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du", "sds",
+    ]  # fmt: skip
     label: str
     step: int
     of: int
     fraction: float
     seconds_left: float | None
     losses: dict[str, float] = {}
+    held_out: float | None = None  # dB, how well the scene shows some pixels that it does not learn, now
+    change: float | None = None  # mean absolute change of the pictures by their latest edits, 0–1

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -77,6 +77,25 @@ class Tried(msgspec.Struct, frozen=True):
     cells: list[Cell]
 
 
+class Detached(msgspec.Struct, frozen=True):
+    """A job that outlives who began it, and how far it is. ``state``: "running", "done", "failed", "cancelled" or
+    "lost"; ``message``: a sentence, where it did not end well."""
+
+    id: str
+    method: str
+    title: str
+    edit: str | None
+    state: str
+    host: str
+    began: float
+    label: str
+    step: int
+    of: int
+    fraction: float
+    seconds_left: float | None
+    message: str
+
+
 class Project(TypedDict):
     """What a workspace holds."""
 
@@ -85,14 +104,18 @@ class Project(TypedDict):
     edits: list[Edit]
     tries: list[Tried]
     damaged: list[Damaged]
+    jobs: list[Detached]
 
 
 class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colors, vertices in the capture frame."""
+    """A PLY file with vertex colors, vertices in the capture frame; its texture, a PNG; and by their formats the files
+    that were asked for besides."""
 
     mesh: str
     vertices: int
     faces: int
+    texture: str | None = None
+    files: dict[str, str] = {}
 
 
 class Splats(msgspec.Struct, frozen=True):
@@ -131,6 +154,20 @@ class Cancelling(TypedDict):
 
 class Paused(TypedDict):
     paused: bool
+
+
+class LetGo(TypedDict):
+    """Of `job/detach`: the detached job's id, and the process that does it."""
+
+    id: str
+    pid: int
+
+
+class Followed(msgspec.Struct, frozen=True):
+    """A detached job's own result, and the request that it answers."""
+
+    method: str
+    result: Any
 
 
 class Downloaded(msgspec.Struct, frozen=True):
@@ -194,6 +231,8 @@ RESULTS: dict[str, type] = {
     "job/cancel": Cancelling,
     "job/pause": Paused,
     "job/continue": Paused,
+    "job/detach": LetGo,
+    "job/attach": Followed,
     RENDER: Rendered,
     CHANGE: Noted,
     REMAKE: Noted,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -67,16 +69,35 @@ def read_params(request: Request) -> protocol.Message:
 
 def failure_line(ident: protocol.Ident | None, error: BaseException) -> bytes:
     """The line of an error answer; never raises."""
+    return wire.encode({"jsonrpc": "2.0", "id": ident, "error": error_body(error)})
+
+
+def error_body(error: BaseException) -> dict[str, Any]:
+    """What an answer says of an error; never raises."""
     try:
         rpc = _as_rpc_error(error)
         if rpc.code == protocol.INTERNAL:
             log.error("%s", "".join(traceback.format_exception(error)))
         body = {"code": rpc.code, "message": rpc.message, "data": rpc.data}
-        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
+        wire.encode(body)
+        return body
     except BaseException as another:  # an error that cannot even be told
         log.error("an error could not be told: %s", type(another).__name__)
-        body = {"code": protocol.INTERNAL, "message": "The engine met a defect of its own.", "data": {}}
-        return wire.encode({"jsonrpc": "2.0", "id": ident, "error": body})
+        return {"code": protocol.INTERNAL, "message": "The engine met a defect of its own.", "data": {}}
+
+
+def error_of(body: Mapping[str, Any]) -> Exception:
+    """The error that another process told of."""
+    code, message, data = body.get("code"), str(body.get("message", "")), body.get("data")
+    data = {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+    if code == protocol.CANCELLED:
+        return Cancelled(message)
+    if code == protocol.OUT_OF_MEMORY:
+        return OutOfMemory(message)
+    if code in (protocol.BAD_INPUT, protocol.BUSY):
+        kind = Busy if code == protocol.BUSY else BadInput
+        return kind(message, file=data.get("file"), field=data.get("field"))
+    return RpcError(code if isinstance(code, int) else protocol.INTERNAL, message, data)
 
 
 def _as_rpc_error(error: BaseException) -> RpcError:

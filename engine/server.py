@@ -8,27 +8,32 @@ then.
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import importlib
 import logging
 import os
-import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from engine import __version__, protocol, wire
+from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
 from engine.process import give_memory_back
 from engine.progress import Job
-from engine.rpc import Request, RpcError, Unreadable, failure_line, read_params, read_request
+from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, read_params, read_request
 from engine.runtime import Runtime
+from engine.warm import WarmUp, Worker
 from engine.wishes import Wishes
+from engine.workspace import Workspace
 
 log = logging.getLogger(__name__)
 LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
@@ -48,16 +53,19 @@ JOBS: dict[str, tuple[str, str]] = {
     "output/splats": ("splats", "make_splats"),
     "output/frames": ("frames", "render_frames"),
     "output/report": ("report", "make_report"),
+    protocol.ATTACH: ("following", "follow_job"),
 }
 NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"}
-# Wish → the jobs that it may be asked of while they run.
-PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH}
-EDITS = {"edit/run", "edit/resume"}
-WISHES = {"job/pause": PAUSE, "job/continue": PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
+# Wish → the jobs that it may be asked of while they run; one that follows another passes all on.
+PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH} | {protocol.ATTACH}
+EDITS = {"edit/run", "edit/resume", protocol.ATTACH}
+WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
 WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+# What may go on by itself: what works in a project.
+DETACHABLE = set(JOBS) - {"model/download", "capture/open"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
     """The job that runs, or is about to."""
 
@@ -65,25 +73,33 @@ class _Running:
     method: str
     params: protocol.Message
     stop: threading.Event = field(default_factory=threading.Event)
+    leave: threading.Event = field(default_factory=threading.Event)  # to stop for the engine's sake, not the artist's
     wishes: Wishes = field(default_factory=Wishes)
+    recording: Recording | None = None  # once it is detached
 
 
 class Server:
     """Protocol logic; takes a callable to send a line with, and lines one by one, so that tests need no process."""
 
-    def __init__(self, send: Callable[[bytes], None], warm_up: Callable[[], None] | None = None):
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        warm_up: Callable[[], None] | None = None,
+        on_detached: Callable[[Path], None] = lambda log: None,
+    ):
+        """``on_detached`` is called with the path of a log once a job is to outlive the other side."""
         self._send_line = send
+        self._on_detached = on_detached
         self._sending = threading.Lock()
         self._state = threading.Lock()
         self._running: _Running | None = None
         self._runtime = Runtime()
         self._online = False  # until the artist's Blender says that it may be
-        self._warm_up = warm_up or _import_torch
-        self._warm: threading.Thread | None = None
-        self._warm_error: BaseException | None = None
+        self._outlive = False  # likewise
+        self._warm_up = WarmUp(warm_up)
         self.finished = False
-        self._jobs = _Worker("jobs")
-        self._quick = _Worker("answers")
+        self._jobs = Worker("jobs")
+        self._quick = Worker("answers")
 
     # reading ---------------------------------------------------------------------------------------------------------
 
@@ -96,16 +112,22 @@ class Server:
             params = read_params(request)
             if request.method in JOBS:
                 self._enqueue(request, params)
-            elif request.method == "job/cancel":
+            elif request.method == protocol.CANCEL:
                 self._answer(ident, {"cancelling": self.cancel(params.job)})  # type: ignore[attr-defined]
             elif request.method in WISHES:
-                self._wish(request, params)
+                self._wish(request.method, params).add_done_callback(
+                    lambda answer: self._answer_with(ident, answer.result)
+                )
+            elif request.method == "job/detach":
+                self._detach(ident, params.job)  # type: ignore[attr-defined]
             elif request.method == "shutdown":
-                self.close()
+                if not self.detached:
+                    self.close()
                 self.finished = True
                 self._answer(ident, {})
             elif request.method == "devices/read":
-                self._when_warm(partial(self._answer_with, ident, self._devices))
+                answer = partial(self._answer_with, ident, self._devices)
+                self._warm_up.then(lambda: self._quick.put(answer))
             else:
                 self._quick.put(partial(self._answer_with, ident, partial(self._ask, request.method, params)))
         except Unreadable as error:
@@ -145,9 +167,9 @@ class Server:
                 "that came with the add-on.",
                 {"field": "protocol"},
             )
-        self._online = params.online
-        warm = self._warm is not None and not self._warm.is_alive() and self._warm_error is None
-        self._begin_warm_up()
+        self._online, self._outlive = params.online, params.outlive
+        warm = self._warm_up.done
+        self._warm_up.begin()
         settled = warm or not devices.may_have_gpu()
         found = devices.find_devices() if warm else devices.decide(None, [], devices.cpu())
         return {
@@ -162,8 +184,8 @@ class Server:
         }
 
     def _devices(self) -> dict:
-        if self._warm_error is not None:
-            raise self._warm_error
+        if self._warm_up.error is not None:
+            raise self._warm_up.error
         from engine.devices import find_devices
         from engine.presets import described
 
@@ -181,20 +203,89 @@ class Server:
             running = self._running = _Running(request.id, request.method, params)
         self._jobs.put(lambda: self._run_job(running))
 
-    def _wish(self, request: Request, params: Any) -> None:
+    def _wish(self, method: str, params: Any) -> Future:
+        """The answer to come of what the running job is asked. Raises BadInput."""
         with self._state:
             running = self._running
         if running is None or running.id != params.job:
             raise BadInput(f"The job {params.job} does not run.", field="job")
-        if running.method not in WISHES[request.method]:
-            raise BadInput(f"A job of {running.method} cannot be asked for {request.method}.", field="job")
-        if request.method in ("job/pause", "job/continue"):
-            paused = request.method == "job/pause"
-            running.wishes.pause(paused)
-            self._answer(request.id, {"paused": paused})
-        else:
-            granted = running.wishes.make(request.method, params)
-            granted.add_done_callback(lambda answer: self._answer_with(request.id, answer.result))
+        if running.method not in WISHES[method]:
+            raise BadInput(f"A job of {running.method} cannot be asked for {method}.", field="job")
+        if method not in (protocol.PAUSE, protocol.CONTINUE) or running.method == protocol.ATTACH:
+            return running.wishes.make(method, params)
+        paused, answer = method == protocol.PAUSE, Future()
+        running.wishes.pause(paused)
+        answer.set_result({"paused": paused})
+        return answer
+
+    def _detach(self, ident: protocol.Ident | None, job: protocol.Ident) -> None:
+        """Have the running job go on by itself: what it tells is written down from here on. Its request is answered
+        with an error that says so."""
+        with self._state:
+            running = self._running
+            if running is None or running.id != job or running.recording is not None:
+                raise BadInput(f"The job {job} does not run.", field="job")
+            if running.method not in DETACHABLE:
+                raise BadInput("This is done in a moment and needs Blender; wait for it, or cancel it.", field="job")
+            if running.method == protocol.ATTACH:  # it goes on by itself already
+                self._answer(ident, {"id": running.params.id, "pid": os.getpid()})  # type: ignore[attr-defined]
+                running.leave.set()
+                return
+            title = getattr(running.params, "instruction", "")
+            workspace = Workspace(running.params.workspace)  # type: ignore[attr-defined]
+            edit = getattr(running.params, "edit", None)
+            recording = running.recording = Recording(workspace, running.method, title, edit)
+        recording.listen(partial(self._heard, running))
+        self._on_detached(recording.folder / "log")
+        self._answer(ident, {"id": recording.id, "pid": os.getpid()})
+        self._fail(running.id, RpcError(protocol.DETACHED, f"The job goes on by itself, as {recording.id}."))
+
+    def _heard(self, running: _Running, method: str, params: dict[str, Any]) -> Future:
+        """The answer to come of what a detached job is asked by whoever follows it."""
+        if method not in WISHES and method != protocol.CANCEL:
+            raise BadInput(f"A detached job cannot be asked for {method}.", field="method")
+        try:
+            asked = msgspec.convert({**params, "job": running.id}, protocol.REQUESTS[method])
+        except msgspec.ValidationError as error:
+            raise BadInput(f"{method}: {error}.") from None
+        if method != protocol.CANCEL:
+            return self._wish(method, asked)
+        answer: Future = Future()
+        answer.set_result({"cancelling": self.cancel(running.id)})
+        return answer
+
+    @property
+    def detached(self) -> bool:
+        """Whether a job runs that goes on by itself."""
+        running = self._running
+        return running is not None and running.recording is not None
+
+    def lost(self) -> None:
+        """The other side is gone without a word: the job is cancelled, saves and leaves or, where that was asked for,
+        goes on by itself."""
+        running = self._running
+        if running is None or self.detached:
+            return
+        if self._outlive and running.method in DETACHABLE - {protocol.ATTACH}:
+            try:
+                self._detach(None, running.id)
+                return
+            except BadInput:
+                log.exception("the job could not go on by itself")
+        self._leave()
+
+    def unheard(self) -> None:
+        """What was sent reached nobody: what is not to outlive the other side stops at once, and not when input ends.
+        Called while a line is sent, so it sends nothing."""
+        if not self._outlive and not self.detached:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Have the job stop, because this program ends."""
+        with self._state:
+            if self._running is not None:
+                self._running.leave.set()
+                self._running.stop.set()
 
     @property
     def busy(self) -> bool:
@@ -210,89 +301,69 @@ class Server:
             return True
 
     def close(self) -> None:
-        """Cancel the job, let it save, and end both threads; one that does not end in time is left behind."""
-        self.cancel()
+        """Cancel the job, let it save, and end both threads; one that does not end in time is left behind. A job that
+        goes on by itself is waited for, however long it takes."""
+        detached = self.detached
+        if not detached:
+            self._leave()
         for worker in (self._jobs, self._quick):
-            if not worker.end(LONGEST_SAVE):
+            if not worker.end(None if detached and worker is self._jobs else LONGEST_SAVE):
                 log.error("The %s did not end within %.0f seconds of being asked to.", worker.name, LONGEST_SAVE)
 
     # working ---------------------------------------------------------------------------------------------------------
 
-    def _begin_warm_up(self) -> None:
-        with self._state:
-            if self._warm is None:
-
-                def run() -> None:
-                    try:
-                        self._warm_up()
-                        gc.collect()
-                        gc.freeze()  # half a million objects of the libraries need not be looked at after each job
-                    except BaseException as error:
-                        self._warm_error = error
-
-                self._warm = threading.Thread(target=run, name="imports", daemon=True)
-                self._warm.start()
-
-    def _when_warm(self, answer: Callable[[], None]) -> None:
-        """Have that answered once torch is imported, which the thread for quick answers does not wait for."""
-        self._begin_warm_up()
-        warm = self._warm
-        assert warm is not None
-
-        def wait() -> None:
-            warm.join()
-            self._quick.put(answer)
-
-        threading.Thread(target=wait, name="devices", daemon=True).start()
-
     def _run_job(self, running: _Running) -> None:
+        tell = partial(self._tell, running)
         job = Job(
-            on_progress=lambda p: self._notify(protocol.PROGRESS, {"job": running.id, **msgspec.to_builtins(p)}),
-            on_view=lambda view, kind, image: self._notify(
-                protocol.VIEW, {"job": running.id, "view": view, "kind": kind, "image": image}
-            ),
-            log=lambda text: self._log(text, running.id),
+            on_progress=lambda p: tell(protocol.PROGRESS, msgspec.to_builtins(p)),
+            on_view=lambda view, kind, image: tell(protocol.VIEW, {"view": view, "kind": kind, "image": image}),
+            log=partial(self._log, running),
             cancelled=running.stop.is_set,
+            leaving=running.leave.is_set,
             runtime=self._runtime,
             wishes=running.wishes,
         )
-        answer = self._encoded(running.id, partial(self._run, running.method, running.params, job))
+        answer = self._attempted(partial(self._run, running.method, running.params, job))
         running.wishes.close()
         del job
         give_memory_back()
         with self._state:
-            self._running = None  # before the answer: whoever reads it may start the next job
-        self._send(answer)
+            recording = running.recording
+            if recording is None:
+                self._running = None  # before the answer: whoever reads it may start the next job
+        if recording is None:
+            self._send(self._line(running.id, answer))
+            return
+        recording.finish(answer)
+        with self._state:
+            self._running = None
 
     def _run(self, method: str, params: protocol.Message, job: Job) -> Any:
         module, function = JOBS[method]
         if module in NEEDS_TORCH:
-            self._wait_for_imports(job)
+            self._warm_up.wait(job.check)
             self._runtime.settle(job.check)  # nothing builds a module while an abandoned load goes on
             self._runtime.make_room()
         run = getattr(importlib.import_module(f"engine.jobs.{module}"), function)
         try:
             return run(params, job)
-        except (Cancelled, BadInput):
+        except (Cancelled, BadInput, RpcError):
             raise
         except BaseException:
             self._runtime.release()  # what failed may be what is kept, or what took the memory
             raise
 
-    def _wait_for_imports(self, job: Job) -> None:
-        self._begin_warm_up()
-        assert self._warm is not None
-        while self._warm.is_alive():
-            job.check()
-            self._warm.join(0.05)
-        if self._warm_error is not None:
-            raise self._warm_error
-
     # sending ---------------------------------------------------------------------------------------------------------
 
-    def _log(self, text: str, job: protocol.Ident | None) -> None:
+    def _log(self, running: _Running, text: str) -> None:
         log.info("%s", text)
-        self._notify(protocol.LOG, {"job": job, "text": text})
+        self._tell(running, protocol.LOG, {"text": text})
+
+    def _tell(self, running: _Running, method: str, params: dict) -> None:
+        if running.recording is not None:
+            running.recording.tell(method, params)
+        elif not running.leave.is_set() or running.method != protocol.ATTACH:
+            self._notify(method, {"job": running.id, **params})
 
     def _notify(self, method: str, params: dict) -> None:
         try:
@@ -309,13 +380,23 @@ class Server:
     def _fail(self, ident: protocol.Ident | None, error: BaseException) -> None:
         self._send(failure_line(ident, error))
 
-    def _encoded(self, ident: protocol.Ident | None, work: Callable[[], Any]) -> bytes:
-        """The line that answers with what ``work`` returns or raises; empty where no answer is wanted."""
+    def _attempted(self, work: Callable[[], Any]) -> Answer:
+        """What ``work`` returns or raises, as an answer that can be written down."""
         try:
             result = work()
-            return b"" if ident is None else wire.encode({"jsonrpc": "2.0", "id": ident, "result": result})
+            wire.encode(result)
+            return Answer(result=result)
         except BaseException as error:
-            return failure_line(ident, error)
+            return Answer(error=error_body(error))
+
+    def _line(self, ident: protocol.Ident, answer: Answer) -> bytes:
+        said = {"result": answer.result} if answer.error is None else {"error": answer.error}
+        return wire.encode({"jsonrpc": "2.0", "id": ident, **said})
+
+    def _encoded(self, ident: protocol.Ident | None, work: Callable[[], Any]) -> bytes:
+        """The line that answers with what ``work`` returns or raises; empty where no answer is wanted."""
+        answer = self._attempted(work)
+        return b"" if ident is None and answer.error is None else self._line(ident, answer)  # type: ignore[arg-type]
 
     def _send(self, line: bytes) -> None:
         if line:
@@ -323,46 +404,8 @@ class Server:
                 self._send_line(line)
 
 
-class _Worker:
-    """A thread that does one thing after the other, whatever becomes of each."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def put(self, work: Callable[[], None]) -> None:
-        self._work.put(work)
-
-    def end(self, patience: float) -> bool:
-        """End after what is queued; whether it did within ``patience`` seconds."""
-        self._work.put(None)
-        self._thread.join(patience)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except BaseException:
-                log.exception("the thread for %s goes on", self.name)
-            del work  # nothing of a job outlives it
-
-
-def _import_torch() -> None:
-    """Import what the jobs need and, where they will compute on the CPU, compile its kernels; both take seconds, and
-    compiling most of a minute the first time."""
-    from engine.devices import choose_device
-
-    importlib.import_module("engine.jobs.output")
-    importlib.import_module("engine.jobs.trying")
-    if choose_device(None) == "cpu":
-        importlib.import_module("engine.scenes.nerfacto.compiled").compile_kernels()
-
-
 def serve(stdin: BinaryIO | None = None) -> None:
-    """Serve on standard input and output until input ends or `shutdown` is asked."""
+    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended."""
     out = wire.claim_stdout()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -370,15 +413,29 @@ def serve(stdin: BinaryIO | None = None) -> None:
     def send(line: bytes) -> None:
         try:
             wire.write_all(out, line)
-        except OSError:  # Blender is gone; the end of input says so as well
-            server.cancel()
+        except (OSError, ValueError):  # Blender is gone, or was let go; the end of input says so as well
+            server.unheard()
 
-    server = Server(send)
+    server = Server(send, on_detached=_let_go_of_the_terminal)
     for line in wire.read_lines(stdin or sys.stdin.buffer):
         server.receive(line)
         if server.finished:
             break
     else:
-        server.close()
+        server.lost()
+    if server.detached:
+        with contextlib.suppress(OSError):
+            out.close()  # so that the other side, if it is there, need not wait for the job
+    server.close()
     sys.stderr.flush()
     os._exit(0)  # threads that load models must not keep the process
+
+
+def _let_go_of_the_terminal(path: Path) -> None:
+    """What would be said on standard error goes to a file, and no end of a session ends this process."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+    os.dup2(descriptor, 2)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

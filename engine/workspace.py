@@ -8,6 +8,7 @@
     edits/<id>/label.json               what the artist calls it, and whether it is muted
     tries/<id>/try.json, …              what was tried (engine/tries.py)
     deleted/…                           edits that were deleted where the system has no trash
+    jobs/<id>/job.json, …               jobs that outlive who began them (engine/detached.py)
 
 Every file is written under a temporary name and renamed, so what is there is whole.
 """
@@ -35,7 +36,9 @@ from engine.results import Damaged
 P = ParamSpec("P")
 R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries", "deleted")  # what else is there is the artist's
+# What else is there is the artist's.
+OWN_FOLDERS = ("capture", "scene", "edits", "registered", "tries", "deleted", "jobs")
+_OTHERS = ("registered", "jobs")  # not swept: one is replaced as a whole, in the other several processes write
 TRY = re.compile(r"\d{8}-\d{6}-\d{3}")  # a try's id: the time, to the millisecond
 TRY_RECORD = "try.json"
 _TRY_PICTURE = re.compile(r"\d{2}\.png|sheet\.png")
@@ -254,7 +257,7 @@ class Workspace:
                     pass
 
     def _left_half_done(self) -> bool:
-        own = (self.folder / name for name in OWN_FOLDERS if name != "registered" and not is_link(self.folder / name))
+        own = (self.folder / name for name in OWN_FOLDERS if name not in _OTHERS and not is_link(self.folder / name))
         return (
             os.path.lexists(self.folder / files.ASIDE.format("registered"))
             or bool(files.folders_left(self.folder))
@@ -272,7 +275,7 @@ class Workspace:
             with contextlib.suppress(OSError):
                 files.remove_tree(self.folder / name)
         for name in OWN_FOLDERS:
-            if name != "registered" and not is_link(self.folder / name):
+            if name not in _OTHERS and not is_link(self.folder / name):
                 files.sweep(self.folder / name)
         for folder in self._unrecorded():
             with contextlib.suppress(OSError):

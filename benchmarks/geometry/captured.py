@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of a project's mesh beside its photos, from two sides and from above, for captures without a known truth:
 
-    python -m benchmarks.geometry.captured PROJECT PICTURE.png [MESH.ply]
+python -m benchmarks.geometry.captured PROJECT PICTURE.png [MESH.ply]
 """
 
 from __future__ import annotations

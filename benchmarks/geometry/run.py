@@ -16,11 +16,11 @@ import trimesh
 
 from benchmarks.geometry import nerfstudio_mesh
 from benchmarks.geometry.data import ExactScene
-from benchmarks.geometry.raster import depth_of
 from engine.capture.types import SparsePoints
 from engine.geometry import pixel_directions
 from engine.metrics.image import psnr
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
+from engine.output.raster import depth_of
 from engine.presets import PREVIEW
 from engine.scenes.base import Scene
 from engine.scenes.known_depth import known_depths

@@ -2,10 +2,11 @@
 """Talking to what runs: pause, go on, another instruction, a view once more, a look."""
 
 import bpy
+from bpy.props import StringProperty
 
-from .. import project, session, talking, wire
+from .. import detaching, project, session, talking, wire
 from ..scene import cameras
-from .base import attempt
+from .base import attempt, idle
 
 
 def edit_runs(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
@@ -114,7 +115,66 @@ class INSTRUCT_NERF_OT_look(bpy.types.Operator):
         return attempt(self, "edit", lambda: talking.look(context.scene, view))
 
 
+class INSTRUCT_NERF_OT_detach(bpy.types.Operator):
+    """Let what runs go on by itself, also without Blender; this or a later Blender can attach to it again"""
+
+    bl_idname = "instruct_nerf.detach"
+    bl_label = "Detach"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if talking.heard(*wire.DETACHABLE) is None:
+            cls.poll_message_set("Nothing is running that can go on by itself")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, session.get().job.panel, lambda: detaching.detach(context.scene))
+
+
+class INSTRUCT_NERF_OT_attach(bpy.types.Operator):
+    """Follow a job that goes on by itself to its end, as if it had been started here"""
+
+    bl_idname = "instruct_nerf.attach"
+    bl_label = "Attach"
+    bl_options = {"REGISTER"}
+
+    job: StringProperty(name="Job", description="Empty: the newest", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not detaching.jobs_of(context.scene):
+            cls.poll_message_set("No job of this project goes on by itself")
+            return False
+        return idle(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "capture", lambda: detaching.attach(context.scene, self.job))
+
+
+class INSTRUCT_NERF_OT_look_at_jobs(bpy.types.Operator):
+    """Ask how far the jobs are that go on by themselves"""
+
+    bl_idname = "instruct_nerf.look_at_jobs"
+    bl_label = "Look Again"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        if session.get().state != "ready":
+            cls.poll_message_set("The engine does not run")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "capture", lambda: detaching.look_again(context.scene))
+
+
 CLASSES = (
+    INSTRUCT_NERF_OT_look_at_jobs,
+    INSTRUCT_NERF_OT_detach,
+    INSTRUCT_NERF_OT_attach,
     INSTRUCT_NERF_OT_pause,
     INSTRUCT_NERF_OT_go_on,
     INSTRUCT_NERF_OT_change_edit,

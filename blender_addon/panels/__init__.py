@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, edit, engine, key_views, region, results, tree, tries
+from . import capture, detached, edit, engine, key_views, region, results, tree, tries
 
 CLASSES = (
     *capture.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *region.CLASSES, *tree.CLASSES,
-    *results.CLASSES, *engine.CLASSES,
+    *results.CLASSES, *detached.CLASSES, *engine.CLASSES,
 )  # fmt: skip
 
 

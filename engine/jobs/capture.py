@@ -20,6 +20,7 @@ from engine.capture.changes import changed_photos
 from engine.capture.images import find_hidden
 from engine.capture.images import write_images as write_pinhole_images
 from engine.capture.store import load_capture, save_capture
+from engine.detached import detached_jobs
 from engine.devices import find_devices
 from engine.edit.settings import settings_from
 from engine.editors.catalogue import editor_id
@@ -230,8 +231,8 @@ _MASKS_SAY = {
 
 
 def read_workspace(request: protocol.ReadWorkspace) -> Project:
-    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, ``tries``, and what is
-    ``damaged``."""
+    """What the workspace holds: ``capture``, ``scene`` (either may be null), ``edits``, ``tries``, what is
+    ``damaged``, and ``jobs`` that are done by processes of their own."""
     workspace = Workspace(request.workspace)
     workspace.tidy()
     damaged: list[Damaged] = []
@@ -259,6 +260,7 @@ def read_workspace(request: protocol.ReadWorkspace) -> Project:
         "edits": [edit for edit in edits if edit is not None],
         "tries": tries,
         "damaged": damaged,
+        "jobs": detached_jobs(workspace),
     }
 
 

@@ -129,9 +129,11 @@ def test_an_editors_terms_are_read() -> None:
 
 
 def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
-    from engine.server import WISHES
+    from engine.server import DETACHABLE, WISHES
 
-    granted = {name: set(methods) for name, methods in WISHES.items()}
+    assert set(wire.DETACHABLE) <= DETACHABLE
+    # What follows a detached job may be asked what that may be: the add-on asks by its method.
+    granted = {name: set(methods) - {wire.JOB_ATTACH} for name, methods in WISHES.items()}
     assert granted == {
         wire.JOB_PAUSE: set(wire.PAUSABLE), wire.JOB_CONTINUE: set(wire.PAUSABLE), wire.JOB_RENDER: set(wire.LOOKED_AT),
         wire.JOB_CHANGE: set(wire.EDITS), wire.JOB_REMAKE: set(wire.EDITS),

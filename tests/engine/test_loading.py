@@ -12,7 +12,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from engine import server
+from engine import warm
 from engine.jobs import output, trying
 from engine.server import Server
 
@@ -108,5 +108,5 @@ def test_kernels_of_the_cpu_are_compiled_at_the_start_only_where_it_computes(mon
     compiled: list[None] = []
     monkeypatch.setattr("engine.devices.choose_device", lambda name: device)
     monkeypatch.setattr("engine.scenes.nerfacto.compiled.compile_kernels", lambda: compiled.append(None))
-    server._import_torch()
+    warm.import_torch()
     assert len(compiled) == times

@@ -14,16 +14,17 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"terminal"},
     {"server", "check"},
+    {"warm"},
     {"jobs"},
     {"presets"},
     {"edit", "output", "metrics"},
     {"scenes", "editors"},
     {"geometry"},
     {"capture"},
-    {"tries"},
+    {"tries", "detached"},
     {"pictures", "hub_worker"},
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},
@@ -68,10 +69,11 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
-        {"capture", "registration", "asked"},
+        {"capture", "registration", "asked", "following"},
         {"scene"},
         {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
+        {"subject"},
         {"contact_sheet", "output", "report"},
         {"trying"},
         {"frames", "splats"},

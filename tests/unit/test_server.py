@@ -18,7 +18,7 @@ from server_wire import Wire
 from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
 from engine.records import EditRecord
-from engine.results import RESULTS, Cell, Tried
+from engine.results import RESULTS, Cell, Detached, Tried
 from engine.server import JOBS
 from engine.wire import TooLong
 from engine.workspace import Workspace
@@ -421,6 +421,7 @@ def test_every_result_is_what_the_document_says(document):
         ("`scene`", protocol.Scene),
         ("`edit`", protocol.Edit),
         ("`tried`", Tried),
+        ("detached", Detached),
         ("axis", protocol.Axis),
         ("device", protocol.Device),
         ("editor", protocol.Editor),
