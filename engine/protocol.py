@@ -577,7 +577,8 @@ class PresetInfo(msgspec.Struct, frozen=True):
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
         "download", "images", "depths", "train", "before", "understand", "first", "edit", "after", "try", "mesh",
-        "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du", "sds",
+        "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du",
+        "sds",
     ]  # fmt: skip
     label: str
     step: int

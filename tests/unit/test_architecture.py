@@ -69,7 +69,7 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
-        {"capture", "registration", "asked", "following"},
+        {"capture", "depths", "registration", "asked", "following"},
         {"scene"},
         {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
