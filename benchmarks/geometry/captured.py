@@ -19,6 +19,7 @@ from engine.geometry import Viewpoint
 from engine.jobs.capture import load_opened
 from engine.workspace import Workspace
 
+ABOVE = 2.5  # times the cameras' mean distance: how far above what they look at
 ASIDE = 0.1  # share of the views that is farther out on each side
 
 
@@ -33,13 +34,13 @@ def sides(capture: Capture) -> tuple[int, int]:
 
 
 def above(capture: Capture) -> Viewpoint:
-    """What looks down on what the cameras look at, from as far away, their front below."""
+    """What looks down on what the cameras look at, their front below."""
     back = capture.up
     front = np.mean([-view.pose[:3, 2] for view in capture.views], axis=0)
     up = front - (front @ back) * back
     up = up / np.linalg.norm(up) if np.linalg.norm(up) > 1e-6 else np.roll(back, 1)
     pose = np.eye(4)
-    pose[:3] = np.stack([np.cross(up, back), up, back, capture.centre + capture.radius * back], axis=1)
+    pose[:3] = np.stack([np.cross(up, back), up, back, capture.centre + ABOVE * capture.radius * back], axis=1)
     return Viewpoint(pose, capture.views[0].intrinsics, "above")
 
 
