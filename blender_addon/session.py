@@ -35,16 +35,23 @@ REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
 TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
 SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
+OWN_ENGINE = "INSTRUCT_NERF"  # in Blender's list of render engines
 MOST_OWN = 64  # editors of the artist's own that are asked about
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
+
+GOES_ON = (
+    "The line to the engine was cut. What it was doing goes on there: press Read Workspace, then Attach under Detached "
+    "Jobs."
+)
 
 said: list[Callable[[messages.EngineInfo], None]] = []  # called when an engine has said what it offers
 
 # -- the engine --------------------------------------------------------------------------------------------------
 
 
-def start(command: list[str], folder: Path) -> None:
-    """Start the engine with an argument list, in ``folder``; returns at once. A running one is kept.
+def start(command: list[str], folder: Path, outlive: bool = False) -> None:
+    """Start the engine with an argument list, in ``folder``; returns at once. A running one is kept. ``outlive``: what
+    it does is to go on where the line to it is cut, as of one on another machine.
 
     Raises ``OSError`` where it cannot be started, ``RuntimeError`` while an earlier one is still saving.
     """
@@ -56,7 +63,7 @@ def start(command: list[str], folder: Path) -> None:
     if session.client is not None:
         _bury(session.client)
     folder.mkdir(parents=True, exist_ok=True)
-    session.info, session.stop_deadline = None, None
+    session.info, session.stop_deadline, session.outlive = None, None, outlive
     session.client = Client(command, cwd=folder)
     notice("engine", "")
     request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
@@ -66,7 +73,9 @@ def start(command: list[str], folder: Path) -> None:
 def _introduction() -> dict[str, object]:
     own = dict.fromkeys(own_editor(scene) for scene in bpy.data.scenes if scene.library is None)
     named = [name for name in own if name and name.isprintable()][:MOST_OWN]
-    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access), "own": named}
+    return {
+        "protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access), "own": named, "outlive": get().outlive,
+    }  # fmt: skip
 
 
 def own_editor(scene: bpy.types.Scene) -> str:
@@ -171,9 +180,12 @@ def _release_wanted() -> None:
 
 
 @bpy.app.handlers.persistent
-def _before_render(*_args: object) -> None:
+def _before_render(*arguments: object) -> None:
     """Blender's render may be short of memory. In a window it calls this from a thread of its own, so that only a wish
-    is left for the next :func:`pump`."""
+    is left for the next :func:`pump`. What the engine itself renders needs its models."""
+    scene = arguments[0] if arguments else None
+    if isinstance(scene, bpy.types.Scene) and scene.render.engine == OWN_ENGINE:
+        return
     get().release_wanted = True
     if threading.current_thread() is threading.main_thread():
         _release_wanted()
@@ -223,18 +235,8 @@ def pump(waiting: bool = False) -> None:
     """Handle what came from the engine and do a slice of the task. Never waits, never raises. ``waiting``: also the
     chores, for whoever waits for them."""
     session = get()
-    client = session.client
     _watch_folder()
-    if client is not None:
-        try:
-            before = client.log_count
-            if hear(seconds=SLICE) or client.log_count != before:
-                session.dirty = True
-        except Exception:
-            traceback.print_exc()
-            notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
-        if session.client is client:
-            _bury(client)
+    listen()
     _release_wanted()
     _step_task()
     if waiting:
@@ -244,6 +246,23 @@ def pump(waiting: bool = False) -> None:
         if session.installer.finished:
             notice("engine", session.installer.error)
             session.installer = None
+
+
+def listen() -> None:
+    """Handle what came from the engine, and nothing else. Never waits, never raises."""
+    session = get()
+    client = session.client
+    if client is None:
+        return
+    try:
+        before = client.log_count
+        if hear(seconds=SLICE) or client.log_count != before:
+            session.dirty = True
+    except Exception:
+        traceback.print_exc()
+        notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
+    if session.client is client:
+        _bury(client)
 
 
 _looked = 0.0
@@ -286,6 +305,9 @@ def _bury(client: Client) -> None:
     _burials[:] = [*(b for b in _burials if b.is_alive()), burial]
     if not stopped and death is not None:
         notice("engine", death.message)
+        job = session.job
+        if session.outlive and job is not None and job.status == "failed" and job.method in wire.DETACHABLE:
+            say(job.panel, GOES_ON)
     session.dirty = True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import signal
@@ -20,13 +21,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
 from engine import __version__, protocol, wire
 from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
+from engine.looks import Looks
 from engine.process import give_memory_back
 from engine.progress import Job
 from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, read_params, read_request
@@ -59,8 +61,8 @@ NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"
 # Wish → the jobs that it may be asked of while they run; one that follows another passes all on.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH} | {protocol.ATTACH}
 EDITS = {"edit/run", "edit/resume", protocol.ATTACH}
-WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
-WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES |= dict.fromkeys((protocol.RENDER, protocol.SURFELS), EDITS | {"scene/train"})
 # What may go on by itself: what works in a project.
 DETACHABLE = set(JOBS) - {"model/download", "capture/open"}
 
@@ -100,6 +102,9 @@ class Server:
         self.finished = False
         self._jobs = Worker("jobs")
         self._quick = Worker("answers")
+        self._looks = Looks(
+            self._wishes, self._jobs.put, self._answer_with, lambda job: self._warm_up.wait(job.check), self._runtime
+        )
 
     # reading ---------------------------------------------------------------------------------------------------------
 
@@ -120,6 +125,10 @@ class Server:
                 )
             elif request.method == "job/detach":
                 self._detach(ident, params.job)  # type: ignore[attr-defined]
+            elif request.method == protocol.LOOK:
+                if ident is None:
+                    raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers with a file.")
+                self._looks.ask(ident, params)  # type: ignore[arg-type]
             elif request.method == "shutdown":
                 if not self.detached:
                     self.close()
@@ -287,13 +296,20 @@ class Server:
                 self._running.leave.set()
                 self._running.stop.set()
 
+    def _wishes(self) -> Wishes | None:
+        """Of the job that runs, or is about to."""
+        with self._state:
+            return self._running.wishes if self._running is not None else None
+
     @property
     def busy(self) -> bool:
         """Whether a job runs, or is about to."""
         return self._running is not None
 
     def cancel(self, job: protocol.Ident | None = None) -> bool:
-        """Ask the job of that id (or whichever runs) to stop. False where there is none."""
+        """Ask the job, or view, of that id (or whichever job runs) to stop. False where there is none."""
+        if job is not None and self._looks.cancel(job):
+            return True
         with self._state:
             if self._running is None or (job is not None and self._running.id != job):
                 return False
@@ -303,6 +319,7 @@ class Server:
     def close(self) -> None:
         """Cancel the job, let it save, and end both threads; one that does not end in time is left behind. A job that
         goes on by itself is waited for, however long it takes."""
+        self._looks.cancel()
         detached = self.detached
         if not detached:
             self._leave()
@@ -323,7 +340,8 @@ class Server:
             runtime=self._runtime,
             wishes=running.wishes,
         )
-        answer = self._attempted(partial(self._run, running.method, running.params, job))
+        with running.wishes.granting({protocol.LOOK: partial(self._looks.see, job)}):
+            answer = self._attempted(partial(self._run, running.method, running.params, job))
         running.wishes.close()
         del job
         give_memory_back()
@@ -407,6 +425,7 @@ class Server:
 def serve(stdin: BinaryIO | None = None) -> None:
     """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended."""
     out = wire.claim_stdout()
+    sys.stdout = sys.stderr = _Unheard(sys.stderr)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -429,6 +448,29 @@ def serve(stdin: BinaryIO | None = None) -> None:
     server.close()
     sys.stderr.flush()
     os._exit(0)  # threads that load models must not keep the process
+
+
+class _Unheard(io.TextIOBase):
+    """Standard error of a program that goes on where nobody hears it any more: what cannot be written is dropped, and
+    no job fails because a library says something."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
 
 
 def _let_go_of_the_terminal(path: Path) -> None:

@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cli_cluster", "cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cluster"},
     {"terminal"},
     {"server", "check"},
+    {"looks"},
     {"warm"},
     {"jobs"},
     {"presets"},
@@ -31,11 +33,12 @@ LAYERS = [
     {"runtime", "wishes", "wire", "process", "results"},
     {"records"},
     {"protocol"},
+    {"offers"},
     {"trash"},
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused", "memory", "counting", "workers"},
+    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -70,8 +73,12 @@ def test_engine_imports_run_downward():
 INSIDE = {
     "jobs": [
         {"capture", "depths", "registration", "asked", "following"},
+=======
+        {"live_surfels"},
+        {"capture", "registration", "asked", "following"},
+>>>>>>> main
         {"scene"},
-        {"edit_stages", "download", "key_views", "like", "parents", "tree"},
+        {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"subject"},
         {"contact_sheet", "output", "report"},
@@ -106,6 +113,17 @@ def test_imports_inside_a_package_run_one_way(package):
             if other in level and other != own and level[other] >= level[own]:
                 wrong.append(f"{file.relative_to(ROOT)} imports {name}")
     assert not wrong
+
+
+def test_the_cluster_is_an_extra():
+    """Nothing imports it but its own command line, and that not before it is asked for."""
+    for file in (ROOT / "engine").rglob("*.py"):
+        if "cluster" in file.relative_to(ROOT / "engine").parts:
+            continue
+        used = {name for name in imports_of(file) if name.startswith("engine.cluster") or name.split(".")[0] == "ray"}
+        assert not used or file.name == "cli_cluster.py", (file, used)
+    code = "import sys, engine.cli; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def module_of(name: str) -> Path | None:
