@@ -72,11 +72,8 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
-        {"capture", "depths", "registration", "asked", "following"},
-=======
         {"live_surfels"},
-        {"capture", "registration", "asked", "following"},
->>>>>>> main
+        {"capture", "depths", "registration", "asked", "following"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
