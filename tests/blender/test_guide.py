@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import bpy
 from in_blender import ROOT, settle
@@ -89,7 +88,13 @@ def test_what_the_guide_names_is_there(opened: bpy.types.Scene, monkeypatch) -> 
 
 
 def test_its_pictures_are_there_and_no_other() -> None:
-    folder = Path("docs/pictures")
-    shown = {Path(path).name for path in re.findall(r"\]\(pictures/([^)]+)\)", GUIDE)}
-    there = {path.name for path in (ROOT / folder).glob("*.png")}
-    assert shown == there
+    shown = set(re.findall(r"\]\(pictures/([^)]+)\)", GUIDE))
+    shown |= set(re.findall(r"\]\(docs/pictures/([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    there = {path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.is_file()}
+    assert shown == there - {"benchmark.jpg"}
+
+
+def test_its_own_links_lead_to_a_heading() -> None:
+    headings = {re.sub(r"[^\w\- ]", "", line.strip("# ").lower()).replace(" ", "-") for line in GUIDE.splitlines()
+                if line.startswith("#")}  # fmt: skip
+    assert set(re.findall(r"\]\(#([^)]+)\)", GUIDE)) <= headings
