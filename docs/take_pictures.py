@@ -6,9 +6,9 @@
 
 The command gets Blender's own arguments; ``xdotool`` and ImageMagick's ``import`` must be there inside. Everything is
 checked on the way, so this is also the window's end-to-end test (tests/window): it ends with exit code 0 and a file
-``result.json`` beside the .blend only if every part (docs/tour/parts.py) did what it should. The times of the add-on's
-callbacks on Blender's main thread lie in ``callbacks.json`` there. ``--animate`` also makes the README's animation and
-the two-minute film of what was seen.
+``result.json`` beside the .blend only if every part (docs/tour/parts.py) did what it should. How long the add-on's
+callbacks took of Blender's main thread stands in ``callbacks.json`` there. ``--animate`` also makes the README's
+pictures and the two-minute film of what was seen.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+SCREEN = "1600x900"  # what is drawn there can be read in a picture of the guide
 
 
 def tour(name: str) -> ModuleType:
@@ -82,6 +83,7 @@ def take(options: argparse.Namespace) -> int:
         "capture": str(Path(options.capture).resolve()), "pictures": str(Path(options.pictures).resolve()),
         "instruction": options.instruction, "change": options.change, "further": options.further, "editor": editor,
         "steps": options.steps, "more": options.more, "dozen": options.dozen, "frames": options.frames,
+        "percentage": options.percentage, "long_side": options.long_side,
         "last": options.last, "skip": options.skip,
         "fake": str(options.fake_engine.resolve() if options.fake_engine else ""),
     }  # fmt: skip
@@ -89,6 +91,7 @@ def take(options: argparse.Namespace) -> int:
         "INSTRUCT_NERF_WINDOW": json.dumps(settings),
         "BLENDER_USER_RESOURCES": str(folder / "user"),
         "WINDOW_FAILURE": str(folder / "failure.webp"),
+        "BLENDER_GUI_SCREEN": os.environ.get("BLENDER_GUI_SCREEN", SCREEN),
     }
     (folder / "user").mkdir(exist_ok=True)
     print(f"Working in {folder}", flush=True)
@@ -114,6 +117,8 @@ def main() -> int:
     parser.add_argument("--more", type=int, default=0, help="steps of the edit of it (0: what the preset says)")
     parser.add_argument("--dozen", type=int, default=12, help="how many cameras to choose")
     parser.add_argument("--frames", type=int, default=24, help="frames of the strips (at least one a chosen camera)")
+    parser.add_argument("--percentage", type=int, default=200, help="of the working size, that the strips have")
+    parser.add_argument("--long-side", type=int, default=0, help="of the pictures worked on (0: what the preset says)")
     parser.add_argument("--pictures", default=str(ROOT / "docs" / "pictures"))
     parser.add_argument("--folder", help="where the project goes (a temporary folder)")
     parser.add_argument("--wheel", type=Path, help="an engine wheel that is built already")

@@ -65,7 +65,22 @@ def _fit(window: bpy.types.Window, area: bpy.types.Area) -> None:
         with bpy.context.temp_override(window=window, area=area, region=region):
             if bpy.ops.image.view_all.poll():
                 bpy.ops.image.view_all(fit_view=True)
+                _beside_sidebar(area, region)
         area.tag_redraw()  # also of a window that the mouse is not in
+
+
+def _beside_sidebar(area: bpy.types.Area, region: bpy.types.Region) -> None:
+    """Have a picture that was fitted into an image editor lie beside its sidebar, under which no click reaches it."""
+    side = next((region for region in area.regions if region.type == "UI"), None)
+    space = area.spaces.active
+    covered = max(0, region.x + region.width - side.x) if side is not None and side.width > 1 else 0
+    width = (space.image.size[0] if space.image is not None else 0) * space.zoom[0]
+    if covered and width and covered < region.width and (region.width - width) / 2 < covered:
+        free = region.width - covered
+        if width > free:
+            bpy.ops.image.view_zoom_ratio(ratio=space.zoom[0] * free / width)
+        # What the view is moved by is in the picture's pixels.
+        bpy.ops.image.view_pan(offset=(0.5 * covered / space.zoom[0], 0.0))
 
 
 def open_editor() -> None:

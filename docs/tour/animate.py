@@ -13,17 +13,23 @@ import av
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 1280, 720
+HEIGHT = 420  # pixels of the README's pictures
 BAR = 64  # pixels of the caption's bar at the lower edge
 SECONDS, FADE, RATE = 5.2, 0.4, 10  # of a picture, of the way to the next; frames a second
 
 
 def animate(folder: Path, pictures: Path) -> None:
-    """Make ``film.webp`` and ``tour.mp4`` of what lies in the tour's ``folder``. Raises ``FileNotFoundError``."""
-    project = Path(json.loads((folder / "result.json").read_text())["frames"])
-    before, after = film_frames(project)
+    """Make the README's pictures and ``tour.mp4`` of what lies in the tour's ``folder``. Raises ``FileNotFoundError``
+    where there is no film."""
+    result = json.loads((folder / "result.json").read_text())
+    before, after = film_frames(Path(result["project"]))
+    for name in ("photo", "edited"):
+        picture = Image.open(result[name]).convert("RGB")
+        size = round(picture.width * HEIGHT / picture.height), HEIGHT
+        picture.resize(size, Image.Resampling.LANCZOS).save(pictures / f"{name}.webp", quality=84, method=6)
     animation(before, after, pictures / "film.webp")
     film(folder / "whole", list(zip(before, after, strict=True)), pictures / "tour.mp4")
-    for name in ("film.webp", "tour.mp4"):
+    for name in ("photo.webp", "edited.webp", "film.webp", "tour.mp4"):
         print(f"{pictures / name}  {(pictures / name).stat().st_size / 1e6:.2f} MB", flush=True)
 
 
@@ -54,7 +60,7 @@ def moving(before: list[Path], after: list[Path], size: tuple[int, int]) -> Iter
         yield wiped(before[frame], after[frame], 1.8 * number / len(path) - 0.3, size)
 
 
-def animation(before: list[Path], after: list[Path], path: Path, height: int = 420) -> None:
+def animation(before: list[Path], after: list[Path], path: Path, height: int = HEIGHT) -> None:
     """An animated picture of the film."""
     width, tall = Image.open(before[0]).size
     frames = list(moving(before, after, (round(width * height / tall), height)))

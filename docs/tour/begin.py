@@ -70,6 +70,7 @@ def example(w: Window) -> hand.Program:
 
 def open_capture(w: Window) -> hand.Program:
     """Open the capture through the file browser."""
+    w.panel.long_side = w.settings["long_side"]
     yield from hand.scroll(-150)
     yield from hand.press("instruct_nerf.open_capture")
     yield 1.5

@@ -55,12 +55,18 @@ def film(w: Window) -> hand.Program:
     yield from hand.wait(w.quiet, 30)
     assert scene.camera.name.startswith("Camera Path")
     w.panel.film = "WIPE"
+    scene.render.resolution_percentage = w.settings["percentage"]
     yield from hand.press("instruct_nerf.render_to_sequencer")
     yield from w.job("Rendering frames", "results", 1200)
     strips = {strip.name: strip for strip in w.addon("scene.strips").strips_of(scene)}
     assert len(strips) == 3 and {strip.frame_final_duration for strip in strips.values()} == {frames}
     w.result["strips"] = sorted(strips)
-    w.result["frames"] = str(w.addon("project").workspace_of(scene))
+    name, project = str(w.middle()["instruct_nerf_view"]), w.addon("project")
+    w.result |= {"project": str(project.workspace_of(scene)), "edited": project.picture(scene, "after", name)}
+    # The photo itself where it can be found by its name, or else as it is worked on.
+    photos = sorted(w.capture.rglob(f"{name}*")) if w.capture.is_dir() else []
+    photos = [photo for photo in photos if photo.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    w.result["photo"] = str(photos[0]) if photos else project.picture(scene, "image", name)
     yield from w.into_viewport(0.15)
     area = hand.area()
     area.type = "SEQUENCE_EDITOR"

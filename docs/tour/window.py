@@ -21,6 +21,7 @@ class Window:
     def __init__(self, settings: dict[str, Any], recorder: Any) -> None:
         self.settings, self.recorder = settings, recorder
         self.folder, self.pictures = Path(settings["folder"]), Path(settings["pictures"])
+        self.capture = Path(settings["capture"])
         self.result: dict[str, Any] = {"blender": bpy.app.version_string}
 
     def addon(self, name: str) -> Any:
