@@ -109,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", required=True)
     parser.add_argument("--instruction", default="make it night")
-    parser.add_argument("--change", default="make it sunset", help="what the running edit is told half way")
+    parser.add_argument("--change", default="make it snowy", help="what the running edit is told half way")
     parser.add_argument("--further", default="turn it into gold", help="the edit of the edit, inside a box")
     parser.add_argument("--engine-python", type=Path, help="a Python with the engine (one that borrows this one's)")
     parser.add_argument("--editor", default="", help="a model folder or hub name (the engine's default)")

@@ -83,13 +83,10 @@ def sheet(w: Window) -> hand.Program:
         assert here == value or abs(here - value) < 1e-5, (name, here, value)
     assert tries.shown_cell(w.scene) == number
     w.look("sheet")
-    yield from w.into_viewport(0.15)
-    yield from hand.keys("ctrl+space")
-    yield 0.7
 
 
 def gallery(w: Window) -> hand.Program:
-    """Go back to the first try, then to the sheet, of which a picture becomes a key view."""
+    """Go back to the first try, then to the sheet, which its image editor shows; a picture of it becomes a key view."""
     tries = w.addon("tries")
     first, made = sorted(tries.tries_of(w.scene), key=lambda tried: len(tried.cells))
     yield from hand.press(f'take_try(tried="{first.id}"')
@@ -104,3 +101,5 @@ def gallery(w: Window) -> hand.Program:
     yield from hand.show("instruct_nerf.remove_key_view", hand.ICONS, share=0.4)
     yield from w.into_viewport(0.15)
     w.look("key-view")
+    yield from hand.keys("ctrl+space")  # the viewport alone again
+    yield 0.7
