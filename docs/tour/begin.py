@@ -121,8 +121,12 @@ def choose(w: Window) -> hand.Program:
 
 def look_through(w: Window) -> hand.Program:
     """Look through a chosen camera at its photo."""
-    w.active(w.middle())
-    yield 0.5
+    view = w.middle()
+    bpy.ops.object.select_all(action="DESELECT")
+    view.select_set(True)
+    w.active(view)
+    yield from w.into_viewport()
+    yield from hand.keys("shift+h")  # all others are hidden, so that their outlines do not cross the picture
     yield from hand.press("instruct_nerf.look_through")
     yield 0.7
     assert hand.area().spaces.active.region_3d.view_perspective == "CAMERA"

@@ -16,6 +16,8 @@ def mesh(w: Window) -> hand.Program:
     (found,) = [item for item in w.root.children if item.type == "MESH" and len(item.data.vertices)]
     w.result["vertices"] = len(found.data.vertices)
     w.panel.in_front = False
+    yield from w.into_viewport()
+    yield from hand.keys("alt+h")  # all cameras again
     yield from w.in_front_of(w.middle(), found)
     yield from hand.scroll(-150)
     yield from w.into_viewport(0.15)
