@@ -12,6 +12,7 @@ from importlib import import_module
 
 _MODULES = (
     "session",
+    "translations",
     "previews",
     "settings",
     "knobs",

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import state, wire
+from . import costs, state, wire
 from .client import Answer
 from .messages import Failure, WireError
 from .state import Asked, Job, Unsent, get, notice, say
@@ -139,6 +139,9 @@ def run_job(
             notice(panel, MOVED.format(folder=workspace))
             return
         _end(job, "done")
+        if not job.rested:
+            known = session.projects.get(workspace)
+            costs.learn(method, job.sent, job.seconds, session.info, known, session.took)
         done(result)
 
     def on_failed(failure: Failure) -> None:
@@ -258,6 +261,7 @@ def _notified(method: str, params: object) -> None:
             if job is not None and progress.job == job.id and job.active:
                 job.stage, job.label, job.step, job.of = progress.stage, progress.label, progress.step, progress.of
                 job.fraction = progress.fraction
+                job.curves.add(progress)
                 left = progress.seconds_left
                 job.due = None if left is None else time.monotonic() + left
         elif method == wire.JOB_VIEW:

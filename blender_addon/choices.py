@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from .messages import Device, Editor, EngineInfo, Preset
+from .words import about, size, t
 
 # Versions up to 0.1 kept the folder that the bundled editors lay in, inside an environment that an update replaces.
 _BUNDLED = re.compile(r"[/\\]engine[/\\]editors[/\\]weights[/\\]([^/\\]+)[/\\]?$")
@@ -36,7 +37,8 @@ def computing(info: EngineInfo | None, wanted: str) -> str:
     if info is None or device is None:
         return ""
     if info.settled and device != info.devices[0]:
-        return f"Computing on {device.label or device.name} ({device.name}), as chosen here."
+        said = t("Computing on {device} ({name}), as chosen here.")
+        return said.format(device=device.label or device.name, name=device.name)
     return info.computing
 
 
@@ -63,20 +65,19 @@ def cost(preset: Preset, device: Device, editor: Editor | None, views: int, trai
     empty where nobody has measured."""
     if device.name != "cpu" or not preset.edit_seconds or preset.name in device.slow:
         return ""
-    parts = [] if trained else [f"about {_minutes(preset.train_seconds)} to learn the scene, once"]
-    if editor is not None and device.editor and editor_id(editor.name) == editor_id(device.editor) and not steps:
-        parts.append(f"about {_minutes(preset.edit_seconds + views * preset.view_seconds)} to edit {views} views")
-    elif parts:
-        parts.append("then as long as the editor takes")
-    if not parts:
+    learn, edit, room = about(preset.train_seconds), preset.edit_seconds + views * preset.view_seconds, preset.bytes
+    guessed = editor is not None and device.editor and editor_id(editor.name) == editor_id(device.editor) and not steps
+    if trained and not guessed:
         return ""
-    room = preset.bytes * (1 if trained else 2)
-    said = ", ".join(parts) + (f"; {room / 1e6:.0f} MB on the disk" if room else "")
-    return f"{said[0].upper()}{said[1:]}."
-
-
-def _minutes(seconds: float) -> str:
-    return f"{max(1, round(seconds / 60))} min"
+    if trained:
+        said = t("About {edit} to edit {count} views.")
+    elif guessed:
+        said = t("About {learn} to learn the scene, once, about {edit} to edit {count} views.")
+    else:
+        said = t("About {learn} to learn the scene, once, then as long as the editor takes.")
+    said = said.format(learn=learn, edit=about(edit), count=views)
+    room *= 1 if trained else 2
+    return f"{said} {t('{size} on the disk.').format(size=size(room))}" if room else said
 
 
 def editor_of(info: EngineInfo | None, wanted: str, device: str = "", own: str = "") -> Editor | None:

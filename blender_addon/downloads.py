@@ -8,13 +8,11 @@ import bpy
 from . import asking, messages, session, wire
 from .jobs import start_engine
 from .project import editor_of
+from .words import size, t
+
+__all__ = ["size"]
 
 OFFLINE = "Blender is offline: turn on Allow Online Access in Preferences, System, to download."
-
-
-def size(count: int) -> str:
-    """Bytes as an artist reads them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def missing_editor(scene: bpy.types.Scene) -> messages.Editor | None:
@@ -37,11 +35,13 @@ def missing(scene: bpy.types.Scene, name: str = "") -> messages.Editor | message
 def terms(model: messages.Editor | messages.Model) -> list[str]:
     """What there is to know before a model is used, or downloaded: short lines."""
     offer = model.offer
-    lines = [f"Works at {model.size} pixels"] if isinstance(model, messages.Editor) and model.size else []
+    lines = []
+    if isinstance(model, messages.Editor) and model.size:
+        lines.append(t("Works at {size} pixels").format(size=model.size))
     if offer.licence:
-        lines.append(f"Licence: {offer.licence}")
+        lines.append(t("Licence: {licence}").format(licence=offer.licence))
         if not offer.commercial:
-            lines.append("Not for commercial use")
+            lines.append(t("Not for commercial use"))
     return lines
 
 

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import bpy
 
-from . import downloads, previews, session, wire
+from . import curves, previews, session, wire, words
 from .install import Installer
+from .words import duration, size, t, wrapped
 
 STAGES = {
     wire.DOWNLOADING: "Downloading",
@@ -29,35 +29,34 @@ KINDS = {
 }
 
 
-def duration(seconds: float) -> str:
-    """Seconds as an artist reads them."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
     """A text in as many lines as the sidebar's width needs: labels do not wrap by themselves."""
     scale = context.preferences.system.ui_scale
     width = context.region.width if context.region else 300
-    letters = max(18, int((width / scale - (62 if icon != "NONE" else 42)) / 6.2))
+    room = (width / scale - (62 if icon != "NONE" else 42)) / 6.2
     lines = layout.column(align=True)
     lines.scale_y = 0.8
-    for index, line in enumerate(textwrap.wrap(text, letters) or [""]):
+    for index, line in enumerate(wrapped(t(text), max(18, int(room))) or [""]):
         if icon == "NONE":
             lines.label(text=line)
         else:
             lines.label(text=line, icon=icon if index == 0 else "BLANK1")
 
 
+def cost(layout: Any, context: bpy.types.Context, sentence: str) -> None:
+    """What a button takes, below it and fainter; nothing where that is not known."""
+    if sentence:
+        faint = layout.column()
+        faint.active = False
+        sentences(faint, context, sentence)
+
+
 def share_of_labels(context: bpy.types.Context, labels: Iterable[str]) -> float:
     """The share of the sidebar's width that labels before fields need: Blender's own 40 % cut off longer ones."""
     scale = context.preferences.system.ui_scale
     width = context.region.width if context.region else 300
-    needed = (6.4 * max(map(len, labels), default=0) + 12) / max(1.0, width / scale - 42)
+    longest = max((words.width(t(label)) for label in labels), default=0.0)
+    needed = (6.4 * longest + 12) / max(1.0, width / scale - 42)
     return min(0.6, max(0.4, needed))
 
 
@@ -88,9 +87,12 @@ def installing(layout: Any, context: bpy.types.Context, installer: Installer) ->
     there, total = installer.progress
     row = layout.row(align=True)
     if total:
-        row.progress(factor=there / total, text=f"{there / 1e9:.2f} of {total / 1e9:.2f} GB")
+        row.progress(
+            factor=there / total,
+            text=t("{done} of {total} GB").format(done=f"{there / 1e9:.2f}", total=f"{total / 1e9:.2f}"),
+        )
     else:
-        row.label(text=installer.label, icon="IMPORT")
+        row.label(text=t(installer.label), icon="IMPORT")
     row.operator("instruct_nerf.cancel_install", text="", icon="CANCEL")
     if installer.lines:
         sentences(layout, context, installer.lines[-1][:160])
@@ -102,10 +104,10 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     task, job = state.task, state.job
     for chore in state.chores.values():
         if chore.title and chore.panel == panel:
-            layout.progress(factor=min(1.0, max(0.0, chore.fraction)), text=chore.title)
+            layout.progress(factor=min(1.0, max(0.0, chore.fraction)), text=t(chore.title))
     if task is not None and task.panel == panel:
         row = layout.row(align=True)
-        row.progress(factor=task.fraction, text=f"{task.name}  {100 * task.fraction:.0f} %")
+        row.progress(factor=task.fraction, text=f"{t(task.name)}  {100 * task.fraction:.0f} %")
         row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
         return True
     if job is None or job.panel != panel or not job.active:
@@ -114,7 +116,9 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     row = column.row(align=True)
     left = job.seconds_left
     text = f"{100 * job.fraction:.0f} %"
-    row.progress(factor=job.fraction, text=f"{text}   {duration(left)} left" if left is not None else text)
+    if left is not None:
+        text = f"{text}   {t('{time} left').format(time=duration(left))}"
+    row.progress(factor=job.fraction, text=text)
     if job.method in wire.PAUSABLE:
         name, icon = ("go_on", "PLAY") if job.paused else ("pause", "PAUSE")
         row.operator(f"instruct_nerf.{name}", text="", icon=icon)
@@ -124,15 +128,38 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
     if job.status == "cancelling":
         column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
     elif job.paused:
-        column.label(text=f"Paused at {job.step} of {job.of}" if job.of > 1 else "Paused", icon="PAUSE")
+        paused = t("Paused at {step} of {of}").format(step=job.step, of=job.of) if job.of > 1 else t("Paused")
+        column.label(text=paused, icon="PAUSE")
     else:
-        label = job.label or STAGES.get(job.stage, "") or job.title
+        label = t(job.label or STAGES.get(job.stage, "") or job.title)
         if job.stage == wire.DOWNLOADING:
             column.label(text=label, icon="IMPORT")
-            column.label(text=f"{downloads.size(job.step)} of {downloads.size(job.of)}", icon="BLANK1")
+            column.label(text=t("{done} of {total}").format(done=size(job.step), total=size(job.of)), icon="BLANK1")
             return True
-        column.label(text=f"{label}, {job.step} of {job.of}" if job.of > 1 else label, icon="SORTTIME")
+        of = t("{done} of {total}").format(done=job.step, total=job.of)
+        column.label(text=f"{label}, {of}" if job.of > 1 else label, icon="SORTTIME")
     if job.image and job.kind != wire.VIEW_IMAGE and (icon := previews.icon(job.image, "job")):
         column.template_icon(icon_value=icon, scale=9.0)
-        column.label(text=f"{job.view} — {KINDS.get(job.kind, job.kind)}")
+        column.label(text=f"{job.view} — {t(KINDS.get(job.kind, job.kind))}")
+    plot(column, job)
     return True
+
+
+def plot(layout: Any, job: session.Job) -> None:
+    """What a running job says of itself, as small curves, and the latest values."""
+    drawn = job.curves
+    if drawn.stage != job.stage or not drawn.worth_drawing:
+        return
+    if icon := previews.plot(drawn):
+        layout.template_icon(icon_value=icon, scale=8.0)
+    row = layout.row(align=True)
+    for name, (icon_name, text, pattern) in LEGEND.items():
+        if name in drawn.latest:
+            row.label(text=f"{t(text)} {pattern.format(drawn.latest[name])}", icon=icon_name)
+
+
+LEGEND = {
+    curves.LOSS: ("COLORSET_02_VEC", "Loss", "{:.3g}"),
+    curves.HELD_OUT: ("COLORSET_04_VEC", "Held Out", "{:.1f} dB"),
+    curves.CHANGE: ("COLORSET_04_VEC", "Change", "{:.1%}"),
+}

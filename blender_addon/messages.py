@@ -243,8 +243,8 @@ class Model:
 @dataclass(frozen=True)
 class Preset:
     """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together; guesses of
-    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, 0 where
-    there is none; ``bytes`` that the scene is kept in, and each edit again."""
+    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, tries an
+    edit and renders a view, 0 where there is none; ``bytes`` that the scene is kept in, and each edit again."""
 
     name: str
     label: str
@@ -255,6 +255,8 @@ class Preset:
     train_seconds: float = 0.0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
+    try_seconds: float = 0.0
+    render_seconds: float = 0.0
     bytes: int = 0
 
 
@@ -275,7 +277,8 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job."""
+    """One ``job/progress``; ``fraction`` and ``seconds_left`` are of the whole job. ``loss``: the sum of those that
+    were weighted; ``held_out``: dB; ``change``: 0–1. None where they are not said."""
 
     job: int
     stage: str
@@ -284,6 +287,9 @@ class Progress:
     of: int
     fraction: float
     seconds_left: float | None
+    loss: float | None = None
+    held_out: float | None = None
+    change: float | None = None
 
 
 @dataclass(frozen=True)

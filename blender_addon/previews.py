@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import bpy.utils.previews
 
-from . import chores, state
+from . import chores, curves, state
 from .files import regular
 
 LIMIT = 32  # pictures of one generation
+PLOT = "curves"
+PLOT_REST = 0.5  # seconds between two drawings of them
 AT_ONCE = 600_000  # bytes: as many are read within a few milliseconds
 
 # Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is drawn moves to
@@ -20,6 +23,8 @@ _younger: Any = None
 _elder: Any = None
 _ready: set[str] = set()  # those that have been read
 _drawn: dict[str, str] = {}  # what was last drawn at a place
+_plots: Any = None
+_plotted: tuple[object, int, float] = (None, 0, 0.0)  # which curves, after how many changes, and when (monotonic)
 
 
 def icon(path: str, place: str = "") -> int:
@@ -38,6 +43,21 @@ def icon(path: str, place: str = "") -> int:
     shown = key if key in _ready else _drawn.get(place, "")
     generation = next((g for g in (_younger, _elder) if shown in g), None)
     return int(generation[shown].icon_id) if generation is not None else 0
+
+
+def plot(drawn: curves.Curves) -> int:
+    """The icon of a job's curves, drawn anew when they have changed, though not at every redraw; 0 where that cannot
+    be."""
+    global _plotted
+    if _younger is None:
+        return 0
+    preview = _plots.get(PLOT) or _plots.new(PLOT)
+    now = time.monotonic()
+    if _plotted[0] is not drawn or (_plotted[1] != drawn.changes and now - _plotted[2] > PLOT_REST):
+        preview.image_size = (curves.WIDTH, curves.HEIGHT)
+        preview.image_pixels = curves.picture(drawn)
+        _plotted = (drawn, drawn.changes, now)
+    return int(preview.icon_id)
 
 
 def _reading(key: str, path: str, size: int) -> Iterator[float]:
@@ -60,16 +80,17 @@ def _reading(key: str, path: str, size: int) -> Iterator[float]:
 
 def register() -> None:
     """Make the collections."""
-    global _younger, _elder
-    _younger, _elder = bpy.utils.previews.new(), bpy.utils.previews.new()
+    global _younger, _elder, _plots
+    _younger, _elder, _plots = (bpy.utils.previews.new() for _ in range(3))
 
 
 def unregister() -> None:
     """Free the collections."""
-    global _younger, _elder
-    for generation in (_younger, _elder):
+    global _younger, _elder, _plots, _plotted
+    for generation in (_younger, _elder, _plots):
         if generation is not None:
             bpy.utils.previews.remove(generation)
-    _younger = _elder = None
+    _younger = _elder = _plots = None
+    _plotted = (None, 0, 0.0)
     _ready.clear()
     _drawn.clear()

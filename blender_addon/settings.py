@@ -19,6 +19,7 @@ from bpy.props import (
 from . import chores, knobs, lineage, project, rows, session, tree, wire
 from .key_views import RELATIVE, InstructNerfKeyView
 from .sheet_settings import InstructNerfAxis
+from .words import t
 
 Items = list[tuple[str, str, str, int]]
 
@@ -34,16 +35,19 @@ _kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; 
 
 def _presets(_self: object, _context: object) -> Items:
     info = session.get().info
-    found = [(p.name, p.label or p.name, p.description, i) for i, p in enumerate(info.presets)] if info else []
-    return _keep("preset", found, "Known once the engine runs")
+    presets = info.presets if info else ()
+    found = [(p.name, t(p.label or p.name), t(p.description), i) for i, p in enumerate(presets)]
+    return _keep("preset", found, t("Known once the engine runs"))
 
 
 def _devices(_self: object, _context: object) -> Items:
     info = session.get().info
-    found: Items = [("", "Best Found", "The engine takes the fastest device", 0)]
+    found: Items = [("", t("Best Found"), t("The engine takes the fastest device"), 0)]
     for index, device in enumerate(info.devices if info else (), 1):
-        free = f" ({device.free_bytes / 2**30:.0f} GB free)" if device.free_bytes else ""
-        found.append((device.name, (device.label or device.name) + free, device.name, index))
+        label = device.label or device.name
+        if device.free_bytes:
+            label = t("{device}, {free} GB free").format(device=label, free=f"{device.free_bytes / 2**30:.0f}")
+        found.append((device.name, label, device.name, index))
     return _keep("device", found, "")
 
 
@@ -51,23 +55,25 @@ def _editors(_self: object, _context: object) -> Items:
     info = session.get().info
     found = []
     for index, editor in enumerate(info.editors if info else ()):
-        label = (editor.label or editor.name) + ("" if editor.available else " (not available)")
+        label = editor.label or editor.name
+        if not editor.available:
+            label = t("{editor} (not available)").format(editor=label)
         found.append((editor.name, label, editor.reason or editor.name, index))
-    return _keep("editor", found, "Known once the engine runs")
+    return _keep("editor", found, t("Known once the engine runs"))
 
 
 def _parents(self: Any, _context: object) -> Items:
-    found: Items = [("", "Captured Scene", "The photos are edited", 0)]
+    found: Items = [("", t("Captured Scene"), t("The photos are edited"), 0)]
     finished = [(edit, depth) for edit, depth in lineage.in_order(project.edits_of(self.id_data)) if edit.finished]
     for number, (edit, depth) in enumerate(finished, 1):
-        words = f"The pictures of “{edit.said}” are edited further"
+        words = t("The pictures of “{edit}” are edited further").format(edit=edit.said)
         found.append((edit.id, f"{'   ' * depth}{edit.title}", words, number))
     return _keep("parent", found, "")
 
 
 def _keep(name: str, items: Items, without: str) -> Items:
     # Blender has trouble with an empty identifier among others, so "" is spelled out.
-    items = [(i[0] or "AUTO", *i[1:]) for i in items] or [("AUTO", "Engine's Choice", without, 0)]  # type: ignore[misc]
+    items = [(i[0] or "AUTO", *i[1:]) for i in items] or [("AUTO", t("Engine's Choice"), t(without), 0)]  # type: ignore[misc]
     _kept[name] = items
     return items
 

@@ -9,6 +9,7 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty,
 
 from . import knobs, messages
 from .project import editor_of
+from .words import t
 
 SEED, INSTRUCTION, NOTHING = "seed", "instruction", "NONE"
 MOST_ALONG, MOST_CELLS = 16, 64  # as the engine takes them
@@ -32,10 +33,11 @@ def _turned(scene: bpy.types.Scene) -> dict[str, messages.Knob]:
 
 def _axes(self: Any, _context: object) -> Items:
     down, turned = _is_down(self), _turned(self.id_data)
-    found = [(knob.name, knob.label or knob.name, knob.description) for knob in turned.values()]
-    found += [(SEED, "Seed", "The same edit with other noise"), (INSTRUCTION, "Instruction", "One a line of a text")]
+    found = [(knob.name, t(knob.label or knob.name), t(knob.description)) for knob in turned.values()]
+    found.append((SEED, t("Seed"), t("The same edit with other noise")))
+    found.append((INSTRUCTION, t("Instruction"), t("One a line of a text")))
     if down:
-        found.append((NOTHING, "Nothing", "One row"))
+        found.append((NOTHING, t("Nothing"), t("One row")))
     _kept[down] = [(*item, number) for number, item in enumerate(found)]
     return _kept[down]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import messages
 from .client import Client
+from .curves import Curves
 from .install import Installer
 
 Views = Callable[[messages.ViewWritten], None]
@@ -44,6 +45,8 @@ class Job:
     method: str = ""  # of the request
     sent: Mapping[str, Any] = field(default_factory=dict)  # what was asked, and changed since; empty until it is sent
     paused: bool = False
+    rested: bool = False  # it paused at some time
+    curves: Curves = field(default_factory=Curves)
     attached: bool = False  # it is done by a process of its own, which goes on without this engine
     folder: tuple[int, int] | None = None  # which folder the workspace was at the start, None: there was none
 
@@ -148,7 +151,7 @@ class Session:
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.
     live: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    try_seconds: dict[str, float] = field(default_factory=dict)  # editor → what one of its edits took, the last time
+    took: dict[tuple[str, ...], float] = field(default_factory=dict)  # what jobs took here, by their kind (costs)
     unplaced: dict[int, Unplaced] = field(default_factory=dict)  # by the ``session_uid`` of the scene they are for
     watchers: list[Views] = field(default_factory=list)
 

@@ -39,6 +39,7 @@ def pause(paused: bool) -> None:
 
     def done(result: object) -> None:
         job.paused = wire.parse_paused(result)
+        job.rested = job.rested or job.paused
         job.due = None  # told anew with the next step
 
     method = wire.JOB_PAUSE if paused else wire.JOB_CONTINUE

@@ -13,11 +13,11 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, key_views, knobs, messages, session, sheet_settings, wire
+from . import asking, choices, costs, key_views, knobs, messages, session, sheet_settings, wire
 from .editing import edit_params, standing_on
 from .jobs import ready, scene_for
 from .opening import read_workspace
-from .project import editor_of, project_of, root_of, undo_step, workspace_of
+from .project import device_name, editor_of, project_of, root_of, undo_step, workspace_of
 from .scene import cameras, sheet_view
 
 PANEL = "instruction"
@@ -42,9 +42,6 @@ def _ask(scene: bpy.types.Scene, view: str, axes: dict[str, Any], title: str) ->
 
     def done(result: object) -> None:
         made = wire.parse_tried(result)
-        job = session.get().job
-        if job is not None:
-            session.get().try_seconds[made.editor] = job.seconds / len(made.cells)
         _keep(workspace, made)
         found = scene_for(workspace, uid, f"What was tried on {made.view}")
         if found is not None:
@@ -176,11 +173,15 @@ def _said(project: messages.Project) -> Iterator[str]:
         yield edit.instruction
 
 
-def seconds(scene: bpy.types.Scene, edits: int) -> float | None:
-    """How long so many edits of one picture take, by the last ones of this editor; None where there was none yet."""
-    editor = editor_of(scene)
-    each = session.get().try_seconds.get(editor.name) if editor is not None else None
-    return None if each is None else each * edits
+def cost(scene: bpy.types.Scene, edits: int = 1) -> str:
+    """A sentence on how long so many edits of one picture take; empty where nobody can tell."""
+    info, editor = session.get().info, editor_of(scene)
+    if info is None or not info.settled or editor is None:
+        return ""
+    axes = {"across": {"values": range(edits)}} if edits > 1 else {}
+    asked = {"editor": editor.name, "device": device_name(scene), **axes}
+    took = session.get().took
+    return costs.sentence(costs.work_of(wire.EDIT_TRY, asked, info, project_of(scene)), took)
 
 
 def propose_key_view(scene: bpy.types.Scene) -> None:

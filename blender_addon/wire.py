@@ -373,7 +373,8 @@ def _preset(value: object) -> Preset:
     return Preset(
         text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), flag_of(data, "default"),
         whole_of(data, "long_side", 0), whole_of(data, "min_views", 0), number_of(data, "train_seconds", 0.0),
-        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), whole_of(data, "bytes", 0),
+        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), number_of(data, "try_seconds", 0.0),
+        number_of(data, "render_seconds", 0.0), whole_of(data, "bytes", 0),
     )  # fmt: skip
 
 
@@ -403,10 +404,16 @@ def parse_progress(value: object) -> Progress:
     """A ``job/progress``; the fraction is clamped to 0–1."""
     data = as_map(value, "progress")
     left = data.get("seconds_left")
+
+    def maybe(key: str) -> float | None:
+        return None if data.get(key) is None else number_of(data, key)
+
+    losses = as_map(data.get("losses") or {}, "losses")
     return Progress(
         whole_of(data, "job"), text_of(data, "stage", ""), text_of(data, "label", ""), whole_of(data, "step", 0),
         whole_of(data, "of", 0), min(1.0, max(0.0, number_of(data, "fraction", 0.0))),
         None if left is None else max(0.0, number_of(data, "seconds_left")),
+        sum(number_of(losses, name) for name in losses) if losses else None, maybe("held_out"), maybe("change"),
     )  # fmt: skip
 
 

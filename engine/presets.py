@@ -201,4 +201,6 @@ def _cost(preset: Preset) -> dict[str, float]:
             edit.steps * STEP_OF_EDIT * SECONDS_A_STEP + edit.updates_later(1) * SECONDS_AN_IMAGE_UPDATE
         )
         cost["view_seconds"] = once + SECONDS_A_RENDER
+        cost["try_seconds"] = SECONDS_AN_IMAGE_UPDATE + SECONDS_A_RELEVANCE
+        cost["render_seconds"] = SECONDS_A_RENDER
     return cost

@@ -124,10 +124,20 @@ class Job:
         """As `wait_for`, but what is loaded stays loaded for later jobs that ask for the same key (`Runtime.keep`)."""
         return self.runtime.keep(kind, key, work, self.check)
 
-    def report(self, plan: Plan, stage: Stage, losses: dict[str, float] | None = None) -> None:
-        """Tell how far the job is, not more often than ``every``, but always at a stage's end."""
+    def report(
+        self,
+        plan: Plan,
+        stage: Stage,
+        losses: dict[str, float] | None = None,
+        *,
+        held_out: float | None = None,
+        change: float | None = None,
+    ) -> None:
+        """Tell how far the job is, not more often than ``every``, but always at a stage's end, and what is seldom
+        measured (`protocol.Progress`)."""
         now = time.monotonic()
-        if now - self._last < self.every and stage.done < stage.units:
+        seldom = held_out is not None or change is not None
+        if now - self._last < self.every and stage.done < stage.units and not seldom:
             return
         self._last = now
         self.on_progress(
@@ -139,5 +149,7 @@ class Job:
                 fraction=round(plan.fraction, 4),
                 seconds_left=plan.seconds_left,
                 losses=losses or {},
+                held_out=held_out,
+                change=change,
             )
         )

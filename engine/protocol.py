@@ -551,10 +551,13 @@ class PresetInfo(msgspec.Struct, frozen=True):
     long_side: int
     min_views: int
     # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view. Bytes that the scene is kept in, and an edit again.
+    # besides, and of that for each view; to try an edit on one view, and to render one. Bytes that the scene is kept
+    # in, and an edit again.
     train_seconds: float = 0.0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
+    try_seconds: float = 0.0
+    render_seconds: float = 0.0
     bytes: int = 0
 
 
@@ -587,3 +590,5 @@ class Progress(msgspec.Struct, frozen=True):
     fraction: float
     seconds_left: float | None
     losses: dict[str, float] = {}
+    held_out: float | None = None  # dB, how well the scene shows some pixels that it does not learn, now
+    change: float | None = None  # mean absolute change of the pictures by their latest edits, 0–1

@@ -48,7 +48,8 @@ class EditRecord(msgspec.Struct, frozen=True):
     chosen: Annotated[list[Name], Meta(max_length=100_000)]  # names of the views that it edits and trains on
     settings: dict[str, Any]
     steps: Steps
-    seconds: Seconds = 0.0
+    seconds: Seconds = 0.0  # from the first edit on, without rendering what was made
+    edits: Annotated[int, Meta(ge=0, le=10**12)] = 0  # that the editor made; 0: not known
     peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
     changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order

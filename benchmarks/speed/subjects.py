@@ -12,15 +12,13 @@ import torch
 from msgspec.structs import replace
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.fields.density_fields import HashMLPDensityField
-from nerfstudio.fields.nerfacto_field import NerfactoField
 from nerfstudio.models.nerfacto import NerfactoModelConfig
 from torch import nn
 
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
 from engine.presets import PREVIEW, Preset
-from engine.scenes.nerfacto.networks import FusedDensityField, FusedNerfactoField
+from engine.scenes.nerfacto.kernels import without
 from engine.scenes.nerfacto.rays import cameras_from, sample_pixels
 from engine.scenes.nerfacto.training import Trainer, begin
 from engine.scenes.picture_set import PictureSet
@@ -69,16 +67,6 @@ def trainer_of(preset: Preset, captured: Captured, rays: int) -> Trainer:
     """A trainer that begins, of the preset's NeRF on so many rays a step."""
     training = replace(preset.train, rays=rays)
     return begin(preset.nerf, captured.views, np.zeros(3), training, 0, "cpu")
-
-
-def without_kernels(trainer: Trainer) -> Trainer:
-    """The trainer with nerfstudio's own fields in the place of the compiled ones: as it was before they came."""
-    for module in trainer.nerf.modules():
-        if type(module) is FusedDensityField:
-            module.__class__ = HashMLPDensityField
-        elif type(module) is FusedNerfactoField:
-            module.__class__ = NerfactoField
-    return trainer
 
 
 class Stock:
@@ -134,10 +122,17 @@ def rays_of(trainer: Trainer, camera: Viewpoint, count: int) -> RayBundle:
 
 @torch.no_grad()
 def render_sampled(trainer: Trainer, rays: RayBundle) -> None:
-    """What rays see by PyTorch's operations: the way before the compiled kernels."""
+    """What rays see by nerfstudio's parts: the way before the compiled kernels."""
     trainer.nerf.eval()
-    trainer.nerf(rays)
+    with without():
+        trainer.nerf(rays)
     trainer.nerf.train()
+
+
+def step_without_kernels(trainer: Trainer, pictures: PictureSet) -> None:
+    """A step of which nerfstudio's parts do all but the hash encoding."""
+    with without():
+        trainer.step(pictures)
 
 
 def seen_by(trainer: Trainer, long_side: int) -> Viewpoint:
@@ -150,4 +145,4 @@ def seen_by(trainer: Trainer, long_side: int) -> Viewpoint:
     return Viewpoint(camera.pose, larger, camera.name)
 
 
-__all__ = ["PREVIEW", "Captured", "Stock", "rays_of", "render_sampled", "seen_by", "trainer_of", "without_kernels"]
+__all__ = ["PREVIEW", "Captured", "Stock", "rays_of", "render_sampled", "seen_by", "step_without_kernels", "trainer_of"]

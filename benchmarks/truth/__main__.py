@@ -4,6 +4,7 @@
     python -m benchmarks.truth                    # the reporting half at 128 pixels
     python -m benchmarks.truth --smallest         # two scenes, two edits each
     python -m benchmarks.truth --half development --methods "Iterative DU" "first pass"
+    python -m benchmarks.truth --size small --strengths 0.5 1 2 --seeds 3
 
 Scenes are rendered where they are not there yet, unedited scenes trained once. Each result is written as soon as it is
 there; a run into the same output goes on, and only runs the rows that it lacks.
@@ -27,7 +28,7 @@ from PIL import Image
 from benchmarks.truth import tables
 from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, OURS, ROWS, SIZES
+from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SIZES
 from benchmarks.truth.pool import call, cores, pool
 from engine.devices import choose_device, device_named
 from engine.editors.catalogue import default_editor
@@ -44,7 +45,7 @@ class Options:
     """Methods are chosen on the development half and reported on the other."""
     smallest: bool = False
     """Two scenes, two edits each: a look that takes minutes."""
-    size: Literal["quick", "full"] = "quick"
+    size: Literal["small", "quick", "full"] = "quick"
     methods: tuple[str, ...] = (*BASELINES, OURS)
     """Rows of the table; the unedited scene and the oracle are always among them."""
     scenes: tuple[str, ...] = ()
@@ -54,6 +55,8 @@ class Options:
     seeds: int = 1
     editor: str = ""
     """A model folder or hub name; the engine's default where not given."""
+    strengths: tuple[float, ...] = ()
+    """Of simulated editors, in the place of a real one; a table for each."""
     device: str | None = None
     workers: int | None = None
     """Edits that run side by side, each with its share of the cores; one on a GPU."""
@@ -81,42 +84,63 @@ def main(options: Options) -> None:
     """Run every method on every edit, print the table, write sheet and JSON."""
     began = time.monotonic()
     device = choose_device(options.device)
-    editor = options.editor or default_editor(device_named(device))
+    editor = None if options.strengths else options.editor or default_editor(device_named(device))
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"
     earlier = json.loads(results.read_text()) if results.exists() else {"records": [], "seconds": 0}
     records = earlier["records"]
-    jobs = [(s, e, seed) for s, e in jobs_of(options) for seed in range(options.seeds)]
-    known = {job: known_of(job, records) for job in jobs}
-    jobs = [job for job in jobs if not set(methods_of(options)) <= set(known[job])]
+    asked, methods = jobs_of(options), methods_of(options)
     size = "smallest" if options.smallest else options.size
     processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
     about = {
-        "half": options.half, "size": size, "editor": Path(editor).name, "perceptual": load_perceptual(device).name,
-        "device": device, "machine": f"{platform.machine()}, {len(cores())} cores, {processes} processes",
-        "torch": torch.__version__,
+        "half": options.half, "size": size, "editor": Path(editor).name if editor else "simulated",
+        "perceptual": load_perceptual(device).name, "device": device,
+        "machine": f"{platform.machine()}, {len(cores())} cores, {processes} processes", "torch": torch.__version__,
     }  # fmt: skip
-    for name in dict.fromkeys(name for name, _, _ in jobs):
+    for name in dict.fromkeys(name for name, _ in asked):
         ensure(name, SIZES[size].pixels)
-    with pool(processes, editor, size, methods_of(options), device) as workers:
-        scenes = dict.fromkeys((name, seed) for name, _, seed in jobs)
-        for future in [workers.submit(call, "train", *scene) for scene in scenes]:
+    with pool(processes, editor, size, methods, device) as workers:
+        for future in [
+            workers.submit(call, "train", *scene)
+            for scene in dict.fromkeys((name, seed) for name, _ in asked for seed in range(options.seeds))
+        ]:
             future.result()
-        for future in as_completed(futures := {workers.submit(call, "run", *job, known[job]): job for job in jobs}):
-            name, key, seed = futures[future]
-            found, shown = future.result()
-            records += found
-            if seed == 0:
-                keep(options.output / "pictures", f"{name}, {key}", shown)
-            write(results, about, records, earlier["seconds"] + time.monotonic() - began)
+        for strength in options.strengths or (None,):
+            jobs = [(s, e, seed, strength) for seed in range(options.seeds) for s, e in asked]
+            known = {job: known_of(job, records) for job in jobs}
+            jobs = [job for job in jobs if not set(methods) <= set(known[job])]
+            for future in as_completed(
+                futures := {workers.submit(call, "run", *j[:3], known[j], strength): j for j in jobs}
+            ):
+                name, key, seed, _ = futures[future]
+                found, shown = future.result()
+                records += found
+                if seed == 0:
+                    heading = f"{name}, {key}" + ("" if strength is None else f", {strength:g}")
+                    keep(options.output / "pictures", heading, shown)
+                write(results, about, records, earlier["seconds"] + time.monotonic() - began)
     tables.sheet(options.output / "pictures", options.output / "sheet.png")
-    print(tables.markdown(tables.summary(records)))
+    for strength in strengths_of(records):
+        print("" if strength is None else f"\nStrength {strength:g}\n")
+        print(tables.markdown(tables.summary(of_strength(records, strength))))
     print(f"{results}\n{time.monotonic() - began:.0f} s")
 
 
-def known_of(job: tuple[str, str, int], records: list[dict]) -> dict[str, dict[str, float]]:
-    """The measures of a (scene, edit, seed) by method, as far as ``records`` have them."""
-    return {r["method"]: r["measures"] for r in records if (r["scene"], r["edit"], r["seed"]) == job}
+def strengths_of(records: list[dict]) -> list[float | None]:
+    """The strengths that records are of, rising; None alone, where they are of a real editor."""
+    return sorted({r["strength"] for r in records if "strength" in r}) or [None]
+
+
+def of_strength(records: list[dict], strength: float | None) -> list[dict]:
+    """The records of an editor of that strength, and of the ends of the scale, which need none."""
+    return [r for r in records if r["method"] in ENDS or r.get("strength") == strength]
+
+
+def known_of(job: tuple[str, str, int, float | None], records: list[dict]) -> dict[str, dict[str, float]]:
+    """The measures of a (scene, edit, seed, strength) by method, as far as ``records`` have them."""
+    *place, strength = job
+    own = [r for r in of_strength(records, strength) if [r["scene"], r["edit"], r["seed"]] == place]
+    return {r["method"]: r["measures"] for r in own}
 
 
 def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
@@ -129,8 +153,10 @@ def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
 
 def write(path: Path, about: dict, records: list[dict], seconds: float) -> None:
     """The results, whole or not at all; ``about`` says what was run, and on what."""
-    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], PLACES.index(r["method"])))
-    data = about | {"seconds": round(seconds), "summary": tables.summary(records), "records": records}
+    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], r.get("strength", -1), PLACES.index(r["method"])))
+    summaries = {s: tables.summary(of_strength(records, s)) for s in strengths_of(records)}
+    summary = summaries.get(None) or {f"strength {s:g}": rows for s, rows in summaries.items()}
+    data = about | {"seconds": round(seconds), "summary": summary, "records": records}
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1))
     part.replace(path)

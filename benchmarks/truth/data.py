@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,28 @@ class TruthScene:
     @property
     def held_out(self) -> slice:
         return slice(self.training, len(self.poses))
+
+
+def thinned(scene: TruthScene, views: int) -> TruthScene:
+    """The scene with ``views`` of its training cameras, each next one the farthest from those before, in their order;
+    as it is where it has no more than that. The held-out ones stay."""
+    if views >= scene.training:
+        return scene
+    places = scene.poses[: scene.training, :3, 3]
+    chosen = [0]
+    while len(chosen) < views:
+        apart = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
+        chosen.append(int(apart.argmax()))
+    kept = np.array([*sorted(chosen), *range(scene.training, len(scene.poses))])
+    return replace(
+        scene,
+        training=views,
+        poses=scene.poses[kept],
+        before=scene.before[kept],
+        after={key: pictures[kept] for key, pictures in scene.after.items()},
+        depth=scene.depth[kept],
+        subject=scene.subject[kept],
+    )
 
 
 def ensure(scene: str, size: int, cache: Path = CACHE, unedited: bool = False) -> Path:

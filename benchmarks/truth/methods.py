@@ -10,7 +10,7 @@ import msgspec
 
 from engine.edit.settings import EditSettings
 from engine.presets import PREVIEW
-from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
 
@@ -23,6 +23,7 @@ class Row:
     change: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0  # of the run's steps
     keys: int = 0  # key views, whose true edits are approved
+    drawn: bool = False  # with something painted over them
 
     def settings(self, base: EditSettings, seed: int) -> EditSettings:
         steps = round(self.share * base.steps)
@@ -36,6 +37,9 @@ SINGLE_RAYS = {"single_rays": 1.0, "losses": LossConfig("l1")}
 FIRST_PASS = SINGLE_RAYS | {"first_pass": True}
 SHARED = FIRST_PASS | {"shared_noise": True}
 PROJECTED = SINGLE_RAYS | {"method": "projected"}
+ONCE = PROJECTED | {"short_rounds": 0}
+ALL = {"blended": True, "first_tries": 3, "outlier": 1.5}
+LATE = {"short_rounds": 1, "round_share": 0.5, "first_share": 0.4}
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
@@ -50,6 +54,7 @@ ROWS = {
         Row("SDS", "edit", {"method": "sds", "losses": LossConfig("mse")}, share=0.3),
         Row("Iterative DU", "edit"),  # the schedule of the authors' code
         Row("Iterative DU, five times the steps", "edit", share=5.0),
+        Row("Iterative DU, ten times the steps", "edit", share=10.0),
         Row("more updates", "edit", {"steps_per_round": 3}),
         Row("two views a round", "edit", {"images_per_round": 2}),
         Row("spread views", "edit", {"order": "spread"}),
@@ -66,12 +71,25 @@ ROWS = {
         Row("projected, one round, a third of the steps", "edit", PROJECTED | {"short_rounds": 1}, share=1 / 3),
         Row("projected, a key view", "edit", PROJECTED, keys=1),
         Row("projected, four key views", "edit", PROJECTED, keys=4),
+        Row("once", "edit", ONCE | {"blended": True}, share=0.75),
+        Row("half, 0.6", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75),
+        Row("half, 0.4", "edit", ONCE | ALL | LATE | {"short_noise": (0.4, 0.4)}, share=0.75),
+        Row(
+            "quarter, two",
+            "edit",
+            ONCE
+            | ALL
+            | {"first_share": 0.25, "short_rounds": 2, "round_share": 0.333, "short_noise": (0.7, 0.4), "refit": 0.4},
+            share=0.75,
+        ),
+        Row("half, 0.6, key", "edit", ONCE | ALL | LATE | {"short_noise": (0.6, 0.6)}, share=0.75, keys=1),
         Row("… shared noise", "edit", SHARED),
         Row("… shared noise, falling t", "edit", SHARED | {"t_max_end": 0.5}),
         Row("… shared noise, more updates", "edit", SHARED | {"steps_per_round": 3}),
         Row("… shared noise, stop when settled", "edit", SHARED | {"t_max_end": 0.5, "settle": 0.02}),
     )
 }
+ENDS = ("unedited", "oracle")  # of the scale: no editor has a part in them
 BASELINES = ("unedited", "oracle", "per-frame", "one-time DU", "SDS", "Iterative DU")
 OURS = "… patches last"
 
@@ -85,6 +103,7 @@ class Size:
     nerf: NerfactoConfig
     train: TrainingConfig
     edit: EditSettings
+    views: int = 1000  # to train on, at most
 
 
 def _edit(steps: int, diffusion_steps: int) -> EditSettings:
@@ -101,7 +120,21 @@ def _train(steps: int) -> TrainingConfig:
     return msgspec.structs.replace(PREVIEW.train, steps=steps, optimiser=optimiser)
 
 
+# For many runs on one core, of schedules alone: a smaller NeRF, and all methods learn single rays by the pixel loss.
+_SMALL_NERF = msgspec.structs.replace(
+    PREVIEW.nerf,
+    levels=6,
+    table_log2=14,
+    max_resolution=256,
+    proposal_samples=(32,),
+    nerf_samples=16,
+    proposals=(ProposalConfig(128, table_log2=14),),
+)
+_SMALL_TRAIN = msgspec.structs.replace(_train(800), rays=512)
+_SMALL_EDIT = msgspec.structs.replace(_edit(400, 20), patch=16, single_rays=1.0, losses=LossConfig("l1"))
+
 SIZES = {
+    "small": Size(64, _SMALL_NERF, _SMALL_TRAIN, _SMALL_EDIT),
     "smallest": Size(128, PREVIEW.nerf, _train(400), _edit(100, 10)),
     "quick": Size(128, PREVIEW.nerf, _train(1500), _edit(200, 10)),
     "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),

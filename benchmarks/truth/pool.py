@@ -33,7 +33,7 @@ def _begin(taken, processes: int, arguments: tuple) -> None:
         number, taken.value = taken.value, taken.value + 1
     share = max(len(cores()) // processes, 1)
     own = cores()[number * share : (number + 1) * share] or cores()
-    os.environ["OMP_NUM_THREADS"] = str(share)
+    os.environ["OMP_NUM_THREADS"] = str(min(share, int(os.environ.get("OMP_NUM_THREADS", share))))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -34,22 +34,26 @@ from engine.scenes.base import Scene
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
 
+DISK = 0.1  # of the picture's width, the radius of what is painted over a key picture
+PINK = (255, 20, 147)
+
 
 @dataclass
 class Outcome:
     """What a method made: held-out pictures (H, W, 3), 0–1, and what it took."""
 
     pictures: list[Tensor]
-    seconds: float
+    seconds: float  # of the edit: the unedited scene is there, and what was made is not looked at yet
     edits: int  # runs of the editor
     peak_bytes: int
+    key: Tensor | None = None  # (H, W, 3), what the first key camera sees of the edited scene
 
 
 @dataclass
 class Harness:
     """Everything that all methods share, so that they differ in nothing else."""
 
-    editor: Any  # InstructPix2Pix, or what a test puts in its place
+    editor: Any  # InstructPix2Pix, a simulated one, or what a test puts in its place
     perceptual: Perceptual | Callable[[Tensor, Tensor], Tensor]  # (N, H, W, 3) twice → (N,)
     size: Size
     folder: Path  # of unedited scenes
@@ -79,20 +83,23 @@ class Harness:
         instruction = EDITS[key].instruction
         base = with_options(self.size.edit, self.editor.name, instruction)
         settings = row.settings(base, seed)
-        keys = {view: torch.from_numpy(scene.after[key][view]) for view in key_views(scene, row.keys)}
+        keys = {view: approved_picture(scene, key, view, row.drawn) for view in key_views(scene, row.keys)}
         prompts = Prompts(self.editor, settings.told(instruction), keys=keys)
         saved = open_scene(self.unedited(scene, seed))
+        shown = scene.after[key] if row.kind == "oracle" else scene.before
+        data = PictureSet(list(shown[: scene.training]), self.device)
+        views = cameras_of(scene, slice(scene.training))
         with PeakMemory(self.device) as memory:
-            began, edits = time.monotonic(), 0
-            if row.kind in {"unedited", "per-frame"}:
-                pictures = self._held_out(saved.scene(self.device), scene)
-                if row.kind == "per-frame":
-                    pictures = list(edited_frames(self.editor, prompts.at(0), pictures, settings))
-                    edits = len(pictures)
+            edits, rendered = 0, saved.scene(self.device)
+            if row.kind == "unedited":
+                seconds, pictures = 0.0, self._held_out(rendered, scene)
+            elif row.kind == "per-frame":
+                frames = self._held_out(rendered, scene)
+                began = time.monotonic()
+                pictures = list(edited_frames(self.editor, prompts.at(0), frames, settings))
+                seconds, edits = time.monotonic() - began, len(pictures)
             else:
-                shown = scene.after[key] if row.kind == "oracle" else scene.before
-                data = PictureSet(list(shown[: scene.training]), self.device)
-                views = cameras_of(scene, slice(scene.training))
+                began = time.monotonic()
                 trainer, events = begin(
                     settings, saved, views, data, prompts, self.perceptual, self.device, region=region
                 )
@@ -100,11 +107,12 @@ class Harness:
                     while trainer.step_index < settings.steps:
                         trainer.step(data)
                 else:
-                    edits = sum(isinstance(event, ImageUpdated) for event in events)
+                    edits = sum(event.edits for event in events if isinstance(event, ImageUpdated))
                     edits += settings.steps if settings.method == "sds" else 0
-                pictures = self._held_out(trainer.scene, scene)
-            seconds = time.monotonic() - began
-        return Outcome(pictures, seconds, edits, memory.peak)
+                seconds, rendered = time.monotonic() - began, trainer.scene
+                pictures = self._held_out(rendered, scene)
+            key_view = None if row.kind == "per-frame" else rendered.render(views[key_views(scene, 1)[0]]).rgb
+        return Outcome(pictures, seconds, edits, memory.peak, key_view)
 
     def _held_out(self, rendered: Scene, scene: TruthScene) -> list[Tensor]:
         return [rendered.render(camera).rgb for camera in cameras_of(scene, scene.held_out)]
@@ -128,6 +136,15 @@ class Harness:
             "edits": float(outcome.edits),
             "peak_megabytes": outcome.peak_bytes / 2**20,
         }
+        if (embed := embedding(self.perceptual)) is not None:
+            consistency = direction_consistency(embed(unedited.pictures), embed(outcome.pictures))
+            measures["direction_consistency"] = float(consistency.mean())
+        if outcome.key is not None:
+            first = key_views(scene, 1)[0]
+            for name, drawn in (("key_true", False), ("key_drawn", True)):
+                approved = approved_picture(scene, key, first, drawn).float().to(self.device) / 255
+                with torch.no_grad():
+                    measures[name] = float(self.perceptual(outcome.key[None], approved[None]).mean())
         if self.clip is not None:
             before, after = self.clip.captions([CAPTION, EDITS[key].caption])
             original, edited = self.clip.pictures(unedited.pictures), self.clip.pictures(outcome.pictures)
@@ -154,6 +171,35 @@ def key_views(scene: TruthScene, count: int) -> list[int]:
         apart = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
         chosen.append(int(apart.argmax()))
     return chosen
+
+
+def approved_picture(scene: TruthScene, key: str, view: int, drawn: bool) -> Tensor:
+    """The approved picture of a key view, (H, W, 3) uint8: its true edit or, ``drawn`` over, that with a pink disk
+    painted onto the middle of the subject, where there is one."""
+    picture = torch.from_numpy(scene.after[key][view]).clone()
+    if drawn:
+        rows, columns = np.nonzero(scene.subject[view])
+        height, width = picture.shape[:2]
+        y, x = (rows.mean(), columns.mean()) if len(rows) else (height / 2, width / 2)
+        down, right = np.mgrid[:height, :width]
+        disk = (down - y) ** 2 + (right - x) ** 2 < (DISK * width) ** 2
+        picture[torch.from_numpy(disk)] = torch.tensor(PINK, dtype=torch.uint8)
+    return picture
+
+
+def embedding(perceptual: Any) -> Callable[[list[Tensor]], Tensor] | None:
+    """Pictures (H, W, 3), 0–1 → (N, D): the means over the picture of the unit features of the perceptual distance's
+    AlexNet, for the paper's consistency of directions where CLIP is not to be had; None of a distance without one."""
+    network = getattr(perceptual, "network", None)
+    if network is None:
+        return None
+
+    @torch.no_grad()
+    def embed(pictures: list[Tensor]) -> Tensor:
+        features = network.net(network.scaling_layer(torch.stack(pictures).permute(0, 3, 1, 2) * 2 - 1))
+        return torch.cat([torch.nn.functional.normalize(f, dim=1).mean(dim=(2, 3)) for f in features], dim=1)
+
+    return embed
 
 
 def recovery(unedited: float, method: float, oracle: float) -> float:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.truth.data import load
-from benchmarks.truth.methods import ROWS, SIZES
+from benchmarks.truth.data import TruthScene, load, thinned
+from benchmarks.truth.methods import ENDS, ROWS, SIZES
 from benchmarks.truth.run import Harness, Outcome, recovery
+from benchmarks.truth.simulated import SimulatedEditor
 from engine.editors.catalogue import load_editor
 from engine.metrics.clip import load_clip
 from engine.metrics.perceptual import load_perceptual
@@ -22,23 +23,29 @@ TRAINED = Path(__file__).parent / "data" / "unedited"  # unedited scenes, traine
 class Worker:
     """What a process of the pool holds."""
 
-    def __init__(self, editor: str, size: str, methods: Sequence[str], device: str):
+    def __init__(self, editor: str | None, size: str, methods: Sequence[str], device: str):
+        """``editor``: a model folder or hub name; None where simulated ones are asked for alone."""
         self.methods, self.size = methods, SIZES[size]
-        self.harness = Harness(
-            load_editor(editor, device), load_perceptual(device), self.size, TRAINED, device, load_clip(device)
-        )
+        loaded = load_editor(editor, device) if editor else None
+        self.harness = Harness(loaded, load_perceptual(device), self.size, TRAINED, device, load_clip(device))
         self.unedited: dict[tuple[str, int], Outcome] = {}  # the same for all edits
 
     def train(self, scene: str, seed: int) -> None:
         """Train an unedited scene, where that is not done."""
-        self.harness.unedited(load(scene, self.size.pixels), seed)
+        self.harness.unedited(self.scene(scene), seed)
+
+    def scene(self, name: str) -> TruthScene:
+        """The scene, as much of it as the run's size has."""
+        return thinned(load(name, self.size.pixels), self.size.views)
 
     def run(
-        self, scene_name: str, key: str, seed: int, known: dict[str, dict[str, float]]
+        self, scene_name: str, key: str, seed: int, known: dict[str, dict[str, float]], strength: float | None = None
     ) -> tuple[list[dict], dict[str, np.ndarray]]:
         """The records of all methods whose measures are not ``known``, and a held-out picture (H, W, 3) uint8 of each,
-        the true one first."""
-        scene, measures = load(scene_name, self.size.pixels), dict(known)
+        the true one first; with the simulated editor of a ``strength``, if there is one."""
+        scene, measures = self.scene(scene_name), dict(known)
+        if strength is not None:
+            self.harness.editor = SimulatedEditor(scene, strength)
         if (scene_name, seed) not in self.unedited:
             self.unedited[scene_name, seed] = self.harness.run(ROWS["unedited"], scene, key, seed)
         outcomes = {"unedited": self.unedited[scene_name, seed]}
@@ -51,14 +58,16 @@ class Worker:
                 measures["unedited"]["perceptual"], measures[method]["perceptual"],
                 measures.get("oracle", measures[method])["perceptual"],
             )  # fmt: skip
+            which = f"seed {seed}" if strength is None else f"seed {seed}, strength {strength:g}"
             print(
-                f"{scene_name}, {key}, seed {seed}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
+                f"{scene_name}, {key}, {which}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
                 f"{measures[method]['perceptual']:.3f} (recovery {share:.2f}), {outcomes[method].seconds:.0f} s",
                 flush=True,
             )
         records = [
             {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
              "unedited": measures["unedited"], "oracle": measures["oracle"]}
+            | ({} if strength is None or method in ENDS else {"strength": strength})
             for method in missing
         ]  # fmt: skip
         middle = scene.training + len(scene.poses[scene.held_out]) // 2

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 
 import bpy
 from bpy.props import BoolProperty
 
 from .. import project, session
+from ..words import wrapped
 
 WIDTH, LETTERS = 420, 62  # of a dialog, and of its lines
 
@@ -38,6 +38,14 @@ def has_edit(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
     return True
 
 
+def has_learned(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
+    """Poll: there is a NeRF that something can be made of."""
+    if not project.is_trained(context.scene):
+        cls.poll_message_set("The scene is not learned yet: press Start, in the panel Edit, first")
+        return False
+    return True
+
+
 def is_stopped(cls: type[bpy.types.Operator]) -> bool:
     """Poll: the engine is stopped, and nobody installs it."""
     if session.get().state != "stopped":
@@ -57,6 +65,13 @@ def attempt(operator: bpy.types.Operator, panel: str, action: Callable[[], objec
     if said:
         operator.report({"INFO"}, said)
     return {"FINISHED"}
+
+
+def say(layout: bpy.types.UILayout, sentence: str) -> None:
+    """A sentence in a dialog, in as many lines as it takes; nothing for an empty one."""
+    lines = layout.column(align=True)
+    for line in wrapped(sentence, LETTERS):
+        lines.label(text=line)
 
 
 class OfCapture:
@@ -85,7 +100,5 @@ class AsksAgain:
         return self.execute(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        lines = self.layout.column(align=True)
-        for line in textwrap.wrap(self.too_slow(context), LETTERS):
-            lines.label(text=line)
+        say(self.layout, self.too_slow(context))
         self.layout.prop(self, "even_on_cpu")

@@ -5,6 +5,7 @@ import bpy
 from bpy.props import StringProperty
 
 from .. import downloads, editing, knobs, project
+from ..words import t
 from .base import AsksAgain, attempt, has_capture, idle
 
 
@@ -69,8 +70,8 @@ class INSTRUCT_NERF_OT_download(bpy.types.Operator):
         offer, layout = model.offer, self.layout
         layout.label(text=f"{model.label} ({model.name}), {downloads.size(offer.bytes)}", icon="IMPORT")
         for line in downloads.terms(model):
-            layout.label(text=line, icon="ERROR" if line.startswith("Not") else "BLANK1")
-        layout.label(text=f"Into {offer.folder}", icon="FILE_FOLDER")
+            layout.label(text=line, icon="ERROR" if line == t("Not for commercial use") else "BLANK1")
+        layout.label(text=t("Into {folder}").format(folder=offer.folder), icon="FILE_FOLDER")
         if offer.gated:
             layout.label(text="Its terms must be accepted on its page first, signed in", icon="INFO")
         row = layout.row()

@@ -105,9 +105,12 @@ class INSTRUCT_NERF_OT_stop_engine(bpy.types.Operator):
 
 
 class INSTRUCT_NERF_OT_free_memory(bpy.types.Operator):
-    """Have the engine let go of the models that it keeps loaded between jobs; it loads them again when needed.
-    A render of Blender's does so by itself"""
+    """Frees the engine's memory"""
 
+    bl_description = (
+        "Have the engine let go of the models that it keeps loaded between jobs; it loads them again when needed. A "
+        "render of Blender's does so by itself"
+    )
     bl_idname = "instruct_nerf.free_memory"
     bl_label = "Free Memory"
     bl_options = {"REGISTER"}

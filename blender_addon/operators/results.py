@@ -4,8 +4,8 @@
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
-from .. import frames, project, results
-from .base import AsksAgain, attempt, has_capture, has_edit, idle
+from .. import estimates, frames, project, results
+from .base import AsksAgain, attempt, has_capture, has_edit, has_learned, idle, say
 
 
 def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
@@ -54,7 +54,7 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context) and idle(cls)
+        return has_capture(cls, context) and has_learned(cls, context) and idle(cls)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self) if self.ask else self.execute(context)
@@ -64,6 +64,7 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
         layout.use_property_split = True
         for name in ("resolution", "faces", "fill_holes"):
             layout.prop(self, name)
+        say(layout, estimates.mesh(context.scene, self.faces))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         edit = None if self.original else project.edit_of(context.scene)
@@ -91,7 +92,7 @@ class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return has_capture(cls, context) and idle(cls)
+        return has_capture(cls, context) and has_learned(cls, context) and idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(self, "results", lambda: results.make_splats(context.scene, self.count))
@@ -147,6 +148,13 @@ class INSTRUCT_NERF_OT_render_frames(bpy.types.Operator):
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        for name in ("kind", "overwrite", "moments"):
+            layout.prop(self, name)
+        say(layout, estimates.frames(context.scene, self.kind, self.moments, context.scene.frame_step))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return attempt(

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from .. import lineage, messages, project, tree
-from .base import LETTERS, WIDTH, AsksAgain, OfCapture, attempt, has_capture, idle
+from ..words import t
+from .base import WIDTH, AsksAgain, OfCapture, attempt, has_capture, idle, say
 
 
 def has_chosen(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
@@ -123,16 +122,17 @@ class INSTRUCT_NERF_OT_delete_edit(bpy.types.Operator):
     def draw(self, context: bpy.types.Context) -> None:
         column = self.layout.column(align=True)
         if meant(self, context) is None:
-            column.label(text=f"{self.edit}, which is damaged, goes to the trash.", icon="TRASH")
+            said = t("{edit}, which is damaged, goes to the trash.").format(edit=self.edit)
+            column.label(text=said, icon="TRASH")
             return
         gone = tree.going(context.scene, self.edit)
-        others = f" goes to the trash, and {len(gone) - 1} that stand on it:" if gone[1:] else " goes to the trash."
-        for line in textwrap.wrap(f"“{gone[0].title}”{others}", LETTERS):
-            column.label(text=line)
+        alone = t("“{edit}” goes to the trash.")
+        others = t("“{edit}” goes to the trash, and {count} that stand on it:")
+        say(column, (others if gone[1:] else alone).format(edit=gone[0].title, count=len(gone) - 1))
         for edit in gone[1:9]:
             column.label(text=edit.title, icon="BLANK1")
         if gone[9:]:
-            column.label(text=f"and {len(gone) - 9} more", icon="BLANK1")
+            column.label(text=t("and {count} more").format(count=len(gone) - 9), icon="BLANK1")
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         damaged = self.edit if self.edit and meant(self, context) is None else ""

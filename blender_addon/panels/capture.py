@@ -8,6 +8,7 @@ import bpy
 from .. import project, session, workspaces
 from ..drawing import installing, notice, running, sentences
 from ..scene import cameras
+from ..words import t
 from .base import Base
 from .engine import set_up
 
@@ -52,10 +53,11 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
             size = capture.views[0].camera.intrinsics if capture.views else None
             column = layout.column(align=True)
             title = cameras.absolute(settings.workspace).replace("\\", "/").rsplit("/", 1)[-1]
-            column.label(text=f"{title}: {len(capture.views)} views", icon="CAMERA_DATA")
+            column.label(text=f"{title}: {t('{count} views').format(count=len(capture.views))}", icon="CAMERA_DATA")
             if size is not None:
                 held = sum(view.held_out for view in capture.views)
-                column.label(text=f"{size.width} × {size.height} px, {held} kept for measuring", icon="BLANK1")
+                kept = t("{count} kept for measuring").format(count=held)
+                column.label(text=f"{size.width} × {size.height} px, {kept}", icon="BLANK1")
             for note in capture.notes:
                 sentences(layout, context, note, "INFO")
         if not bpy.data.filepath:
@@ -70,7 +72,7 @@ class INSTRUCT_NERF_PT_capture(Base, bpy.types.Panel):
             layout.operator("wm.save_mainfile", text="Save File", icon="FILE_TICK")
         box = layout.box()
         for number, line in enumerate(FIRST, 1):
-            sentences(box, context, f"{number}. {line}")
+            sentences(box, context, f"{number}. {t(line)}")
         if state.installer is not None:
             installing(box, context, state.installer)
         elif project.engine_command(("",)) is None:
@@ -99,11 +101,13 @@ class INSTRUCT_NERF_PT_left_out(Base, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         by_reason: dict[str, list[str]] = {}
         for name, reason in project.project_of(context.scene).capture.left_out:
-            by_reason.setdefault(reason or "no reason given", []).append(name)
+            by_reason.setdefault(reason or t("no reason given"), []).append(name)
         for reason, names in by_reason.items():
             sentences(self.layout, context, f"{len(names)}: {reason}", "ERROR")
-            more = f" and {len(names) - 40} more" if len(names) > 40 else ""
-            sentences(self.layout, context, ", ".join(names[:40]) + more)
+            shown = ", ".join(names[:40])
+            if len(names) > 40:
+                shown = t("{names} and {count} more").format(names=shown, count=len(names) - 40)
+            sentences(self.layout, context, shown)
 
 
 class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
@@ -123,6 +127,7 @@ class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
         layout.prop(settings, "long_side")
         layout.prop(settings, "background")
         layout.prop(settings, "all_pixels")
+        layout.operator("instruct_nerf.open_workspace", icon="WORKSPACE")
 
 
 class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):
@@ -139,7 +144,8 @@ class INSTRUCT_NERF_PT_cameras(Base, bpy.types.Panel):
         root = project.root_of(scene)
         views = cameras.cameras_of(root)
         chosen = sum(bool(view.get(cameras.CHOSEN)) for view in views)
-        layout.label(text=f"{chosen} of {len(views)} views chosen" if chosen else f"All {len(views)} views")
+        said = t("{count} of {all} views chosen") if chosen else t("All {all} views")
+        layout.label(text=said.format(count=chosen, all=len(views)))
         row = layout.row(align=True)
         row.operator("instruct_nerf.use_selected")
         row.operator("instruct_nerf.use_all")

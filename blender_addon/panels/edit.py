@@ -6,8 +6,9 @@ from __future__ import annotations
 import bpy
 
 from .. import choices, downloads, knobs, messages, project, session, tries
-from ..drawing import field, notice, running, sentences, share_of_labels
+from ..drawing import cost, field, notice, running, sentences, share_of_labels
 from ..scene import cameras
+from ..words import t
 from .base import Base
 from .key_views import INSTRUCT_NERF_PT_presets
 from .tries import draw_try
@@ -43,12 +44,11 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         if editor is not None and editor.vocabulary:
             row.menu("INSTRUCT_NERF_MT_vocabulary", text="", icon="DOWNARROW_HLT")
             if settings.instruction.strip() and choices.unknown_to(editor, settings.instruction):
-                known = (
-                    f"{editor.label} does not know this instruction, and would leave the pictures nearly as they are."
+                known = t(
+                    "{editor} does not know this instruction, and would leave the pictures nearly as they are. "
+                    "The list beside it has those that it was trained on."
                 )
-                sentences(
-                    layout.box(), context, known + " The list beside it has those that it was trained on.", "ERROR"
-                )
+                sentences(layout.box(), context, known.format(editor=editor.label), "ERROR")
         column = layout.column()
         share = draw_knobs(column, context, advanced=False)
         field(column, settings, "seed", share)
@@ -56,8 +56,10 @@ class INSTRUCT_NERF_PT_instruction(Base, bpy.types.Panel):
         if running(layout, context, "instruction"):
             return
         view = project.active_view(context)
-        text = f"Try on {view[cameras.VIEW]}" if view is not None else "Try on Active Camera"
-        layout.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
+        text = t("Try on {view}").format(view=view[cameras.VIEW]) if view is not None else "Try on Active Camera"
+        column = layout.column(align=True)
+        column.operator("instruct_nerf.try_edit", text=text, icon="VIEWZOOM")
+        cost(column, context, tries.cost(scene))
         draw_try(layout, context)
 
 
@@ -80,10 +82,10 @@ def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: m
     lines = downloads.terms(editor)
     if not editor.offer.missing:
         if lines:
-            sentences(layout, context, ". ".join([*lines, "On this computer"]) + ".")
+            sentences(layout, context, ". ".join([*lines, t("On this computer")]) + ".")
         return
     box = layout.box()
-    missing = f"Not on this computer yet: {downloads.size(editor.offer.bytes)} to download."
+    missing = t("Not on this computer yet: {size} to download.").format(size=downloads.size(editor.offer.bytes))
     sentences(box, context, ". ".join([*lines, missing]), "INFO")
     if bpy.app.online_access:
         box.operator("instruct_nerf.download", icon="IMPORT")

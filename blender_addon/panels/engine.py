@@ -7,22 +7,31 @@ import bpy
 
 from .. import project, session
 from ..drawing import installing, notice, sentences
+from ..words import about, t
 from .base import Base
+
+SPEED = 100e6  # bits a second, of a connection
+INSTALLING = 120.0  # seconds that unpacking and compiling took, measured
 
 
 def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The button that installs the engine, and before it what that costs."""
     sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
     if (locks := project.locks()) is not None:
-        more = ", several more for an NVIDIA card" if locks.platform.startswith("windows") else ""
         room = sum(package.installed for package in (*locks.packages, *locks.torch)) / 1e9
-        sentences(
-            layout, context, f"Up to {locks.download / 1e9:.1f} GB are downloaded{more}; on the disk they take "
-            f"{room:.0f} GB. It takes some minutes."
-        )  # fmt: skip
+        said = t("Up to {size} GB are downloaded; on the disk they take {room} GB.").format(
+            size=f"{locks.download / 1e9:.1f}", room=f"{room:.0f}"
+        )
+        if locks.platform.startswith("windows"):
+            said += " " + t("For an NVIDIA card several GB more.")
+        said += " " + t("With 100 Mbit/s about {time}.").format(time=about(locks.download * 8 / SPEED + INSTALLING))
+        sentences(layout, context, said)
     layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
     if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
         sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
+
+
+STATES = {"stopped": "Stopped", "starting": "Starting", "ready": "Ready", "stopping": "Stopping"}
 
 
 class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
@@ -33,7 +42,7 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
     def draw_header_preset(self, _context: bpy.types.Context) -> None:
         state = session.get().state
         icon = {"ready": "CHECKMARK", "stopped": "PAUSE"}.get(state, "SORTTIME")
-        self.layout.label(text=state.capitalize(), icon=icon)
+        self.layout.label(text=STATES[state], icon=icon)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, state = self.layout, session.get()
@@ -51,8 +60,11 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
             if state.info.computing:
                 sentences(layout, context, state.info.computing)
             for device in state.info.devices:
-                free = f", {device.free_bytes / 2**30:.1f} GB free" if device.free_bytes else ""
-                layout.label(text=f"{device.label or device.name}{free}", icon="MEMORY")
+                said = device.label or device.name
+                if device.free_bytes:
+                    free = f"{device.free_bytes / 2**30:.1f}"
+                    said = t("{device}, {free} GB free").format(device=said, free=free)
+                layout.label(text=said, icon="MEMORY")
 
 
 class INSTRUCT_NERF_PT_python(Base, bpy.types.Panel):
@@ -86,7 +98,7 @@ class INSTRUCT_NERF_PT_log(Base, bpy.types.Panel):
         lines = [*state.last_log, *(state.client.log() if state.client else ())]
         column = self.layout.column(align=True)
         column.scale_y = 0.7
-        for line in lines[-14:] or ["(nothing yet)"]:
+        for line in lines[-14:] or [t("(nothing yet)")]:
             column.label(text=line[:120])
 
 

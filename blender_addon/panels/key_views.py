@@ -9,6 +9,7 @@ from bl_ui.utils import PresetPanel
 from .. import key_views, previews, project
 from ..drawing import field, sentences, share_of_labels
 from ..scene import cameras
+from ..words import t
 from .base import Base
 
 EMPTY = (
@@ -51,7 +52,7 @@ class INSTRUCT_NERF_PT_key_views(Base, bpy.types.Panel):
         row = layout.row(align=True)
         row.operator("instruct_nerf.use_as_key_view", text="Add Try", icon="ADD")
         view = project.active_view(context)
-        text = f"Picture of {view[cameras.VIEW]}" if view is not None else "Add Picture"
+        text = t("Picture of {view}").format(view=view[cameras.VIEW]) if view is not None else "Add Picture"
         row.operator("instruct_nerf.picture_as_key_view", text=text, icon="FILE_IMAGE")
         if not settings.key_views:
             layout.operator("instruct_nerf.propose_key_view", icon="CAMERA_DATA")

@@ -7,6 +7,7 @@ import bpy
 
 from ..drawing import sentences
 from ..scene import region
+from ..words import t
 from .base import Base
 
 
@@ -33,12 +34,13 @@ class INSTRUCT_NERF_PT_region(Base, bpy.types.Panel):
         column.prop(settings, "region_invert")
         items = region.objects_of(settings.region)
         if items:
-            names = ", ".join(item.name for item in items[:3]) + (
-                f" and {len(items) - 3} more" if len(items) > 3 else ""
-            )
-            where = "Outside of" if settings.region_invert else "Inside"
+            names = ", ".join(item.name for item in items[:3])
+            if len(items) > 3:
+                names = t("{names} and {count} more").format(names=names, count=len(items) - 3)
+            inside = t("Inside {names} the scene changes; the rest stays as captured.")
+            outside = t("Outside of {names} the scene changes; the rest stays as captured.")
             if settings.use_region:
-                sentences(layout, context, f"{where} {names} the scene changes; the rest stays as captured.")
+                sentences(layout, context, (outside if settings.region_invert else inside).format(names=names))
         elif settings.use_region:
             sentences(
                 layout.box(), context, "The region has no object yet: add a box, or use selected meshes.", "ERROR"

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import bpy
 
-from .. import downloads, previews, project, wire
-from ..drawing import notice, running, sentences
+from .. import downloads, estimates, previews, project, wire
+from ..drawing import cost, notice, running, sentences
 from ..scene import cameras
+from ..words import t
 from .base import Base
+
+EMPTY = "Mesh, splats and film are made of what the engine has learned: type an instruction and press Start first."
 
 
 class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
@@ -28,7 +31,8 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         if view is not None:
             name = str(view[cameras.VIEW])
             if settings.shown != wire.VIEW_IMAGE and not project.picture(scene, settings.shown, name):
-                sentences(layout, context, f"{name} has no such picture yet; its photo is shown.", "INFO")
+                said = t("{view} has no such picture yet; its photo is shown.").format(view=name)
+                sentences(layout, context, said, "INFO")
             elif icon := previews.icon(project.picture(scene, settings.shown, name), "view"):
                 layout.template_icon(icon_value=icon, scale=7.0)
         row = layout.row(align=True)
@@ -46,12 +50,16 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         notice(layout, context, "results")
         if running(layout, context, "results"):
             return
-        row = layout.row(align=True)
+        column = layout.column(align=True)
+        row = column.row(align=True)
         row.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
         row.operator("instruct_nerf.import_mesh", text="", icon="OPTIONS").ask = True
-        row = layout.row(align=True)
+        cost(column, context, estimates.mesh(scene))
+        column = layout.column(align=True)
+        row = column.row(align=True)
         row.operator("instruct_nerf.make_splats", icon="POINTCLOUD_DATA")
         row.prop(settings, "show_surfels", toggle=True, icon="HIDE_OFF")
+        cost(column, context, estimates.splats(scene))
         column = layout.column(align=True)
         column.operator("instruct_nerf.camera_path", icon="CURVE_PATH")
         row = column.row(align=True)
@@ -60,14 +68,17 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         column = layout.column(align=True)
         column.row(align=True).prop(settings, "film", expand=True)
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
+        cost(column, context, estimates.frames(scene))
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
             column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
+        if not project.is_trained(scene):
+            sentences(layout, context, EMPTY, "INFO")
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")
         for model in downloads.missing_models() if bpy.app.online_access else ():
-            text = f"Download {model.label}, {downloads.size(model.offer.bytes)}"
+            text = t("Download {model}, {size}").format(model=model.label, size=downloads.size(model.offer.bytes))
             layout.operator("instruct_nerf.download", text=text, icon="IMPORT").model = model.name
             sentences(layout, context, f"{model.use}.")
 

@@ -11,6 +11,7 @@ import bpy
 from .. import lineage, messages, previews, project
 from ..drawing import notice, running, sentences
 from ..scene import cameras
+from ..words import t
 from .base import Base
 
 ROWS = (3, 8)  # of the list, before it is made larger
@@ -113,20 +114,25 @@ class INSTRUCT_NERF_PT_tree(Base, bpy.types.Panel):
         column = layout.column(align=True)
         below = project.parent_of(scene, edit)
         if edit.parent:
-            gone = f"What it stands on, {edit.parent}, is gone: bring it back from the trash, or delete this one."
-            sentences(column, context, f"On “{below.title}”." if below is not None else gone)
+            gone = t("What it stands on, {edit}, is gone: bring it back from the trash, or delete this one.")
+            on = t("On “{edit}”.").format(edit=below.title) if below is not None else gone.format(edit=edit.parent)
+            sentences(column, context, on)
         when = time.strftime("%Y-%m-%d %H:%M, ", time.localtime(edit.created)) if edit.created else ""
-        sentences(column, context, f"{when}{edit.steps} steps, {len(edit.chosen)} views, preset {edit.preset}.")
+        said = t("{steps} steps, {views} views, preset {preset}.")
+        said = said.format(steps=edit.steps, views=len(edit.chosen), preset=edit.preset)
+        sentences(column, context, f"{when}{said}")
         if edit.name:
             sentences(column, context, f"“{edit.said}”")
         if seen is not edit:
-            what = f"“{seen.title}”" if seen is not None else "the captured scene"
-            sentences(column, context, f"Muted, itself or what it stands on: {what} is shown.", "HIDE_ON")
+            what = f"“{seen.title}”" if seen is not None else t("the captured scene")
+            said = t("Muted, itself or what it stands on: {what} is shown.").format(what=what)
+            sentences(column, context, said, "HIDE_ON")
         if edit.finished:
             layout.operator("instruct_nerf.more_steps", icon="FORWARD")
         else:
-            share = f" {100 * edit.steps // edit.of} %" if edit.of else ""
-            layout.operator("instruct_nerf.resume_edit", text=f"Resume{share}", icon="PLAY").edit = edit.id
+            share = 100 * edit.steps // edit.of if edit.of else 0
+            text = t("Resume {share} %").format(share=share) if edit.of else "Resume"
+            layout.operator("instruct_nerf.resume_edit", text=text, icon="PLAY").edit = edit.id
 
 
 CLASSES = (INSTRUCT_NERF_UL_edits, INSTRUCT_NERF_PT_tree)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import bpy
 
 from .. import messages, previews, project, sheet_settings, tries
-from ..drawing import duration, field, sentences, share_of_labels
+from ..drawing import field, sentences, share_of_labels
 from ..scene import cameras, sheet_view
+from ..words import t
 from .base import CATEGORY, Base
 
 PAGE = 6  # tries that are shown at once
@@ -36,7 +37,7 @@ def draw_try(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     icons = previews.icon(tried.before, "before"), previews.icon(after, "after")
     if all(icons):
         row = layout.row(align=True)
-        for icon, label in zip(icons, (f"{tried.view}", "Edited"), strict=True):
+        for icon, label in zip(icons, (tried.view, "Edited"), strict=True):
             column = row.column(align=True)
             column.template_icon(icon_value=icon, scale=6.0)
             column.label(text=label)
@@ -102,7 +103,8 @@ class INSTRUCT_NERF_PT_gallery(Base, bpy.types.Panel):
                 cell.template_icon(icon_value=icon, scale=4.0)
             row = cell.row(align=True)
             sheet = len(tried.cells) > 1
-            text = f"{len(tried.cells)} pictures" if sheet else short(tried.cells[0].instruction)
+            count = t("{count} pictures").format(count=len(tried.cells))
+            text = count if sheet else short(tried.cells[0].instruction)
             name = "instruct_nerf.show_try" if sheet else "instruct_nerf.take_try"
             row.operator(name, text=text, depress=tried == current).tried = tried.id
             row.operator("instruct_nerf.delete_try", text="", icon="TRASH").tried = tried.id
@@ -112,7 +114,7 @@ class INSTRUCT_NERF_PT_gallery(Base, bpy.types.Panel):
                 button = row.row(align=True)
                 button.enabled = 1 <= other <= pages
                 button.operator("instruct_nerf.gallery_page", text=text, icon=icon).page = max(1, other)
-            row.label(text=f"{page} of {pages}, newest first")
+            row.label(text=t("{page} of {pages}, newest first").format(page=page, pages=pages))
         if current is not None:
             draw_settings(layout, context, current)
 
@@ -121,7 +123,8 @@ def draw_settings(layout: bpy.types.UILayout, context: bpy.types.Context, tried:
     """What made the try that is shown."""
     cell = tried.cells[tries.shown_cell(context.scene)]
     turned = [f"{name.replace('_', ' ')} {value_of(cell, name)}" for name in cell.options]
-    said = [f"“{cell.instruction}” on {tried.view}", f"seed {cell.seed}", *turned, tried.editor]
+    on = t("“{instruction}” on {view}").format(instruction=cell.instruction, view=tried.view)
+    said = [on, t("seed {seed}").format(seed=cell.seed), *turned, tried.editor]
     sentences(layout, context, ", ".join(said))
 
 
@@ -145,11 +148,12 @@ class INSTRUCT_NERF_PT_sheet(Base, bpy.types.Panel):
             edits = 1
             for axis in asked.values():
                 edits *= len(axis["values"])
-            took = tries.seconds(context.scene, edits)
-            text = f"{edits} edits of one photo"
-            layout.label(text=text if took is None else f"{text}, about {duration(took)}")
+            said = t("{count} edits of one photo.").format(count=edits)
+            sentences(layout, context, " ".join(filter(None, (said, tries.cost(context.scene, edits)))))
         view = project.active_view(context)
-        text = f"Contact Sheet of {view[cameras.VIEW]}" if view is not None else "Make Contact Sheet"
+        text = (
+            t("Contact Sheet of {view}").format(view=view[cameras.VIEW]) if view is not None else "Make Contact Sheet"
+        )
         layout.operator("instruct_nerf.make_sheet", text=text, icon="MESH_GRID")
 
 

@@ -49,6 +49,7 @@ def one_time_dataset_update(
             yield ImageUpdated(view, pictures.image(view))
     while trainer.step_index < settings.steps:
         check()
+        originals.confine(pictures, check)
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 

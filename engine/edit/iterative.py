@@ -37,6 +37,7 @@ class ImageUpdated:
     view: int
     image: Tensor  # (H, W, 3) uint8
     change: float = 0.0  # mean absolute difference to the picture that it replaced, 0–1
+    edits: int = 1  # that the editor made for it
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def iterative_dataset_update(
             check()
         if prompts.at(step) is not told:
             continue
+        originals.confine(pictures, check)
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 

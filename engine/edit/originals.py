@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.edit.region import Region, outside_kept
 from engine.scenes.base import Check, SceneTrainer
+from engine.scenes.picture_set import PictureSet
 
 
 @dataclass
@@ -45,6 +46,12 @@ class Originals:
         """An edited picture (H, W, 3) of a view with what lies outside the region as it was, to the last bit."""
         mask = self.mask(view, check)
         return edited if mask is None else outside_kept(self[view], edited, mask)
+
+    def confine(self, pictures: PictureSet, check: Check = lambda: None) -> None:
+        """Tell the training pictures once, before they are first learned from, which of their pixels may change."""
+        if self.region is not None and pictures.changing is None:
+            masks = (self.mask(view, check) for view in range(len(self)))
+            pictures.confine((mask[..., 0] > 0).cpu().numpy() for mask in masks if mask is not None)
 
     @cached_property
     def scene(self) -> SceneTrainer:

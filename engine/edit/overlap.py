@@ -50,14 +50,18 @@ class Overlap:
         """``others``, first those that see most of what the view shows."""
         return sorted((other for other in others if other != view), key=lambda other: -float(self.shares[view, other]))
 
-    def carried(self, view: int, pictures: Mapping[int, Tensor], first: Sequence[int] = ()) -> Carried:
+    def carried(
+        self, view: int, pictures: Mapping[int, Tensor], first: Sequence[int] = (), blended: bool = False
+    ) -> Carried:
         """What the ``pictures`` (H, W, 3), 0–1, of other views say of a view: each pixel's surface in the first of them
-        that sees it, those of ``first`` before the others."""
+        that sees it, those of ``first`` before the others; ``blended``: where none of ``first`` does, the mean of the
+        others."""
         depth = self.depths[view].to(self.device)
         ordered = [*self.nearest(view, [v for v in pictures if v in first])]
         ordered += self.nearest(view, [v for v in pictures if v not in first])
         known = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
         rgb = torch.zeros(*depth.shape, 3, device=depth.device)
+        said = torch.zeros(depth.shape, device=depth.device)  # by how many views, of those that are averaged
         for other in [other for other in ordered if self.shares[view, other] > 0][:SOURCES]:
             warped = warp(
                 depth,
@@ -66,8 +70,9 @@ class Overlap:
                 self.depths[other].to(self.device),
                 self.cameras[other],
             )
-            new = warped.known & ~known & (depth > 0)
-            rgb[new] = warped.rgb[new]
+            new = warped.known & (depth > 0) & ((~known | (said > 0)) if blended and other not in first else ~known)
+            rgb[new] = (rgb[new] * said[new, None] + warped.rgb[new]) / (said[new, None] + 1)
+            said[new] += 0 if other in first else 1
             known |= new
         return Carried(rgb, known)
 

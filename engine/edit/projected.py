@@ -5,8 +5,9 @@ a few short rounds at falling noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -17,11 +18,14 @@ from engine.edit.originals import Originals
 from engine.edit.overlap import Overlap, overlap_of
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, Told
-from engine.editors.base import Carried, Prepared, ViewEdit
+from engine.editors.base import Carried, Prepared, ViewEdit, edit_together
+from engine.editors.carrying import with_carried
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
 from engine.scenes.picture_set import PictureSet
+
+FEW = 4  # edits, fewer than which do not say what is usual
 
 
 @dataclass
@@ -90,10 +94,24 @@ def projected_dataset_update(
 
     def image_update(view: int, draw: int, t: float, render: Tensor, carried: Carried | None = None) -> Tensor:
         """U(render, t; I_v^0, c_T), (H, W, 3) uint8."""
+        edited = view_edit(view).edit(render, t, random_of(draw), check, carried)
+        return finished(view, edited)
+
+    def image_updates(those: Sequence[int], number: int, t: float, renders: Sequence[Tensor]) -> list[Tensor]:
+        """`image_update` of several views in a round, at once where the editor can."""
+        randoms = [random_of(number * len(pictures) + view) for view in those]
+        approved = [(view_edit(key), picture) for key, picture in keys.items()]
+        edits = [view_edit(view) for view in those]
+        edited = edit_together(prepared, edits, renders, t, randoms, check, approved)
+        return [finished(view, picture) for view, picture in zip(those, edited, strict=True)]
+
+    def random_of(draw: int) -> torch.Generator:
+        return torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
+
+    def finished(view: int, edited: Tensor) -> Tensor:
+        """An edit as its view is to learn it, (H, W, 3) uint8: with what has to stay as it was."""
         if view not in backgrounds:
             backgrounds[view] = background_of(view_edit(view), told.keep if told else 0.0)
-        random = torch.Generator().manual_seed(random_seed(settings.seed, "image", draw))
-        edited = view_edit(view).edit(render, t, random, check, carried)
         if (background := backgrounds[view]) is not None:
             edited = background.put_back(edited, originals[view])
         return to_uint8(originals.outside_kept(view, edited, check))
@@ -102,24 +120,47 @@ def projected_dataset_update(
         """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
         done = _Edited(pictures)
         for view, picture in keys.items():
-            yield updated(view, to_uint8(picture))
+            yield updated(view, to_uint8(picture), edits=0)
             done.views.append(view)
         first = list(keys) or [seen().central()]
-        for view in [*(view for view in first if view not in keys), *seen().order(first)]:
-            carried = None if shows_keys and keys else seen().carried(view, done, list(keys))
+        apart: list[float] = []  # how far the edits so far were from what was carried over
+        order = [*(view for view in first if view not in keys), *seen().order(first)]
+        edited = spread(order, settings.updates_first(len(order)))
+        for view in edited:
+            carried = None if shows_keys and keys else seen().carried(view, done, list(keys), settings.blended)
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
-            draw = -1 - view - step * len(pictures)
-            yield updated(view, image_update(view, draw, settings.t_max, render, carried))
+
+            def tried(number: int, view=view, carried=carried, render=render) -> Tensor:
+                draw = -1 - view - (step + number * (settings.steps + 1)) * len(pictures)
+                return image_update(view, draw, settings.t_max, render, carried)
+
+            if view in first:
+                made = [tried(number) for number in range(settings.first_tries)]
+                chosen, edits = most_alike(made), len(made)
+            else:
+                chosen, edits = tried(0), 1
+                if settings.outlier and carried is not None and carried.seen.any():
+                    distance = _apart_where(chosen, carried)
+                    if len(apart) >= FEW and distance > settings.outlier * median(apart):
+                        again, edits = tried(1), 2
+                        if (other := _apart_where(again, carried)) < distance:
+                            chosen, distance = again, other
+                    apart.append(distance)
+            yield updated(view, chosen, edits)
             done.views.append(view)
             if prompts.at(step) is not told:
                 return  # wished for meanwhile: what was made for this step is made again
+        for view in (view for view in order if view not in edited):
+            carried = seen().carried(view, done, list(keys), settings.blended)
+            yield updated(view, finished(view, with_carried(originals[view], carried)), edits=0)
+            check()
 
-    def updated(view: int, image: Tensor) -> ImageUpdated:
+    def updated(view: int, image: Tensor, edits: int = 1) -> ImageUpdated:
         if originals.mask(view, check) is not None:
             image = to_uint8(originals.outside_kept(view, image.to(originals.device).float() / 255, check))
         change = _apart(image, pictures.image(view))
         pictures.replace(view, image)
-        return ImageUpdated(view, pictures.image(view), change)
+        return ImageUpdated(view, pictures.image(view), change, edits)
 
     while trainer.step_index < settings.steps:
         step = trainer.step_index
@@ -138,15 +179,16 @@ def projected_dataset_update(
             continue
         if (number := round_at(step, settings)) is not None:
             t = noise_of_round(number, settings)
-            moved = []
-            for view in seen().order(list(keys)):
-                render = trainer.scene.render(trainer.camera(view), check).rgb
-                image = image_update(view, number * len(pictures) + view, t, render)
-                shown = to_uint8(render)
-                moved.append(_apart(image, shown))
-                # The better of the two stays: the one that lies nearer to what all views together have made.
-                old = pictures.image(view)
-                yield updated(view, image if moved[-1] <= _apart(old, shown) else old.clone())
+            moved: list[float] = []
+            for those in batched(views_of_round(seen().order(list(keys)), number, settings), settings.batch):
+                renders = [trainer.scene.render(trainer.camera(view), check).rgb for view in those]
+                images = image_updates(those, number, t, renders)
+                for view, render, image in zip(those, renders, images, strict=True):
+                    shown = to_uint8(render)
+                    moved.append(_apart(image, shown))
+                    # The better of the two stays: the one that lies nearer to what all views together have made.
+                    old = pictures.image(view)
+                    yield updated(view, image if moved[-1] <= _apart(old, shown) else old.clone())
                 if prompts.at(step) is not told:
                     break
             if prompts.at(step) is not told:
@@ -164,6 +206,7 @@ def projected_dataset_update(
             check()
         if prompts.at(step) is not told:
             continue
+        originals.confine(pictures, check)
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
 
@@ -186,10 +229,37 @@ def round_before(step: int, settings: EditSettings) -> int:
     return max(0, sum(begin <= step for begin in rounds_begin(settings)) - 1)
 
 
+def views_of_round(order: Sequence[int], number: int, settings: EditSettings) -> list[int]:
+    """The views that a round edits, of all in order of overlap: those whose turn it is."""
+    return list(order[number % settings.rounds_apart :: settings.rounds_apart])
+
+
 def noise_of_round(number: int, settings: EditSettings) -> float:
     """The noise level of a round: falling evenly from the first to the last."""
     high, low = settings.short_noise
     return high + (low - high) * number / max(settings.short_rounds - 1, 1)
+
+
+def spread(order: Sequence[int], count: int) -> list[int]:
+    """``count`` of the views in ``order``, the first among them, evenly through it."""
+    return [order[number * len(order) // count] for number in range(count)] if order else []
+
+
+def batched(views: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Views, in their order, as many at once as ``size`` and what is left at the end."""
+    return [views[first : first + size] for first in range(0, len(views), size)]
+
+
+def most_alike(pictures: Sequence[Tensor]) -> Tensor:
+    """The one of some pictures (H, W, 3) uint8 that differs least from the others."""
+    sums = [sum(_apart(one, other) for other in pictures) for one in pictures]
+    return pictures[sums.index(min(sums))]
+
+
+def _apart_where(image: Tensor, carried: Carried) -> float:
+    """Mean absolute difference of a picture (H, W, 3) uint8 to what was carried over, where that says anything."""
+    difference = (image.to(carried.picture.device).float() / 255 - carried.picture).abs()
+    return float(difference[carried.seen].mean())
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

@@ -57,8 +57,16 @@ class EditSettings(msgspec.Struct, frozen=True):
     seed: int = 0
     method: Method = "iterative"
     # Of "projected" alone:
+    first_share: float = 1.0  # of the views, that are edited before the refit; the others take what is carried over
+    first_tries: int = 1  # of the view that all others follow, where none was approved: that most like the others stays
+    # A view is edited twice whose first edit is so many times farther from what is carried over into it than is usual,
+    # and the nearer of both stays; 0: never.
+    outlier: float = 0.0
+    blended: bool = False  # what several views say of a pixel is averaged, not taken from the nearest
     refit: float = 0.5  # share of the steps after which the first of the short rounds comes
     short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
+    batch: int = 1  # views that a round edits at once, where the editor can
+    round_share: float = 1.0  # of the views, that a round edits: each round others, in turn
     short_noise: tuple[float, float] = (0.8, 0.5)  # noise level of the first of them, and of the last
 
     def checked(self) -> EditSettings:
@@ -80,8 +88,13 @@ class EditSettings(msgspec.Struct, frozen=True):
                 self.patches * self.patch**2 <= MOST_RAYS,
                 f"fewer: {MOST_RAYS:,} rays are the most",
             ),
+            ("first_share", 0 < self.first_share <= 1, "above 0 and at most 1"),
+            ("first_tries", 1 <= self.first_tries <= 100, "1 to 100"),
+            ("outlier", self.outlier == 0 or 1 <= self.outlier <= 1000, "0, or 1 to 1000"),
             ("refit", 0 < self.refit <= 1, "above 0 and at most 1"),
             ("short_rounds", 0 <= self.short_rounds <= 1000, "0 to 1000"),
+            ("batch", 1 <= self.batch <= 64, "1 to 64"),
+            ("round_share", 0 < self.round_share <= 1, "above 0 and at most 1"),
             ("short_noise", 0 < self.short_noise[1] <= self.short_noise[0] <= 1, "two levels, falling, above 0 to 1"),
             ("single_rays", 0 <= self.single_rays <= 1, "0 to 1"),
             ("seed", -(2**63) <= self.seed < 2**63, "a number of 64 bits"),
@@ -115,7 +128,13 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     def updates_later(self, views: int) -> int:
         """Image updates after the first NeRF update of an edit of ``views`` views, where it does not settle before."""
-        return {"iterative": self.image_updates, "projected": self.short_rounds * views}.get(self.method, 0)
+        in_rounds = self.short_rounds * -(-views // self.rounds_apart)
+        return {"iterative": self.image_updates, "projected": in_rounds}.get(self.method, 0)
+
+    @property
+    def rounds_apart(self) -> int:
+        """Short rounds after which a view's turn comes again."""
+        return max(1, round(1 / self.round_share))
 
     def agreed_first(self, views: int) -> int:
         """Views whose relevance is measured before anything else, so that they can agree."""
@@ -124,9 +143,9 @@ class EditSettings(msgspec.Struct, frozen=True):
 
     def updates_first(self, views: int) -> int:
         """Image updates before the first NeRF update of an edit of ``views`` views."""
-        return (
-            views if self.method in ("one-time", "projected") or (self.method == "iterative" and self.first_pass) else 0
-        )
+        if self.method == "projected":
+            return min(views, max(1, round(views * self.first_share)))
+        return views if self.method == "one-time" or (self.method == "iterative" and self.first_pass) else 0
 
     def noise_range(self, update: int) -> tuple[float, float]:
         """[t_min, t_max] of the ``update``-th image update."""
@@ -163,6 +182,17 @@ def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | 
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
     method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
     return msgspec.structs.replace(settings, method=method.get("projected" if keys else schedule, settings.method))
+
+
+def as_published(settings: EditSettings) -> EditSettings:
+    """The settings with the schedule of the paper's authors in place of their own; as many steps, and all else the
+    same."""
+    published = EditSettings()
+    names = (
+        "method", "images_per_round", "steps_per_round", "t_min", "t_max", "t_max_end", "first_pass",
+        "agreed_relevance", "shared_noise", "order", "settle",
+    )  # fmt: skip
+    return msgspec.structs.replace(settings, **{name: getattr(published, name) for name in names})
 
 
 def with_options(

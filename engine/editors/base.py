@@ -102,6 +102,24 @@ class ViewEdit(Protocol):
         ...
 
 
+def edit_together(
+    prepared: Any,
+    views: Sequence[ViewEdit],
+    pictures: Sequence[Tensor],
+    t: float,
+    generators: Sequence[torch.Generator],
+    check: Check,
+    keys: Sequence[tuple[ViewEdit, Tensor]] = (),
+) -> list[Tensor]:
+    """Edits of several ``views`` of what was ``prepared``, as `ViewEdit.edit` of each from its own generator: in one
+    batch by an editor whose Prepared can (it has ``edit_many``, with these arguments), else one after the other.
+    ``keys``: key views and their approved pictures, for an editor that attends to them."""
+    if many := getattr(prepared, "edit_many", None):
+        return many(views, pictures, t, generators, check, keys=keys)
+    asked = zip(views, pictures, generators, strict=True)
+    return [view.edit(picture, t, generator, check) for view, picture, generator in asked]
+
+
 def checked_options(
     knobs: Sequence[Knob], given: Mapping[str, OptionValue], editor: str = "The editor"
 ) -> dict[str, OptionValue]:

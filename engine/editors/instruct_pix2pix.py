@@ -5,6 +5,7 @@ StableDiffusionInstructPix2PixPipeline."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from engine.editors.base import RELEVANCE_TOP, Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
+from engine.editors.key_attention import attending
 from engine.editors.model_folder import check_diffusion_folder
+from engine.editors.noise_schedule import NoiseSchedule
 from engine.editors.numbers import checked, in_full_where_needed
 from engine.editors.parts import load_pipeline
 from engine.errors import BadInput
@@ -33,52 +36,12 @@ class Options(msgspec.Struct, frozen=True):
     sampler: Literal["ddim", "dpm++"] = "ddim"  # Song et al. 2021, or Lu et al. 2022 (2M), of second order
     tethered: bool = False  # of its picture an edit keeps what the drawn noise leaves certain
     guided_above: float = 0.0  # 0–1: the noise level below which both scales are 1, in a third of the time
+    key_attention: float = 0.0  # 0–1: of what a view attends to in itself, how much it attends to in a key view instead
 
     def scales(self, level: float) -> tuple[float, float]:
         """(s_T, s_I) at a noise level (0–1). Low ones do without: by then the edit is made, and more of it only burns
         in (Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval")."""
         return (self.text_guidance, self.image_guidance) if level >= self.guided_above else (1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class NoiseSchedule:
-    """The forward process: how much of the signal is left at each of T timesteps, and what the network predicts."""
-
-    alphas_cumprod: Tensor  # (T,)
-    final_alpha_cumprod: float  # what the last step goes to; 1: the clean picture
-    prediction_type: str  # epsilon, v_prediction or sample
-
-    def levels(self, t: float, steps: int) -> list[int]:
-        """Timesteps from noise level ``t`` (0–1) down, evenly spaced, at most ``steps`` of them, none twice."""
-        count = len(self.alphas_cumprod)
-        top = min(max(round(t * count), 1), count - 1)
-        return list(dict.fromkeys(round(top * (1 - k / steps)) for k in range(steps)))
-
-    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
-        alpha = self.alphas_cumprod[timestep]
-        return (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).to(clean.dtype)
-
-    def ddim_step(self, prediction: Tensor, sample: Tensor, timestep: int, following: int | None) -> Tensor:
-        """One deterministic DDIM step (Song et al. 2021, eq. 12, σ = 0) from ``timestep`` to ``following`` (None: the
-        end). diffusers' own scheduler only steps on its fixed grid, which a drawn t does not lie on."""
-        end = torch.as_tensor(self.final_alpha_cumprod) if following is None else self.alphas_cumprod[following]
-        clean, noise = self.parts(prediction, sample, timestep)
-        return (end.sqrt() * clean + (1 - end).sqrt() * noise).to(sample.dtype)
-
-    def noise_to_signal(self, timestep: int) -> Tensor:
-        """The noise's variance over the signal's: (1 − ᾱ)/ᾱ."""
-        alpha = self.alphas_cumprod[timestep].float()
-        return (1 - alpha) / alpha
-
-    def parts(self, prediction: Tensor, sample: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
-        """What the network's ``prediction`` at ``sample`` says: (clean picture, noise), both float32."""
-        alpha = self.alphas_cumprod[timestep].float()
-        x, p = sample.float(), prediction.float()
-        if self.prediction_type == "epsilon":
-            return (x - (1 - alpha).sqrt() * p) / alpha.sqrt(), p
-        if self.prediction_type == "v_prediction":
-            return alpha.sqrt() * x - (1 - alpha).sqrt() * p, alpha.sqrt() * p + (1 - alpha).sqrt() * x
-        return p, (x - alpha.sqrt() * p) / (1 - alpha).sqrt()
 
 
 RELEVANCE_NOISE = 0.8  # the level at which relevance is measured
@@ -187,16 +150,18 @@ class InstructPix2Pix:
     def guided_prediction(
         self, latents: Tensor, timestep: int, original: Tensor, instruction: Tensor, scales: tuple[float, float]
     ) -> Tensor:
-        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, in a batch of 3; of
-        one where both scales are 1, for then ε(c_I,c_T) alone is left."""
+        """ε(∅,∅) + s_I·(ε(c_I,∅) − ε(∅,∅)) + s_T·(ε(c_I,c_T) − ε(c_I,∅)): InstructPix2Pix, eq. 3, of B views, in a
+        batch of 3 B; of B where both scales are 1, for then ε(c_I,c_T) alone is left."""
         text, picture = scales
         if text == picture == 1:
             inputs = torch.cat([latents, original], dim=1).contiguous(memory_format=torch.channels_last)
-            return self.unet(inputs, timestep, encoder_hidden_states=instruction[:1]).sample
+            words = instruction[:1].expand(len(latents), -1, -1)
+            return self.unet(inputs, timestep, encoder_hidden_states=words).sample
         condition = torch.cat([original, original, torch.zeros_like(original)])
-        inputs = torch.cat([latents.expand(3, -1, -1, -1), condition], dim=1)
+        inputs = torch.cat([latents.repeat(3, 1, 1, 1), condition], dim=1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=instruction).sample.chunk(3)
+        words = instruction.repeat_interleave(len(latents), dim=0)
+        both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=words).sample.chunk(3)
         return neither + picture * (image - neither) + text * (both - image)
 
     def dpm_step(self, timesteps: list[int]) -> Callable[[Tensor, Tensor, int, int | None], Tensor]:
@@ -239,6 +204,90 @@ class Prepared:
         """Edits of the view whose unedited picture is ``original`` (H, W, 3), 0–1. It takes no references."""
         return ViewEdit(self, self.editor.condition(original))
 
+    @torch.no_grad()
+    def edit_many(
+        self,
+        views: Sequence[ViewEdit],
+        pictures: Sequence[Tensor],
+        t: float,
+        generators: Sequence[torch.Generator],
+        check: Check = lambda: None,
+        carried: Sequence[Carried | None] | None = None,
+        keys: Sequence[tuple[ViewEdit, Tensor]] = (),
+    ) -> list[Tensor]:
+        """`ViewEdit.edit` of several views at once, at one noise level, each from its own generator: the networks see
+        those of one shape in one batch. With ``key_attention`` all of a batch attend, in each step, to a random one of
+        the ``keys``, (view, its approved picture (H, W, 3)), or of the batch where there are none."""
+        carried = carried or [None] * len(views)
+        shapes: dict[torch.Size, list[int]] = {}
+        for number, view in enumerate(views):
+            shapes.setdefault(view.condition.shape, []).append(number)
+        edited: dict[int, Tensor] = {}
+        for shape, numbers in shapes.items():
+            own = [(view, picture) for view, picture in keys if view.condition.shape == shape]
+            parts = ([given[n] for n in numbers] for given in (views, pictures, generators, carried))
+            edited |= dict(zip(numbers, self._edit_alike(*parts, t, check, own), strict=True))
+        return [edited[number] for number in range(len(views))]
+
+    def _edit_alike(
+        self,
+        views: Sequence[ViewEdit],
+        pictures: Sequence[Tensor],
+        generators: Sequence[torch.Generator],
+        carried: Sequence[Carried | None],
+        t: float,
+        check: Check,
+        keys: Sequence[tuple[ViewEdit, Tensor]],
+    ) -> list[Tensor]:
+        """Those of one shape."""
+        editor, options, schedule = self.editor, self.options, self.editor.schedule
+        clean = torch.cat([editor.latents(with_carried(p, c)) for p, c in zip(pictures, carried, strict=True)])
+        timesteps = schedule.levels(t, options.diffusion_steps)
+        noise = torch.cat([torch.randn((1, *clean.shape[1:]), generator=random) for random in generators]).to(clean)
+        latents = schedule.add_noise(clean, noise, timesteps[0])
+        condition = torch.cat([view.condition for view in views])
+        step = editor.dpm_step(timesteps) if options.sampler == "dpm++" else schedule.ddim_step
+        stays = torch.zeros((len(views), 1, *clean.shape[-2:]), dtype=torch.bool)
+        for number, said in enumerate(carried):
+            if said is not None:
+                stays[number] = covered(said, *clean.shape[-2:])[0]
+        stays = stays.to(clean.device)
+        shown = self._shown(keys, generators[0]) if options.key_attention else []
+        for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
+            check()
+            scales = options.scales(timestep / len(schedule.alphas_cumprod))
+            seen, seen_condition, key = latents, condition, None
+            if options.key_attention:
+                key = int(torch.randint(len(shown) or len(views), (), generator=generators[0]))
+            if shown and key is not None:
+                picture, its_noise, its_condition = shown[key]
+                seen = torch.cat([latents, schedule.add_noise(picture, its_noise, timestep)])
+                seen_condition, key = torch.cat([condition, its_condition]), len(views)
+            with nullcontext() if key is None else attending(editor.unet, len(seen), key, options.key_attention):
+                prediction = editor.guided_prediction(seen, timestep, seen_condition, self.instruction, scales)
+            latents = step(prediction[: len(views)], latents, timestep, following)
+            if following is not None and index < put_back(len(timesteps)):
+                latents = torch.where(stays, schedule.add_noise(clean, noise, following), latents)
+        check()
+        edited = [
+            editor.decode(own, *picture.shape[:2]) for own, picture in zip(latents.split(1), pictures, strict=True)
+        ]
+        if not options.tethered:
+            return edited
+        noise_variance = schedule.noise_to_signal(timesteps[0]).to(edited[0])
+        share = EDIT_VARIANCE / (EDIT_VARIANCE + noise_variance)
+        return [e + share * (picture.to(e) - e) for e, picture in zip(edited, pictures, strict=True)]
+
+    def _shown(
+        self, keys: Sequence[tuple[ViewEdit, Tensor]], random: torch.Generator
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of key views, their approved pictures' latents, the noise that they are seen through, and c_I."""
+        shown = []
+        for view, picture in keys:
+            clean = self.editor.latents(picture)
+            shown.append((clean, torch.randn(clean.shape, generator=random).to(clean), view.condition))
+        return shown
+
 
 @dataclass(frozen=True)
 class ViewEdit:
@@ -267,27 +316,7 @@ class ViewEdit:
         Tethered, it is the mean of two that say what the edit is, weighted by their certainty: the editor, wrong by
         `EDIT_VARIANCE`, and the picture, an edit already as far as one can see through the noise.
         """
-        editor, options = self.prepared.editor, self.prepared.options
-        schedule = editor.schedule
-        clean = editor.latents(with_carried(picture, carried))
-        timesteps = schedule.levels(t, options.diffusion_steps)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        latents = schedule.add_noise(clean, noise, timesteps[0])
-        step = editor.dpm_step(timesteps) if options.sampler == "dpm++" else schedule.ddim_step
-        stays = None if carried is None else covered(carried, *clean.shape[-2:]).to(clean.device)
-        for index, (timestep, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
-            check()
-            scales = options.scales(timestep / len(schedule.alphas_cumprod))
-            prediction = editor.guided_prediction(latents, timestep, self.condition, self.prepared.instruction, scales)
-            latents = step(prediction, latents, timestep, following)
-            if stays is not None and following is not None and index < put_back(len(timesteps)):
-                latents = torch.where(stays, schedule.add_noise(clean, noise, following), latents)
-        check()
-        edited = editor.decode(latents, *picture.shape[:2])
-        if options.tethered:
-            noise_variance = schedule.noise_to_signal(timesteps[0]).to(edited)
-            edited = edited + EDIT_VARIANCE / (EDIT_VARIANCE + noise_variance) * (picture.to(edited) - edited)
-        return edited
+        return self.prepared.edit_many([self], [picture], t, [generator], check, [carried])[0]
 
     def gradient(self, picture: Tensor, t: float, generator: torch.Generator) -> Tensor:
         """∂L_SDS/∂picture (H, W, 3) (DreamFusion, Poole et al. 2023, eq. 3): w(t)·(ε̂ − ε), w(t) = 1 − ᾱ_t, at the

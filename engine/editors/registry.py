@@ -103,6 +103,17 @@ KINDS = [
                 1.0,
                 advanced=True,
             ),
+            Knob(
+                "key_attention",
+                "Key Attention",
+                "Of what views that are edited together attend to in themselves, how much they attend to in a random "
+                "key view instead, so that they are drawn alike; 0.4 is usual",
+                "float",
+                0.0,
+                0.0,
+                1.0,
+                advanced=True,
+            ),
         ),
         frozenset({"relevance", "gradient"}),
         models=(

@@ -167,15 +167,13 @@ def _edit(
     with PeakMemory(device) as memory:
         run = _Run(workspace, capture, record, device, memory, job)
         with run.talked_to():
-            run.edit(EditWatch(plan, job))
+            run.edit(EditWatch(plan, job, len(record.chosen)))
             for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
                 picture = workspace.views(record.id) / f"{view.name}.png"
                 save_picture(picture, render.rgb)
                 job.on_view(view.name, "after", str(picture))
         record = run.save(finished=True)
-    edited = len(record.chosen)
-    updates = run.settings.updates_first(edited) + run.settings.updates_later(edited)
-    job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {updates} image updates")
+    job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {record.edits} image updates")
     return edit_message(workspace, record)
 
 
@@ -214,10 +212,11 @@ class _Run:
             saved,
             region_of(record.region),
         )
+        self.edits = 0  # of this run
         self.edited = set(saved.edited) if saved else set()  # names of views
         self._written = self.record  # as it stands on the disk
         self._began = self._saved = job.clock()
-        self._over = False  # no event comes any more
+        self._over: float | None = None  # when the last event had come
         if saved is None:
             self.save()  # from here on it can be resumed, whatever happens
 
@@ -227,6 +226,7 @@ class _Run:
         try:
             for event in self.events:
                 if isinstance(event, ImageUpdated):
+                    self.edits += event.edits
                     name = self.record.chosen[event.view]
                     self.edited.add(name)
                     picture = self.workspace.edit(self.record.id) / "images" / f"{name}.png"
@@ -238,7 +238,7 @@ class _Run:
         except Cancelled:
             self.save()
             raise
-        self._over = True
+        self._over = self.job.clock()
         self.save()
 
     def save(self, finished: bool = False) -> EditRecord:
@@ -251,7 +251,8 @@ class _Run:
         record = msgspec.structs.replace(
             self.record,
             steps=self.trainer.step_index,
-            seconds=self.record.seconds + now - self._began,
+            seconds=self.record.seconds + (now if self._over is None else self._over) - self._began,
+            edits=self.record.edits + self.edits,
             peak_bytes=max(self.record.peak_bytes, self.memory.peak),
             finished=finished,
         )
@@ -285,7 +286,7 @@ class _Run:
         return Noted(step)
 
     def _step_to_come(self) -> int:
-        if self._over:
+        if self._over is not None:
             raise BadInput("The edit has taken its last step; start another one.", field="job")
         return self.trainer.step_index
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from engine.edit.iterative import Event, ImageUpdated, RelevanceComputed
 from engine.edit.settings import EditSettings
 from engine.presets import (
@@ -32,8 +34,10 @@ def edit_stages(settings: EditSettings, edited: int, rendered: int, done: int) -
 class EditWatch:
     """Follows an edit's events through the stages of its plan."""
 
-    def __init__(self, plan: Plan, job: Job):
+    def __init__(self, plan: Plan, job: Job, views: int):
+        """``views``: how many are edited."""
         self._plan, self._job = plan, job
+        self._changes: deque[float] = deque(maxlen=max(1, views))
         self._stages = {stage.name: stage for stage in plan.stages}
         self._stage: Stage | None = None
 
@@ -50,8 +54,13 @@ class EditWatch:
         elif not isinstance(event, ImageUpdated):
             self._enter("edit")
             self._advance(event.step, event.losses)
-        elif (first := self._stages.get("first")) and first.done < first.units:
-            self._advance(self._enter("first").done + 1)
+        else:
+            self._changes.append(event.change)
+            if (first := self._stages.get("first")) and first.done < first.units:
+                self._advance(self._enter("first").done + 1)
+            elif self._stage is not None:
+                change = sum(self._changes) / len(self._changes)
+                self._job.report(self._plan, self._stage, change=change)
 
     def _enter(self, name: str) -> Stage:
         if self._stage is None or self._stage.name != name:

@@ -20,7 +20,7 @@ from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Prompts
 from engine.edit.region import region_of
-from engine.edit.settings import EditSettings, settings_for
+from engine.edit.settings import EditSettings, as_published, scheduled, settings_for
 from engine.editors.base import Editor
 from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
@@ -52,8 +52,7 @@ LEAST_CHANGE = 0.005  # of the frames, about one level of 8 bits: below it nothi
 SHOWN = 5  # of them, on the page
 PATH_OF = 1000  # views at most that a path is looked for among: every pair of them is compared
 UNEDITED, OURS = "Unedited", "This edit"
-TRAINED = {"One-time DU": "one-time", "SDS": "sds"}  # baselines that train a NeRF
-PER_FRAME = "Per-frame"
+PER_FRAME, ONE_TIME, SDS, PAPER, PROJECTED = "Per-frame", "One-time DU", "SDS", "Iterative DU", "Projected"
 
 COLUMNS = (
     Column(
@@ -77,7 +76,11 @@ COLUMNS = (
         "cos(C(o[i+1]) − C(o[i]), C(e[i+1]) − C(e[i])) of neighbouring original (o) and edited (e) frames; higher is "
         "better",
     ),
-    Column("seconds", "Seconds", "{:.0f}", "time of the edit, the unedited scene's training not counted"),
+    Column(
+        "seconds", "Seconds", "{:.0f}",
+        "from the first edit to the last step: the unedited scene's training, loading, and rendering what was made are "
+        "not counted, of any method",
+    ),
     Column("edits", "Edits", "{:.0f}", "how often the editor was run (SDS: once a step, a single denoising)"),
     Column("peak_megabytes", "Memory, MB", "{:.0f}", "most memory held (of the GPU, where there is one)"),
 )  # fmt: skip
@@ -109,7 +112,7 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     settings = settings_for(record.settings, record.editor)
     folder = workspace.edit(record.id) / "report"
     path = path_of(capture, FRAMES)
-    baselines = baselines_of(record.editor)
+    baselines = baselines_of(record.editor, settings, bool(record.key_views))
     missing = [name for name in baselines if _made(folder, name, settings, path) is None]
     plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
@@ -159,7 +162,10 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
         if name == OURS:
             measures |= {
                 "seconds": record.seconds,
-                "edits": float(settings.updates_later(len(record.chosen)) + settings.updates_first(len(record.chosen))),
+                "edits": float(
+                    record.edits
+                    or settings.updates_later(len(record.chosen)) + settings.updates_first(len(record.chosen))
+                ),
             }
             if record.peak_bytes:
                 measures["peak_megabytes"] = record.peak_bytes / 2**20
@@ -177,10 +183,27 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     return _write(folder, workspace, record, device, methods, clip is not None)
 
 
-def baselines_of(editor: str) -> list[str]:
-    """The baselines that an editor can run: SDS needs its gradient."""
+def baselines_of(editor: str, settings: EditSettings, keys: bool) -> list[str]:
+    """What an edit is compared with: the paper's baselines that its editor can run (SDS needs its gradient), the
+    paper's own schedule, and ours without key views (``keys``: the edit has some); but not with itself."""
     able = kind_of(source_of(editor)).can
-    return [PER_FRAME, *(name for name, method in TRAINED.items() if method != "sds" or "gradient" in able)]
+    names = [PER_FRAME, ONE_TIME, SDS, PAPER, PROJECTED]
+    return [
+        name
+        for name in names
+        if not (name == SDS and "gradient" not in able)
+        and not (name in (PAPER, PROJECTED) and not keys and settings_of(name, settings) == settings)
+    ]
+
+
+def settings_of(name: str, settings: EditSettings) -> EditSettings:
+    """The settings of a method that trains a scene, beside those of the edit: as many steps, and all but the schedule
+    and what belongs to it the same."""
+    if name == SDS:
+        return msgspec.structs.replace(settings, method="sds", losses=LossConfig("mse"))
+    if name == ONE_TIME:
+        return msgspec.structs.replace(settings, method="one-time")
+    return as_published(settings) if name == PAPER else scheduled(settings, "projected", False)
 
 
 def path_of(capture: Capture, count: int) -> list[View]:
@@ -229,9 +252,8 @@ def _run_baseline(
     prompts = Prompts(editor, settings.told(record.instruction))
     edits = 0
     with PeakMemory(device) as memory:
-        began = job.clock()
         if name == PER_FRAME:
-            frames = []
+            frames, began = [], job.clock()
             for frame in edited_frames(editor, prompts.at(0), unedited, settings, job.check):
                 frames.append(frame)
                 plan.advance(len(frames))
@@ -239,9 +261,8 @@ def _run_baseline(
             edits = len(frames)
             seconds = job.clock() - began
         else:
-            losses = LossConfig("mse") if name == "SDS" else settings.losses
-            own = msgspec.structs.replace(settings, method=TRAINED[name], losses=losses)
-            perceptual = kept_perceptual(device, job) if losses.perceptual_weight else None
+            own = settings_of(name, settings)
+            perceptual = kept_perceptual(device, job) if own.losses.perceptual_weight else None
             views = [capture.view(view) for view in record.chosen]
             originals = original_pictures(workspace, views, record.parent)
             pictures = PictureSet.read(workspace.images, views, device, originals)
@@ -249,15 +270,16 @@ def _run_baseline(
             trainer, events = begin(
                 own, parent, views, pictures, prompts, perceptual, device, job.check, region=region_of(record.region)
             )
+            began = job.clock()
             for event in events:
-                edits += isinstance(event, ImageUpdated)
+                edits += event.edits if isinstance(event, ImageUpdated) else 0
                 plan.advance(trainer.step_index)
                 job.report(plan, stage)
-            edits += own.steps if name == "SDS" else 0
+            edits += own.steps if name == SDS else 0
             seconds = job.clock() - began
             frames = [trainer.scene.render(view, job.check).rgb for view in path]
     _save(folder, name, path, frames)
-    return Made(msgspec.to_builtins(settings), seconds, edits, memory.peak)
+    return Made(_as_read(settings), seconds, edits, memory.peak)
 
 
 def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
@@ -309,9 +331,14 @@ def _save(folder: Path, name: str, path: Sequence[View], frames: Sequence[Tensor
 def _made(folder: Path, name: str, settings: EditSettings, path: Sequence[View]) -> Made | None:
     """What a baseline took, where it was run with these settings, and its frames along this path are all there."""
     made = read_record(folder / _slug(name) / "made.json", Made)
-    if made is None or made.settings != msgspec.to_builtins(settings):
+    if made is None or made.settings != _as_read(settings):
         return None
     return made if all(file.is_file() for file in _files(folder, name, path)) else None
+
+
+def _as_read(settings: EditSettings) -> dict:
+    """Settings as they are read again from a file: tuples have become lists."""
+    return msgspec.json.decode(msgspec.json.encode(settings))
 
 
 def _write(
@@ -328,6 +355,9 @@ def _write(
     if record.parent is not None:
         below = workspace.edit_record(record.parent).instruction
         notes.append(f"“{UNEDITED}” is the edit that this one stands on, “{below}”.")
+    if record.key_views:
+        count = f"{len(record.key_views)} key views" if len(record.key_views) > 1 else "a key view"
+        notes.append(f"“{OURS}” follows {count}; “{PROJECTED}” is its schedule without.")
     if record.changes:
         notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
     if not has_clip:

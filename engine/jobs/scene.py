@@ -16,9 +16,10 @@ from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
-from engine.pictures import load_picture, save_picture
+from engine.pictures import load_picture, read_picture, save_picture
 from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
@@ -161,6 +162,7 @@ def _train(
         f"Training on {len(views)} views, {len(capture.views) - len(views)} held out, on {device}, preset {preset.name}"
     )
 
+    held_out = _held_out(workspace, capture, job)
     earlier = before.seconds if before else 0.0
     began = saved = job.clock()
 
@@ -188,7 +190,7 @@ def _train(
                         preset.nerf, views, capture.centre, training, seed, device, background, attempt
                     )
                 plan.advance(trainer.step_index)
-                job.report(plan, stage, losses)
+                job.report(plan, stage, losses, held_out=held_out.decibels(trainer.scene, job.check))
                 if job.clock() - saved > CHECKPOINT_EVERY:
                     save()
                     saved = job.clock()
@@ -200,6 +202,14 @@ def _train(
     if record.collapsed:
         job.log(COLLAPSED)
     return record
+
+
+def _held_out(workspace: Workspace, capture: Capture, job: Job) -> HeldOut:
+    """What is looked at while the scene is learned, to see how well it does."""
+    views = [view for view in capture.views if view.held_out]
+    views = views[:: -(-len(views) // VIEWS) or 1]
+    pictures = [read_picture(workspace.images / view.image) for view in views]
+    return HeldOut(views, pictures, [view_layers(workspace.images, view)[0] for view in views], job.clock)
 
 
 def _measure_and_render(

@@ -54,6 +54,9 @@ class PictureSet:
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
         self.object: Tensor | None = None  # and half of them where there is empty space: those that are not empty
+        # (pixels,) bool, where edits are confined: which pixels an edit may change, and where these are. None: all may.
+        self.changing: Tensor | None = None
+        self.confined: Tensor | None = None
         seen = None if masks is None else self._together(masks, np.ones(1, bool))
         if seen is not None and not seen.all():
             self.seen, self.drawn = seen.to(device), _places(seen).to(device)
@@ -99,6 +102,12 @@ class PictureSet:
         if kept.any():
             values = (place, np.concatenate([d.distances for d in depths]), np.concatenate([d.sure for d in depths]))
             self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
+
+    def confine(self, masks: Iterable[np.ndarray]) -> None:
+        """Say for each picture which pixels an edit may change, (H, W) bool. What patches show of the others teaches
+        nothing then: single pixels do, of all views at once, so that they stay as they were learned."""
+        changing = self._together(masks, np.zeros(1, bool))
+        self.changing, self.confined = changing.to(self.device), _places(changing).to(self.device)
 
     def _together(self, parts: Iterable[np.ndarray | None], blank: np.ndarray) -> Tensor:
         """The views' pictures or masks in one run, on the CPU; ``blank`` (1, …) everywhere in the place of None."""

@@ -159,7 +159,9 @@ class Engine:
         time.sleep(TICK)
         send({"method": "job/progress", "params": {
             "job": self.job, "stage": stage, "label": f"{stage} step", "step": step, "of": of, "fraction": fraction,
-            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1},
+            "seconds_left": (of - step) * TICK, "losses": {"rgb": 0.1 / max(1, step), "distortion": 0.01},
+            "held_out": 20.0 + step if stage == "train" and step % 2 else None,
+            "change": 0.1 / max(1, step) if stage == "edit" else None,
         }})  # fmt: skip
 
     # -- jobs ---
@@ -512,7 +514,7 @@ INITIALIZED = {
     "presets": [
         {"name": "preview", "label": "Preview", "description": "A few minutes on a processor.", "default": True,
          "long_side": 240, "min_views": 8, "train_seconds": 200.0, "edit_seconds": 270.0, "view_seconds": 4.0,
-         "bytes": 82_000_000},
+         "try_seconds": 4.0, "render_seconds": 1.0, "bytes": 82_000_000},
         {"name": "paper", "label": "Paper", "description": "An hour on a large GPU.", "default": False,
          "long_side": 512, "min_views": 20},
     ],

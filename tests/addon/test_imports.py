@@ -14,7 +14,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 # From the top down; a module may import those of later lines, never of its own or earlier ones, but for packages
 # whose modules stand side by side.
 LAYERS = [
-    {"panels"},
+    {"panels", "translations"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
     {"frames", "detaching"},
     {"settings", "results", "tries"},
@@ -22,22 +22,22 @@ LAYERS = [
     {"editing", "talking", "downloads", "sheet_settings"},
     {"opening", "knobs", "key_views"},
     {"jobs", "workspaces"},
-    {"rows"},
+    {"rows", "estimates"},
     {"project", "previews"},
     {"session", "scene"},
     {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running", "ply"},
+    {"graphics", "running", "ply", "costs"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
-    {"fields"},
+    {"fields", "curves"},
     {"messages"},
-    {"conversion"},
+    {"conversion", "words"},
 ]
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "fields", "lineage", "trajectories", "ply",
+    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 

@@ -64,4 +64,4 @@ def test_what_start_takes_is_said_before_it(opened: bpy.types.Scene) -> None:
     assert "to edit 6 views" not in drawn()  # its bar says how long it takes now
     settle()
     shown = drawn()
-    assert "to learn the scene" not in shown and "to edit 6 views; 82 MB" in shown
+    assert "to learn the scene" not in shown and "to edit 6 views. 82 MB" in shown

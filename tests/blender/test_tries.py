@@ -153,7 +153,7 @@ def test_a_sheet_is_over_the_first_two_numbers_until_chosen(scene: bpy.types.Sce
     sheet = tries.shown(scene)
     assert len(sheet.cells) == 9 and sheet.columns == 3 and sheet_names(sheet) == ["text_guidance", "image_guidance"]
     assert "3.75, 1.875" in drawn()
-    assert "9 edits of one photo, about" in drawn()  # as long as it took
+    assert "9 edits of one photo. About" in drawn()  # as long as it took
 
 
 def test_a_cell_that_is_taken_is_tried_as_it_was_in_the_sheet(scene: bpy.types.Scene, tmp_path: Path) -> None:

@@ -247,6 +247,7 @@ def test_what_an_editor_recommends_is_checked(tmp_path):
         "sampler": "ddim",
         "tethered": False,
         "guided_above": 0.0,
+        "key_attention": 0.0,
     }
     assert recommended(folder) == {} and resolved_options(folder, {}) == papers
     whole = {"text_guidance": 2.0, "image_guidance": 1.0, "relevance": 0.7, "diffusion_steps": 3}

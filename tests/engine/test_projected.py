@@ -201,6 +201,130 @@ def test_rounds_fill_the_steps_after_the_refit():
     assert settings.updates_first(7) == 7 and settings.updates_later(7) == 21
 
 
+def test_a_round_of_a_share_edits_the_views_whose_turn_it_is(few):
+    settings = msgspec.structs.replace(SETTINGS, round_share=0.5)
+    run = Run(few, settings)
+    events = [(run.trainer.step_index, e.view) for e in run.events() if isinstance(e, ImageUpdated)]
+    rounds = [[view for step, view in events if step == at] for at in rounds_begin(settings)]
+    assert sorted(rounds[0] + rounds[1]) == list(range(COUNT)) and abs(len(rounds[0]) - len(rounds[1])) <= 1
+    assert settings.updates_later(COUNT) == COUNT
+
+
+def test_a_round_in_batches_is_the_round_one_by_one(few):
+    class Batching(ToyEditor):
+        """Notes how many views it is given at once."""
+
+        def __init__(self):
+            super().__init__()
+            self.sizes = []
+
+        def prepare(self, instruction, options):
+            told = super().prepare(instruction, options)
+
+            def edit_many(views, shown, t, generators, check, keys):
+                self.sizes.append(len(views))
+                return [v.edit(p, t, g, check) for v, p, g in zip(views, shown, generators, strict=True)]
+
+            told.edit_many = edit_many
+            return told
+
+    one, many = Run(few), Run(few, msgspec.structs.replace(SETTINGS, batch=5), Batching())
+    for run in (one, many):
+        list(run.events())
+    assert many.editor.sizes == 2 * [5, 5, 2] and COUNT == 12
+    assert torch.equal(one.pictures.pixels, many.pictures.pixels)
+
+
+class Failing(ToyEditor):
+    """At some of its calls nothing like an edit comes out."""
+
+    def __init__(self, fails=()):
+        super().__init__()
+        self.fails, self.calls = set(fails), 0
+
+    def prepare(self, instruction, options):
+        told = super().prepare(instruction, options)
+        view = told.view
+
+        def failing(original, references=()):
+            found = view(original, references)
+            edit = found.edit
+
+            def now_and_then(picture, t, generator, check=lambda: None, carried=None):
+                made, number = edit(picture, t, generator, check, carried), self.calls
+                self.calls += 1
+                return 1 - made if number in self.fails else made
+
+            found.edit = now_and_then
+            return found
+
+        told.view = failing
+        return told
+
+
+ONCE = msgspec.structs.replace(SETTINGS, short_rounds=0)
+
+
+def first_pass(few, settings, fails):
+    """The events of an edit whose editor fails at some calls, ``few`` left as they are, and how bright each picture is
+    beside the right one."""
+    frame, views, pictures = few
+    fresh = PictureSet([pictures.image(view).numpy().copy() for view in range(COUNT)], "cpu")
+    run = Run((frame, views, fresh), settings, Failing(fails))
+    events = [event for event in run.events() if isinstance(event, ImageUpdated)]
+    assert run.editor.calls == sum(event.edits for event in events)
+    right = [0.5 * float(run.originals.pictures[event.view].float().mean()) for event in events]
+    return events, [float(e.image.float().mean()) / r for e, r in zip(events, right, strict=True)]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_of_the_first_view_the_try_most_like_the_others_stays(few, failing):
+    events, bright = first_pass(few, msgspec.structs.replace(ONCE, first_tries=3), {failing})
+    assert [event.edits for event in events] == [3] + [1] * (COUNT - 1)
+    assert bright[0] == pytest.approx(1.1, abs=0.2)
+
+
+def test_a_view_far_from_what_is_carried_over_into_it_is_edited_once_more(few):
+    events, bright = first_pass(few, ONCE, {6})
+    assert {event.edits for event in events} == {1} and bright[6] > 1.5
+    settings = msgspec.structs.replace(ONCE, outlier=3.0)
+    events, bright = first_pass(few, settings, {6})
+    assert [event.edits for event in events] == [1] * 6 + [2] + [1] * (COUNT - 7)
+    assert bright[6] == pytest.approx(1.1, abs=0.2)
+    events, bright = first_pass(few, settings, {6, 7})  # the second edit is no better: one of them stays
+    assert events[6].edits == 2 and bright[6] > 1.5 and len(events) == COUNT
+
+
+def test_of_some_views_the_editor_is_asked_and_the_others_take_what_is_carried_over(few):
+    settings = msgspec.structs.replace(ONCE, first_share=1 / 3, steps=1)
+    events, _ = first_pass(few, settings, set())
+    assert [event.edits for event in events] == [1] * 4 + [0] * 8 == [1] * settings.updates_first(COUNT) + [0] * 8
+    assert sorted(event.view for event in events) == list(range(COUNT))
+    run = Run(few, settings)
+    originals = [picture.clone() for picture in run.originals.pictures]
+    known = {event.view: event.image.float() / 255 for event in events[:4]}
+    for event in events[4:]:
+        carried = overlap_of(Unedited(run.views), COUNT, "cpu").carried(event.view, known)
+        assert 0.2 < carried.seen.float().mean() < 1
+        assert torch.equal(event.image[~carried.seen], originals[event.view][~carried.seen])
+        apart = (event.image.float() / 255 - carried.picture)[carried.seen].abs()
+        assert apart.max() < 1 / 255
+
+
+def test_what_several_views_say_of_a_pixel_can_be_averaged(sphere_set):
+    _, views, _ = sphere_set
+    overlap = overlap_of(Unedited(views), VIEWS, "cpu")
+    flat = {view: torch.full((20, 24, 3), shade) for view, shade in ((1, 0.2), (35, 0.4), (2, 0.9))}
+    nearest, mean = (overlap.carried(0, flat, blended=blended) for blended in (False, True))
+    assert torch.equal(nearest.seen, mean.seen)
+    shades = torch.tensor([0.2, 0.4, 0.9])
+    assert (nearest.picture[nearest.seen][..., None] - shades).abs().amin(-1).max() < 1e-5
+    assert ((mean.picture[mean.seen] - 0.5).abs() < 1e-5).any() and mean.picture[mean.seen].max() < 0.9 + 1e-5
+    keyed = overlap.carried(0, flat, first=[2], blended=True)
+    key = overlap.carried(0, {2: flat[2]}).seen
+    torch.testing.assert_close(keyed.picture[key], flat[2][key])
+
+
 def state(run):
     weights = {name: value.clone() for name, value in run.trainer.nerf.state_dict().items()}
     return weights, run.pictures.pixels.clone()

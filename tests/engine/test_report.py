@@ -6,16 +6,29 @@ import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from PIL import Image
 
 from engine.capture import Capture, Intrinsics, View
+from engine.edit.settings import EditSettings, as_published, scheduled
 from engine.editors.catalogue import BUNDLED
-from engine.jobs.report import PER_FRAME, TRAINED, baselines_of, measures_of_edit, path_of
+from engine.jobs.report import (
+    ONE_TIME,
+    PAPER,
+    PER_FRAME,
+    PROJECTED,
+    SDS,
+    baselines_of,
+    measures_of_edit,
+    path_of,
+    settings_of,
+)
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
+from engine.presets import PREVIEW
 
 from .conftest import ring
 
@@ -143,6 +156,26 @@ def test_the_page_says_what_has_collapsed() -> None:
 
 
 def test_an_editor_without_a_gradient_is_compared_without_sds(tmp_path):
-    assert baselines_of(BUNDLED) == [PER_FRAME, *TRAINED] and "SDS" in TRAINED
+    own = PREVIEW.edit
+    assert baselines_of(BUNDLED, own, False) == [PER_FRAME, ONE_TIME, SDS, PAPER, PROJECTED]
     (tmp_path / "model_index.json").write_text('{"_class_name": "Flux2KleinPipeline"}')
-    assert baselines_of(str(tmp_path)) == [PER_FRAME, "One-time DU"]
+    assert baselines_of(str(tmp_path), own, False) == [PER_FRAME, ONE_TIME, PAPER, PROJECTED]
+
+
+def test_an_edit_is_not_compared_with_itself():
+    paper, projected = EditSettings(steps=7), scheduled(PREVIEW.edit, "projected", False)
+    assert PAPER not in baselines_of(BUNDLED, paper, False) and PROJECTED in baselines_of(BUNDLED, paper, False)
+    assert PROJECTED not in baselines_of(BUNDLED, projected, False) and PAPER in baselines_of(BUNDLED, projected, False)
+    assert PROJECTED in baselines_of(BUNDLED, projected, True)  # it follows key views, which that does not
+
+
+def test_what_an_edit_is_compared_with_differs_in_its_schedule_alone():
+    own = msgspec.structs.replace(PREVIEW.edit, seed=5, steps=123, keep=0.3, settle=0.01, short_rounds=9)
+    for name in (ONE_TIME, SDS, PAPER, PROJECTED):
+        other = settings_of(name, own).checked()
+        assert (other.seed, other.steps, other.keep, other.options) == (5, 123, 0.3, own.options), name
+        assert other.optimiser == own.optimiser and other.training.rays == own.training.rays, name
+    methods = [settings_of(name, own).method for name in (ONE_TIME, SDS, PAPER, PROJECTED)]
+    assert methods == ["one-time", "sds", "iterative", "projected"]
+    paper = settings_of(PAPER, own)
+    assert paper == as_published(paper) and not paper.first_pass and not paper.settle and paper.steps_per_round == 10

@@ -16,7 +16,7 @@ from engine.capture import Intrinsics
 from engine.geometry import Viewpoint
 from engine.metrics.perceptual import load_perceptual
 from engine.presets import PAPER
-from engine.scenes.nerfacto import hash_encoding, nerfacto
+from engine.scenes.nerfacto import fused, hash_encoding, nerfacto
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.rays import RayBatch
 from engine.scenes.nerfacto.training import Trainer
@@ -117,7 +117,7 @@ def use_kernels(monkeypatch, traffic: Traffic) -> None:
     for module in (warp_hash, warp_rays):
         monkeypatch.setattr(module, "array", lambda tensor, kind=None: tensor)
         monkeypatch.setattr(module, "launch", launch)
-    for module in (nerfacto, hash_encoding):
+    for module in (fused, hash_encoding):
         monkeypatch.setattr(module, "usable", lambda _: True)
 
 

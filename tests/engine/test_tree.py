@@ -232,7 +232,7 @@ def test_frames_and_report_of_any_node_follow_its_parent(project, grown, monkeyp
     assert (pixels(lower.before[0]) == pixels(bare.after[0])).all()
     assert (pixels(upper.before[0]) == pixels(lower.after[0])).all()
     assert not (pixels(upper.after[0]) == pixels(lower.after[0])).all()
-    monkeypatch.setattr(report, "baselines_of", lambda _editor: [])
+    monkeypatch.setattr(report, "baselines_of", lambda *_: [])
     monkeypatch.setattr(report, "FRAMES", 2)
     made = report.make_report(protocol.MakeReport(str(project), child.id, "cpu"), Job())
     drawn = sorted((Workspace(project).edit(child.id) / "report" / "unedited").glob("*.png"))

@@ -13,12 +13,12 @@ import torch
 from benchmarks.region import decibels, parts_of
 from benchmarks.truth import tables
 from benchmarks.truth import worker as worker_module
-from benchmarks.truth.__main__ import keep, known_of
+from benchmarks.truth.__main__ import keep, known_of, of_strength, strengths_of, write
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
 from benchmarks.truth.region import box_around, measure, subject_points
-from benchmarks.truth.run import Harness, Outcome, cameras_of, key_views, recovery
+from benchmarks.truth.run import PINK, Harness, Outcome, approved_picture, cameras_of, key_views, recovery
 from benchmarks.truth.worker import Worker
 from engine import protocol
 from engine.capture import Intrinsics
@@ -170,6 +170,15 @@ def test_key_views_are_the_proposed_one_and_those_far_from_it(scene):
     assert gaps[0] >= TRAINING // 4 - 1  # on a ring, in its quarters
 
 
+def test_a_key_picture_is_the_true_edit_or_that_with_a_disk_painted_over_the_subject(scene):
+    plain, drawn = (approved_picture(scene, EDIT, 3, over).numpy() for over in (False, True))
+    assert np.array_equal(plain, scene.after[EDIT][3])
+    over = (plain != drawn).any(axis=-1)
+    assert 5 < over.sum() < 0.1 * over.size and (drawn[over] == PINK).all()
+    assert scene.subject[3][over].mean() > 0.9
+    assert np.array_equal(scene.after[EDIT][3], truth_of(scene.before[3]))  # the truth itself is not painted over
+
+
 def test_recovery():
     assert recovery(4.0, 4.0, 1.0) == 0 and recovery(4.0, 1.0, 1.0) == 1 and recovery(4.0, 7.0, 1.0) == -1
     assert math.isnan(recovery(1.0, 1.0, 1.0))
@@ -205,7 +214,7 @@ def test_rows_and_scenes_are_whole():
     assert all(set(edits) <= set(SCENES[name][1]) for name, edits in SMALLEST.items())
 
 
-def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch):
+def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch, tmp_path):
     ran = []
 
     class Stand:
@@ -214,7 +223,7 @@ def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch)
             return Outcome([torch.zeros(20, 24, 3)] * HELD_OUT, 1.0, 0, 0)
 
         def measure(self, outcome, unedited, scene, key):
-            return {"psnr": 20.0, "perceptual": 0.25}
+            return {"psnr": 20.0, "perceptual": 0.25, "mse": 0.01}
 
     monkeypatch.setattr(worker_module, "load", lambda name, pixels: scene)
     worker = Worker.__new__(Worker)
@@ -225,10 +234,23 @@ def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch)
     ran.clear()
     job = ("sphere", EDIT, 0)
     elsewhere = [r | {"seed": 1} for r in first]
-    more, shown = worker.run(*job, known_of(job, first + elsewhere))
+    more, shown = worker.run(*job, known_of((*job, None), first + elsewhere))
     assert ran == ["Iterative DU"] and [r["method"] for r in more] == ran and "Iterative DU" in shown
     assert more[0]["oracle"] == first[1]["measures"]
-    assert known_of(("sphere", EDIT, 2), first + elsewhere) == {}
+    assert known_of(("sphere", EDIT, 2, None), first + elsewhere) == {}
+
+    worker.methods = ["unedited", "oracle", "SDS"]
+    ran.clear()
+    weak, _ = worker.run(*job, known_of((*job, 0.5), first), 0.5)
+    assert ran == ["SDS"]  # the ends of the scale need no editor
+    assert worker.harness.editor.strength == 0.5 and worker.harness.editor.scene is scene
+    strong, _ = worker.run(*job, known_of((*job, 2.0), first + weak), 2.0)
+    records = first + weak + strong
+    assert [(r["method"], r.get("strength")) for r in records[2:]] == [("SDS", None), ("SDS", 0.5), ("SDS", 2.0)]
+    assert strengths_of(records) == [0.5, 2.0] and strengths_of(first) == [None]
+    assert [r.get("strength") for r in of_strength(records, 2.0)] == [None, None, 2.0]
+    write(tmp_path / "results.json", {"size": "small"}, records[:2] + weak + strong, 1.0)
+    assert list(json.loads((tmp_path / "results.json").read_text())["summary"]) == ["strength 0.5", "strength 2"]
 
 
 def test_a_sheet_has_a_picture_for_each_method_and_edit(tmp_path):

@@ -1,55 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Warp's kernels, on the CPU, against nerfstudio's own code: values and gradients."""
+"""Warp's hash encoding, on the CPU, against nerfstudio's own code: values and gradients."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import torch
-from nerfstudio.cameras.rays import Frustums, RayBundle, RaySamples
-from nerfstudio.field_components.activations import trunc_exp
 from nerfstudio.field_components.encodings import HashEncoding
-from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
-from nerfstudio.model_components.ray_samplers import PDFSampler
-from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 
 pytest.importorskip("warp")
 
-from engine.scenes.nerfacto import nerfacto, warp_hash, warp_rays
-from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.nerfacto import warp_hash
 
-from .conftest import TINY_NERF
+from .test_rays import agree
 
 pytestmark = pytest.mark.slow  # the first run compiles them
-RAYS, SAMPLES = 37, 24
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
-def samples_at(edges: torch.Tensor) -> RaySamples:
-    """nerfstudio's samples between edges (R, S + 1), which are distances and places in its spacing at once."""
-    starts, ends = edges[:, :-1, None], edges[:, 1:, None]
-    shape = starts.shape[:2]
-    frustums = Frustums(torch.zeros(*shape, 3), torch.ones(*shape, 3), starts, ends, torch.ones(*shape, 1))
-    return RaySamples(
-        frustums=frustums,
-        deltas=ends - starts,
-        spacing_starts=starts,
-        spacing_ends=ends,
-        spacing_to_euclidean_fn=lambda x: x,
-    )
-
-
-def edges_of(samples: int) -> torch.Tensor:
-    return torch.cat([torch.zeros(RAYS, 1), torch.rand(RAYS, samples).cumsum(1)], 1) / samples
-
-
-def agree(got: torch.Tensor, expected: torch.Tensor, bound: float = 1e-5) -> None:
-    error = float((got.detach().float() - expected.detach()).abs().max())
-    assert error <= bound * max(1.0, float(expected.detach().abs().max())), error
 
 
 @pytest.mark.parametrize(
@@ -77,131 +41,3 @@ def test_the_hash_encoding_is_nerfstudios(kind, bound, levels, features, log2, l
     agree(ours.grad, theirs.grad, bound)
     # A sum of many is rounded to half precision once, at its end.
     agree(table.grad, encoding.hash_table.grad, 5e-4 if kind == torch.float16 else bound)
-
-
-def test_weights_are_nerfstudios():
-    edges = edges_of(SAMPLES)
-    raw = (torch.randn(RAYS, SAMPLES) * 3).requires_grad_()
-    with torch.no_grad():
-        raw[3, 5:] = -60.0  # empty
-        raw[4] = 18.0  # opaque at once
-    theirs = raw.detach().clone().requires_grad_()
-    samples = samples_at(edges)
-    expected = samples.get_weights(0.5 * trunc_exp(theirs)[..., None])[..., 0]
-    got = warp_rays.WarpWeights.apply(raw, samples.deltas[..., 0].contiguous(), 0.5)
-    agree(got, expected)
-    weight = torch.randn(RAYS, SAMPLES)
-    (got * weight).sum().backward()
-    (expected * weight).sum().backward()
-    agree(raw.grad, theirs.grad)
-
-
-@pytest.mark.parametrize("behind", [None, "color"])
-def test_pixels_are_nerfstudios(behind):
-    edges = edges_of(SAMPLES)
-    samples = samples_at(edges)
-    weights = (torch.rand(RAYS, SAMPLES).softmax(1) * torch.rand(RAYS, 1)).requires_grad_()
-    colors = torch.rand(RAYS, SAMPLES, 3).requires_grad_()
-    theirs = [weights.detach().clone().requires_grad_(), colors.detach().clone().requires_grad_()]
-    background = None if behind is None else torch.rand(RAYS, 3)
-    render = RGBRenderer(background_color="last_sample")
-    rgb = render(rgb=theirs[1], weights=theirs[0][..., None], background_color=background)
-    opacity = AccumulationRenderer()(weights=theirs[0][..., None])[:, 0]
-    depth = DepthRenderer(method="median")(weights=theirs[0][..., None], ray_samples=samples)[:, 0]
-    middles = ((edges[:, 1:] + edges[:, :-1]) / 2).contiguous()
-    got = warp_rays.WarpComposite.apply(weights, colors, middles, background)
-    for ours, expected in zip(got, (rgb, opacity, depth), strict=True):
-        agree(ours, expected)
-    weight, other = torch.randn(RAYS, 3), torch.randn(RAYS)
-    ((got[0] * weight).sum() + (got[1] * other).sum()).backward()
-    ((rgb * weight).sum() + (opacity * other).sum()).backward()
-    agree(weights.grad, theirs[0].grad)
-    agree(colors.grad, theirs[1].grad)
-
-
-@pytest.mark.parametrize("anneal", [1.0, 0.3])
-@pytest.mark.parametrize("training", [True, False])
-def test_new_samples_lie_where_nerfstudios_do(anneal, training, monkeypatch):
-    edges, count = edges_of(SAMPLES), 17
-    weights = torch.rand(RAYS, SAMPLES).square()
-    weights[2] = 0
-    weights[5, :7] = 0
-    jitter = torch.rand(RAYS) if training else torch.full((RAYS,), 0.5)
-    sampler = PDFSampler(include_original=False, single_jitter=True).train(training)
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: jitter[:, None])
-    rays = RayBundle(torch.zeros(RAYS, 3), torch.ones(RAYS, 3), torch.ones(RAYS, 1))
-    samples = sampler(rays, samples_at(edges), weights[..., None] ** anneal, num_samples=count)
-    expected = torch.cat([samples.spacing_starts[..., 0], samples.spacing_ends[:, -1:, 0]], 1)
-    agree(warp_rays.resampled(weights, anneal, edges, jitter, count), expected)
-
-
-def test_both_losses_are_nerfstudios():
-    edges = [edges_of(32), edges_of(SAMPLES), edges_of(12)]
-    for each in edges:
-        each /= each[:, -1:]
-    weights = [torch.rand(RAYS, each.shape[1] - 1).softmax(1).requires_grad_() for each in edges]
-    theirs = [each.detach().clone().requires_grad_() for each in weights]
-    samples = [samples_at(each) for each in edges]
-    expected = [
-        interlevel_loss([each[..., None] for each in theirs], samples),
-        distortion_loss([each[..., None] for each in theirs], samples),
-    ]
-    got = [
-        sum(warp_rays.interlevel(edges[-1], weights[-1], edges[n], weights[n]) for n in range(2)),
-        warp_rays.distortion(edges[-1], weights[-1]),
-    ]
-    for ours, their in zip(got, expected, strict=True):
-        agree(ours, their)
-    (got[0] * 3 + got[1] * 5).backward()
-    (expected[0] * 3 + expected[1] * 5).backward()
-    for ours, their in zip(weights, theirs, strict=True):
-        agree(ours.grad * RAYS, their.grad * RAYS)
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    "more",
-    [{}, {"optimise_cameras": False, "appearance": 0, "gradient_scaling": True, "background": (0.2, 0.5, 0.9)}],
-    ids=["cameras and appearances", "an object"],
-)
-def test_rays_are_those_of_the_path_without_kernels(training, more, monkeypatch):
-    """Pixels, losses, and the gradient of every weight, camera corrections included, with the same random numbers."""
-    torch.manual_seed(1)
-    nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).train(training)
-    with torch.no_grad():
-        for name, weight in nerf.named_parameters():
-            if "hash_table" in name:
-                weight.uniform_(-1, 1)
-            if "pose_adjustment" in name:
-                weight.normal_(0, 0.01)
-    directions = torch.nn.functional.normalize(torch.randn(RAYS, 3), dim=-1)
-    origins, views = torch.randn(RAYS, 3) / 2, torch.randint(5, (RAYS, 1))
-    background = torch.rand(RAYS, 3) if more else None
-    target = torch.rand(RAYS, 3)
-
-    def run(kernels: bool):
-        monkeypatch.setattr(nerfacto, "usable", lambda _: kernels)
-        nerf.zero_grad()
-        nerf.at_age(3000)
-        torch.manual_seed(2)
-        rays = RayBundle(origins.clone(), directions.clone(), torch.ones(RAYS, 1), camera_indices=views)
-        rendered = nerf(rays, background)
-        losses = nerf.regularisers(rendered)
-        losses["color"] = (rendered.rgb - target).abs().mean()
-        losses["opacity"] = rendered.opacity.square().mean()
-        sum(losses.values()).backward()
-        slopes = {name: weight.grad.clone() for name, weight in nerf.named_parameters() if weight.grad is not None}
-        return rendered, losses, slopes
-
-    expected, expected_losses, expected_slopes = run(False)
-    got, losses, slopes = run(True)
-    assert got.edges is not None and expected.edges is None
-    for name in ("rgb", "opacity", "depth"):
-        assert getattr(got, name).shape == getattr(expected, name).shape
-        agree(getattr(got, name), getattr(expected, name), 1e-4)
-    for name, value in expected_losses.items():
-        agree(losses[name], value, 1e-4)
-    assert slopes.keys() == expected_slopes.keys()
-    for name, slope in expected_slopes.items():
-        largest = float(slope.abs().max())
-        assert float((slopes[name] - slope).abs().max()) <= 1e-3 * largest + 1e-7, name

@@ -34,5 +34,4 @@ def compile_kernels() -> None:
     scene.render(camera)
     rays = cameras_from([camera], scene.frame, "cpu").generate_rays(camera_indices=0).flatten()
     rendered = nerf.train()(rays)
-    rendered.rgb.sum().backward()
-    nerf.proposal_networks[0].density_fn(torch.zeros(1, 1, 3)).sum().backward()
+    (rendered.rgb.sum() + sum(nerf.regularisers(rendered).values())).backward()

@@ -1,24 +1,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nerfacto's rays by way of Warp's kernels: the values of `Nerfacto`'s own path, which is nerfstudio's, in a fraction
-of the launches and the memory traffic. Import it where `kernels.usable` says so."""
+"""nerfacto's rays by way of kernels, Warp's on a GPU, numba's on a CPU: the values of `Nerfacto`'s own path, which is
+nerfstudio's, in a fraction of the launches and the memory traffic."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.model_components.losses import _GradientScaler
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.scenes.nerfacto.warp_rays import WarpComposite, WarpPlaced, WarpWeights, harmonics, resampled
+from engine.scenes.nerfacto import networks
+from engine.scenes.nerfacto.kernels import are_off, usable
 
 DIRECTION = 16  # numbers that nerfstudio makes of a direction
 
 
+def kernels_for(nerf: Any, rays: RayBundle) -> ModuleType | None:
+    """The module whose functions compute such rays: `warp_rays`, `numba_rays`, or None where nerfstudio's parts do."""
+    origins = rays.origins
+    if usable(origins.device):
+        from engine.scenes.nerfacto import warp_rays
+
+        return warp_rays
+    if (
+        origins.device.type == "cpu"
+        and not are_off()
+        and origins.dtype == nerf.field.mlp_head.layers[0].weight.dtype == torch.float32
+        and type(origins.data) is Tensor  # a fake tensor has no memory to read
+        and not origins.requires_grad  # a camera that is corrected while training moves its samples
+    ):
+        from engine.scenes.nerfacto import numba_rays
+
+        return numba_rays
+    return None
+
+
 def render_rays(
-    nerf: Any, rays: RayBundle, background: Tensor | None
+    nerf: Any, rays: RayBundle, background: Tensor | None, kernels: Any
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor], list[Tensor], Tensor]:
     """What R rays with ends see of a Nerfacto: rgb (R, 3), depth (R,) and opacity (R,); and of the proposals, then of
     the field, the weights (R, S) and the edges (R, S + 1) of the samples; and the distances (R, S) of the field's.
@@ -33,25 +55,26 @@ def render_rays(
     all_edges, all_weights = [_first_edges(nerf, config.proposal_samples[0], origins)], []
     for number, network in enumerate(nerf.proposal_networks):
         if number:
-            all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], config.proposal_samples[number]))
+            wanted = config.proposal_samples[number]
+            all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], wanted, kernels))
         with torch.set_grad_enabled(learn and torch.is_grad_enabled()):
-            points, deltas, _ = WarpPlaced.apply(origins, directions, all_edges[-1], *ends)
-            raw = network.mlp_base(points.view(-1, 3)).view(count, -1)
-            all_weights.append(WarpWeights.apply(raw, deltas, config.initial_density))
+            points, deltas, _ = kernels.placed(origins, directions, all_edges[-1], *ends)
+            raw = _network(network.mlp_base, points.view(-1, 3), kernels).view(count, -1)
+            all_weights.append(kernels.weighed(raw, deltas, config.initial_density))
     if learn:
         sampler._steps_since_update = 0
 
-    all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], config.nerf_samples))
-    points, deltas, middles = WarpPlaced.apply(origins, directions, all_edges[-1], *ends)
-    raw, colors = _field(nerf, points, rays)
+    all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], config.nerf_samples, kernels))
+    points, deltas, middles = kernels.placed(origins, directions, all_edges[-1], *ends)
+    raw, colors = _field(nerf, points, rays, kernels)
     if config.gradient_scaling:
         scaling = middles.square().clamp(0, 1)
         raw, _ = _GradientScaler.apply(raw, scaling)
         colors, _ = _GradientScaler.apply(colors, scaling[..., None])
-    all_weights.append(WarpWeights.apply(raw, deltas, config.initial_density))
+    all_weights.append(kernels.weighed(raw, deltas, config.initial_density))
     if background is not None:
         background = background.expand(count, 3).contiguous()
-    rgb, opacity, depth = WarpComposite.apply(all_weights[-1], colors, middles, background)
+    rgb, opacity, depth = kernels.composited(all_weights[-1], colors, middles, background)
     if not nerf.training:
         rgb = rgb.clamp(0, 1)
     return (rgb, depth, opacity), all_weights, all_edges, middles
@@ -72,19 +95,30 @@ def _first_edges(nerf: Any, samples: int, origins: Tensor) -> Tensor:
     return torch.lerp(torch.cat([edges[:1], middles]), torch.cat([middles, edges[-1:]]), _jitter(nerf, origins))
 
 
-def _next_edges(nerf: Any, edges: Tensor, weights: Tensor, samples: int) -> Tensor:
+def _next_edges(nerf: Any, edges: Tensor, weights: Tensor, samples: int, kernels: Any) -> Tensor:
     jitter = _jitter(nerf, edges)[:, 0].contiguous()
-    return resampled(weights.detach(), nerf.sampler._anneal, edges, jitter, samples)
+    return kernels.resampled(weights.detach(), nerf.sampler._anneal, edges, jitter, samples)
 
 
-def _field(nerf: Any, points: Tensor, rays: RayBundle) -> tuple[Tensor, Tensor]:
+def _network(base: Any, points: Tensor, kernels: Any) -> Tensor:
+    """(N, J): what a hash encoding and its network say of points (N, 3) of the unit cube."""
+    if not kernels.COMPILED_NETWORKS:
+        return base(points)
+    encoder, network = base if isinstance(base, nn.Sequential) else base.model
+    return networks.geometry(encoder, network, points)
+
+
+def _field(nerf: Any, points: Tensor, rays: RayBundle, kernels: Any) -> tuple[Tensor, Tensor]:
     """Density before its exponential (R, S) and colors (R, S, 3) at points (R, S, 3). What is the same all along a ray,
     direction and appearance, goes through its part of the first layer once."""
     field, (count, samples) = nerf.field, points.shape[:2]
-    made = field.mlp_base(points.view(-1, 3))
+    made, harmonics = _network(field.mlp_base, points.view(-1, 3), kernels), kernels.harmonics(rays.directions)
+    if field.embedding_appearance is None and kernels.COMPILED_NETWORKS:
+        colors = networks.colors(field.mlp_head, harmonics, made)
+        return made[:, 0].view(count, samples), colors.view(count, samples, 3)
     raw, shape = made.split([1, field.geo_feat_dim], dim=-1)
     first, *others = field.mlp_head.layers
-    of_ray = [harmonics(rays.directions.contiguous())]
+    of_ray = [harmonics]
     if field.embedding_appearance is not None:
         if nerf.training:
             assert rays.camera_indices is not None

@@ -24,6 +24,11 @@ def usable(device: torch.device) -> bool:
     return device.type == "cuda" and not _off and not why_not(device)
 
 
+def are_off() -> bool:
+    """Whether it is inside of `without`."""
+    return _off
+
+
 @contextmanager
 def without() -> Iterator[None]:
     """Let PyTorch compute everywhere meanwhile, to compare the two."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -29,9 +30,8 @@ from nerfstudio.model_components.scene_colliders import NearFarCollider
 from torch import Tensor, nn
 
 from engine.scenes.nerfacto.config import NerfactoConfig
+from engine.scenes.nerfacto.fused import kernels_for, render_rays
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
-from engine.scenes.nerfacto.kernels import usable
-from engine.scenes.nerfacto.networks import use_fused_networks
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Rendered:
     opacity: Tensor  # (R, 1)
     weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
     samples: list[RaySamples]
+    kernels: ModuleType | None = None  # what computed it; None: nerfstudio's parts
     edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
     middles: Tensor | None = None  # (R, S) distances of the field's samples, where there are edges
 
@@ -124,7 +125,6 @@ class Nerfacto(nn.Module):
         background = None if config.background is None else torch.tensor(config.background)
         self.register_buffer("background", background, persistent=False)  # (3,) of the config; no weight
         use_fused_hash_encoding(self)
-        use_fused_networks(self)
         self.age = 0  # steps that it has taken in all
 
     def at_age(self, step: int) -> None:
@@ -148,12 +148,11 @@ class Nerfacto(nn.Module):
         if self.training:
             self.camera_optimizer.apply_to_raybundle(rays)
         rays = self.collider(rays)
-        if usable(rays.origins.device):
-            from engine.scenes.nerfacto.fused import render_rays
-
+        kernels = kernels_for(self, rays)
+        if kernels is not None:
             own = self.background if background is None else background
-            (rgb, depth, opacity), weights, edges, middles = render_rays(self, rays, own)
-            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], edges, middles)
+            (rgb, depth, opacity), weights, edges, middles = render_rays(self, rays, own, kernels)
+            return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], kernels, edges, middles)
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
         if self.config.gradient_scaling:
@@ -185,13 +184,12 @@ class Nerfacto(nn.Module):
 
 def _losses(rendered: Rendered) -> tuple[Tensor, Tensor]:
     """Interlevel and distortion loss, unweighted."""
-    if rendered.edges is None:
+    kernels = rendered.kernels
+    if kernels is None or rendered.edges is None:
         return (
             interlevel_loss(rendered.weights, rendered.samples),
             distortion_loss(rendered.weights, rendered.samples),
         )
-    from engine.scenes.nerfacto import warp_rays
-
     *coarse, fine = zip(rendered.edges, rendered.weights, strict=True)
-    between = [warp_rays.interlevel(*fine, *each) for each in coarse]
-    return torch.stack(between).sum(), warp_rays.distortion(*fine)
+    between = [kernels.interlevel(*fine, *each) for each in coarse]
+    return torch.stack(between).sum(), kernels.distortion(*fine)

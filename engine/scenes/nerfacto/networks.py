@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nerfacto's fields on a CPU, compiled: each network runs forward and backward in one pass over its points, a block at
-a time. Nothing between two layers is written to memory; the backward pass computes it again, which is cheaper.
+"""nerfacto's networks on a CPU, compiled: each runs forward and backward in one pass over its points, by blocks.
+Nothing between two layers is written to memory; the backward pass computes it again, which is cheaper.
 
 Parameters are nerfstudio's own, values the same but for rounding. Sums are taken in a fixed order, whatever the number
 of threads, so that a training is a function of its seed.
@@ -11,38 +11,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 import torch
-from nerfstudio.cameras.rays import RaySamples
-from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.fields.base_field import get_normalized_directions
-from nerfstudio.fields.density_fields import HashMLPDensityField
-from nerfstudio.fields.nerfacto_field import NerfactoField
 from torch import Tensor, nn
 
-from engine.scenes.nerfacto.blocks import (
-    FOUR,
-    POINTS,
-    contracted,
-    dense,
-    exponential,
-    outer,
-    through_rectifier,
-)
+from engine.scenes.nerfacto.blocks import POINTS, dense, exponential, outer, through_rectifier
 from engine.scenes.nerfacto.hash_encoding import encode_into, scatter_into
 
 SHARES = 16  # of the points, each with sums of its own
 HARMONICS = 16
 ZERO, ONE = np.float32(0), np.float32(1)
-STEEPEST = np.float32(15)  # exponent up to which nerfstudio's truncated exponential passes gradients on
-
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def place_in_cube(positions, places, inside):
-    """Positions (N, 3) of the NeRF frame in the unit cube; what lies outside goes to its corner, and is said."""
-    for n in numba.prange(len(positions)):
-        x, y, z = contracted(positions[n, 0], positions[n, 1], positions[n, 2])
-        known = min(x, y, z) > ZERO and max(x, y, z) < ONE
-        places[n, 0], places[n, 1], places[n, 2] = (x, y, z) if known else (ZERO, ZERO, ZERO)
-        inside[n] = ONE if known else ZERO
 
 
 @numba.njit(fastmath=True)
@@ -55,36 +31,33 @@ def _load(rows, start, count, block):
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def density_forward(encoded, inside, first, first_bias, last, last_bias, unit, out):
-    """``out`` (N, J): density at encoded (N, E) points, and what else the network puts out."""
+def geometry_forward(encoded, first, first_bias, last, last_bias, out):
+    """``out`` (N, J): what a network of two layers says of encoded (N, E) points."""
     for share in numba.prange(SHARES):
         asked = np.zeros((first.shape[1], POINTS), np.float32)
         hidden = np.empty((first.shape[0], POINTS), np.float32)
-        result, bits = np.empty((last.shape[0], POINTS), np.float32), np.empty(POINTS, np.int32)
+        result = np.empty((last.shape[0], POINTS), np.float32)
         for start in range(share * POINTS, len(encoded), SHARES * POINTS):
             count = min(POINTS, len(encoded) - start)
             _load(encoded, start, count, asked)
             dense(first, first_bias, asked, hidden, True)
             dense(last, last_bias, hidden, result, False)
-            exponential(result[0], bits)
             for n in range(count):
                 row = out[start + n]
-                row[0] = result[0, n] * unit * inside[start + n]
-                for j in range(1, len(row)):
+                for j in range(len(row)):
                     row[j] = result[j, n]
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def density_backward(encoded, inside, layers, turned, unit, gradient, encoded_gradient, sums):
-    """Gradients of what `density_forward` took, of ``gradient`` (N, J): of the encoding (N, E), and of weights and
+def geometry_backward(encoded, layers, turned, gradient, encoded_gradient, sums):
+    """Gradients of what `geometry_forward` took, of ``gradient`` (N, J): of the encoding (N, E), and of weights and
     biases, summed share by share. ``turned``: the weights, transposed, the last layer's first."""
-    first, first_bias, last, last_bias = layers
+    first, first_bias, last, _ = layers
     first_sums, first_bias_sums, last_sums, last_bias_sums = sums
     back_last, back_first = turned
     for share in numba.prange(SHARES):
         asked = np.zeros((first.shape[1], POINTS), np.float32)
         hidden = np.empty((first.shape[0], POINTS), np.float32)
-        result, bits = np.empty((last.shape[0], POINTS), np.float32), np.empty(POINTS, np.int32)
         on_result = np.zeros((last.shape[0], POINTS), np.float32)
         on_hidden, on_asked = np.empty_like(hidden), np.empty_like(asked)
         none_hidden, none_asked = np.zeros(len(hidden), np.float32), np.zeros(len(asked), np.float32)
@@ -92,14 +65,7 @@ def density_backward(encoded, inside, layers, turned, unit, gradient, encoded_gr
             count = min(POINTS, len(encoded) - start)
             _load(encoded, start, count, asked)
             dense(first, first_bias, asked, hidden, True)
-            dense(last[:FOUR], last_bias[:FOUR], hidden, result[:FOUR], False)  # density alone is needed again
-            density = result[0]
-            for n in range(POINTS):
-                density[n] = min(max(density[n], -STEEPEST), STEEPEST)
-            exponential(density, bits)
             _load(gradient, start, count, on_result)
-            for n in range(count):
-                on_result[0, n] *= density[n] * unit * inside[start + n]
             for j in range(gradient.shape[1]):
                 row, total = on_result[j], ZERO
                 for n in range(count):
@@ -223,34 +189,29 @@ def _gradients(sums: tuple[np.ndarray, ...], parameters: tuple[Tensor, ...]) -> 
     ]
 
 
-class _Density(torch.autograd.Function):
-    """(N, 3) positions, NeRF frame → (N, J): density, and what else the network puts out. Positions get no gradient."""
+class _Geometry(torch.autograd.Function):
+    """(N, 3) points of the unit cube → (N, J): what the network puts out. Points get no gradient."""
 
     @staticmethod
-    def forward(ctx, positions: Tensor, scalings: np.ndarray, unit: float, table: Tensor, *layers: Tensor) -> Tensor:
+    def forward(ctx, points: Tensor, scalings: np.ndarray, table: Tensor, *layers: Tensor) -> Tensor:
         arrays = tuple(padded(layer) for layer in layers)
-        places, inside = torch.empty(len(positions), 3), torch.empty(len(positions))
-        place_in_cube(positions.detach().numpy(), places.numpy(), inside.numpy())
-        encoded = encode_into(table, places.numpy(), scalings)
-        out = torch.empty(len(positions), len(layers[-1]))
-        density_forward(encoded.numpy(), inside.numpy(), *arrays, np.float32(unit), out.numpy())
-        ctx.save_for_backward(places, inside, encoded, table, *layers)
-        ctx.scalings, ctx.unit = scalings, unit
+        encoded = encode_into(table, points.numpy(), scalings)
+        out = torch.empty(len(points), len(layers[-1]))
+        geometry_forward(encoded.numpy(), *arrays, out.numpy())
+        ctx.save_for_backward(points, encoded, table, *layers)
+        ctx.scalings = scalings
         return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        places, inside, encoded, table, *layers = ctx.saved_tensors
+        points, encoded, table, *layers = ctx.saved_tensors
         arrays = tuple(padded(layer) for layer in layers)
         turned = tuple(np.ascontiguousarray(weights.T) for weights in (arrays[2], arrays[0]))
         on_encoded, sums = np.empty(encoded.shape, np.float32), _sums_for(arrays)
-        density_backward(
-            encoded.numpy(), inside.numpy(), arrays, turned, np.float32(ctx.unit), grads[0].contiguous().numpy(),
-            on_encoded, sums,
-        )  # fmt: skip
-        on_encoded = on_encoded.reshape(len(places), len(ctx.scalings), -1)
-        on_table = scatter_into(torch.zeros_like(table), places.numpy(), on_encoded, ctx.scalings)
-        return None, None, None, on_table, *_gradients(sums, tuple(layers))
+        geometry_backward(encoded.numpy(), arrays, turned, grads[0].contiguous().numpy(), on_encoded, sums)
+        on_encoded = on_encoded.reshape(len(points), len(ctx.scalings), -1)
+        on_table = scatter_into(torch.zeros_like(table), points.numpy(), on_encoded, ctx.scalings)
+        return None, None, on_table, *_gradients(sums, tuple(layers))
 
 
 class _Color(torch.autograd.Function):
@@ -278,63 +239,18 @@ class _Color(torch.autograd.Function):
         return None, on_geometry, *_gradients(sums, tuple(layers))
 
 
-def _can_fuse(positions: Tensor, table: Tensor) -> bool:
-    """Whether the kernels can be asked: floats in a CPU's memory, at positions that are given."""
-    return (
-        positions.device.type == "cpu"
-        and positions.dtype == table.dtype == torch.float32
-        and type(positions.data) is Tensor  # a fake tensor has no memory to read
-        and not positions.requires_grad  # a camera that is corrected while training moves its samples
-    )
+def _parameters(network: nn.Module) -> list[Tensor]:
+    return [part for layer in network.layers for part in (layer.weight, layer.bias)]
 
 
-def _density(field: nn.Module, encoder: nn.Module, network: nn.Module, positions: Tensor) -> Tensor:
-    layers = [part for layer in network.layers for part in (layer.weight, layer.bias)]
+def geometry(encoder: nn.Module, network: nn.Module, points: Tensor) -> Tensor:
+    """(N, J): what a network of two layers says of encoded points (N, 3) of the unit cube; the first column is density
+    before its exponential. Points get no gradient."""
     scalings = encoder.scalings.numpy().astype(np.float32)
-    out = _Density.apply(
-        positions.reshape(-1, 3).contiguous(), scalings, field.average_init_density, encoder.hash_table, *layers
-    )
-    return out.view(*positions.shape[:-1], -1)
+    return _Geometry.apply(points, scalings, encoder.hash_table, *_parameters(network))
 
 
-class FusedDensityField(HashMLPDensityField):
-    """A proposal, with the kernels above where they can be asked."""
-
-    def density_fn(self, positions: Tensor, times: Tensor | None = None) -> Tensor:
-        """Density (R, S, 1) at positions (R, S, 3), NeRF frame."""
-        if not _can_fuse(positions, self.encoding.hash_table):
-            return super().density_fn(positions, times)
-        return _density(self, self.encoding, self.mlp_base[1], positions)
-
-
-class FusedNerfactoField(NerfactoField):
-    """The field, with the kernels above where they can be asked."""
-
-    def get_density(self, ray_samples: RaySamples):
-        """Density (R, S, 1), and density with what the color network is asked, (R, S, 1 + G)."""
-        positions = ray_samples.frustums.get_positions()
-        encoder, network = self.mlp_base.model
-        if self.embedding_appearance is not None or not _can_fuse(positions, encoder.hash_table):
-            return super().get_density(ray_samples)
-        out = _density(self, encoder, network, positions)
-        return out[..., :1], out
-
-    def get_outputs(self, ray_samples: RaySamples, density_embedding: Tensor | None = None):
-        """Colors (R, S, 3)."""
-        assert density_embedding is not None
-        if density_embedding.shape[-1] == self.geo_feat_dim:  # of nerfstudio's own get_density
-            return super().get_outputs(ray_samples, density_embedding)
-        directions = get_normalized_directions(ray_samples.frustums.directions[..., 0, :])
-        layers = [part for layer in self.mlp_head.layers for part in (layer.weight, layer.bias)]
-        harmonics = self.direction_encoding(directions).contiguous()
-        rgb = _Color.apply(harmonics, density_embedding.flatten(0, -2), *layers)
-        return {FieldHeadNames.RGB: rgb.view(*density_embedding.shape[:-1], 3)}
-
-
-def use_fused_networks(model: nn.Module) -> None:
-    """Let the fields inside ``model`` run as the classes above, parameters untouched."""
-    for module in model.modules():
-        if type(module) is HashMLPDensityField and not module.use_linear:
-            module.__class__ = FusedDensityField
-        elif type(module) is NerfactoField:
-            module.__class__ = FusedNerfactoField
+def colors(network: nn.Module, harmonics: Tensor, geometry: Tensor) -> Tensor:
+    """(R · S, 3): what a network of three layers says of geometry (R · S, J), without its first column, seen along
+    directions, as their harmonics (R, 16), which get no gradient."""
+    return _Color.apply(harmonics, geometry, *_parameters(network))

@@ -48,6 +48,12 @@ class RayBatch:
     alpha: Tensor | None = None  # (R,) 0–1, how much of the pixel is not empty space; None: all of it
     # Of the last K rays, (K,) how far away what they show is, capture frame, and (K,) how sure that is; None: K is 0.
     known: tuple[Tensor, Tensor] | None = None
+    in_patches: int | None = None  # how many of the rays, the first, come in patches; None: all, where patch > 1
+
+    @property
+    def of_patches(self) -> int:
+        """How many of the rays, the first, come in patches."""
+        return 0 if self.patch == 1 else len(self.colours) if self.in_patches is None else self.in_patches
 
     def over(self, own: Tensor, other: Tensor) -> Tensor:
         """The colours (R, 3) over the background ``other`` (R, 3) in the place of their ``own`` (3,)."""
@@ -62,6 +68,14 @@ class RayBatch:
 def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator) -> RayBatch:
     """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
     space, half of them over what is not empty; where depths are known, the last of them through pixels of these."""
+    flat, known = _drawn(pictures, count, generator)
+    return RayBatch(
+        _through(pictures, cameras, flat), _colours(pictures, flat), alpha=_alpha(pictures, flat), known=known
+    )
+
+
+def _drawn(pictures: PictureSet, count: int, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """Which pixels of all these are, (count,), and what is known of the last of them (RayBatch.known)."""
     of_depth = 0 if pictures.known is None else int(KNOWN * count)
     count -= of_depth
     of_object = 0 if pictures.object is None else count // 2
@@ -72,17 +86,11 @@ def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator:
     if pictures.object is not None:
         place = torch.randint(len(pictures.object), (of_object,), generator=generator).to(pictures.device)
         flat = torch.cat([flat, pictures.object[place].long()])
-    known = None
-    if pictures.known is not None:
-        places, distances, sure = pictures.known
-        drawn = torch.randint(len(places), (of_depth,), generator=generator).to(pictures.device)
-        flat, known = torch.cat([flat, places[drawn]]), (distances[drawn], sure[drawn])
-    view = torch.bucketize(flat, pictures.starts, right=True) - 1
-    inside = flat - pictures.starts[view]
-    width = pictures.widths[view]
-    y = torch.div(inside, width, rounding_mode="floor")
-    rays = rays_through(cameras, view, y, inside - y * width)
-    return RayBatch(rays, _colours(pictures, flat), alpha=_alpha(pictures, flat), known=known)
+    if pictures.known is None:
+        return flat, None
+    places, distances, sure = pictures.known
+    drawn = torch.randint(len(places), (of_depth,), generator=generator).to(pictures.device)
+    return torch.cat([flat, places[drawn]]), (distances[drawn], sure[drawn])
 
 
 def sample_patches(
@@ -91,18 +99,68 @@ def sample_patches(
     """``count`` square patches of ``edge`` pixels (less where a view is smaller): views uniform, places uniform; masked
     pixels are among them, and said."""
     device = pictures.device
-    edge = min(edge, int(pictures.widths.min()), int(pictures.heights.min()))
+    edge = _fitting(pictures, edge)
     view = torch.randint(len(pictures), (count,), generator=generator).to(device)
     place = torch.rand(2, count, generator=generator).to(device)
     top = (place[0] * (pictures.heights[view] - edge + 1)).long()
     left = (place[1] * (pictures.widths[view] - edge + 1)).long()
-    step = torch.arange(edge, device=device)
+    flat = _of_patches(pictures, view, top, left, edge)
+    seen = None if pictures.seen is None else pictures.seen[flat]
+    return RayBatch(_through(pictures, cameras, flat), _colours(pictures, flat), edge, seen, _alpha(pictures, flat))
+
+
+def sample_confined(
+    pictures: PictureSet, cameras: Cameras, count: int, edge: int, singles: int, generator: torch.Generator
+) -> RayBatch:
+    """``count`` patches of ``edge`` pixels, each with a pixel that edits may change at some place in it, uniform over
+    these, and after them ``singles`` single rays as of :func:`sample_pixels`. In patches, what may not change counts as
+    masked: one patch of one view a step would unlearn what was learned of it."""
+    assert pictures.confined is not None and pictures.changing is not None
+    device = pictures.device
+    edge = _fitting(pictures, edge)
+    number = torch.randint(len(pictures.confined), (count,), generator=generator).to(device)
+    view, y, x = _places_of(pictures, pictures.confined[number].long())
+    off = torch.randint(edge, (2, count), generator=generator).to(device)
+    top = torch.minimum((y - off[0]).clamp(min=0), pictures.heights[view] - edge)
+    left = torch.minimum((x - off[1]).clamp(min=0), pictures.widths[view] - edge)
+    patches = _of_patches(pictures, view, top, left, edge)
+    single, known = _drawn(pictures, singles, generator)
+    flat = torch.cat([patches, single])
+    seen = torch.ones(len(flat), dtype=torch.bool, device=device)
+    seen[: len(patches)] = pictures.changing[patches]
+    if pictures.seen is not None:
+        seen &= pictures.seen[flat]
+    return RayBatch(
+        _through(pictures, cameras, flat), _colours(pictures, flat), edge, seen, _alpha(pictures, flat), known,
+        len(patches),
+    )  # fmt: skip
+
+
+def _fitting(pictures: PictureSet, edge: int) -> int:
+    """A patch's edge that is no longer than any picture's."""
+    return min(edge, int(pictures.widths.min()), int(pictures.heights.min()))
+
+
+def _of_patches(pictures: PictureSet, view: Tensor, top: Tensor, left: Tensor, edge: int) -> Tensor:
+    """Which pixels of all those of patches are, patch by patch and row by row: of views (P,), from these corners on."""
+    step = torch.arange(edge, device=pictures.device)
     y = (top[:, None, None] + step[None, :, None]).expand(-1, -1, edge).flatten()
     x = (left[:, None, None] + step[None, None, :]).expand(-1, edge, -1).flatten()
     view = view.repeat_interleave(edge * edge)
-    flat = pictures.starts[view] + y * pictures.widths[view] + x
-    seen = None if pictures.seen is None else pictures.seen[flat]
-    return RayBatch(rays_through(cameras, view, y, x), _colours(pictures, flat), edge, seen, _alpha(pictures, flat))
+    return pictures.starts[view] + y * pictures.widths[view] + x
+
+
+def _places_of(pictures: PictureSet, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The view, row and column of pixels that are counted through all views."""
+    view = torch.bucketize(flat, pictures.starts, right=True) - 1
+    inside, width = flat - pictures.starts[view], pictures.widths[view]
+    y = torch.div(inside, width, rounding_mode="floor")
+    return view, y, inside - y * width
+
+
+def _through(pictures: PictureSet, cameras: Cameras, flat: Tensor) -> RayBundle:
+    """The rays through pixels that are counted through all views."""
+    return rays_through(cameras, *_places_of(pictures, flat))
 
 
 def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBundle:

@@ -21,7 +21,14 @@ from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.depth_loss import termination_loss
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
-from engine.scenes.nerfacto.rays import RayBatch, cameras_from, rays_through, sample_patches, sample_pixels
+from engine.scenes.nerfacto.rays import (
+    RayBatch,
+    cameras_from,
+    rays_through,
+    sample_confined,
+    sample_patches,
+    sample_pixels,
+)
 from engine.scenes.nerfacto.saving import FORMAT, CheckpointHeader, save_checkpoint
 from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
 from engine.scenes.picture_set import PictureSet
@@ -101,7 +108,12 @@ class Trainer:
         c, generator = self.training, self._generator()
         if c.single_rays >= 1 or self.step_index < c.single_rays * c.steps:
             return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
-        return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
+        if pictures.confined is None:
+            return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
+        if not len(pictures.confined):
+            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
+        patches = max(1, c.patches // 2)
+        return self._update(sample_confined(pictures, self._cameras, patches, c.patch, max(1, c.rays // 2), generator))
 
     def step_towards(self, view: int, target: Tensor, generator: torch.Generator) -> dict[str, float]:
         """One NeRF update on rays through pixels of ``view`` drawn by ``generator``, towards ``target`` (H, W, 3)."""
@@ -156,8 +168,8 @@ class Trainer:
         terms["colour"] = difference.abs().mean() if weights.pixel == "l1" else difference.square().mean()
         if weights.perceptual_weight and batch.patch > 1:
             assert self.perceptual is not None
-            shape = (-1, batch.patch, batch.patch, 3)
-            distance = self.perceptual(rendered.rgb.view(shape), colours.view(shape))
+            shape, first = (-1, batch.patch, batch.patch, 3), slice(batch.of_patches)
+            distance = self.perceptual(rendered.rgb[first].view(shape), colours[first].view(shape))
             terms["perceptual"] = weights.perceptual_weight * distance.mean()
         weight = weights.solid_weight if background is None else weights.opacity_weight
         if weight and not before_own:
@@ -190,8 +202,11 @@ class Trainer:
         if self.nerf.background is None:
             return None, batch.colours
         random = torch.Generator().manual_seed(random_seed(self.seed, "background", self.step_index))
-        patches = len(batch.colours) // batch.patch**2
-        background = torch.rand(patches, 3, generator=random).repeat_interleave(batch.patch**2, dim=0)
+        patches = batch.of_patches // batch.patch**2
+        singles = len(batch.colours) - batch.of_patches
+        background = torch.rand(patches + singles, 3, generator=random)
+        times = torch.tensor([batch.patch**2] * patches + [1] * singles)
+        background = background.repeat_interleave(times, dim=0)
         background = background.to(batch.colours)
         return background, batch.over(self.nerf.background, background)
 

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.scenes.nerfacto.warp_launch import array, launch
 
+COMPILED_NETWORKS = False  # but PyTorch's matrix products
 PADDING = wp.constant(0.01)  # of every bin's weight, as nerfstudio's PDFSampler has it
 LEAST = wp.constant(1e-5)
 EPSILON = wp.constant(1e-7)  # of the interlevel loss
@@ -349,10 +350,7 @@ def _harmonics(directions: wp.array(dtype=wp.vec3), made: wp.array(dtype=float, 
     made[ray, 15] = 0.5900435899266435 * x * (xx - 3.0 * yy)
 
 
-class WarpPlaced(torch.autograd.Function):
-    """origins and directions (R, 3), edges (R, S + 1), where rays begin and end (R,) → the samples' points (R, S, 3) in
-    the unit cube, their lengths (R, S) and middles (R, S), of which the points alone have a gradient."""
-
+class _Placed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor):
         rays, samples = len(edges), edges.shape[1] - 1
@@ -382,10 +380,7 @@ class WarpPlaced(torch.autograd.Function):
         return grad_origins, grad_directions, None, None, None
 
 
-class WarpWeights(torch.autograd.Function):
-    """What the network says (R, S), of which the density is ``initial`` times the exponential, and the samples' lengths
-    (R, S) → how much each adds to its pixel, (R, S)."""
-
+class _Weights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
         raw = raw.contiguous()
@@ -405,10 +400,7 @@ class WarpWeights(torch.autograd.Function):
         return grad, None, None
 
 
-class WarpComposite(torch.autograd.Function):
-    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the
-    last sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
-
+class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None):
         rays = len(weights)
@@ -446,7 +438,7 @@ class WarpComposite(torch.autograd.Function):
         return grad_weights, grad_colors, None, None
 
 
-class WarpLoss(torch.autograd.Function):
+class _Loss(torch.autograd.Function):
     """The mean over rays of a loss whose kernel computes its slope as well; of the tensors ``given`` the last has a
     gradient."""
 
@@ -465,16 +457,38 @@ class WarpLoss(torch.autograd.Function):
         return None, *[None] * (len(ctx.needs_input_grad) - 2), slopes * (grads[0] / len(slopes))
 
 
+def placed(
+    origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """origins and directions (R, 3), edges (R, S + 1), where rays begin and end (R,) → the samples' points (R, S, 3) in
+    the unit cube, their lengths (R, S) and middles (R, S), of which the points alone have a gradient."""
+    return _Placed.apply(origins, directions, edges, nears, fars)
+
+
+def weighed(raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
+    """What the network says (R, S), of which the density is ``initial`` times the exponential, and the samples' lengths
+    (R, S) → how much each adds to its pixel, (R, S)."""
+    return _Weights.apply(raw, deltas, initial)
+
+
+def composited(
+    weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the
+    last sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
+    return _Composite.apply(weights, colors, middles, background)
+
+
 def interlevel(edges: Tensor, weights: Tensor, coarse_edges: Tensor, coarse_weights: Tensor) -> Tensor:
     """The mean over rays and fine samples: how far ``weights`` (R, S), between ``edges`` (R, S + 1), stand out of the
     coarse ones, which alone have a gradient."""
     given = (edges.detach(), weights.detach(), coarse_edges.detach(), coarse_weights)
-    return WarpLoss.apply(_interlevel, *given) / weights.shape[1]
+    return _Loss.apply(_interlevel, *given) / weights.shape[1]
 
 
 def distortion(edges: Tensor, weights: Tensor) -> Tensor:
     """The mean over rays of how spread out ``weights`` (R, S) are between ``edges`` (R, S + 1)."""
-    return WarpLoss.apply(_distortion, edges.detach(), weights)
+    return _Loss.apply(_distortion, edges.detach(), weights)
 
 
 def resampled(weights: Tensor, anneal: float, edges: Tensor, jitter: Tensor, count: int) -> Tensor:
@@ -488,6 +502,7 @@ def resampled(weights: Tensor, anneal: float, edges: Tensor, jitter: Tensor, cou
 
 def harmonics(directions: Tensor) -> Tensor:
     """(R, 16): what nerfstudio makes of directions (R, 3); without a gradient, as there."""
+    directions = directions.contiguous()
     made = directions.new_empty(len(directions), 16)
     launch(_harmonics, len(directions), (array(directions, wp.vec3),), (array(made),), directions.device)
     return made
