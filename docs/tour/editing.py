@@ -21,14 +21,14 @@ def edit(w: Window) -> hand.Program:
     seen: set[str] = set()
     live: set[str] = set()
     gap, last, talked = 0.0, time.monotonic(), False
-    yield from hand.find("instruct_nerf.pause", hand.ICONS)
+    yield from hand.find("instruct_nerf.pause", hand.THIRD)
     while not w.quiet():
         now = time.monotonic()
         gap, last = max(gap, now - last), now
         if job.kind in ("edited", "first") and job.image:
             live.add(job.image)
         if job.stage == "train" and job.step > 2 and "train" not in seen:
-            yield from hand.show("instruct_nerf.cancel", hand.ICONS, share=0.3)
+            yield from hand.show("instruct_nerf.cancel", hand.LAST, share=0.3)
             yield from w.into_viewport(0.15)
             w.look("training")
             seen.add("train")
@@ -48,9 +48,9 @@ def edit(w: Window) -> hand.Program:
 
 def talk(w: Window, job: object) -> hand.Program:
     """What a running edit is told: wait, look, another instruction, go on."""
-    yield from hand.press("instruct_nerf.pause", hand.ICONS)
+    yield from hand.press("instruct_nerf.pause", hand.THIRD)
     yield from hand.wait(lambda: job.paused, 60)
-    yield from hand.show("instruct_nerf.go_on", hand.ICONS, share=0.3)
+    yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
     yield from w.into_viewport(0.15)
     w.look("editing")
     yield from w.write_into("instruct_nerf.instruction", w.settings["change"])
@@ -58,11 +58,11 @@ def talk(w: Window, job: object) -> hand.Program:
     yield from hand.wait(lambda: w.settings["change"] in w.state.news.get("edit", ""), 60)
     yield from hand.press("instruct_nerf.look(", (0.75, 0.9))
     yield from hand.wait(lambda: job.kind == "now", 60)
-    yield from hand.show("instruct_nerf.go_on", hand.ICONS, share=0.3)
+    yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
     yield from w.into_viewport(0.15)
     yield 0.4
     w.look("changed")
-    yield from hand.press("instruct_nerf.go_on", hand.ICONS)
+    yield from hand.press("instruct_nerf.go_on", hand.THIRD)
     yield from hand.wait(lambda: not job.paused, 60)
 
 
@@ -84,7 +84,7 @@ def compare(w: Window) -> hand.Program:
         w.look(name)
     yield from hand.press("instruct_nerf.use_wipe")
     assert w.panel.use_wipe
-    yield from hand.press("instruct_nerf.wipe", hand.ICONS)
+    yield from hand.press("instruct_nerf.wipe", hand.LAST)
     left, bottom, right, top = w.addon("scene.wipe").frame_of(
         w.scene, view, hand.region("WINDOW"), hand.area().spaces.active.region_3d
     )
@@ -103,10 +103,10 @@ def compare(w: Window) -> hand.Program:
 def branch(w: Window) -> hand.Program:
     """An edit of the edit, inside a box alone."""
     parent = w.edits[-1]
-    yield from hand.press("instruct_nerf.stand_on", hand.ICONS)
+    yield from hand.press("instruct_nerf.stand_on", hand.LAST)
     assert w.panel.parent == parent.id, w.panel.parent
     while w.panel.key_views:
-        yield from hand.press("instruct_nerf.remove_key_view", hand.ICONS)
+        yield from hand.press("instruct_nerf.remove_key_view", hand.LAST)
     yield from w.write_into("instruct_nerf.instruction", w.settings["further"])
     yield from region(w)
     w.panel.steps = w.settings["more"]

@@ -51,7 +51,7 @@ def rendered(w: Window) -> hand.Program:
     yield from hand.keys("Escape")
     yield 1.0
     view.shading.type = "SOLID"
-    yield from hand.press("instruct_nerf.composite_end", hand.ICONS)
+    yield from hand.press("instruct_nerf.composite_end", hand.LAST)
     bpy.data.objects.remove(cube)
     for item in hidden:
         item.hide_set(False)

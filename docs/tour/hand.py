@@ -27,7 +27,7 @@ Found = Generator[float, None, tuple[float, float]]
 
 LINE = 14  # pixels between two lines that are looked at; a button is 20 high
 COLUMNS = (0.3, 0.75)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
-ICONS = (-47, -67, -87, -107)  # the small buttons at the right end of a row
+LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
 BOX = (44, 34, 54)  # the check box in a panel's header
 NEAR = (0, *(sign * 12 * step for step in range(1, 14) for sign in (-1, 1)))  # pixels up from where something was
 
@@ -234,13 +234,15 @@ def show(wanted: str, columns: Sequence[float] = COLUMNS, share: float = 0.5) ->
     mouse is left over it."""
     yield from find(wanted, columns)
     height = next(place[1] for copied, place in reversed(_places.items()) if wanted in copied)
+    turned = 0
     for _ in range(60):
         side = region("UI")
         y = side.view2d.view_to_region(0, height, clip=False)[1] / side.height
-        before = _scrolled()
-        if abs(y - (1 - share)) < 0.06:
+        turn, before = (1 if y < 1 - share else -1), _scrolled()
+        if abs(y - (1 - share)) < 0.06 or turn == -turned:
             return
-        yield from scroll(1 if y < 1 - share else -1)
+        yield from scroll(turn)
+        turned = turn
         if abs(_scrolled() - before) < 1:
             return
 

@@ -98,7 +98,7 @@ def gallery(w: Window) -> hand.Program:
     assert tries.shown(w.scene).id == made.id
     yield from hand.press("instruct_nerf.use_as_key_view")
     assert [key.view for key in w.panel.key_views] == [made.view]
-    yield from hand.show("instruct_nerf.remove_key_view", hand.ICONS, share=0.4)
+    yield from hand.show("instruct_nerf.remove_key_view", hand.LAST, share=0.4)
     yield from w.into_viewport(0.15)
     w.look("key-view")
     yield from hand.keys("ctrl+space")  # the viewport alone again
