@@ -96,6 +96,9 @@ def gallery(w: Window) -> hand.Program:
     w.look("gallery")
     yield from hand.press(f'show_try(tried="{made.id}"')
     assert tries.shown(w.scene).id == made.id
+    number = len(made.cells) // 2  # the middle, which is what the editor recommends
+    yield from hand.press(f'take_try(tried="{made.id}", cell={number})')
+    assert w.panel.tried_cell == number
     yield from hand.press("instruct_nerf.use_as_key_view")
     assert [key.view for key in w.panel.key_views] == [made.view]
     yield from hand.show("instruct_nerf.remove_key_view", hand.LAST, share=0.4)
