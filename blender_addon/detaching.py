@@ -11,7 +11,7 @@ from functools import partial
 
 import bpy
 
-from . import asking, editing, messages, opening, results, session, talking, wire
+from . import asking, editing, meshes, messages, opening, session, talking, wire
 from .jobs import ready, start_engine
 from .project import project_of, workspace_of
 
@@ -80,7 +80,7 @@ def _handler(job: messages.Detached, workspace: str, uid: int) -> Callable[[obje
     """What follows the answer of a detached job, as if it had been begun here."""
     if job.method in wire.EDITS:
         return editing.edit_done(workspace, uid)
-    imported = results.mesh_made(workspace, uid, job.edit) if job.method == wire.OUTPUT_MESH else None
+    imported = meshes.mesh_made(workspace, uid, job.edit) if job.method == wire.OUTPUT_MESH else None
 
     def done(result: object) -> None:
         editing.reread(workspace)

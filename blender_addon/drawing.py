@@ -16,7 +16,8 @@ STAGES = {
     wire.DOWNLOADING: "Downloading",
     "images": "Preparing pictures", "train": "Training the NeRF", "before": "Rendering views",
     "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
-    "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh", "frames": "Rendering frames",
+    "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh",
+    "texture": "Baking the texture", "frames": "Rendering frames",
 }  # fmt: skip
 
 

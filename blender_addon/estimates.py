@@ -25,9 +25,9 @@ def _edit(scene: bpy.types.Scene) -> str:
     return edit.id if edit is not None else ""
 
 
-def mesh(scene: bpy.types.Scene, faces: int = 0) -> str:
+def mesh(scene: bpy.types.Scene, faces: int = 0, texture: int = 0) -> str:
     """What a mesh takes; empty where nothing can be said."""
-    return _said(scene, wire.OUTPUT_MESH, {"edit": _edit(scene), "faces": faces})
+    return _said(scene, wire.OUTPUT_MESH, {"edit": _edit(scene), "faces": faces, "texture": texture})
 
 
 def splats(scene: bpy.types.Scene, count: int = SPLATS) -> str:

@@ -7,7 +7,9 @@ refused. Without numpy, which not every build of Blender has: bytes are sorted i
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import struct
 from array import array
 from collections.abc import Generator
@@ -23,6 +25,8 @@ MOST_SIDES = 32  # of a face: the engine makes triangles, and a step is so many 
 READ = 2**21  # bytes read in one step
 VERTICES, FACES, MIXED, EDGES = 8_000, 8_000, 500, 1_500  # handled in one step; MIXED: faces of different sizes
 SHARE = 1024  # vertices whose edges are numbered in one dictionary: a large one takes long to grow
+_FLAT = ("texcoord", "uchar", "float")  # as MeshLab has it
+_PICTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\.png")
 _SCALARS = {
     "char": "b", "int8": "b", "uchar": "B", "uint8": "B", "short": "h", "int16": "h", "ushort": "H", "uint16": "H",
     "int": "i", "int32": "i", "uint": "I", "uint32": "I", "float": "f", "float32": "f", "double": "d", "float64": "d",
@@ -42,6 +46,8 @@ class Mesh:
     starts: array = field(default_factory=lambda: array("i"))  # the first corner of each face
     edges: array = field(default_factory=lambda: array("i"))  # two vertices an edge
     corner_edges: array = field(default_factory=lambda: array("i"))  # the edge from each corner to the face's next
+    texture: str = ""  # name of the picture beside the file; empty where it has none
+    flat: array = field(default_factory=lambda: array("f"))  # two numbers a corner: where it lies in the texture
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def reading(path: str | Path) -> Generator[float, None, Mesh]:
     if regular(path) is None:
         raise ValueError(f"There is no mesh at {path}.")
     try:
-        body, elements = yield from _whole(path)
+        body, elements, texture = yield from _whole(path)
         mesh, offset = Mesh(), 0
         vertices = next(e.count for e in elements if e.name == "vertex")
         for element in elements:
@@ -89,16 +95,17 @@ def reading(path: str | Path) -> Generator[float, None, Mesh]:
             offset += element.count * element.least
         if not mesh.starts:
             raise _DamagedError
+        mesh.texture = texture if mesh.flat else ""
         yield from _number_edges(mesh)
     except (OSError, ValueError, KeyError, StopIteration, struct.error, IndexError, OverflowError):
         raise ValueError(f"{name} is damaged or holds no mesh; make the mesh again.") from None
     return mesh
 
 
-def _whole(path: str | Path) -> Generator[float, None, tuple[bytearray, list[_Element]]]:
-    """The file behind its header, and what that claims is in it."""
+def _whole(path: str | Path) -> Generator[float, None, tuple[bytearray, list[_Element], str]]:
+    """The file behind its header, what that claims is in it, and the texture that it names."""
     with open_regular(path) as stream:
-        elements = _header(stream)
+        elements, texture = _header(stream)
         size = os.fstat(stream.fileno()).st_size - stream.tell()
         if size > MOST_BYTES or sum(e.count * e.least for e in elements) > size:
             raise _DamagedError
@@ -106,10 +113,10 @@ def _whole(path: str | Path) -> Generator[float, None, tuple[bytearray, list[_El
         while part := stream.read(READ):
             body += part
             yield 0.1 * len(body) / (size or 1)
-    return body, elements
+    return body, elements, texture
 
 
-def _header(stream: BinaryIO) -> list[_Element]:
+def _header(stream: BinaryIO) -> tuple[list[_Element], str]:
     lines = []
     for _ in range(MOST_HEADER_LINES):
         line = stream.readline(1000).decode("ascii").strip()
@@ -121,7 +128,12 @@ def _header(stream: BinaryIO) -> list[_Element]:
     if lines[0] != ["ply"] or lines[1][:2] != ["format", "binary_little_endian"]:
         raise _DamagedError
     elements: list[_Element] = []
+    texture = ""
     for words in lines[2:]:
+        if words[:2] == ["comment", "TextureFile"]:
+            if len(words) != 3 or not _PICTURE.fullmatch(words[2]):
+                raise _DamagedError
+            texture = words[2]
         if words[:1] == ["element"]:
             count = int(words[2])
             if not 0 <= count < 2**31:
@@ -133,7 +145,7 @@ def _header(stream: BinaryIO) -> list[_Element]:
             elements.append(_Element(last.name, last.count, (*last.properties, own)))
     if any(kind not in _SCALARS for e in elements for _, *kinds in e.properties for kind in kinds if kind):
         raise _DamagedError
-    return elements
+    return elements, texture
 
 
 def _read_vertices(mesh: Mesh, body: bytearray, offset: int, element: _Element) -> Generator[float, None, None]:
@@ -180,10 +192,12 @@ def column(part: bytes | bytearray, at: int, stride: int, kind: str) -> array:
 def _read_faces(
     mesh: Mesh, body: bytearray, offset: int, element: _Element, vertices: int
 ) -> Generator[float, None, None]:
-    """Faces of one list of vertices each; runs of as many corners are read together."""
-    if len(element.properties) != 1 or element.plain:
+    """Faces of one list of vertices each and, with a texture, one of two numbers a corner; runs of as many corners are
+    read together."""
+    own, *others = element.properties
+    if element.plain or (others and others != [_FLAT]):
         raise _DamagedError
-    head, entry = (_SCALARS[kind] for kind in element.properties[0][1:])
+    head, entry = (_SCALARS[kind] for kind in own[1:])
     if head in "fd" or entry in "fd":
         raise _DamagedError
     wide, each, left = struct.calcsize("<" + head), struct.calcsize("<" + entry), element.count
@@ -191,13 +205,15 @@ def _read_faces(
         (sides,) = struct.unpack_from("<" + head, body, offset)
         if not 3 <= sides <= MOST_SIDES:
             raise _DamagedError
-        stride = wide + sides * each
+        flat = wide + sides * each  # bytes before the place in the texture, of which the first says how many
+        stride = flat + (1 + 8 * sides if others else 0)
+        heads = (*range(wide), flat) if others else range(wide)
         most = max(1, 4 * FACES // sides)
         for count in (min(left, FACES, most), min(left, MIXED // 10, most), 1):
             part = body[offset : offset + count * stride]
             # Of the same number of corners all of them: their heads are the same bytes.
             if len(part) == count * stride and all(
-                part[byte::stride] == part[byte : byte + 1] * count for byte in range(wide)
+                part[byte::stride] == part[byte : byte + 1] * count for byte in heads
             ):
                 break
         else:
@@ -209,6 +225,15 @@ def _read_faces(
             raise _DamagedError
         if sides > 3 and any(len(set(corners[i : i + sides])) < sides for i in range(0, len(corners), sides)):
             raise _DamagedError
+        if others:
+            if part[flat] != 2 * sides:
+                raise _DamagedError
+            places = array("f", bytes(8 * count * sides))
+            for number in range(2 * sides):
+                places[number :: 2 * sides] = column(part, flat + 1 + 4 * number, stride, "f")
+            if not math.isfinite(sum(places)):
+                raise _DamagedError
+            mesh.flat += places
         start = len(mesh.corners)
         mesh.corners += corners
         mesh.starts.extend(range(start, start + count * sides, sides))

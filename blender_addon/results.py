@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes back into Blender: the mesh, the frames, a camera path; and a Blender scene photographed as a capture.
+"""What comes back into Blender: splats, the frames, a camera path; and a Blender scene photographed as a capture.
 
 Like :mod:`jobs`: functions that return at once and raise ``ValueError`` or ``RuntimeError`` with a sentence.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,82 +16,24 @@ import bpy
 
 from . import asking, chores, session, wire, workspaces
 from .conversion import Camera
-from .editing import keep_edit, refuse_days
+from .editing import refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
 from .project import (
     device_name,
     edit_of,
     is_trained,
-    project_of,
     root_of,
-    scene_of,
     too_slow,
     undo_step,
     workspace_of,
 )
-from .scene import cameras, choice, example, flight, mesh, photograph, strips
+from .scene import cameras, choice, example, flight, photograph, strips
 
-MESH_FACES = (100, 10_000_000)  # as the engine takes them
-MESH_RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 SPLATS = (1_000, 5_000_000)  # as many as the engine makes
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
 EXAMPLE_INSTRUCTION = "make it night"
 PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
-
-
-def import_mesh(
-    scene: bpy.types.Scene, edit: str, resolution: int = 0, faces: int = 0, fill_holes: bool = False
-) -> None:
-    """Have the mesh of an edit (of the unedited scene for an empty id) made, and import it under the root. 0: as fine
-    as the pictures, and all faces."""
-    if resolution and not MESH_RESOLUTION[0] <= resolution <= MESH_RESOLUTION[1]:
-        raise ValueError(f"A mesh has {MESH_RESOLUTION[0]} to {MESH_RESOLUTION[1]} cells along its longest side.")
-    workspace, uid = ready(scene), scene.session_uid
-    params: dict[str, object] = {"workspace": workspace}
-    if edit:
-        params["edit"] = edit
-    if resolution:
-        params["resolution"] = resolution
-    if faces:
-        params["faces"] = faces
-    if fill_holes:
-        params["fill_holes"] = True
-    if device_name(scene):
-        params["device"] = device_name(scene)
-
-    asking.run_job(
-        wire.OUTPUT_MESH, params, mesh_made(workspace, uid, edit), panel="results", title="Making the mesh",
-        workspace=workspace, scene=uid,
-    )  # fmt: skip
-
-
-def mesh_made(workspace: str, uid: int, edit: str) -> Callable[[object], None]:
-    """What follows the answer to a mesh: it is imported into the scene that asked."""
-
-    def made(result: object) -> None:
-        path = wire.parse_path(result, "mesh")
-        found = scene_for(workspace, uid, "The mesh")
-        root = root_of(found) if found else None
-        if found is None or root is None:
-            return
-        chores.do(("mesh", uid, edit), lambda: _importing(workspace, uid, edit, path), "results", "Importing the mesh")
-
-    return made
-
-
-def _importing(workspace: str, uid: int, edit: str, path: str) -> Iterator[float]:
-    found = scene_of(workspace, uid)
-    root = root_of(found) if found else None
-    if found is None or root is None:
-        return
-    yield from mesh.importing(root, path, f"{Path(workspace).name} {'edited' if edit else 'before'}", edit)
-    project = project_of(found)
-    known = next((e for e in project.edits if e.id == edit), None) if project else None
-    if known is not None:
-        keep_edit(workspace, replace(known, mesh=path))
-    mesh.show_only(found, root, edit)
-    chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")
 
 
 def make_splats(scene: bpy.types.Scene, count: int) -> None:

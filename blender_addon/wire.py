@@ -448,6 +448,11 @@ def parse_step(value: object) -> int:
     return whole_of(as_map(value, "result"), "step")
 
 
+def parse_paths(value: object, key: str) -> dict[str, str]:
+    """Paths out of a result, by what they are of; none where it has none."""
+    return paths_of(as_map(value, "result"), key)
+
+
 def parse_path(value: object, key: str) -> str:
     """One path out of a result."""
     return text_of(as_map(value, "result"), key)

@@ -137,11 +137,12 @@ def look_at_packages(name: str = "instruct-nerf-engine") -> tuple[dict[str, str]
 def compile_kernels() -> None:
     """Compile what a CPU trains, renders and makes meshes and splats with, which takes most of a minute the first time
     and is kept."""
-    from engine.output import fusing, splat_fit
+    from engine.output import fusing, splat_fit, texels
     from engine.scenes.nerfacto import compiled
 
     compiled.compile_kernels()
     fusing.compile_kernels()
+    texels.compile_kernels()
     splat_fit.compile_kernels()
 
 

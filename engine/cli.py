@@ -262,21 +262,32 @@ def mesh(
     resolution: int | None = None,
     faces: int | None = None,
     fill_holes: bool = False,
+    texture: int = 0,
+    material: Literal["unlit", "lit"] = "unlit",
+    part: Literal["all", "subject"] = "all",
+    formats: Annotated[tuple[Literal["glb", "obj"], ...], tyro.conf.arg(name="format")] = (),
     device: str | None = None,
 ) -> None:
-    """Make a coloured mesh of an edit, or of the unedited scene.
+    """Make a mesh of an edit, or of the unedited scene: a PLY in the capture frame and, of other formats, upright files
+    with y up.
 
     Args:
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
         resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
-        faces: Decimate to about so many; all where not given.
+        faces: Decimate to about so many, 0 for all; 200,000 where not given, or 50,000 with a texture.
         fill_holes: Close holes, but for where the capture ends.
+        texture: Bake a texture of so many texels a side, 1024, 2048 or 4096; 0 for colors a vertex.
+        material: Of GLB and OBJ: unlit, as captured, or lit by lamps.
+        part: The whole scene, or the edit's subject: its region or, without one, what its instruction is about.
+        formats: Files to write beside the PLY: glb, obj. USD is Blender's to export.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
     """
     from engine.jobs import output
 
-    request = protocol.MakeMesh(full(workspace), edit, resolution, device, faces, fill_holes)
+    request = protocol.MakeMesh(
+        full(workspace), edit, resolution, device, faces, fill_holes, texture, material, part, list(formats)
+    )
     show_result(run_job(lambda job: output.make_mesh(request, job)))
 
 

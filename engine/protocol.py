@@ -254,12 +254,22 @@ class DeleteEdit(Message, frozen=True):
 
 
 class MakeMesh(Message, frozen=True):
+    """``faces``: at most about so many; 0: all; None: 200,000, or 50,000 with a texture, which shows what they do not.
+    ``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or
+    "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
+    files beside the PLY, in ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
+
     workspace: str
     edit: str | None = None
     resolution: int | None = None  # None: as fine as the pictures
     device: str | None = None
-    faces: int | None = None  # at most about so many; None: all
+    faces: int | None = None
     fill_holes: bool = False
+    texture: int = 0
+    material: Literal["unlit", "lit"] = "unlit"
+    part: Literal["all", "subject"] = "all"
+    formats: list[Literal["glb", "obj"]] = []
+    world: tuple[float, ...] | None = None  # None: upright about what the cameras look at
 
 
 class MakeSplats(Message, frozen=True):
@@ -563,27 +573,9 @@ class PresetInfo(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "download",
-        "images",
-        "train",
-        "before",
-        "understand",
-        "first",
-        "edit",
-        "after",
-        "try",
-        "mesh",
-        "splats",
-        "fit",
-        "frames",
-        "video",
-        "features",
-        "matches",
-        "cameras",
-        "per-frame",
-        "one-time-du",
-        "sds",
-    ]
+        "download", "images", "train", "before", "understand", "first", "edit", "after", "try", "mesh", "texture",
+        "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du", "sds",
+    ]  # fmt: skip
     label: str
     step: int
     of: int

@@ -108,11 +108,14 @@ class Project(TypedDict):
 
 
 class Mesh(msgspec.Struct, frozen=True):
-    """A PLY file with vertex colors, vertices in the capture frame."""
+    """A PLY file with vertex colors, vertices in the capture frame; its texture, a PNG; and by their formats the files
+    that were asked for besides."""
 
     mesh: str
     vertices: int
     faces: int
+    texture: str | None = None
+    files: dict[str, str] = {}
 
 
 class Splats(msgspec.Struct, frozen=True):

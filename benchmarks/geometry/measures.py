@@ -15,8 +15,8 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from benchmarks.geometry.raster import depth_of
 from engine.geometry import Camera, to_pixels, unproject
+from engine.output.raster import depth_of
 
 NEAR = 0.01  # of the radius: how far from the true surface a point may lie for the F-score
 FINE, COARSE = 0.0015, 0.003  # of the radius: spacing of points on the surface that is searched, and of those measured

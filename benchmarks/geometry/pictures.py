@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.measures import Truth
-from benchmarks.geometry.raster import depth_of
 from engine.geometry import Camera, Viewpoint
+from engine.output.raster import depth_of
 
 FINER = 2  # a mesh is drawn at so many times a photo's size and averaged
 

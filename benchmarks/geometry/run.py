@@ -15,11 +15,11 @@ import torch
 import trimesh
 
 from benchmarks.geometry.data import ExactScene
-from benchmarks.geometry.raster import depth_of
 from engine.capture.types import SparsePoints
 from engine.geometry import pixel_directions
 from engine.metrics.image import psnr
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
+from engine.output.raster import depth_of
 from engine.presets import PREVIEW
 from engine.scenes.base import Scene
 from engine.scenes.known_depth import known_depths

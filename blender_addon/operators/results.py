@@ -4,15 +4,22 @@
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
-from .. import estimates, frames, project, results
+from .. import estimates, frames, meshes, project, results
 from .base import AsksAgain, attempt, has_capture, has_edit, has_learned, idle, say
 
 
 def _usable(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
     """What the engine would refuse cannot be chosen."""
-    for name, (least, _) in (("resolution", results.MESH_RESOLUTION), ("faces", results.MESH_FACES)):
+    for name, (least, _) in (("resolution", meshes.RESOLUTION), ("faces", meshes.FACES)):
         if 0 < getattr(operator, name) < least:
             setattr(operator, name, least)
+
+
+def _as_many_as_it_takes(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
+    """A texture shows what fewer faces do not; a number that was typed stays."""
+    usual = (meshes.HEAVY, meshes.TEXTURED)
+    if operator.faces in usual:
+        operator.faces = usual[operator.colors != "0"]
 
 
 def _has_frames(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
@@ -34,21 +41,59 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     resolution: IntProperty(
         name="Resolution",
         description=(
-            f"Cells along the longest side, {results.MESH_RESOLUTION[0]} to {results.MESH_RESOLUTION[1]}; "
+            f"Cells along the longest side, {meshes.RESOLUTION[0]} to {meshes.RESOLUTION[1]}; "
             "0: as fine as the pictures"
         ),
         min=0,
-        max=results.MESH_RESOLUTION[1],
+        max=meshes.RESOLUTION[1],
         update=_usable,
     )
     faces: IntProperty(
         name="Faces",
-        description="Decimate to about so many, fewest where it is flat; 0: all",
+        description=(
+            f"Decimate to about so many, fewest where it is flat; {meshes.TEXTURED:,} show with a texture what takes "
+            f"{meshes.HEAVY:,} without; 0: all, which can be too heavy for Blender"
+        ),
+        default=meshes.HEAVY,
         min=0,
-        max=results.MESH_FACES[1],
+        max=meshes.FACES[1],
         update=_usable,
     )
     fill_holes: BoolProperty(name="Fill Holes", description="Close holes, but for where the capture ends")
+    part: EnumProperty(
+        name="Part",
+        items=(
+            ("ALL", "Everything", "The whole scene"),
+            ("SUBJECT", "Subject", "The edit's region or, without one, what its instruction is about"),
+        ),
+    )
+    colors: EnumProperty(
+        name="Colors",
+        items=(
+            ("0", "Vertices", "A color a vertex: quick"),
+            ("1024", "Texture, 1K", "A texture of 1024 × 1024 texels, baked from the views"),
+            ("2048", "Texture, 2K", "A texture of 2048 × 2048 texels, baked from the views"),
+            ("4096", "Texture, 4K", "A texture of 4096 × 4096 texels, baked from the views"),
+        ),
+        update=_as_many_as_it_takes,
+    )
+    material: EnumProperty(
+        name="Material",
+        items=(
+            ("UNLIT", "As Captured", "It glows in its colors, which hold the light that they were seen in"),
+            ("LIT", "To Relight", "A surface of these colors, on which lamps shine"),
+        ),
+    )
+    formats: EnumProperty(
+        name="Also Write",
+        description="Files for other programs, in the edit's folder, as the mesh lies in Blender's world",
+        items=(
+            ("glb", "GLB", "glTF, one file with its texture"),
+            ("obj", "OBJ", "Wavefront OBJ, with its material and texture"),
+            ("usd", "USD", "By Blender's own exporter"),
+        ),
+        options={"ENUM_FLAG"},
+    )
     ask: BoolProperty(name="Ask", description="Ask for how it is made first", options={"SKIP_SAVE", "HIDDEN"})
     original: BoolProperty(name="Original", description="The mesh of the unedited scene", options={"SKIP_SAVE"})
 
@@ -62,17 +107,22 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        for name in ("resolution", "faces", "fill_holes"):
+        for name in ("colors", "material", "part", "faces", "resolution", "fill_holes"):
             layout.prop(self, name)
-        say(layout, estimates.mesh(context.scene, self.faces))
+        layout.row().prop(self, "formats")
+        say(layout, estimates.mesh(context.scene, self.faces, int(self.colors)))
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         edit = None if self.original else project.edit_of(context.scene)
         if context.space_data is not None and context.space_data.type == "VIEW_3D":
-            # So that solid view shows the colours as they are; they hold the scene's own light.
-            context.space_data.shading.color_type, context.space_data.shading.light = "VERTEX", "FLAT"
-        choices = self.resolution, self.faces, self.fill_holes
-        return attempt(self, "results", lambda: results.import_mesh(context.scene, edit.id if edit else "", *choices))
+            # So that solid view shows the colors as they are; they hold the scene's own light.
+            shading = context.space_data.shading
+            shading.color_type, shading.light = "TEXTURE" if self.colors != "0" else "VERTEX", "FLAT"
+        choices = meshes.Choices(
+            self.resolution, self.faces, self.fill_holes, int(self.colors), self.material == "LIT",
+            self.part == "SUBJECT", frozenset(self.formats),
+        )  # fmt: skip
+        return attempt(self, "results", lambda: meshes.import_mesh(context.scene, edit.id if edit else "", choices))
 
 
 class INSTRUCT_NERF_OT_make_splats(bpy.types.Operator):

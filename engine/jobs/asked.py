@@ -77,3 +77,21 @@ def viewpoints(cameras: Sequence[protocol.Camera], field: str) -> list[Viewpoint
         intrinsics = Intrinsics(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
         checked.append(Viewpoint(pose, intrinsics, projection=projection))
     return checked
+
+
+def similarity(values: Sequence[float] | None, what: str, field: str) -> np.ndarray:
+    """(4, 4) a rotation with uniform scale and a move, of 16 numbers row by row; the identity of None. Raises BadInput,
+    in which ``what`` names it."""
+    if values is None:
+        return np.eye(4)
+    matrix = np.array(values, np.float64)
+    if matrix.shape != (16,) or not np.isfinite(matrix).all():
+        raise BadInput(f"{what} is not 16 finite numbers.", field=field)
+    matrix = matrix.reshape(4, 4)
+    volume = np.linalg.det(matrix[:3, :3])
+    square = matrix[:3, :3] @ matrix[:3, :3].T
+    if not volume > 0 or not np.allclose(square / np.cbrt(volume) ** 2, np.eye(3), atol=1e-2):
+        raise BadInput(
+            f"{what} is stretched or mirrored; give the capture's root the same scale along X, Y and Z.", field=field
+        )
+    return matrix

@@ -59,6 +59,7 @@ from engine.jobs.scene import (
 )
 from engine.jobs.tree import standing_on
 from engine.metrics.memory import PeakMemory
+from engine.output.mesh_files import remove_meshes
 from engine.pictures import save_picture
 from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan
@@ -138,8 +139,8 @@ def resume_edit(request: protocol.ResumeEdit, job: Job) -> protocol.Edit:
     )
     capture = ensure_scene(workspace, capture, preset, device, 0, plan, job)
     if request.steps is not None:
-        for made in ("mesh.ply", "splats.ply"):  # of the edit as it was
-            remove_file(workspace.output(record.id) / made)
+        remove_meshes(workspace.output(record.id))  # of the edit as it was
+        remove_file(workspace.output(record.id) / "splats.ply")
         workspace.save_edit(record)
     return _edit(workspace, capture, record, device, plan, job)
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from engine import protocol
 from engine.devices import choose_device
 from engine.errors import BadInput, cannot_read
 from engine.geometry import Viewpoint
-from engine.jobs.asked import viewpoints
+from engine.jobs.asked import similarity, viewpoints
 from engine.jobs.parents import check_parent
 from engine.jobs.scene import kept_scene
 from engine.output import frames as exr
@@ -92,7 +91,7 @@ def _moments(request: protocol.RenderFrames) -> list[list[_Moment]]:
     if not 1 <= request.step <= LAST_FRAME:
         raise BadInput(f"The frame step is {request.step}; choose 1 or more.", field="step")
     every = [
-        _Moment(camera, _world(said.world, number))
+        _Moment(camera, similarity(said.world, f"Camera {number}: its world", "cameras"))
         for number, (camera, said) in enumerate(
             zip(viewpoints(request.cameras, "cameras"), request.cameras, strict=True)
         )
@@ -102,23 +101,6 @@ def _moments(request: protocol.RenderFrames) -> list[list[_Moment]]:
         if len({(moment.camera.intrinsics.width, moment.camera.intrinsics.height) for moment in frame}) > 1:
             raise BadInput("The moments of one frame differ in size; render them without motion blur.", field="cameras")
     return frames
-
-
-def _world(values: Sequence[float] | None, number: int) -> np.ndarray:
-    if values is None:
-        return np.eye(4)
-    world = np.array(values, np.float64)
-    if world.shape != (16,) or not np.isfinite(world).all():
-        raise BadInput(f"Camera {number}: its world is not 16 finite numbers.", field="cameras")
-    world = world.reshape(4, 4)
-    volume = np.linalg.det(world[:3, :3])
-    square = world[:3, :3] @ world[:3, :3].T
-    if not volume > 0 or not np.allclose(square / np.cbrt(volume) ** 2, np.eye(3), atol=1e-2):
-        raise BadInput(
-            f"Camera {number}: the capture's root is stretched or mirrored; give it the same scale along X, Y and Z.",
-            field="cameras",
-        )
-    return world
 
 
 def _identity(checkpoint: Path) -> list[int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What leaves the engine as a mesh, in the capture frame."""
+"""What leaves the engine as a mesh."""
 
 from __future__ import annotations
 
@@ -12,60 +12,109 @@ from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
 from engine.errors import BadInput
+from engine.geometry import Camera, Viewpoint
+from engine.jobs.asked import similarity
 from engine.jobs.capture import load_opened
 from engine.jobs.scene import kept_scene
-from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for, write_ply
+from engine.jobs.subject import Subject
+from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for
+from engine.output.mesh_files import Painted, upright, write_mesh
+from engine.output.texture import Texture, checked_size, textured
 from engine.output.tidying import checked_faces, decimated, filled
 from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Mesh
+from engine.scenes.base import Check, Scene
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, writes
 
+FACES, TEXTURED_FACES = 200_000, 50_000  # more are too heavy for Blender, or show no more (docs/geometry.md)
 MOST_MESH_VIEWS = 60  # more tell a mesh little that is new
+FINER = 2.0  # times the views' size, at which a texture's colors are rendered
+LONGEST = 1024  # pixels, the longer side of such a view
+SECONDS_A_TEXTURE = 60.0  # but for its renders; on two CPU cores, a first guess
 
 
 @writes("making a mesh")
 def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
-    """Fuse depth and colour, rendered from the views that the scene was trained on, into a mesh."""
+    """Fuse depth and color, rendered from the views that the scene was trained on, into a mesh, with a texture where
+    one is asked for, and write it. Raises BadInput before anything is rendered where what is asked cannot be."""
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     device = choose_device(request.device)
+    if request.edit is not None:
+        workspace.edit_record(request.edit)
     saved = open_scene(workspace.checkpoint(request.edit))
     views = spread(capture, saved.views)
     resolution = None if request.resolution is None else checked_resolution(request.resolution)
-    faces = None if request.faces is None else checked_faces(request.faces)
-    plan = job.plan(Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER))
+    size = checked_size(request.texture)
+    faces = (TEXTURED_FACES if size else FACES) if request.faces is None else checked_faces(request.faces)
+    world = similarity(request.world, "The mesh's world", "world")
+    if request.world is None:
+        world = upright(capture.up, capture.centre)
+    subject = Subject.of(workspace, capture, request.edit) if request.part == "subject" else None
+    finer = [larger(view) for view in views] if size else []
+    plan = job.plan(
+        Stage("mesh", "Making the mesh", len(views) + 1, SECONDS_A_RENDER),
+        *(subject.stages if subject else []),
+        *([Stage("texture", "Baking the texture", len(finer) + 1, FINER**2 * SECONDS_A_RENDER)] if size else []),
+    )
     stage = plan.begin("mesh")
     scene = kept_scene(workspace, request.edit, device, job)
     renders = []
     for index, view in enumerate(views):
-        render = scene.render(view, job.check)
-        renders.append(
-            DepthView(
-                pose=view.pose,
-                intrinsics=view.intrinsics,
-                depth=render.depth.cpu().numpy(),
-                colour=render.rgb.cpu().numpy(),
-                opacity=render.opacity.cpu().numpy(),
-            )
-        )
+        renders.append(depth_view(scene, view, job.check))
         plan.advance(index + 1)
         job.report(plan, stage)
     bounds = bounds_from_depth(renders, capture.centre, capture.radius)
     resolution = resolution or resolution_for(renders, bounds)
-
-    def made() -> trimesh.Trimesh:
-        mesh = fuse(renders, bounds, resolution)
-        mesh = filled(mesh) if request.fill_holes else mesh
-        return mesh if faces is None else decimated(mesh, faces)
-
-    mesh = job.wait_for(made)
-    path = workspace.output(request.edit) / "mesh.ply"
-    write_ply(mesh, path)
+    mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
     plan.advance(stage.units)
     job.report(plan, stage)
-    return Mesh(str(path), len(mesh.vertices), len(mesh.faces))
+    if subject:
+        mesh = subject.cut_out(mesh, device, plan, job)
+
+    def tidied() -> trimesh.Trimesh:
+        whole = filled(mesh) if request.fill_holes else mesh
+        return decimated(whole, faces) if faces else whole
+
+    light = job.wait_for(tidied)
+    texture: Texture | None = None
+    if size:
+        stage, looks = plan.begin("texture"), []
+        for index, view in enumerate(finer):
+            looks.append(depth_view(scene, view, job.check))
+            plan.advance(index + 1)
+            job.report(plan, stage)
+        ratio = looks[0].intrinsics.width / views[0].intrinsics.width
+        texture = job.wait_for(lambda: textured(light, looks, size, ratio))
+        plan.advance(stage.units)
+        job.report(plan, stage)
+    job.check()
+    written = write_mesh(
+        Painted(light, texture), workspace.output(request.edit), request.formats, world, request.material == "lit"
+    )
+    return Mesh(
+        str(written["ply"]),
+        len(light.vertices),
+        len(light.faces),
+        str(written["png"]) if "png" in written else None,
+        {kind: str(path) for kind, path in written.items() if kind in request.formats},
+    )
+
+
+def depth_view(scene: Scene, camera: Camera, check: Check) -> DepthView:
+    """What a camera sees of a scene, for a mesh."""
+    render = scene.render(camera, check)
+    depth, color, opacity = (values.cpu().numpy() for values in (render.depth, render.rgb, render.opacity))
+    return DepthView(pose=camera.pose, intrinsics=camera.intrinsics, depth=depth, colour=color, opacity=opacity)
+
+
+def larger(view: View) -> Viewpoint:
+    """The view's camera with smaller pixels, for a texture."""
+    i = view.intrinsics
+    share = max(1.0, min(FINER, LONGEST / max(i.width, i.height)))
+    return Viewpoint(view.pose, i.scaled_to(round(share * i.width), round(share * i.height)), view.name)
 
 
 def spread(capture: Capture, names: Sequence[str]) -> list[View]:

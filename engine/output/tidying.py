@@ -16,9 +16,12 @@ LARGEST_HOLE = 0.2  # of the mesh's diagonal: how long the edge of a hole may be
 
 
 def checked_faces(faces: int) -> int:
-    """Itself. Raises BadInput where no mesh is made of so many: to be asked before anything is rendered."""
-    if not FEWEST <= faces <= MOST:
-        raise BadInput(f"A mesh of {faces:,} faces cannot be made; choose {FEWEST} to {MOST:,}.", field="faces")
+    """Itself; 0: all that there are. Raises BadInput where no mesh is made of so many: to be asked before anything is
+    rendered."""
+    if faces and not FEWEST <= faces <= MOST:
+        raise BadInput(
+            f"A mesh of {faces:,} faces cannot be made; choose {FEWEST} to {MOST:,}, or 0 for all.", field="faces"
+        )
     return faces
 
 

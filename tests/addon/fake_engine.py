@@ -68,16 +68,22 @@ def png(path: Path, width: int, height: int, colour: tuple[int, int, int]) -> st
     return str(path)
 
 
-def cube(path: Path) -> str:
+def cube(path: Path, texture: str = "") -> str:
+    """A mesh of six squares, each of which is all of the texture, where it has one."""
     corners = [(x, y, z) for x in (-1, 1) for y in (-2, 2) for z in (-3, 3)]
     faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     head = (
         "ply\nformat binary_little_endian 1.0\nelement vertex 8\nproperty float x\nproperty float y\n"
         "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
-        "element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+        "element face 6\nproperty list uchar int vertex_indices\n"
     )
+    if texture:
+        head = head.replace("1.0\n", f"1.0\ncomment TextureFile {texture}\n", 1)
+        head += "property list uchar float texcoord\n"
+    flat = struct.pack("<B8f", 8, 0, 0, 1, 0, 1, 1, 0, 1) if texture else b""
+    head += "end_header\n"
     body = b"".join(struct.pack("<3f3B", *c, 200, 100, 50) for c in corners)
-    body += b"".join(struct.pack("<B4i", 4, *f) for f in faces)
+    body += b"".join(struct.pack("<B4i", 4, *f) + flat for f in faces)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(head.encode() + body)
     return str(path)
@@ -294,8 +300,16 @@ class Engine:
 
     def mesh(self, params: dict) -> dict:
         self.step("mesh", 1, 1, 1.0)
-        path = cube(Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply")
-        return {"mesh": path, "vertices": 8, "faces": 6}
+        path, size = Path(params["workspace"]) / "mesh" / f"{params.get('edit', 'scene')}.ply", params.get("texture", 0)
+        picture = path.with_name(f"mesh-{size:012x}.png") if size else None
+        if picture is not None:
+            png(picture, 4, 4, (20, 200, size // 32))
+        cube(path, picture.name if picture else "")
+        files = {kind: str(path.with_suffix(f".{kind}")) for kind in params.get("formats", ())}
+        for file in files.values():
+            Path(file).write_bytes(b"")
+        texture = str(picture) if picture else None
+        return {"mesh": str(path), "vertices": 8, "faces": 6, "texture": texture, "files": files}
 
     def splats(self, params: dict) -> dict:
         self.step("splats", 1, 2, 0.5)

@@ -17,7 +17,7 @@ LAYERS = [
     {"panels", "translations"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
     {"frames", "detaching"},
-    {"settings", "results", "tries"},
+    {"settings", "results", "meshes", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
     {"opening", "knobs", "key_views"},

@@ -12,8 +12,8 @@ import pytest
 from in_blender import settle
 from test_cameras import build, random_camera
 
+from blender_addon import meshes, previews, project, session
 from blender_addon import ply as ply_files
-from blender_addon import previews, project, results, session
 from blender_addon.scene import cameras, images, mesh, points
 from blender_addon.trajectories import exhausted
 
@@ -143,14 +143,36 @@ def test_a_picture_lies_where_its_camera_saw_it_in_a_frame_of_any_shape(opened: 
 def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     opened: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="8 to 512"):
-        results.import_mesh(opened, "", 3)
+    opened.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    for wrong, sentence in (
+        (meshes.Choices(resolution=3), "8 to 512"),
+        (meshes.Choices(faces=7), "100 to 10,000,000"),
+        (meshes.Choices(texture=1000), "1024, 2048 or 4096"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            meshes.import_mesh(opened, "", wrong)
     asked = []
-    monkeypatch.setattr(results, "import_mesh", lambda scene, edit, *choices: asked.append(choices))
+    monkeypatch.setattr(meshes, "import_mesh", lambda scene, edit, choices: asked.append(choices))
     for resolution, faces in ((0, 0), (3, 7), (8, 100), (512, 10_000_000), (600, 2_000_000_000)):
         bpy.ops.instruct_nerf.import_mesh(resolution=resolution, faces=faces, fill_holes=resolution == 8)
     most = (512, 10_000_000, False)
-    assert asked == [(0, 0, False), (8, 100, False), (8, 100, True), most, most]
+    told = [(choices.resolution, choices.faces, choices.fill_holes) for choices in asked]
+    assert told == [(0, 0, False), (8, 100, False), (8, 100, True), most, most]
+    operator = bpy.ops.instruct_nerf.import_mesh.get_rna_type()
+    assert {int(item.identifier) for item in operator.properties["colors"].enum_items} == set(meshes.TEXTURES)
+    assert operator.properties["faces"].default == 200_000  # all of a scene's can be too many for Blender
+    asked.clear()
+    for colors, faces in (("0", None), ("2048", None), ("2048", 0), ("1024", 70_000)):
+        bpy.ops.instruct_nerf.import_mesh(colors=colors, **({} if faces is None else {"faces": faces}))
+    assert [(choices.texture, choices.faces) for choices in asked] == [
+        (0, 200_000),
+        (2048, 50_000),
+        (2048, 0),
+        (1024, 70_000),
+    ]
+    assert {choices.checked() for choices in asked}
     limits = bpy.ops.instruct_nerf.import_mesh.get_rna_type().properties["resolution"]
     assert limits.hard_max == 512 and not session.get().busy
 

@@ -10,10 +10,10 @@ import trimesh
 from benchmarks.geometry.__main__ import COLUMNS, Options, scenes_of, table
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.measures import COARSE, NEAR, Truth, measure
-from benchmarks.geometry.raster import depth_of
 from benchmarks.geometry.run import ROWS, make
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
+from engine.output.raster import depth_of
 
 PINHOLE = Intrinsics(64, 48, 70.0, 65.0, 30.0, 25.0)
 DISTANCE = 3.0  # of the cameras: the radius, of which the measures are shares

@@ -73,6 +73,7 @@ INSIDE = {
         {"scene"},
         {"edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
+        {"subject"},
         {"contact_sheet", "output", "report"},
         {"trying"},
         {"frames", "splats"},
