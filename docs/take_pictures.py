@@ -99,9 +99,21 @@ def take(options: argparse.Namespace) -> int:
     code = subprocess.run([*command, *arguments], env=env, cwd=ROOT).returncode
     if code or not (folder / "result.json").exists():
         return code or 1
+    (folder / "callbacks.md").write_text(callbacks(json.loads((folder / "callbacks.json").read_text())))
     if options.animate:
         tour("animate").animate(folder, Path(options.pictures).resolve())
     return 0
+
+
+def callbacks(rows: list[dict]) -> str:
+    """What the add-on's callbacks took of Blender's main thread, as a table of those that took longest."""
+    lines = ["| callback | calls | median, ms | worst, ms | worst, ms computed |", "|---|---|---|---|---|"]
+    for row in rows[:15]:
+        lines.append(f"| `{row['callback']}` | {row['calls']} | {row['p50']} | {row['max']} | {row['computed']} |")
+    calls = sum(row["calls"] for row in rows)
+    slow = [row for row in rows if row["p50"] > 5 or row["max"] > 20]
+    return "\n".join([*lines, "", f"{calls} calls of {len(rows)} callbacks; {len(slow)} above 5 ms at the median or "
+                      "20 ms at worst."]) + "\n"  # fmt: skip
 
 
 def main() -> int:
