@@ -10,14 +10,8 @@ from .window import EXTENSION, TAB, Window
 
 
 def mesh(w: Window) -> hand.Program:
-    """See what can be chosen of the mesh, import it with a texture, and look at it among the cameras."""
-    yield from hand.press("import_mesh(ask=True)", hand.LAST)
-    yield 0.7
-    w.look_aside("mesh-choices")
-    yield from hand.keys("Escape")
-    window, area = bpy.context.window_manager.windows[0], hand.area()
-    with bpy.context.temp_override(window=window, area=area, region=hand.region("WINDOW")):
-        bpy.ops.instruct_nerf.import_mesh(colors="2048", faces=50_000)
+    """Import the mesh, and look at it among the cameras."""
+    yield from hand.press("instruct_nerf.import_mesh")
     yield from w.job("Making the mesh", "results", 900)
     (found,) = [item for item in w.root.children if item.type == "MESH" and len(item.data.vertices)]
     w.result["vertices"] = len(found.data.vertices)
