@@ -53,7 +53,7 @@ def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path)
 
     result = drive(
         tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_engine(tmp_path), "--engine-python",
-        sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 16, "--steps", 300,
+        sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 16, "--steps", 600,
         "--more", 10, "--skip", "begin.example", timeout=800,
     )  # fmt: skip
     assert result["views"] == 24 and 12 <= result["chosen"] <= 14
