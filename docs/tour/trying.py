@@ -97,7 +97,8 @@ def gallery(w: Window) -> hand.Program:
     yield from hand.press(f'show_try(tried="{made.id}"')
     assert tries.shown(w.scene).id == made.id
     number = len(made.cells) // 2  # the middle, which is what the editor recommends
-    yield from hand.press(f'take_try(tried="{made.id}", cell={number})')
+    columns = [(place + 0.5) / made.columns for place in range(made.columns)]
+    yield from hand.press(f'take_try(tried="{made.id}", cell={number})', (columns[number % made.columns],))
     assert w.panel.tried_cell == number
     yield from hand.press("instruct_nerf.use_as_key_view")
     assert [key.view for key in w.panel.key_views] == [made.view]
