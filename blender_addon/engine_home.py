@@ -244,6 +244,11 @@ def remove_everything(base: Path) -> None:
 # -- an engine elsewhere -----------------------------------------------------------------------------------------------
 
 
+def is_command(named: str) -> bool:
+    """Whether what the artist names is a command that leads to an engine, and no Python or environment of its own."""
+    return not Path(named).exists() and len(shlex.split(named, posix=os.name == "posix")) > 1
+
+
 def elsewhere(named: str, arguments: Sequence[str]) -> list[str]:
     """What starts an engine that the artist names: a Python, an environment's folder, or a command.
 

@@ -60,6 +60,11 @@ def engine_command(arguments: Sequence[str]) -> list[str] | None:
     return [str(python), *arguments] if python else None
 
 
+def engine_outlives() -> bool:
+    """Whether what the engine does goes on where the line to it is cut: where a command leads to it."""
+    return engine_home.is_command(bpy.path.abspath(getattr(preferences(), "engine_python", "").strip()))
+
+
 def installation() -> str:
     """A sentence on the installed engine: what it computes on; empty where none is installed."""
     here = locks()

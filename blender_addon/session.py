@@ -38,13 +38,19 @@ FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder i
 MOST_OWN = 64  # editors of the artist's own that are asked about
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
+GOES_ON = (
+    "The line to the engine was cut. What it was doing goes on there: press Read Workspace, then Attach under Detached "
+    "Jobs."
+)
+
 said: list[Callable[[messages.EngineInfo], None]] = []  # called when an engine has said what it offers
 
 # -- the engine --------------------------------------------------------------------------------------------------
 
 
-def start(command: list[str], folder: Path) -> None:
-    """Start the engine with an argument list, in ``folder``; returns at once. A running one is kept.
+def start(command: list[str], folder: Path, outlive: bool = False) -> None:
+    """Start the engine with an argument list, in ``folder``; returns at once. A running one is kept. ``outlive``: what
+    it does is to go on where the line to it is cut, as of one on another machine.
 
     Raises ``OSError`` where it cannot be started, ``RuntimeError`` while an earlier one is still saving.
     """
@@ -56,7 +62,7 @@ def start(command: list[str], folder: Path) -> None:
     if session.client is not None:
         _bury(session.client)
     folder.mkdir(parents=True, exist_ok=True)
-    session.info, session.stop_deadline = None, None
+    session.info, session.stop_deadline, session.outlive = None, None, outlive
     session.client = Client(command, cwd=folder)
     notice("engine", "")
     request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
@@ -66,7 +72,9 @@ def start(command: list[str], folder: Path) -> None:
 def _introduction() -> dict[str, object]:
     own = dict.fromkeys(own_editor(scene) for scene in bpy.data.scenes if scene.library is None)
     named = [name for name in own if name and name.isprintable()][:MOST_OWN]
-    return {"protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access), "own": named}
+    return {
+        "protocol": wire.PROTOCOL, "online": bool(bpy.app.online_access), "own": named, "outlive": get().outlive,
+    }  # fmt: skip
 
 
 def own_editor(scene: bpy.types.Scene) -> str:
@@ -286,6 +294,9 @@ def _bury(client: Client) -> None:
     _burials[:] = [*(b for b in _burials if b.is_alive()), burial]
     if not stopped and death is not None:
         notice("engine", death.message)
+        job = session.job
+        if session.outlive and job is not None and job.status == "failed" and job.method in wire.DETACHABLE:
+            say(job.panel, GOES_ON)
     session.dirty = True
 
 

@@ -147,6 +147,7 @@ class Session:
     ended: bool = False  # the add-on is being disabled: nothing that arrives is handled any more
     last_log: deque[str] = field(default_factory=lambda: deque(maxlen=60))
     stop_deadline: float | None = None
+    outlive: bool = False  # what the engine does goes on where the line to it is cut
     release_wanted: bool = False  # Blender renders, and should have the memory that the engine keeps between jobs
     dirty: bool = True
     # Pictures that came while a job ran, by workspace, kind and view; results replace them at the job's end.

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import protocol
+from engine.cli_cluster import batch
 from engine.cli_jobs import jobs
 from engine.cli_machine import check, devices, download, editors, have_editor
 from engine.cli_region import Where
@@ -392,6 +393,7 @@ COMMANDS = {
     "download": download,
     "devices": devices,
     "check": check,
+    "batch": batch,
     "jobs": jobs,
     "serve": serve,
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import BadInput
-from engine.files import open_file, replacing
+from engine.files import open_file, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +85,11 @@ def save_picture(path: Path, rgb: Tensor | np.ndarray, note: str = "") -> None:
 
     Raises BadInput where floats are not numbers: what is there already stays.
     """
+    write_bytes(path, encoded(rgb, note))
+
+
+def encoded(rgb: Tensor | np.ndarray, note: str = "") -> bytes:
+    """A picture as the PNG file that `save_picture` writes. Raises BadInput where floats are not numbers."""
     if not isinstance(rgb, np.ndarray):
         rgb = rgb.detach().cpu().numpy()
     if rgb.dtype != np.uint8:
@@ -93,8 +99,9 @@ def save_picture(path: Path, rgb: Tensor | np.ndarray, note: str = "") -> None:
     texts = PngInfo()
     if note:
         texts.add_text(NOTE, note)
-    with replacing(path) as temporary:
-        Image.fromarray(rgb).save(temporary, compress_level=3, pnginfo=texts)
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "PNG", compress_level=3, pnginfo=texts)
+    return file.getvalue()
 
 
 def note_of(path: Path) -> str | None:

@@ -7,9 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import Cancelled
+from engine.pieces import Here, Pieces, Place
 from engine.protocol import Progress
 from engine.runtime import Runtime, load_alone
 from engine.wishes import Wishes
@@ -94,6 +96,7 @@ class Job:
     leaving: Callable[[], bool] = lambda: False  # whether it is to stop because this program ends, or lets go of it
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
+    pieces: Pieces = field(default_factory=Here)  # who does what can be done in pieces
     every: float = 0.25  # seconds between two progress messages of a stage
     _last: float = field(default=0.0, repr=False)
     _idle: float = field(default=0.0, repr=False)  # seconds
@@ -123,6 +126,10 @@ class Job:
     def keep(self, kind: str, key: Hashable, work: Callable[[], T]) -> T:
         """As `wait_for`, but what is loaded stays loaded for later jobs that ask for the same key (`Runtime.keep`)."""
         return self.runtime.keep(kind, key, work, self.check)
+
+    def place(self, device: str, *files: Path, check: Callable[[], None] | None = None) -> Place:
+        """Where this process does a piece."""
+        return Place(device, self.keep, check or self.check, files)
 
     def report(
         self,

@@ -213,6 +213,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
     even_on_cpu: bool = False  # as in TrainScene
+    staleness: int = 0  # rounds that a render may be old when its edit takes its place
 
 
 class TryPhoto(Instruct, frozen=True, kw_only=True):

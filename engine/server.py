@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
@@ -407,6 +408,7 @@ class Server:
 def serve(stdin: BinaryIO | None = None) -> None:
     """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended."""
     out = wire.claim_stdout()
+    sys.stdout = sys.stderr = _Unheard(sys.stderr)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -429,6 +431,29 @@ def serve(stdin: BinaryIO | None = None) -> None:
     server.close()
     sys.stderr.flush()
     os._exit(0)  # threads that load models must not keep the process
+
+
+class _Unheard(io.TextIOBase):
+    """Standard error of a program that goes on where nobody hears it any more: what cannot be written is dropped, and
+    no job fails because a library says something."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
 
 
 def _let_go_of_the_terminal(path: Path) -> None:

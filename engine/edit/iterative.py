@@ -16,7 +16,7 @@ from engine.edit.keep import Background, background_of, relevance_of
 from engine.edit.originals import Originals
 from engine.edit.prompt import Prompts
 from engine.edit.settings import EditSettings, Order, Told
-from engine.editors.base import Prepared, ViewEdit
+from engine.editors.base import EditorElsewhere, Prepared, ViewEdit, ViewEditElsewhere
 from engine.pictures import to_uint8
 from engine.randomness import random_seed
 from engine.scenes.base import Check, SceneTrainer
@@ -65,7 +65,8 @@ def iterative_dataset_update(
     ``pictures`` holds the views' training images, at the start the originals, and is changed in place. ``check`` is
     called before every step of anything and may raise Cancelled. The run is a function of the seed, of the prompts and
     of ``trainer.step_index`` alone, so it goes on from a checkpoint as if never stopped (only ``settle`` counts its
-    turn anew). ``prompts`` may change within ``check``, for the present step: edits that it has made are made again.
+    turn anew, and with ``staleness`` what was under way is begun anew). ``prompts`` may change within ``check``, for
+    the present step: edits that it has made are made again.
     """
     told: Told | None = None
     prepared: Prepared
@@ -79,8 +80,11 @@ def iterative_dataset_update(
             views[view] = prepared.view(originals[view])
         return views[view]
 
-    def image_update(view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None) -> ImageUpdated:
-        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render."""
+    def begun(
+        view: int, draw: int, t_range: tuple[float, float], render: Tensor | None = None
+    ) -> Callable[[], ImageUpdated]:
+        """I_v^{i+1} ← U(I_v^i, t; I_v^0, c_T), with t drawn from ``t_range`` and I_v^i the scene's current render. An
+        editor elsewhere begins now, one here when what is returned is called; the picture takes its place then."""
         assert told is not None
         check()  # what comes before the editor's first own one takes half a second
         if view not in backgrounds:
@@ -91,14 +95,36 @@ def iterative_dataset_update(
         t = t_range[0] + (t_range[1] - t_range[0]) * float(torch.rand((), generator=random))
         if settings.shared_noise:
             random.manual_seed(random_seed(settings.seed, "shared noise", 0))
-        before = pictures.image(view).clone()
-        edited = view_edit(view).edit(render, t, random, check)
-        if (background := backgrounds[view]) is not None:
-            edited = background.put_back(edited, originals[view])
-        edited = originals.outside_kept(view, edited, check)
-        pictures.replace(view, to_uint8(edited))
-        after = pictures.image(view)
-        return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
+        edit, background = view_edit(view), backgrounds[view]
+        coming = edit.begin(render, t, random) if isinstance(edit, ViewEditElsewhere) else None
+
+        def finish() -> ImageUpdated:
+            edited = edit.edit(render, t, random, check) if coming is None else coming(check)
+            if background is not None:
+                edited = background.put_back(edited, originals[view])
+            edited = originals.outside_kept(view, edited, check)
+            before = pictures.image(view).clone()
+            pictures.replace(view, to_uint8(edited))
+            after = pictures.image(view)
+            return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255)
+
+        return finish
+
+    def begin_round(number: int) -> Iterator[None]:
+        """Begin the image updates of a round, one at each step."""
+        for update in range(number * settings.images_per_round, (number + 1) * settings.images_per_round):
+            view = view_of_update(update, positions, settings.seed, settings.order)
+            under_way.append((number + settings.staleness, begun(view, update, settings.noise_range(update))))
+            yield
+
+    def finished(number: int, leave: int) -> Iterator[ImageUpdated]:
+        """Those under way that are due in a round, but for ``leave`` of them, which may go on meanwhile."""
+        while (due := sum(when <= number for when, _ in under_way)) and due > leave:
+            yield under_way.popleft()[1]()
+
+    at_once = prompts.editor.at_once if isinstance(prompts.editor, EditorElsewhere) else 0
+    under_way: deque[tuple[int, Callable[[], ImageUpdated]]] = deque()  # the round in which each is due, in order
+    resumed = trainer.step_index > 0
 
     while trainer.step_index < settings.steps:
         step = trainer.step_index
@@ -107,20 +133,32 @@ def iterative_dataset_update(
             prepared = prompts.editor.prepare(told.instruction, told.options)
             views.clear()
             backgrounds.clear()
+            under_way.clear()  # what was begun for another instruction is not wanted any more
             if settings.agreed_relevance and told.keep:
                 backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
+        if resumed and settings.staleness:  # those that were under way are begun anew, from renders that are newer
+            last = (step - 1) // settings.steps_per_round
+            for earlier in range(max(0, last + 1 - settings.staleness), last + 1):
+                for _ in begin_round(earlier):
+                    pass
+        resumed = False
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
-                yield image_update(view, -1 - view, (settings.t_max, settings.t_max), render=originals[view])
+                under_way.append((-1, begun(view, -1 - view, (settings.t_max, settings.t_max), originals[view])))
+                yield from finished(-1, at_once)
                 if prompts.at(step) is not told:
                     break
+            else:
+                yield from finished(-1, 0)
         if prompts.at(step) is not told:
             continue  # wished for meanwhile: what was made for this step is made again
         if step % settings.steps_per_round == 0:
-            first = step // settings.steps_per_round * settings.images_per_round
-            for update in range(first, first + settings.images_per_round):
-                view = view_of_update(update, positions, settings.seed, settings.order)
-                updated = image_update(view, update, settings.noise_range(update))
+            this = step // settings.steps_per_round
+            for _ in begin_round(this):
+                for updated in finished(this, at_once):
+                    changes.append(updated.change)
+                    yield updated
+            for updated in finished(this, 0):
                 changes.append(updated.change)
                 yield updated
             if settled(changes, settings):
@@ -130,7 +168,7 @@ def iterative_dataset_update(
         while len(asked := prompts.again_at(step)) > again:
             number, view = asked[again]
             update = step // settings.steps_per_round * settings.images_per_round
-            yield image_update(view, AGAIN - number, settings.noise_range(update))
+            yield begun(view, AGAIN - number, settings.noise_range(update))()
             again += 1
             check()
         if prompts.at(step) is not told:

@@ -14,6 +14,7 @@ from engine.protocol import OptionValue
 from engine.records import MOST_STEPS
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
 
+MOST_STALE = 64  # rounds; the paper's have ten steps
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
 
 Method = Literal["iterative", "projected", "one-time", "sds"]
@@ -46,6 +47,9 @@ class EditSettings(msgspec.Struct, frozen=True):
     agreed_relevance: float = 0.0  # threshold of a relevance that all views agree about; 0: each view has its own
     shared_noise: bool = False  # one noise for all image updates: pictures of neighbouring views are drawn alike
     order: Order = "shuffled"
+    # Rounds after which an edited picture takes the place of its view's: its edit may be made elsewhere meanwhile, from
+    # a render that is so many rounds old. 0: at once, as in the paper.
+    staleness: int = 0
     settle: float = 0.0  # stop once a turn of the views changed their pictures by less (mean, 0–1); 0: never
     options: dict[str, OptionValue] = {}  # of the editor's knobs; of a preset, those for editors that have them
     keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
@@ -78,6 +82,7 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("t_min", 0 < self.t_min <= self.t_max, "above 0 and no more than t_max"),
             ("t_max", self.t_max <= 1, "at most 1"),
             ("t_max_end", self.t_min <= (self.t_max_end or self.t_max) <= self.t_max, "between t_min and t_max"),
+            ("staleness", 0 <= self.staleness <= MOST_STALE, f"0 to {MOST_STALE}"),
             ("settle", 0 <= self.settle <= 1, "0 to 1"),
             ("keep", 0 <= self.keep <= 1, "0 to 1"),
             ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from engine.errors import BadInput
 from engine.protocol import Knob, OptionValue
@@ -99,6 +99,22 @@ class ViewEdit(Protocol):
     def gradient(self, picture: Tensor, t: float, generator: torch.Generator) -> Tensor:
         """∂L_SDS/∂picture (H, W, 3) at level ``t`` (DreamFusion, Poole et al. 2023, eq. 3), of an editor that can
         "gradient"."""
+        ...
+
+
+@runtime_checkable
+class EditorElsewhere(Protocol):
+    """An editor whose edits are made by other processes or machines, several at once."""
+
+    at_once: int  # how many edits may be under way
+
+
+@runtime_checkable
+class ViewEditElsewhere(Protocol):
+    """One that can be begun and asked for later."""
+
+    def begin(self, picture: Tensor, t: float, generator: torch.Generator) -> Callable[[Check], Tensor]:
+        """Begin what `ViewEdit.edit` does; what is returned waits for it. Its ``check`` may raise Cancelled."""
         ...
 
 

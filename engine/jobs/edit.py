@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +62,7 @@ from engine.jobs.tree import standing_on
 from engine.metrics.memory import PeakMemory
 from engine.output.mesh_files import remove_meshes
 from engine.pictures import save_picture
+from engine.pieces import Keep
 from engine.presets import Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan
 from engine.records import EditRecord
@@ -72,9 +74,35 @@ from engine.workspace import Workspace, writes
 Asked = TypeVar("Asked", bound=protocol.Instruct)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An edit that has a record, and nothing else yet."""
+
+    workspace: Workspace
+    capture: Capture
+    record: EditRecord
+    device: str
+    plan: Plan
+
+
 @writes("editing")
 def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
     """Train the unedited scene where it is not, edit it by Iterative Dataset Update, and render every view."""
+    begun = _begun(request, job)
+    try:
+        return _edit(begun.workspace, begun.capture, begun.record, begun.device, begun.plan, job)
+    except BaseException:
+        begun.workspace.forget_unbegun(begun.record.id)
+        raise
+
+
+@writes("editing")
+def begin_edit(request: protocol.RunEdit, job: Job) -> EditRecord:
+    """As `run_edit`, but for the edit itself, which `resume_edit` then does: here, or wherever the project is."""
+    return _begun(request, job).record
+
+
+def _begun(request: protocol.RunEdit, job: Job) -> _Begun:
     workspace = Workspace(request.workspace)
     capture = load_opened(workspace)
     instruction = checked_instruction(request.instruction)
@@ -115,10 +143,10 @@ def run_edit(request: protocol.RunEdit, job: Job) -> protocol.Edit:
         keyed = [capture.view(key.view) for key in request.key_views]
         originals = original_pictures(workspace, keyed, request.parent)
         save_keys(workspace, capture, record, request.key_views, originals, job)
-        return _edit(workspace, capture, record, device, plan, job)
     except BaseException:
         workspace.forget_unbegun(record.id)
         raise
+    return _Begun(workspace, capture, record, device, plan)
 
 
 @writes("editing")
@@ -310,8 +338,14 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: d
 
 
 def opened_editor(name: str, device: str, job: Job) -> Editor:
-    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job."""
-    return job.keep("editor", (state_of(name), device), lambda: load_editor(name, device))
+    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job. Where pieces are done
+    elsewhere, one that has its edits made there."""
+    return job.pieces.editor(name, device, job.check) or editor_at(name, device, job.keep)
+
+
+def editor_at(name: str, device: str, keep: Keep) -> Editor:
+    """An editor that computes here, which ``keep`` keeps loaded."""
+    return keep("editor", (state_of(name), device), lambda: load_editor(name, device))
 
 
 def with_editor(request: Asked, device: str) -> Asked:
@@ -359,4 +393,5 @@ def edit_settings(preset: Preset, request: protocol.Instruct) -> EditSettings:
     settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
     if isinstance(request, protocol.RunEdit):
         settings = scheduled(settings, request.schedule, bool(request.key_views))
+        settings = msgspec.structs.replace(settings, staleness=request.staleness)
     return with_options(settings, chosen_editor(request), request.instruction, request.options).checked()

@@ -13,17 +13,18 @@ import numpy as np
 from engine import protocol
 from engine.devices import choose_device
 from engine.errors import BadInput, cannot_read
+from engine.files import write_bytes
 from engine.geometry import Viewpoint
 from engine.jobs.asked import similarity, viewpoints
 from engine.jobs.parents import check_parent
-from engine.jobs.scene import kept_scene
+from engine.jobs.scene import scene_at
 from engine.output import frames as exr
 from engine.output.frame_folder import FrameFolder
-from engine.pictures import note_of, save_picture
+from engine.pictures import encoded, note_of
+from engine.pieces import Place
 from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Frames
-from engine.scenes.base import Scene
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, checked_name, writes
 
@@ -57,13 +58,24 @@ def render_frames(request: protocol.RenderFrames, job: Job) -> Frames:
     read_note = exr.note_of if request.format == "exr" else note_of
     written: dict[str, list[str]] = {}
     for side, edit in scenes.items():
-        made_from = _identity(workspace.checkpoint(edit))
+        checkpoint = workspace.checkpoint(edit)
+        notes = [_note(_identity(checkpoint), request, index) for index in range(len(moments))]
+        wanted = [
+            index for index, note in enumerate(notes)
+            if request.overwrite or read_note(frames.path(side, index)) != note
+        ]  # fmt: skip
+        rendered = job.pieces.map(
+            rendered_frame,
+            (request.format, edit is not None),
+            [(notes[index], moments[index]) for index in wanted],
+            job.place(device, checkpoint),
+        )
         written[side] = []
-        for index, cameras in enumerate(moments):
+        for index in range(len(moments)):
             job.check()
-            path, note = frames.path(side, index), _note(made_from, request, index)
-            if request.overwrite or read_note(path) != note:
-                _write(path, kept_scene(workspace, edit, device, job), cameras, request.format, note, job)
+            path = frames.path(side, index)
+            if index in wanted:
+                write_bytes(path, next(rendered))
             written[side].append(str(path))
             job.on_view(f"{numbers[index]:04d}", side, str(path))
             plan.advance(stage.done + 1)
@@ -118,13 +130,15 @@ def _note(made_from: list[int], request: protocol.RenderFrames, index: int) -> s
     return hashlib.sha256(msgspec.json.encode([MADE_BY, request.format, made_from, cameras])).hexdigest()
 
 
-def _write(path: Path, scene: Scene, moments: list[_Moment], kind: str, note: str, job: Job) -> None:
+def rendered_frame(shared: tuple[str, bool], frame: tuple[str, list[_Moment]], place: Place) -> bytes:
+    """A piece: the file of a frame, of the scene of the place's one checkpoint. ``shared``: its format, and whether the
+    scene is an edited one."""
+    (kind, edited), (note, moments) = shared, frame
+    scene = scene_at(place.files[0], edited, place.device, place.keep)
     if kind == "exr":
-        parts = [exr.frame_from(scene.render(m.camera, job.check), m.camera, m.world) for m in moments]
-        exr.write_frame(path, exr.blurred(parts), note)
-        return
-    colors = [scene.render(moment.camera, job.check).rgb.cpu().numpy() for moment in moments]
+        parts = [exr.frame_from(scene.render(m.camera, place.check), m.camera, m.world) for m in moments]
+        return exr.encoded(exr.blurred(parts), note)
+    colors = [scene.render(moment.camera, place.check).rgb.cpu().numpy() for moment in moments]
     if len(colors) > 1:
-        save_picture(path, exr.display(np.mean([exr.linear(color) for color in colors], axis=0)), note)
-    else:
-        save_picture(path, colors[0], note)
+        return encoded(exr.display(np.mean([exr.linear(color) for color in colors], axis=0)), note)
+    return encoded(colors[0], note)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
 from engine.pictures import load_picture, read_picture, save_picture
+from engine.pieces import Keep
 from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_preset, refuse_days
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
@@ -266,11 +268,15 @@ def kept_perceptual(device: str, job: Job) -> Perceptual:
 def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
     """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
     where there is none."""
-    path = workspace.checkpoint(edit)
+    return scene_at(workspace.checkpoint(edit), edit is not None, device, job.keep)
+
+
+def scene_at(path: Path, edited: bool, device: str, keep: Keep) -> Scene:
+    """The scene of a checkpoint, which ``keep`` keeps loaded. Raises BadInput where there is none."""
     saved = open_scene(path)
     state = path.stat()
     key = (str(path), state.st_size, state.st_mtime_ns, device)
-    return job.keep("scene" if edit is None else "edited scene", key, lambda: saved.scene(device))
+    return keep("edited scene" if edited else "scene", key, lambda: saved.scene(device))
 
 
 def training_views(capture: Capture) -> list[View]:

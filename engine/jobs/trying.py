@@ -26,11 +26,12 @@ from engine.errors import BadInput, Cancelled
 from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.contact_sheet import axis_around, caption, cells_of, checked_axes, default_axes
-from engine.jobs.edit import chosen_editor, edit_settings, opened_editor, warn_of_unknown, with_editor
+from engine.jobs.edit import chosen_editor, edit_settings, editor_at, opened_editor, warn_of_unknown, with_editor
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_scene, scene_preset
 from engine.output.sheet_picture import draw_sheet
 from engine.pictures import load_picture, save_picture, to_uint8
+from engine.pieces import Place
 from engine.presets import Preset, choose_preset
 from engine.progress import Job, Stage
 from engine.protocol import Axis
@@ -65,7 +66,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
         images = job.plan(Stage("images", "Preparing pictures", len(capture.views), 0.1))
         ensure_images(workspace, capture, images, job)
     mask = None if region is None else region_mask(workspace, request.parent, view, region, device, job)
-    editor = opened_editor(name, device, job)
+    opened_editor(name, device, job)  # what is wrong with it is said before anything is written
     picture = load_picture(path).to(device).float() / 255
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
         warn_of_unknown(name, instruction, job)
@@ -80,7 +81,7 @@ def try_edit(request: protocol.TryEdit, job: Job) -> Tried:
         return tried(workspace, name_of_try, {view.name: str(path)})
 
     try:
-        _edit(editor, picture, cells, settings, mask, add, job)
+        _edit(name, device, picture, cells, settings, mask, add, job)
         return finish()
     except Cancelled:
         if new.pictures:  # of a sheet: what was made is kept
@@ -143,7 +144,7 @@ def try_photo(request: protocol.TryPhoto, job: Job) -> Path:
     for instruction in dict.fromkeys(cell.instruction for cell in cells):
         warn_of_unknown(name, instruction, job)
     edited: list[np.ndarray] = []
-    _edit(editor, picture, cells, settings, None, edited.append, job)
+    _edit(name, device, picture, cells, settings, None, edited.append, job)
     captions = [caption(name, axes, cell) for cell in cells]
     save_picture(out, _sheet(picture, edited, captions, len(axes[0].values))[0] if axes else edited[0])
     return out
@@ -196,7 +197,8 @@ def edit_picture(
 
 
 def _edit(
-    editor: Editor,
+    editor: str,
+    device: str,
     picture: Tensor,
     cells: Sequence[protocol.Instruct],
     settings: Sequence[EditSettings],
@@ -211,19 +213,36 @@ def _edit(
     label = "Trying on one picture" if len(cells) == 1 else f"Making {len(cells)} edits of one picture"
     plan = job.plan(Stage("try", label, sum(steps), 0.1))
     stage = plan.begin("try")
-    most = 0  # steps, once the cell at work is done
+    most = steps[0]  # steps, once the cell at work is done
 
     def check() -> None:
         job.check()
         plan.advance(min(stage.done + 1, most))
         job.report(plan, stage)
 
-    for cell, of, count in zip(cells, settings, steps, strict=True):
-        most += count
-        edited = edit_picture(editor, picture, cell.instruction, of, check)
-        add(to_uint8(edited if mask is None else outside_kept(picture, edited, mask)).cpu().numpy())
-        plan.advance(most)
+    shared = editor, picture.cpu().numpy(), None if mask is None else mask.cpu().numpy()
+    orders = [(cell.instruction, of) for cell, of in zip(cells, settings, strict=True)]
+    edits = job.pieces.map(edited_cell, shared, orders, job.place(device, check=check))
+    for number, edit in enumerate(edits):
+        add(edit)
+        plan.advance(sum(steps[: number + 1]))
         job.report(plan, stage)
+        most = sum(steps[: number + 2])
+
+
+def edited_cell(
+    shared: tuple[str, np.ndarray, np.ndarray | None], order: tuple[str, EditSettings], place: Place
+) -> np.ndarray:
+    """A piece: an edit of a picture, (H, W, 3) uint8. ``shared``: the editor, the picture (H, W, 3), 0–1, and where it
+    may change (H, W, 1), 0–1, or None."""
+    name, pixels, allowed = shared
+    instruction, settings = order
+    picture = torch.tensor(pixels).to(place.device)
+    editor = editor_at(name, place.device, place.keep)
+    edited = edit_picture(editor, picture, instruction, settings, place.check)
+    if allowed is not None:
+        edited = outside_kept(picture, edited, torch.tensor(allowed).to(place.device))
+    return to_uint8(edited).cpu().numpy()
 
 
 def _sheet(

@@ -4,6 +4,7 @@ OpenEXR with the channels that Blender gives its own."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,13 @@ def write_frame(path: Path, frame: Frame, note: str) -> None:
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, NOTE: note}
     with replacing(path) as temporary, OpenEXR.File(header, planes) as file:
         file.write(str(temporary))
+
+
+def encoded(frame: Frame, note: str) -> bytes:
+    """A frame as the file that `write_frame` writes. Raises BadInput where there is no room for it meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:  # the library writes to a path alone
+        write_frame(Path(folder) / "frame.exr", frame, note)
+        return (Path(folder) / "frame.exr").read_bytes()
 
 
 def note_of(path: Path) -> str | None:

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cli_cluster", "cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cluster"},
     {"terminal"},
     {"server", "check"},
     {"warm"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused", "memory", "counting", "workers"},
+    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -106,6 +107,17 @@ def test_imports_inside_a_package_run_one_way(package):
             if other in level and other != own and level[other] >= level[own]:
                 wrong.append(f"{file.relative_to(ROOT)} imports {name}")
     assert not wrong
+
+
+def test_the_cluster_is_an_extra():
+    """Nothing imports it but its own command line, and that not before it is asked for."""
+    for file in (ROOT / "engine").rglob("*.py"):
+        if "cluster" in file.relative_to(ROOT / "engine").parts:
+            continue
+        used = {name for name in imports_of(file) if name.startswith("engine.cluster") or name.split(".")[0] == "ray"}
+        assert not used or file.name == "cli_cluster.py", (file, used)
+    code = "import sys, engine.cli; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def module_of(name: str) -> Path | None:

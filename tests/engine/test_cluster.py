@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs on a cluster of three simulated nodes are, to the last bit, those of one process; also where workers are killed
+all the while."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+ray = pytest.importorskip("ray", reason="the extra “cluster” is not installed")
+
+from engine import protocol  # noqa: E402
+from engine.cluster import nodes  # noqa: E402
+from engine.cluster.batch import run_batch  # noqa: E402
+from engine.cluster.pool import Pool  # noqa: E402
+from engine.editors import registry  # noqa: E402
+from engine.errors import BadInput, Cancelled  # noqa: E402
+from engine.jobs import edit, frames, trying  # noqa: E402
+from engine.jobs.capture import load_opened  # noqa: E402
+from engine.presets import PRESETS  # noqa: E402
+from engine.progress import Job  # noqa: E402
+from engine.protocol import Axis  # noqa: E402
+from engine.workspace import Workspace  # noqa: E402
+
+from .conftest import PRESET  # noqa: E402
+from .toy_editor import KIND  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+SETUP = "tests.engine.cluster_setup.begin"
+KILLS = int(os.environ.get("INSTRUCT_NERF_WORKER_KILLS", "50"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Three nodes, and a pool of their workers."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        for patience in ("RAY_agent_register_timeout_ms", "RAY_worker_register_timeout_seconds"):
+            patch.setenv(patience, "150000" if patience.endswith("ms") else "150")  # others compute as well
+        cluster = Cluster()
+        try:
+            for _ in range(3):
+                cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, include_dashboard=False)
+            with Pool(cluster.address, setup=SETUP) as pool:
+                pool.cluster = cluster
+                yield pool
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def kinds(monkeypatch):
+    monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
+    monkeypatch.setitem(PRESETS, PRESET.name, PRESET)
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": KIND.pipeline}))
+    return str(folder)
+
+
+@pytest.fixture
+def project(trained, tmp_path):
+    def copy(name):
+        shutil.copytree(trained, tmp_path / name)
+        return tmp_path / name
+
+    return copy
+
+
+def workers():
+    """The processes of Ray's workers that are this test's own."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.name().startswith("ray::") or any(part.startswith("ray::") for part in process.cmdline()[:1]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Killer:
+    """Kills a worker of this test's own cluster now and then, while it is entered."""
+
+    def __init__(self, every=0.4, seed=0):
+        self.every, self.draw, self.kills = every, random.Random(seed), 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._over.wait(self.every * (0.5 + self.draw.random())):
+            busy = [process for process in workers() if "do_piece" in " ".join(_words(process))]
+            if busy:
+                try:
+                    self.draw.choice(busy).kill()
+                    self.kills += 1
+                except psutil.Error:
+                    continue
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+
+def _words(process):
+    try:
+        return [process.name(), *process.cmdline()]
+    except psutil.Error:
+        return []
+
+
+def film(project, count=48):
+    views = load_opened(Workspace(project)).views
+    cameras = []
+    for number in range(count):
+        view = views[number % len(views)]
+        i = view.intrinsics
+        pose = view.pose.copy()
+        pose[2, 3] += 0.01 * number
+        cameras.append(protocol.PathCamera(tuple(pose.ravel().tolist()), i.width, i.height, i.fx, i.fy, i.cx, i.cy))
+    return protocol.RenderFrames(str(project), None, "film", cameras, device="cpu")
+
+
+def sheet(project, editor):
+    view = load_opened(Workspace(project)).views[3].name
+    return protocol.TryEdit(
+        instruction="paint it", editor=editor, workspace=str(project), view=view, device="cpu",
+        across=Axis("brightness", [0.25, 0.5, 1.0]), down=Axis("seed", [1, 2]),
+    )  # fmt: skip
+
+
+def order(project, editor, **more):
+    return protocol.RunEdit(
+        instruction="make it night", editor=editor, options={"tint": "red", "keep_background": "on"},
+        workspace=str(project), preset=PRESET.name, device="cpu", **more,
+    )  # fmt: skip
+
+
+def pictures(paths):
+    return [Path(path).read_bytes() for path in paths]
+
+
+def whole(project, made):
+    """Everything that an edit left."""
+    tensors = load_file(Workspace(project).checkpoint(made.id))
+    return tensors | {name: np.frombuffer(Path(path).read_bytes(), np.uint8) for name, path in made.views.items()}
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_frames_and_a_try_sheet_are_those_of_one_process(pool, project, editor):
+    here, there = project("here"), project("there")
+    job = Job(pieces=pool)
+    seen = []
+    job.on_view = lambda view, kind, image: seen.append(view)
+    assert pictures(frames.render_frames(film(there), job).after) == pictures(
+        frames.render_frames(film(here), Job()).after
+    )
+    assert len(seen) == 48 and len({len(sent[1].hex()) for sent in pool._sent.values()}) == 1
+    alone, far = trying.try_edit(sheet(here, editor), Job()), trying.try_edit(sheet(there, editor), Job(pieces=pool))
+    assert pictures(cell.image for cell in far.cells) == pictures(cell.image for cell in alone.cells)
+    assert pictures([far.after]) == pictures([alone.after])
+
+
+def test_an_edit_over_workers_is_that_of_one_process(pool, project, editor):
+    here, there = project("here"), project("there")
+    alone = edit.run_edit(order(here, editor), Job())
+    far = edit.run_edit(order(there, editor), Job(pieces=pool))
+    same(whole(here, alone), whole(there, far))
+
+
+def test_a_stale_edit_is_a_function_of_its_staleness_alone(pool, project, editor):
+    """Not of how many workers there are, nor how fast; and another than with none."""
+    here, there, fresh = project("here"), project("there"), project("fresh")
+    alone = edit.run_edit(order(here, editor, staleness=2), Job())
+    with Killer(0.3):
+        far = edit.run_edit(order(there, editor, staleness=2), Job(pieces=pool))
+    same(whole(here, alone), whole(there, far))
+    other = edit.run_edit(order(fresh, editor), Job())
+    assert any((whole(fresh, other)[name] != value).any() for name, value in whole(here, alone).items())
+
+
+def test_a_cancelled_edit_over_workers_is_resumed_by_one_process(pool, project, editor):
+    here, there = project("here"), project("there")
+    alone = edit.run_edit(order(here, editor), Job())
+    stop = threading.Event()
+    job = Job(pieces=pool, cancelled=stop.is_set, every=0.0)
+    job.on_progress = lambda p: stop.set() if p.stage == "edit" and p.step == 9 else None
+    with pytest.raises(Cancelled):
+        edit.run_edit(order(there, editor), job)
+    [record] = Workspace(there).edits()
+    same(whole(here, alone), whole(there, edit.resume_edit(protocol.ResumeEdit(str(there), record.id, "cpu"), Job())))
+
+
+def test_workers_are_killed_all_the_while(pool, project, editor):
+    here = project("here")
+    wanted_frames = pictures(frames.render_frames(film(here), Job()).after)
+    wanted_cells = pictures(cell.image for cell in trying.try_edit(sheet(here, editor), Job()).cells)
+    wanted_edit = whole(here, edit.run_edit(order(here, editor), Job()))
+    kills = trials = 0
+    while kills < KILLS:
+        trials += 1
+        there = project(f"there {trials}")
+        with Killer(0.15, trials) as killer:
+            made = frames.render_frames(film(there), Job(pieces=pool)).after
+            cells = trying.try_edit(sheet(there, editor), Job(pieces=pool)).cells
+            edited = edit.run_edit(order(there, editor), Job(pieces=pool))
+        kills += killer.kills
+        assert pictures(made) == wanted_frames and pictures(cell.image for cell in cells) == wanted_cells
+        same(wanted_edit, whole(there, edited))
+        shutil.rmtree(there)
+    print(f"{kills} kills in {trials} trials")
+
+
+def test_a_node_that_leaves_takes_nothing_with_it(pool, project):
+    here, there = project("here"), project("there")
+    leaving = pool.cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    job = Job(pieces=pool)
+    seen = []
+
+    def on_view(view, kind, image):
+        seen.append(view)
+        if len(seen) == 5:
+            pool.cluster.remove_node(leaving, allow_graceful=False)
+
+    job.on_view = on_view
+    assert pictures(frames.render_frames(film(there), job).after) == pictures(
+        frames.render_frames(film(here), Job()).after
+    )
+
+
+def test_what_a_piece_says_is_wrong_names_the_node(pool, project, editor):
+    there = project("there")
+    checkpoint = Workspace(there).checkpoint(None)
+    data = bytearray(checkpoint.read_bytes())
+    data[len(data) // 2 :] = b""
+    job = Job(pieces=pool)
+    request = film(there, 3)
+    from engine.scenes import registry as scenes
+
+    known = scenes.open_scene(checkpoint)
+    assert known.views
+    checkpoint.write_bytes(bytes(data))
+    with pytest.raises(BadInput):
+        frames.render_frames(request, job)
+    with pytest.raises(BadInput, match=r"The node .*"):
+        list(pool.map(_needs_an_editor, None, [1], job.place("cpu")))
+
+
+def _needs_an_editor(_shared, _item, place):
+    from engine.jobs.edit import editor_at
+
+    return editor_at("/nowhere/at-all", place.device, place.keep)
+
+
+def test_a_cancel_ends_what_is_under_way(pool):
+    began = time.monotonic()
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    job = Job(pieces=pool, cancelled=stop.is_set)
+    with pytest.raises(Cancelled):
+        list(pool.map(_sleeps, None, range(9), job.place("cpu")))
+    assert time.monotonic() - began < 10
+    assert list(pool.map(_twice, 2, range(5), Job().place("cpu"))) == [0, 2, 4, 6, 8]  # and the workers are free
+
+
+def _sleeps(_shared, _item, _place):
+    time.sleep(600)
+
+
+def _twice(shared, item, _place):
+    return shared * item
+
+
+def test_a_card_that_no_node_has_is_said(pool):
+    with pytest.raises(BadInput, match=r"The node .* has no graphics card"):
+        Pool(device="cuda:0")
+
+
+MINE = nodes.Node("driver", "1.0", "abc", "3.12.1", "2.8.0", 1, 2**34, 2**34)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"version": "0.9"}, "The node far has another engine (0.9"),
+        ({"code": "xyz"}, "another engine (1.0, code xyz; here 1.0, abc)"),
+        ({"python": "3.11.7"}, "has Python 3.11.7"),
+        ({"torch": "2.6.0"}, "with PyTorch 2.6.0"),
+        ({"cards": 0}, "has no graphics card"),
+        ({"free_memory": 2**29}, "has 0.5 GiB of memory free"),
+        ({"free_disk": 2**20}, "has a full disk (1 MiB free)"),
+    ],
+)
+def test_a_node_that_does_not_fit_is_named(other, sentence):
+    far = dataclasses.replace(MINE, name="far")
+    nodes.check_nodes([far], MINE, needs_card=True)
+    with pytest.raises(BadInput) as error:
+        nodes.check_nodes([MINE, dataclasses.replace(far, **other)], MINE, needs_card=True)
+    assert sentence in error.value.message and "The node far" in error.value.message
+
+
+def written_batch(folder, projects, editor):
+    path = folder / "batch.json"
+    path.write_text(json.dumps({
+        "captures": [{"workspace": project} for project in projects], "preset": PRESET.name,
+        "edits": [{"instruction": words, "editor": editor, "options": {"tint": tint}}
+                  for words, tint in (("make it night", "blue"), ("paint it", "red"))],
+    }))  # fmt: skip
+    return path
+
+
+def test_a_batch_is_what_its_edits_would_be_alone(pool, project, editor, tmp_path):
+    (tmp_path / "alone").mkdir()
+    for name in ("one", "two", "alone/one", "alone/two"):
+        shutil.rmtree(project(name) / "edits", ignore_errors=True)
+    seen = []
+    with Killer(1.0) as killer:
+        rows = run_batch(
+            written_batch(tmp_path, ["one", "two"], editor),
+            pool,
+            Job(),
+            lambda rows: seen.append([r.state for r in rows]),
+        )
+    assert [row.state for row in rows] == ["done"] * 4 and len({row.id for row in rows}) == 2
+    alone = run_batch(written_batch(tmp_path / "alone", ["one", "two"], editor), None, Job())
+    assert [row.id for row in alone] == [row.id for row in rows]
+    for far, near in zip(rows, alone, strict=True):
+        same(left_by(far), left_by(near))
+    print(f"{killer.kills} kills in a batch; {len(seen)} states")
+    again = run_batch(tmp_path / "batch.json", pool, Job())
+    assert [row.state for row in again] == ["done"] * 4
+    assert all(len(row.workspace.edits()) == 2 for row in again)  # nothing is made twice
+
+
+def left_by(row):
+    tensors = load_file(row.workspace.checkpoint(row.id))
+    views = sorted(row.workspace.views(row.id).glob("*.png"))
+    return tensors | {path.name: np.frombuffer(path.read_bytes(), np.uint8) for path in views}
+
+
+def test_a_batch_whose_driver_died_goes_on(pool, project, editor, tmp_path):
+    project("one")
+    path = written_batch(tmp_path, ["one"], editor)
+
+    class Died(BaseException):
+        pass
+
+    def show(rows):
+        if any(row.state == "done" for row in rows):
+            raise Died
+
+    with pytest.raises(Died):
+        run_batch(path, pool, Job(), show)
+    rows = run_batch(path, pool, Job())
+    assert [row.state for row in rows] == ["done"] * 2 and len(rows[0].workspace.edits()) == 2
+
+
+def test_what_is_wrong_with_one_row_stops_no_other(project, editor, tmp_path):
+    project("one")
+    path = tmp_path / "batch.json"
+    path.write_text(json.dumps({
+        "captures": [{"workspace": "one"}, {"workspace": "missing"}], "preset": PRESET.name,
+        "edits": [{"instruction": "make it night", "editor": editor},
+                  {"instruction": "paint it", "editor": editor, "options": {"no": 1}}],
+    }))  # fmt: skip
+    rows = run_batch(path, None, Job())
+    assert [row.failed for row in rows] == [False, True, True, True] and rows[0].state == "done"
+    assert "no option 'no'" in rows[1].state and "No capture was opened" in rows[2].state
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"captures": [], "edits": []}', '{"captures": [{"workspace": 3}]}', "{" * 9]
+)
+def test_what_is_no_batch_is_named(text, tmp_path):
+    path = tmp_path / "batch.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"batch\.json is no batch"):
+        run_batch(path, None, Job())
