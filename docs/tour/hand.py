@@ -142,11 +142,9 @@ def ways(wanted: str) -> tuple[str, ...]:
 
 def under(x: float, y: float, wanted: str) -> Generator[float, None, bool]:
     """Whether the button there has a command, or the field a data path, that holds ``wanted``."""
-    move(x, y)
-    yield 0.06
     for combination in ways(wanted):
         bpy.context.window_manager.clipboard = "-"
-        xdo("key", combination)
+        xdo("mousemove", *screen(x, y), "key", combination)  # in one: a process for each of many lines takes long
         yield 0.08
         copied = bpy.context.window_manager.clipboard
         if copied != "-":
