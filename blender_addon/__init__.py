@@ -20,6 +20,7 @@ _MODULES = (
     "highlight",
     "wipe",
     "surfels",
+    "render",
     "operators",
     "panels",
 )

@@ -32,9 +32,10 @@ def request(
     *,
     panel: str,
     failed: Callable[[Failure], None] | None = None,
+    quiet: bool = False,
 ) -> int:
     """Ask the engine; exactly one of the callbacks is called from a later :func:`hear`, none once the add-on is being
-    disabled. A failure is shown in ``panel``. The request's number.
+    disabled. A failure is shown in ``panel``, unless ``quiet``. The request's number.
 
     Raises ``RuntimeError`` where no engine runs, ``ValueError`` where the parameters cannot be written down.
     """
@@ -58,9 +59,8 @@ def request(
     def on_failed(failure: Failure) -> None:
         if session.ended:
             return
-        if failure.code not in (wire.CANCELLED, wire.DETACHED) and not (
-            failure.code == wire.ENGINE_DIED and get().stop_deadline
-        ):
+        stopped = failure.code == wire.ENGINE_DIED and get().stop_deadline
+        if failure.code not in (wire.CANCELLED, wire.DETACHED) and not stopped and not quiet:
             notice(panel, failure.message)
         if failed is not None:
             failed(failure)

@@ -3,13 +3,15 @@
 
 Three threads serve one process: one writes requests, one reads answers, one reads the log. What they find goes into
 one bounded queue, which the owner empties with :meth:`Client.receive` from whichever thread it likes (Blender's main
-one). When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are
-limited in length, anything malformed is logged and dropped, and answers to questions never asked are ignored.
+one); only the answers to what :meth:`Client.ask` asked go straight to who waits for them, on a thread that renders.
+When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are limited
+in length, anything malformed is logged and dropped, and answers to questions never asked are ignored.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -20,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +34,7 @@ from .messages import Failure
 LINE_LIMIT = 64 * 1024 * 1024  # bytes of one line; a thousand cameras take about half a megabyte
 LOG_LINE_LIMIT = 2000  # characters kept of one line of the log
 LOG_LINES = 400  # lines of the log that are kept
+FIRST_OF_ITS_OWN = 2**40  # the number of the first request that is made with `ask`
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,14 @@ class _Death:
     reason: str
 
 
+class Refused(Exception):
+    """What was asked for failed; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Client:
     """One engine process. Made running; :meth:`receive` from it often and :meth:`close` it once.
 
@@ -72,6 +84,10 @@ class Client:
     ) -> None:
         self._line_limit = line_limit
         self._unanswered: set[int] = set()  # numbers of requests; the reader's thread looks at it, too
+        self._asked: dict[int, Future[Any]] = {}  # requests whose answer goes to whoever waits for it
+        self._numbers = itertools.count(FIRST_OF_ITS_OWN)
+        self._asking = threading.Lock()
+        self._over: Failure | None = None  # why nothing is answered any more
         self._inbox = Inbox()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
@@ -119,6 +135,24 @@ class Client:
         """Send a request, written as a line; an answer of its ``number`` is listened for. Returns at once."""
         self._unanswered.add(number)
         self._outbox.put(line)
+
+    def ask(self, method: str, params: Mapping[str, Any]) -> tuple[int, Future[Any]]:
+        """Ask from whichever thread, without anyone who receives; the request's number, and its result as it was sent,
+        or the ``Refused`` that it failed with. Returns at once. Raises ``ValueError`` where ``params`` cannot be
+        sent."""
+        number, answer = next(self._numbers), Future()
+        line = wire.request_line(number, method, params)
+        with self._asking:
+            if self._over is not None:
+                answer.set_exception(Refused(self._over))
+                return number, answer
+            self._asked[number] = answer
+        self._outbox.put(line)
+        return number, answer
+
+    def tell(self, method: str, params: Mapping[str, Any]) -> None:
+        """Ask from whichever thread for something whose answer nobody waits for."""
+        self._outbox.put(wire.request_line(next(self._numbers), method, params))
 
     @property
     def has_messages(self) -> bool:
@@ -220,6 +254,8 @@ class Client:
             message = self._decode(line)
             if isinstance(message, Notice):
                 self._inbox.put(message, len(line), wire.replaced_key(message.method, message.params))
+            elif message is not None and (answer := self._asked.pop(message.id, None)) is not None:
+                _resolve(answer, message)
             elif message is not None and message.id in self._unanswered:
                 self._unanswered.discard(message.id)
                 self._inbox.put(message, len(line), patient=False)  # asked for, so it is not one of many
@@ -234,7 +270,14 @@ class Client:
             self.kill()
             code = self._process.wait()
         self._stderr_thread.join(2.0)
-        self._inbox.put(_Death(reason or f"The engine ended unexpectedly ({_describe(code)})."), 0, patient=False)
+        reason = reason or f"The engine ended unexpectedly ({_describe(code)})."
+        self._inbox.put(_Death(reason), 0, patient=False)
+        with self._asking:
+            self._over = Failure(wire.ENGINE_DIED, reason)
+            left = list(self._asked.values())
+            self._asked.clear()
+        for answer in left:
+            answer.set_exception(Refused(self._over))
 
     def _decode(self, line: bytes) -> Answer | Notice | None:
         """A message out of a line; None, and a note in the log, for what is none."""
@@ -259,6 +302,13 @@ class Client:
             end = list(self._log)[-20:]
             said = f" Its last words: {end[-1][:200]}" if end else ""
             self._dead = Failure(wire.ENGINE_DIED, reason + said, detail="\n".join(end))
+
+
+def _resolve(answer: Future[Any], message: Answer) -> None:
+    if message.failed:
+        answer.set_exception(Refused(wire.parse_failure(message.error)))
+    else:
+        answer.set_result(message.result)
 
 
 def _describe(code: int) -> str:

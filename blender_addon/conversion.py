@@ -232,6 +232,17 @@ def intrinsics_of_orthographic(b: BlenderCamera, ortho_scale: float, scale: floa
     return intrinsics_from_blender(replace(b, lens=scale, sensor_width=ortho_scale, sensor_height=ortho_scale))
 
 
+def intrinsics_from_projection(projection: Matrix, width: int, height: int, scale: float) -> tuple[str, Intrinsics]:
+    """How a viewport of that size projects, by its OpenGL projection matrix: "perspective" or "orthographic"; and its
+    intrinsics, under a capture root of that ``scale``."""
+    fx, fy = projection[0][0] * width / 2, projection[1][1] * height / 2
+    if projection[3][3] == 0.0:
+        cx, cy = (1 - projection[0][2]) * width / 2, (1 + projection[1][2]) * height / 2
+        return "perspective", Intrinsics(width, height, fx, fy, cx, cy)
+    cx, cy = (1 + projection[0][3]) * width / 2, (1 - projection[1][3]) * height / 2
+    return "orthographic", Intrinsics(width, height, fx * scale, fy * scale, cx, cy)
+
+
 def intrinsics_of_equirectangular(
     width: int, height: int, longitudes: tuple[float, float], latitudes: tuple[float, float]
 ) -> Intrinsics:

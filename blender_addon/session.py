@@ -35,6 +35,7 @@ REDRAW_REST = 0.3  # seconds between two redraws of the sidebar
 TASK_INTERVAL = 0.01  # seconds between two pumps while a task runs
 SLICE = 0.004  # seconds a pump spends on messages, and as much on a task: nobody shall wait for it
 FOLDER_REST = 2.0  # seconds between two looks at whether the project's folder is still there
+OWN_ENGINE = "INSTRUCT_NERF"  # in Blender's list of render engines
 MOST_OWN = 64  # editors of the artist's own that are asked about
 STOP_PATIENCE = 15.0  # seconds the engine has for saving before it is killed
 
@@ -179,9 +180,12 @@ def _release_wanted() -> None:
 
 
 @bpy.app.handlers.persistent
-def _before_render(*_args: object) -> None:
+def _before_render(*arguments: object) -> None:
     """Blender's render may be short of memory. In a window it calls this from a thread of its own, so that only a wish
-    is left for the next :func:`pump`."""
+    is left for the next :func:`pump`. What the engine itself renders needs its models."""
+    scene = arguments[0] if arguments else None
+    if isinstance(scene, bpy.types.Scene) and scene.render.engine == OWN_ENGINE:
+        return
     get().release_wanted = True
     if threading.current_thread() is threading.main_thread():
         _release_wanted()
@@ -231,18 +235,8 @@ def pump(waiting: bool = False) -> None:
     """Handle what came from the engine and do a slice of the task. Never waits, never raises. ``waiting``: also the
     chores, for whoever waits for them."""
     session = get()
-    client = session.client
     _watch_folder()
-    if client is not None:
-        try:
-            before = client.log_count
-            if hear(seconds=SLICE) or client.log_count != before:
-                session.dirty = True
-        except Exception:
-            traceback.print_exc()
-            notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
-        if session.client is client:
-            _bury(client)
+    listen()
     _release_wanted()
     _step_task()
     if waiting:
@@ -252,6 +246,23 @@ def pump(waiting: bool = False) -> None:
         if session.installer.finished:
             notice("engine", session.installer.error)
             session.installer = None
+
+
+def listen() -> None:
+    """Handle what came from the engine, and nothing else. Never waits, never raises."""
+    session = get()
+    client = session.client
+    if client is None:
+        return
+    try:
+        before = client.log_count
+        if hear(seconds=SLICE) or client.log_count != before:
+            session.dirty = True
+    except Exception:
+        traceback.print_exc()
+        notice("engine", "Something went wrong in the add-on itself; the system console has the details.")
+    if session.client is client:
+        _bury(client)
 
 
 _looked = 0.0

@@ -299,6 +299,12 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         name="Show in 3D", description="Draw the scene in the viewport, as its splats are, under the capture's root",
         update=_surfels_shown,
     )  # fmt: skip
+    render_live: BoolProperty(
+        name="Follow Running Edit",
+        description="While an edit runs, render what it has made of the scene so far, in the viewport and with F12",
+        default=True,
+    )
+    objects_scene: PointerProperty(type=bpy.types.Scene, options={"HIDDEN"})  # that of objects composited with this one
     film: EnumProperty(
         name="Film",
         description="What the film shows",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The captured or edited scene in the viewport, in 3D: the surfels of the chosen edit, under the capture root."""
+"""The captured or edited scene in the viewport, in 3D: the surfels of the chosen edit, under the capture root; while an
+edit runs, of what it has made so far."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import bpy
 
-from . import chores, project
+from . import asking, chores, project, session, talking, wire
 from .files import regular
 from .scene.surfels import Surfels, reading
 
@@ -22,6 +23,7 @@ LOOK_REST = 1.0  # seconds between two looks whether the file is another one
 SMALLEST, LARGEST = 1.5, 64.0  # pixels, of a disc
 COARSE = 2  # parts that are drawn, with larger discs, while a view moves and no graphics card helps
 REST = 0.3  # seconds after which a view counts as still
+RENEWED, RESTS = 2.0, 6.0  # seconds between two looks at what runs, at least, and how many times as long as one took
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software", "basic render")
 
 VERTEX = """
@@ -62,8 +64,61 @@ _sides: dict[int, str] = {}  # by viewport: how it was drawn last
 _looked: dict[int, tuple[float, str, Key | None]] = {}  # by scene: when, for which path, and what was found
 
 
+@dataclass
+class _Live:
+    """What a job that runs has made so far."""
+
+    job: int
+    path: str = ""  # empty: nothing yet
+    asked: bool = False
+    due: float = 0.0  # seconds, monotonic: when to ask again
+
+
+_live: dict[str, _Live] = {}  # by workspace
+
+
+def renew(scene: bpy.types.Scene) -> None:
+    """Have the surfels of what runs of the scene's capture made anew, where it is time to. Returns at once."""
+    workspace, job, now = project.workspace_of(scene), talking.heard(*wire.LOOKED_AT), time.monotonic()
+    if job is None or job.workspace != workspace:
+        _live.pop(workspace, None)
+        return
+    live = _live.get(workspace)
+    if live is None or live.job != job.id:
+        live = _live[workspace] = _Live(job.id)
+    if live.asked or now < live.due:
+        return
+
+    def ended() -> None:
+        live.asked, live.due = False, time.monotonic() + max(RENEWED, RESTS * (time.monotonic() - now))
+
+    def made(result: object) -> None:
+        ended()
+        live.path = wire.parse_path(result, "surfels")
+        chores.redraw("WINDOW")
+
+    live.asked = True
+    try:
+        asking.request(wire.JOB_SURFELS, {"job": job.id}, made, panel=job.panel, failed=lambda _: ended(), quiet=True)
+    except (ValueError, RuntimeError):  # it ends just now
+        ended()
+
+
+def _renewing() -> float | None:
+    scenes = {window.scene for window in bpy.context.window_manager.windows}
+    shown = [scene for scene in scenes if scene.instruct_nerf.show_surfels and project.root_of(scene) is not None]
+    for scene in shown:
+        renew(scene)
+    busy = session.get().job is not None and session.get().job.active
+    return RENEWED / 4 if shown and busy else None
+
+
 def file_of(scene: bpy.types.Scene) -> str:
-    """Where the surfels of what a scene shows lie, if there are any: of its edit, or of the unedited scene."""
+    """Where the surfels of what a scene shows lie, if there are any: of what runs, of its edit, or of the unedited
+    scene."""
+    live = _live.get(project.workspace_of(scene))
+    if live is not None and live.path:
+        return live.path
     edit = project.edit_of(scene)
     folder = Path(project.workspace_of(scene))
     return str((folder / "edits" / edit.id if edit is not None else folder / "scene") / FILE)
@@ -105,6 +160,10 @@ def _draw_surfels() -> None:
     if root is None:
         _shown.pop(uid, None)
         return
+    if talking.heard(*wire.LOOKED_AT) is None:
+        _live.clear()
+    elif not bpy.app.timers.is_registered(_renewing):
+        bpy.app.timers.register(_renewing, first_interval=0.1)
     key = _key_of(scene)
     shown = _shown.get(uid)
     if key is None:
@@ -216,8 +275,10 @@ def unregister() -> None:
     if _handle is not None:
         bpy.types.SpaceView3D.draw_handler_remove(_handle, "WINDOW")
     _handle = _shader = None
-    if bpy.app.timers.is_registered(_rest):
-        bpy.app.timers.unregister(_rest)
+    for timer in (_rest, _renewing):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
+    _live.clear()
     _shown.clear()
     _sides.clear()
     _looked.clear()

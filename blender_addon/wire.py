@@ -75,6 +75,8 @@ JOB_CANCEL: Final = "job/cancel"
 JOB_PAUSE: Final = "job/pause"
 JOB_CONTINUE: Final = "job/continue"
 JOB_RENDER: Final = "job/render"
+JOB_SURFELS: Final = "job/surfels"
+VIEW_RENDER: Final = "view/render"
 JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
 JOB_DETACH: Final = "job/detach"
@@ -436,6 +438,12 @@ def parse_rendered(value: object) -> Rendered:
     """The result of ``job/render``."""
     data = as_map(value, "result")
     return Rendered(text_of(data, "image"), whole_of(data, "step"))
+
+
+def parse_viewed(value: object) -> tuple[str, int | None]:
+    """The result of ``view/render``: a file of pixels and, where a job works on what they show, after which step."""
+    data = as_map(value, "result")
+    return text_of(data, "pixels"), None if data.get("step") is None else whole_of(data, "step")
 
 
 def parse_paused(value: object) -> bool:

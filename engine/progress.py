@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.errors import Cancelled
 from engine.pieces import Here, Pieces, Place
-from engine.protocol import Progress
+from engine.protocol import LOOK, Progress
 from engine.runtime import Runtime, load_alone
 from engine.wishes import Wishes
 
@@ -85,6 +85,17 @@ class Plan:
         return stage.seconds * (took / guessed if guessed else 1.0)
 
 
+@dataclass(frozen=True)
+class Live:
+    """A scene that a job works on: of which edit (None: the unedited scene) in which workspace's folder, what it is
+    now, and after how many steps."""
+
+    folder: Path
+    edit: str | None
+    scene: Callable[[], Any]  # engine.scenes.base.Scene
+    step: Callable[[], int]
+
+
 @dataclass
 class Job:
     """A running job's ties to whoever started it. The defaults are deaf and never stop."""
@@ -96,6 +107,7 @@ class Job:
     leaving: Callable[[], bool] = lambda: False  # whether it is to stop because this program ends, or lets go of it
     runtime: Runtime = field(default_factory=Runtime)  # what is loaded; the server's jobs share one
     wishes: Wishes = field(default_factory=Wishes)  # what is asked of the job while it runs
+    live: Live | None = None  # what it works on, while others may see it
     pieces: Pieces = field(default_factory=Here)  # who does what can be done in pieces
     every: float = 0.25  # seconds between two progress messages of a stage
     _last: float = field(default=0.0, repr=False)
@@ -121,11 +133,17 @@ class Job:
     def wait_for(self, work: Callable[[], T]) -> T:
         """The result of work that cannot be interrupted, such as loading a model, while still answering a cancel: the
         work is then left to end by itself, its result dropped. One such work at a time in the whole process."""
-        return load_alone(work, self.check)
+        return load_alone(work, self._check_waiting)
 
     def keep(self, kind: str, key: Hashable, work: Callable[[], T]) -> T:
         """As `wait_for`, but what is loaded stays loaded for later jobs that ask for the same key (`Runtime.keep`)."""
-        return self.runtime.keep(kind, key, work, self.check)
+        return self.runtime.keep(kind, key, work, self._check_waiting)
+
+    def _check_waiting(self) -> None:
+        """As `check`, but nothing is rendered for others: what is waited for may use the compiled kernels' threads,
+        which are one user's at a time."""
+        with self.wishes.withholding(LOOK):
+            self.check()
 
     def place(self, device: str, *files: Path, check: Callable[[], None] | None = None) -> Place:
         """Where this process does a piece."""

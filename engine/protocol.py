@@ -7,6 +7,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from engine.offers import Device as Device
+from engine.offers import Editor as Editor
+from engine.offers import Knob as Knob
+from engine.offers import Model as Model
+from engine.offers import Offer as Offer
+from engine.offers import OptionValue as OptionValue
+from engine.offers import PresetInfo as PresetInfo
+
 VERSION = 2
 
 Ident = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | str
@@ -19,12 +27,15 @@ LOG = "job/log"
 
 # Names of what a running job is asked for.
 RENDER = "job/render"
+SURFELS = "job/surfels"
 CHANGE = "job/change"
 REMAKE = "job/remake"
 PAUSE = "job/pause"
 CONTINUE = "job/continue"
 CANCEL = "job/cancel"
 ATTACH = "job/attach"
+
+LOOK = "view/render"  # asked at any time, whether a job runs or not
 
 # Error codes.
 PARSE_ERROR = -32700
@@ -55,25 +66,8 @@ class Camera(msgspec.Struct, frozen=True):
     cy: float
 
 
-OptionValue = bool | int | float | str
-"""What a knob of an editor can be turned to."""
-
 MOST_ALONG = 16  # columns, or rows, of a contact sheet
 MOST_CELLS = 64  # of one
-
-
-class Knob(msgspec.Struct, frozen=True):
-    """Something of an editor that an artist may turn."""
-
-    name: str  # as it stands in a request's ``options``
-    label: str
-    description: str
-    kind: Literal["float", "int", "bool", "choice"]
-    default: OptionValue
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: list[str] = []
-    advanced: bool = False  # left as it is by most
 
 
 # What comes in: parameters of the requests ---------------------------------------------------------------------------
@@ -307,6 +301,21 @@ class RenderFrames(Message, frozen=True):
     samples: int = 1
 
 
+class RenderView(Message, frozen=True):
+    """See a scene through a camera now. ``live``: the scene that a job trains or edits in the workspace, as it is,
+    where one does. ``transparent``: premultiplied by its opacity; else before its own background. ``primaries``: 9
+    numbers, row-major, from linear Rec. 709 to the color that is wanted."""
+
+    workspace: str
+    camera: PathCamera
+    edit: str | None = None  # None: the unedited scene
+    live: bool = False
+    surfaces: bool = False  # depth and normals, too
+    transparent: bool = False
+    primaries: tuple[float, float, float, float, float, float, float, float, float] | None = None
+    device: str | None = None
+
+
 class MakeReport(Message, frozen=True):
     """Run the paper's baselines beside an edit and write the report card (engine/jobs/report.py)."""
 
@@ -348,6 +357,12 @@ class RenderNow(Message, frozen=True):
 
     job: Ident
     camera: Camera
+
+
+class ShowSurfels(Message, frozen=True):
+    """Write surfels of the scene that a job works on, as it is."""
+
+    job: Ident
 
 
 class ChangeEdit(Message, frozen=True):
@@ -398,7 +413,9 @@ REQUESTS: dict[str, type[Message]] = {
     CONTINUE: ContinueJob,
     "job/detach": DetachJob,
     ATTACH: AttachJob,
+    LOOK: RenderView,
     RENDER: RenderNow,
+    SURFELS: ShowSurfels,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
     "runtime/release": ReleaseRuntime,
@@ -508,68 +525,6 @@ class Edit(msgspec.Struct, frozen=True):
     name: str = ""  # what the artist calls it; empty: by its instruction
     muted: bool = False
     created: float = 0.0  # seconds since 1970; 0: not known
-
-
-class Device(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    free_bytes: int
-    total_bytes: int
-    preset: str = ""  # its default
-    editor: str = ""  # its default's id
-    slow: dict[str, str] = {}  # presets refused on it unless ``even_on_cpu``, each with a sentence that says why
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """On what terms an editor can be had; of one of the artist's own nothing is known."""
-
-    licence: str = ""
-    licence_url: str = ""
-    commercial: bool = True  # false: its licence forbids to sell what is made with it
-    gated: bool = False  # its licence must be accepted on its page before it can be downloaded
-    bytes: int = 0  # of its download
-    page: str = ""  # where it can be read about; empty: it cannot be downloaded
-    folder: str = ""  # where it lies, or will
-    downloaded: bool = False
-
-
-class Model(msgspec.Struct, frozen=True):
-    """What is no editor and can be downloaded all the same; everything does without it."""
-
-    name: str
-    label: str
-    use: str  # a sentence: what it is good for
-    offer: Offer
-
-
-class Editor(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    size: int
-    available: bool
-    reason: str
-    vocabulary: list[str]
-    knobs: list[Knob] = []  # their defaults are what this editor recommends
-    wordings: list[str] = []  # other ways to say what is in the vocabulary; {noun} stands for any words
-    offer: Offer = Offer()
-
-
-class PresetInfo(msgspec.Struct, frozen=True):
-    name: str
-    label: str
-    description: str
-    default: bool
-    long_side: int
-    min_views: int
-    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view; to try an edit on one view, and to render one. Bytes that the scene is kept
-    # in, and an edit again.
-    train_seconds: float = 0.0
-    edit_seconds: float = 0.0
-    view_seconds: float = 0.0
-    try_seconds: float = 0.0
-    render_seconds: float = 0.0
-    bytes: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -9,8 +9,10 @@ import msgspec
 
 from engine.protocol import (
     CHANGE,
+    LOOK,
     REMAKE,
     RENDER,
+    SURFELS,
     Capture,
     Device,
     Edit,
@@ -184,6 +186,21 @@ class Rendered(msgspec.Struct, frozen=True):
     step: int
 
 
+class Viewed(msgspec.Struct, frozen=True):
+    """A file of pixels (engine/output/view_file.py), and after how many steps of the running job they are what the
+    scene shows; None: of a scene as it was saved."""
+
+    pixels: str
+    step: int | None
+
+
+class Surfels(msgspec.Struct, frozen=True):
+    """A file of surfels of the scene as it was after ``step`` steps."""
+
+    surfels: str
+    step: int
+
+
 class Noted(msgspec.Struct, frozen=True):
     """What was asked of an edit holds from this step on."""
 
@@ -233,7 +250,9 @@ RESULTS: dict[str, type] = {
     "job/continue": Paused,
     "job/detach": LetGo,
     "job/attach": Followed,
+    LOOK: Viewed,
     RENDER: Rendered,
+    SURFELS: Surfels,
     CHANGE: Noted,
     REMAKE: Noted,
     "runtime/release": Released,

@@ -28,6 +28,7 @@ import msgspec
 from engine import __version__, protocol, wire
 from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
+from engine.looks import Looks
 from engine.process import give_memory_back
 from engine.progress import Job
 from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, read_params, read_request
@@ -60,8 +61,8 @@ NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"
 # Wish → the jobs that it may be asked of while they run; one that follows another passes all on.
 PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH} | {protocol.ATTACH}
 EDITS = {"edit/run", "edit/resume", protocol.ATTACH}
-WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.RENDER: EDITS | {"scene/train"}}
-WISHES |= {protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
+WISHES |= dict.fromkeys((protocol.RENDER, protocol.SURFELS), EDITS | {"scene/train"})
 # What may go on by itself: what works in a project.
 DETACHABLE = set(JOBS) - {"model/download", "capture/open"}
 
@@ -101,6 +102,9 @@ class Server:
         self.finished = False
         self._jobs = Worker("jobs")
         self._quick = Worker("answers")
+        self._looks = Looks(
+            self._wishes, self._jobs.put, self._answer_with, lambda job: self._warm_up.wait(job.check), self._runtime
+        )
 
     # reading ---------------------------------------------------------------------------------------------------------
 
@@ -121,6 +125,10 @@ class Server:
                 )
             elif request.method == "job/detach":
                 self._detach(ident, params.job)  # type: ignore[attr-defined]
+            elif request.method == protocol.LOOK:
+                if ident is None:
+                    raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers with a file.")
+                self._looks.ask(ident, params)  # type: ignore[arg-type]
             elif request.method == "shutdown":
                 if not self.detached:
                     self.close()
@@ -288,13 +296,20 @@ class Server:
                 self._running.leave.set()
                 self._running.stop.set()
 
+    def _wishes(self) -> Wishes | None:
+        """Of the job that runs, or is about to."""
+        with self._state:
+            return self._running.wishes if self._running is not None else None
+
     @property
     def busy(self) -> bool:
         """Whether a job runs, or is about to."""
         return self._running is not None
 
     def cancel(self, job: protocol.Ident | None = None) -> bool:
-        """Ask the job of that id (or whichever runs) to stop. False where there is none."""
+        """Ask the job, or view, of that id (or whichever job runs) to stop. False where there is none."""
+        if job is not None and self._looks.cancel(job):
+            return True
         with self._state:
             if self._running is None or (job is not None and self._running.id != job):
                 return False
@@ -304,6 +319,7 @@ class Server:
     def close(self) -> None:
         """Cancel the job, let it save, and end both threads; one that does not end in time is left behind. A job that
         goes on by itself is waited for, however long it takes."""
+        self._looks.cancel()
         detached = self.detached
         if not detached:
             self._leave()
@@ -324,7 +340,8 @@ class Server:
             runtime=self._runtime,
             wishes=running.wishes,
         )
-        answer = self._attempted(partial(self._run, running.method, running.params, job))
+        with running.wishes.granting({protocol.LOOK: partial(self._looks.see, job)}):
+            answer = self._attempted(partial(self._run, running.method, running.params, job))
         running.wishes.close()
         del job
         give_memory_back()

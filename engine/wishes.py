@@ -68,6 +68,16 @@ class Wishes:
         finally:
             self._grants = before
 
+    @contextmanager
+    def withholding(self, *names: str) -> Iterator[None]:
+        """While the block runs, `serve` leaves these wishes waiting."""
+        before = self._grants
+        self._grants = {name: grant for name, grant in before.items() if name not in names}
+        try:
+            yield
+        finally:
+            self._grants = before
+
     def serve(self, cancelled: Callable[[], bool]) -> None:
         """Grant what can be granted now and, where the job is to pause, wait until it may go on or is ``cancelled``. A
         grant may come here again (it renders, and that checks): then nothing is done."""
@@ -113,5 +123,9 @@ def _grant(wish: _Wish, grant: Grant) -> None:
         wish.answer.set_result(answer)
 
 
-def _too_late() -> BadInput:
-    return BadInput("The job ended before that could be done.", field="job")
+class TooLate(BadInput):
+    """The job ended before a wish was granted."""
+
+
+def _too_late() -> TooLate:
+    return TooLate("The job ended before that could be done.", field="job")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, detached, edit, engine, key_views, region, results, tree, tries
+from . import capture, detached, edit, engine, key_views, region, render, results, tree, tries
 
 CLASSES = (
     *capture.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *region.CLASSES, *tree.CLASSES,
-    *results.CLASSES, *detached.CLASSES, *engine.CLASSES,
+    *results.CLASSES, *detached.CLASSES, *engine.CLASSES, *render.CLASSES,
 )  # fmt: skip
 
 
@@ -17,9 +17,11 @@ def register() -> None:
     """Register the panels."""
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    render.join()
 
 
 def unregister() -> None:
     """Unregister the panels."""
+    render.part()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -7,7 +7,9 @@ import bpy
 
 from .. import downloads, estimates, previews, project, wire
 from ..drawing import cost, notice, running, sentences
+from ..render import composite
 from ..scene import cameras
+from ..session import OWN_ENGINE
 from ..words import t
 from .base import Base
 
@@ -74,6 +76,12 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
         if not project.is_trained(scene):
             sentences(layout, context, EMPTY, "INFO")
+        row = layout.row(align=True)
+        row.operator("instruct_nerf.use_engine", icon="SCENE", depress=scene.render.engine == OWN_ENGINE)
+        if composite.partner_of(scene) is None:
+            row.operator("instruct_nerf.composite", text="", icon="NODE_COMPOSITING")
+        else:
+            row.operator("instruct_nerf.composite_end", text="", icon="X")
         row = layout.row(align=True)
         row.operator("instruct_nerf.report", icon="SPREADSHEET")
         row.operator("instruct_nerf.open_folder", text="", icon="FOLDER_REDIRECT")

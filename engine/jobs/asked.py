@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a job is asked while it runs and has a scene at hand: a camera's view of it, as it is."""
+"""What a job is asked while it runs and has a scene at hand: a camera's view of it, or its surfels, as it is."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -15,35 +16,57 @@ from engine.capture import Intrinsics
 from engine.capture.fields import BadField, checked_lens
 from engine.capture.lens import Lens
 from engine.errors import BadInput
-from engine.files import remove_file
+from engine.files import make_folder, remove_file
 from engine.geometry import Viewpoint
+from engine.jobs.live_surfels import LiveSurfels
 from engine.pictures import save_picture
-from engine.progress import Job
-from engine.results import Rendered
-from engine.scenes.base import Scene
+from engine.progress import Job, Live
+from engine.results import Rendered, Surfels
+from engine.scenes.base import SceneTrainer
 from engine.workspace import Workspace
 
 LARGEST_FRAME = 8192  # pixels, either side
 KEPT = 8  # pictures that were asked for; older ones go
 _ALL_AROUND = 2.001 * np.pi  # radians
-_NAME = re.compile(r"asked-[0-9]{20}\.png")
+_NAME = re.compile(r"asked-[0-9]{20}\.(png|view)")
 
 
+@contextmanager
 def seen_meanwhile(
-    workspace: Workspace, scene: Callable[[], Scene], step: Callable[[], int], job: Job
-) -> AbstractContextManager[None]:
-    """While the block runs, `job/render` is answered with what ``scene()`` then is. ``step()``: how far it is."""
+    workspace: Workspace, edit: str | None, trainer: Callable[[], SceneTrainer], job: Job
+) -> Iterator[None]:
+    """While the block runs, `job/render`, `job/surfels` and views of what is live are answered with what the ``edit``
+    (None: the unedited scene) then is, as the ``trainer`` has it."""
+    surfels: list[LiveSurfels] = []
 
     def render(wish: protocol.RenderNow) -> Rendered:
         [camera] = viewpoints([wish.camera], "camera")
-        picture = scene().render(camera, job.check)
-        path = workspace.below("tries", f"asked-{time.time_ns():020d}.png")
+        picture = trainer().scene.render(camera, job.check)
+        path = new_picture(workspace, ".png")
         save_picture(path, picture.rgb)
-        for old in sorted(file for file in path.parent.iterdir() if _NAME.fullmatch(file.name))[:-KEPT]:
-            remove_file(old)
-        return Rendered(str(path), step())
+        return Rendered(str(path), trainer().step_index)
 
-    return job.wishes.granting({protocol.RENDER: render})
+    def show_surfels(_wish: protocol.ShowSurfels) -> Surfels:
+        if not surfels:
+            surfels.append(LiveSurfels(trainer().views, workspace.output(edit) / "surfels.bin"))
+        return Surfels(str(surfels[0].renew(trainer().scene, job.check)), trainer().step_index)
+
+    before = job.live
+    job.live = Live(workspace.folder, edit, lambda: trainer().scene, lambda: trainer().step_index)
+    try:
+        with job.wishes.granting({protocol.RENDER: render, protocol.SURFELS: show_surfels}):
+            yield
+    finally:
+        job.live = before
+
+
+def new_picture(workspace: Workspace, ending: str) -> Path:
+    """Where a picture that was asked for goes; only the latest few are kept. Raises BadInput."""
+    folder = workspace.below("tries")
+    make_folder(folder)
+    for old in sorted(file for file in folder.iterdir() if _NAME.fullmatch(file.name))[: 1 - KEPT]:
+        remove_file(old)
+    return folder / f"asked-{time.time_ns():020d}{ending}"
 
 
 def viewpoints(cameras: Sequence[protocol.Camera], field: str) -> list[Viewpoint]:

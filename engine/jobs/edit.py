@@ -294,7 +294,7 @@ class _Run:
         """While the block runs, wishes are granted: to see the scene, to be told something else, to edit a view once
         more. What changes the run is written down with its step before it takes effect, so that a resumed run is the
         unbroken one."""
-        seen = seen_meanwhile(self.workspace, lambda: self.trainer.scene, lambda: self.trainer.step_index, self.job)
+        seen = seen_meanwhile(self.workspace, self.record.id, lambda: self.trainer, self.job)
         with seen, self.job.wishes.granting({protocol.CHANGE: self._change, protocol.REMAKE: self._remake}):
             yield
 

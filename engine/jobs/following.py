@@ -19,7 +19,9 @@ from engine.rpc import RpcError, error_of
 from engine.workspace import Workspace
 
 ALIVE_EVERY = 1.0  # seconds between two looks at whether the process still lives
-PASSED_ON = (protocol.PAUSE, protocol.CONTINUE, protocol.RENDER, protocol.CHANGE, protocol.REMAKE)
+PASSED_ON = (
+    protocol.PAUSE, protocol.CONTINUE, protocol.RENDER, protocol.SURFELS, protocol.CHANGE, protocol.REMAKE
+)  # fmt: skip
 
 
 def follow_job(request: protocol.AttachJob, job: Job) -> Followed:

@@ -178,7 +178,7 @@ def _train(
         return record
 
     try:
-        with seen_meanwhile(workspace, lambda: trainer.scene, lambda: trainer.step_index, job):
+        with seen_meanwhile(workspace, None, lambda: trainer, job):
             while trainer.step_index < steps:
                 job.check()
                 losses = trainer.step(pictures)

@@ -36,10 +36,22 @@ class Frame:
 
 def frame_from(render: RenderedView, camera: Viewpoint, world: np.ndarray) -> Frame:
     """What a camera sees; ``world`` (4, 4): the similarity from the capture frame to Blender's world."""
-    opacity = render.opacity.cpu().numpy().astype(np.float32)
-    before_black = render.before_black.cpu().numpy()
-    straight = before_black / np.maximum(opacity, 1e-6)[..., None]
-    color = np.concatenate([linear(straight) * opacity[..., None], opacity[..., None]], axis=-1)
+    return Frame(color_of(render), *surfaces_of(render, camera, world))
+
+
+def color_of(render: RenderedView, transparent: bool = True) -> np.ndarray:
+    """(H, W, 4) float32, linear: premultiplied by alpha or, unless ``transparent``, before the scene's background."""
+    if not transparent:
+        color = linear(render.rgb.cpu().numpy())
+        return np.concatenate([color, np.ones_like(color[..., :1])], axis=-1).astype(np.float32)
+    opacity = render.opacity.cpu().numpy().astype(np.float32)[..., None]
+    straight = render.before_black.cpu().numpy() / np.maximum(opacity, 1e-6)
+    return np.concatenate([linear(straight) * opacity, opacity], axis=-1).astype(np.float32)
+
+
+def surfaces_of(render: RenderedView, camera: Viewpoint, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (H, W) and normal (H, W, 3) as a `Frame` has them."""
+    opacity = render.opacity.cpu().numpy()
     depth = render.depth.cpu().numpy().astype(np.float64)
     full = (opacity >= 0.5) & np.isfinite(depth) & (depth > 0)
     scale = np.cbrt(np.linalg.det(world[:3, :3]))
@@ -47,8 +59,7 @@ def frame_from(render: RenderedView, camera: Viewpoint, world: np.ndarray) -> Fr
     along = -ahead[..., 2] if projection_of(camera) == "perspective" else 1.0
     points = begin + ahead * np.where(full, depth, 1.0)[..., None]
     turned = normals_of(points, full, -ahead) @ (world[:3, :3] / scale @ camera.pose[:3, :3]).T
-    return Frame(
-        color.astype(np.float32),
+    return (
         np.where(full, depth * along * scale, NOTHING).astype(np.float32),
         np.where(full[..., None], turned, 0).astype(np.float32),
     )

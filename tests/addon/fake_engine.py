@@ -17,6 +17,7 @@ Started as ``python fake_engine.py [MODE…]``; the words misbehave on purpose:
 ``damaged``      has a damaged edit
 ``grown``        has three edits, the second of which stands on the first
 ``stubborn``     does not let edits be named or muted
+``wall``         shows, to a render engine, a wall two units ahead at the left, six at the right (else a ramp)
 ``tick=SECONDS`` time of one step (0.02)
 """
 
@@ -31,6 +32,8 @@ import threading
 import time
 import zlib
 from pathlib import Path
+
+from fake_view import view_file
 
 OUT = sys.stdout.buffer
 LOCK = threading.Lock()
@@ -150,6 +153,7 @@ class Engine:
         self.paused = threading.Event()
         self.thread: threading.Thread | None = None
         self.online, self.downloaded = False, set()
+        self.unseen: set[int] = set()  # views that were cancelled
 
     def view(self, kind: str, view: dict, colour: tuple[int, int, int], edit: str = "") -> str:
         folder = Path(self.capture["workspace"]) / edit / ("images" if kind == "image" else kind)
@@ -311,8 +315,9 @@ class Engine:
         texture = str(picture) if picture else None
         return {"mesh": str(path), "vertices": 8, "faces": 6, "texture": texture, "files": files}
 
-    def splats(self, params: dict) -> dict:
-        self.step("splats", 1, 2, 0.5)
+    def splats(self, params: dict, quick: bool = False) -> dict:
+        if not quick:
+            self.step("splats", 1, 2, 0.5)
         workspace = Path(params["workspace"])
         folder = workspace / "edits" / params["edit"] if "edit" in params else workspace / "scene"
         folder.mkdir(parents=True, exist_ok=True)
@@ -364,6 +369,20 @@ class Engine:
         self.downloaded.add(params["model"])
         return {"model": params["model"], "folder": offer["folder"]}
 
+    def look(self, number: int, params: dict) -> None:
+        """A view for a render engine: known colors, depths and normals, the lowest row first."""
+        folder = Path(params["workspace"]) / "tries"
+        folder.mkdir(parents=True, exist_ok=True)
+        live = bool(params.get("live") and self.job is not None)
+        data = view_file(params["camera"], "wall" in MODES, live, params.get("surfaces", False))
+        (folder / f"asked-{number}.view").write_bytes(data)
+        time.sleep(TICK)
+        if number in self.unseen:
+            send({"id": number, "error": {"code": -32800, "message": "Cancelled."}})
+        else:
+            result = {"pixels": str(folder / f"asked-{number}.view"), "step": 7 if live else None}
+            send({"id": number, "result": result})
+
     # -- the wire ---
 
     def wish(self, number: int, method: str, params: dict) -> None:
@@ -381,6 +400,9 @@ class Engine:
             folder = Path(self.capture["workspace"]) / "tries"
             image = png(folder / f"asked-{number}.png", camera["width"], camera["height"], (90, 20, 10))
             result = {"image": image, "step": step}
+        elif method == "job/surfels":
+            made = self.splats({"workspace": self.capture["workspace"], "edit": "live"}, quick=True)
+            result = {"surfels": made["surfels"], "step": step}
         else:
             change = {"step": step, "instruction": params.get("instruction") or "", "view": params.get("view")}
             next(edit for edit in self.edits.values() if not edit["finished"]).setdefault("changes", []).append(change)
@@ -462,7 +484,7 @@ class Engine:
             result = {"capture": capture, "scene": self.scene, "edits": list(self.edits.values())}
             result |= {"damaged": self.damaged, "tries": self.tries}
             send({"id": number, "result": result})
-        elif method in ("job/pause", "job/continue", "job/render", "job/change", "job/remake"):
+        elif method in ("job/pause", "job/continue", "job/render", "job/surfels", "job/change", "job/remake"):
             self.wish(number, method, params)
         elif method == "edit/key":
             send({"id": number, "result": {"view": self.capture["views"][5]["name"]}})
@@ -473,6 +495,14 @@ class Engine:
         elif method == "runtime/release":
             print("let go of the editor", file=sys.stderr, flush=True)
             send({"id": number, "result": {"released": ["editor"]}})
+        elif method == "view/render":
+            if params.get("edit") == "gone":
+                send({"id": number, "error": {"code": -32000, "message": "There is no edit gone.", "data": {}}})
+            else:
+                threading.Thread(target=self.look, args=(number, params), daemon=True).start()
+        elif method == "job/cancel" and params["job"] != self.job:
+            self.unseen.add(params["job"])
+            send({"id": number, "result": {"cancelling": True}})
         elif method == "job/cancel":
             self.cancelled.set()
             send({"id": number, "result": {"cancelling": params.get("job") == self.job}})

@@ -16,7 +16,7 @@ ADDON = Path(__file__).parents[2] / "blender_addon"
 LAYERS = [
     {"panels", "translations"},
     {"drawing", "operators", "following", "highlight", "wipe", "surfels"},
-    {"frames", "detaching"},
+    {"frames", "detaching", "render"},
     {"settings", "results", "meshes", "tries"},
     {"tree"},
     {"editing", "talking", "downloads", "sheet_settings"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"session", "scene"},
     {"asking", "chores"},
     {"state", "install", "trajectories"},
-    {"graphics", "running", "ply", "costs"},
+    {"graphics", "running", "ply", "costs", "pixels"},
     {"client", "engine_home", "choices", "files", "lineage"},
     {"wire", "inbox"},
     {"fields", "curves"},
@@ -37,7 +37,7 @@ LAYERS = [
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words",
+    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words", "pixels",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 

@@ -136,5 +136,6 @@ def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
     granted = {name: set(methods) - {wire.JOB_ATTACH} for name, methods in WISHES.items()}
     assert granted == {
         wire.JOB_PAUSE: set(wire.PAUSABLE), wire.JOB_CONTINUE: set(wire.PAUSABLE), wire.JOB_RENDER: set(wire.LOOKED_AT),
+        wire.JOB_SURFELS: set(wire.LOOKED_AT),
         wire.JOB_CHANGE: set(wire.EDITS), wire.JOB_REMAKE: set(wire.EDITS),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from array import array
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,3 +165,30 @@ def test_the_button_makes_splats_and_shows_them(opened: bpy.types.Scene) -> None
     assert opened.instruct_nerf.show_surfels
     assert "splats lie in" in session.get().news["results"]
     assert Path(surfels.file_of(opened)).is_file()
+
+
+def test_while_an_edit_runs_its_surfels_are_renewed(opened: bpy.types.Scene, drawn, monkeypatch) -> None:
+    monkeypatch.setattr(surfels, "RENEWED", 0.2)
+    opened.instruct_nerf.show_surfels, opened.instruct_nerf.instruction = True, "make it night"
+    surfels.renew(opened)
+    assert not surfels._live  # nothing runs
+    bpy.ops.instruct_nerf.start_edit()
+    assert session.wait(lambda: session.get().job.stage == "edit", 20.0)
+    bpy.ops.instruct_nerf.pause()
+    surfels.renew(opened)
+    [live] = surfels._live.values()
+    assert live.asked
+    surfels.renew(opened)  # one at a time
+    assert session.wait(lambda: bool(live.path), 5.0)
+    assert surfels.file_of(opened) == live.path and [drawn() for _ in range(3)][-1] == 1
+    first = session.get().next_number
+    surfels.renew(opened)
+    assert session.get().next_number == first  # it rests
+    assert session.wait(lambda: time.monotonic() > live.due, 5.0)
+    surfels.renew(opened)
+    assert session.get().next_number == first + 1
+    bpy.ops.instruct_nerf.go_on()
+    settle()
+    surfels.renew(opened)
+    assert not surfels._live and project.edit_of(opened).id in surfels.file_of(opened)
+    assert "edit" not in session.get().notices

@@ -18,6 +18,7 @@ LAYERS = [
     {"cluster"},
     {"terminal"},
     {"server", "check"},
+    {"looks"},
     {"warm"},
     {"jobs"},
     {"presets"},
@@ -32,6 +33,7 @@ LAYERS = [
     {"runtime", "wishes", "wire", "process", "results"},
     {"records"},
     {"protocol"},
+    {"offers"},
     {"trash"},
     {"files"},
     {"lock"},
@@ -70,9 +72,10 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
+        {"live_surfels"},
         {"capture", "registration", "asked", "following"},
         {"scene"},
-        {"edit_stages", "download", "key_views", "like", "parents", "tree"},
+        {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
         {"subject"},
         {"contact_sheet", "output", "report"},
