@@ -8,7 +8,7 @@ PARTS = (
     "begin.prepare", "begin.example", "begin.open_capture", "begin.choose", "begin.look_through",
     "trying.instruct", "trying.knobs", "trying.try_it", "trying.sheet", "trying.gallery",
     "editing.edit", "editing.compare", "editing.branch",
-    "results.mesh", "results.splats", "results.film", "desk.workspace", "desk.languages", "results.details",
+    "results.mesh", "results.splats", "engine.rendered", "results.film", "desk.workspace", "desk.languages", "results.details",
 )  # fmt: skip
 
 # Pictures in the order in which they are taken, and what the film says of them.
@@ -33,6 +33,8 @@ CAPTIONS = {
     "branch": "Edits stand on edits: a tree, with all its settings",
     "mesh": "The mesh comes in, exactly where the cameras see it",
     "splats": "Show in 3D draws the edited scene in the viewport",
+    "rendered": "Instruct NeRF is a render engine, too: the scene in a Rendered viewport",
+    "composited": "F12 puts Blender's own objects before and behind what was captured",
     "workspace": "A workspace with all at hand, where one wants it",
     "german": "The tab speaks German, Japanese and Simplified Chinese, too",
     "sequencer": "And the film lies in the sequencer",
