@@ -8,7 +8,8 @@ PARTS = (
     "begin.prepare", "begin.example", "begin.open_capture", "begin.choose", "begin.look_through",
     "trying.instruct", "trying.knobs", "trying.try_it", "trying.sheet", "trying.gallery",
     "editing.edit", "editing.compare", "editing.branch",
-    "results.mesh", "results.splats", "engine.rendered", "results.film", "desk.workspace", "desk.languages", "results.details",
+    "results.mesh", "results.splats", "engine.rendered", "results.film",
+    "desk.workspace", "desk.languages", "results.details",
 )  # fmt: skip
 
 # Pictures in the order in which they are taken, and what the film says of them.
