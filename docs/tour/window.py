@@ -96,7 +96,7 @@ class Window:
         """Put the mouse into the viewport."""
         window = hand.region("WINDOW")
         hand.move(window.x + share * window.width * 0.8, window.y + window.height / 2)
-        yield 0.3
+        yield 0.7  # until no tooltip stands where the mouse was
 
     def home(self) -> hand.Program:
         """Show the whole scene."""
