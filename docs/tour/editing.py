@@ -33,7 +33,7 @@ def edit(w: Window) -> hand.Program:
             w.look("training")
             seen.add("train")
             last = time.monotonic()
-        if job.kind == "edited" and not talked and (job.stage == "edit" or len(live) > 1):
+        if job.stage == "edit" and job.step >= 0.4 * job.of and not talked:
             talked = True
             yield from talk(w, job)
             last = time.monotonic()
