@@ -75,7 +75,7 @@ def compare(w: Window) -> hand.Program:
         side = hand.region("UI")
         _, y = yield from hand.find("instruct_nerf.shown")
         yield from hand.click(side.x + 14 + (SHOWN.index(shown) + 0.5) / 4 * (side.width - 50), y)
-        assert w.panel.shown == shown, w.panel.shown
+        yield from hand.wait(lambda shown=shown: w.panel.shown == shown, 10)
         yield from hand.wait(w.quiet, 30)
         image = view.data.background_images[0].image
         assert project.picture(w.scene, shown, view["instruct_nerf_view"]) == bpy.path.abspath(image.filepath)
