@@ -14,14 +14,14 @@ from typing import Literal
 import msgspec
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.editors.base import RELEVANCE_TOP, Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.key_attention import attending
 from engine.editors.model_folder import check_diffusion_folder
 from engine.editors.noise_schedule import NoiseSchedule
-from engine.editors.numbers import checked, in_full_where_needed
+from engine.editors.numbers import checked, cpu_has_bfloat16, in_full_where_needed
 from engine.editors.parts import load_pipeline
 from engine.errors import BadInput
 from engine.protocol import OptionValue
@@ -126,7 +126,7 @@ class InstructPix2Pix:
         noised = self.schedule.add_noise(clean, noise.to(clean), timestep)
         inputs = torch.cat([noised, original.expand_as(noised)], dim=1).contiguous(memory_format=torch.channels_last)
         told, untold = (
-            self.unet(inputs, timestep, encoder_hidden_states=words.expand(RELEVANCE_DRAWS, -1, -1)).sample.float()
+            self._predicted(inputs, timestep, words.expand(RELEVANCE_DRAWS, -1, -1)).float()
             for words in instruction[:2].split(1)
         )
         return relevance_of(checked(told - untold, self.name).mean(0, keepdim=True))
@@ -156,13 +156,18 @@ class InstructPix2Pix:
         if text == picture == 1:
             inputs = torch.cat([latents, original], dim=1).contiguous(memory_format=torch.channels_last)
             words = instruction[:1].expand(len(latents), -1, -1)
-            return self.unet(inputs, timestep, encoder_hidden_states=words).sample
+            return self._predicted(inputs, timestep, words)
         condition = torch.cat([original, original, torch.zeros_like(original)])
         inputs = torch.cat([latents.repeat(3, 1, 1, 1), condition], dim=1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         words = instruction.repeat_interleave(len(latents), dim=0)
-        both, image, neither = self.unet(inputs, timestep, encoder_hidden_states=words).sample.chunk(3)
+        both, image, neither = self._predicted(inputs, timestep, words).chunk(3)
         return neither + picture * (image - neither) + text * (both - image)
+
+    def _predicted(self, inputs: Tensor, timestep: int, words: Tensor) -> Tensor:
+        """What the denoiser says, which may compute in less precision than all the rest."""
+        own = self.unet.dtype
+        return self.unet(inputs.to(own), timestep, encoder_hidden_states=words.to(own)).sample.to(inputs.dtype)
 
     def dpm_step(self, timesteps: list[int]) -> Callable[[Tensor, Tensor, int, int | None], Tensor]:
         """A step like the schedule's ``ddim_step``, by diffusers' DPM-Solver++ over ``timesteps``."""
@@ -354,13 +359,15 @@ NETWORKS = ("unet", "vae", "text_encoder")
 
 
 def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> InstructPix2Pix:
-    """Load an editor from its folder, safetensors only, half precision on a GPU.
+    """Load an editor from its folder, safetensors only, half precision on a GPU, and where a CPU is made for it, of the
+    denoiser on a CPU.
 
     Raises BadInput where it cannot be had, with the reason.
     """
     from diffusers import StableDiffusionInstructPix2PixPipeline
 
     device = torch.device(device)
+    in_half = dtype is None and device.type == "cpu" and cpu_has_bfloat16()
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     check_diffusion_folder(Path(source))
     pipeline = load_pipeline(
@@ -374,4 +381,7 @@ def load(source: str, name: str, device, dtype: torch.dtype | None = None) -> In
         image_encoder=None,
         requires_safety_checker=False,
     )
-    return InstructPix2Pix(pipeline, name, device)
+    editor = InstructPix2Pix(pipeline, name, device)
+    if in_half:
+        nn.Module.to(editor.unet, torch.bfloat16)  # diffusers' own warns of layers that this one has not
+    return editor

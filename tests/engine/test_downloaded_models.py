@@ -63,7 +63,8 @@ def test_the_hubs_layouts_load(tmp_path, layout, monkeypatch):
         loaded = getattr(editor, part).state_dict()
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                assert (loaded[name] - value).abs().max() <= 2**-10 * value.abs().max(), (part, name)
+                rounded = 2**-8 + 2**-10 if loaded[name].dtype == torch.bfloat16 else 2**-10  # where the CPU computes in it
+                assert (loaded[name] - value).abs().max() <= rounded * value.abs().max(), (part, name)
     assert edit(editor).shape == (32, 32, 3)
 
 
@@ -72,7 +73,7 @@ def test_half_precision_takes_the_half_and_full_the_full(tmp_path):
 
     folder = hub_folder.write(tmp_path / "model", (FULL, HALF))
     exact = hub_folder.networks()["unet"].state_dict()["conv_in.weight"]
-    assert torch.equal(load(str(folder), "m", "cpu").unet.conv_in.weight, exact)
+    assert torch.equal(load(str(folder), "m", "cpu", torch.float32).unet.conv_in.weight, exact)
     for part in hub_folder.PARTS:
         shutil.copy(next((folder / part).glob("*.fp16.safetensors")), folder / part / "kept")
         next(path for path in (folder / part).glob("*.safetensors") if ".fp16" not in path.name).unlink()

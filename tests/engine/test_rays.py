@@ -186,3 +186,19 @@ def test_rays_are_those_of_the_path_without_kernels(kernels, training, more, mon
     for name, slope in expected_slopes.items():
         largest = float(slope.abs().max())
         assert float((slopes[name] - slope).abs().max()) <= 1e-3 * largest + 1e-7, name
+
+
+@pytest.mark.parametrize("path", [None, "numba"])
+def test_a_young_scene_learns_from_half_the_samples(path, monkeypatch):
+    found = None if path is None else import_module(f"engine.scenes.nerfacto.{path}_rays")
+    monkeypatch.setattr(nerfacto, "kernels_for", lambda *_: found)
+    more = {"coarse_steps": 10, "proposal_samples": (15, 12), "nerf_samples": 7}
+    nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, optimise_cameras=False, appearance=0, **more), 2)
+    shapes = []
+    for age, training in ((9, True), (10, True), (9, False)):
+        nerf.train(training).at_age(age)
+        rays = RayBundle(torch.zeros(3, 3), torch.eye(3), torch.ones(3, 1), camera_indices=torch.zeros(3, 1).long())
+        rendered = nerf(rays)
+        shapes.append([weights.shape[1] for weights in rendered.weights])
+        assert all(torch.isfinite(loss) for loss in nerf.regularisers(rendered).values())
+    assert shapes == [[8, 6, 4], [15, 12, 7], [15, 12, 7]]

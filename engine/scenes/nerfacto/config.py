@@ -29,6 +29,7 @@ class NerfactoConfig(msgspec.Struct, frozen=True):
     hidden: int = 64
     proposal_samples: tuple[int, ...] = (256, 96)  # samples a ray, of each proposal network
     nerf_samples: int = 48  # samples a ray
+    coarse_steps: int = 0  # of its first steps, in which rays have half as many samples
     proposals: tuple[ProposalConfig, ...] = (ProposalConfig(128), ProposalConfig(256))
     proposal_warmup: int = 5000  # steps over which the proposals' update interval grows to proposal_interval
     proposal_interval: int = 5

@@ -52,11 +52,11 @@ def render_rays(
     origins, directions = rays.origins.contiguous(), rays.directions.contiguous()
     learn = sampler._steps_since_update > sampler.update_sched(sampler._step) or sampler._step < 10
 
-    all_edges, all_weights = [_first_edges(nerf, config.proposal_samples[0], origins)], []
+    of_proposals, of_field = nerf.samples()
+    all_edges, all_weights = [_first_edges(nerf, of_proposals[0], origins)], []
     for number, network in enumerate(nerf.proposal_networks):
         if number:
-            wanted = config.proposal_samples[number]
-            all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], wanted, kernels))
+            all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], of_proposals[number], kernels))
         with torch.set_grad_enabled(learn and torch.is_grad_enabled()):
             points, deltas, _ = kernels.placed(origins, directions, all_edges[-1], *ends)
             raw = _network(network.mlp_base, points.view(-1, 3), kernels).view(count, -1)
@@ -64,7 +64,7 @@ def render_rays(
     if learn:
         sampler._steps_since_update = 0
 
-    all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], config.nerf_samples, kernels))
+    all_edges.append(_next_edges(nerf, all_edges[-1], all_weights[-1], of_field, kernels))
     points, deltas, middles = kernels.placed(origins, directions, all_edges[-1], *ends)
     raw, colors = _field(nerf, points, rays, kernels)
     if config.gradient_scaling:

@@ -15,6 +15,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_resolution": (16, 2**17),
     "hidden": (1, 1024),
     "nerf_samples": (1, 4096),
+    "coarse_steps": (0, 10**7),
     "proposal_warmup": (1, 10**7),
     "proposal_interval": (1, 10**4),
     "anneal_steps": (1, 10**7),

@@ -127,6 +127,13 @@ class Nerfacto(nn.Module):
         use_fused_hash_encoding(self)
         self.age = 0  # steps that it has taken in all
 
+    def samples(self) -> tuple[list[int], int]:
+        """How many samples a ray has: of each proposal, and of the field. Half as many while a scene is young: blurred
+        at first, it learns faster in every sense."""
+        c = self.config
+        halves = 2 if self.training and self.age < c.coarse_steps else 1
+        return [-(-count // halves) for count in c.proposal_samples], -(-c.nerf_samples // halves)
+
     def at_age(self, step: int) -> None:
         """Set what depends on how many steps the scene has taken in all: how sharply the proposals steer, and whether
         they learn in this step.
@@ -153,6 +160,7 @@ class Nerfacto(nn.Module):
             own = self.background if background is None else background
             (rgb, depth, opacity), weights, edges, middles = render_rays(self, rays, own, kernels)
             return Rendered(rgb, depth[:, None], opacity[:, None], weights, [], kernels, edges, middles)
+        self.sampler.num_proposal_samples_per_ray, self.sampler.num_nerf_samples_per_ray = self.samples()
         samples, weights, sample_list = self.sampler(rays, density_fns=[p.density_fn for p in self.proposal_networks])
         outputs = self.field(samples)
         if self.config.gradient_scaling:
