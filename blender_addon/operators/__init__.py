@@ -5,11 +5,28 @@ from __future__ import annotations
 
 import bpy
 
-from . import capture, choose, desk, edit, engine, key_views, presets, region, render, results, talk, tree, tries, wipe
+from . import (
+    capture,
+    choose,
+    desk,
+    edit,
+    engine,
+    key_views,
+    presets,
+    region,
+    render,
+    results,
+    scripts,
+    talk,
+    tree,
+    tries,
+    wipe,
+)
 
 CLASSES = (
     *capture.CLASSES, *choose.CLASSES, *edit.CLASSES, *tries.CLASSES, *key_views.CLASSES, *presets.CLASSES,
     *region.CLASSES, *talk.CLASSES, *tree.CLASSES, *wipe.CLASSES, *results.CLASSES, *engine.CLASSES, *desk.CLASSES,
+    *scripts.CLASSES,
     *render.CLASSES,
 )  # fmt: skip
 

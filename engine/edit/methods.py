@@ -47,6 +47,7 @@ def begin(
     def unedited() -> SceneTrainer:
         return parent.trainer(views, settings.training, settings.seed, device, loss)
 
+    pictures.changing = pictures.confined = None  # known once the region is looked for in them
     captured = [pictures.image(view).to("cpu", copy=True) for view in range(len(pictures))]
     originals = Originals(captured, unedited, pictures.device, region)
     if saved is None:

@@ -41,6 +41,9 @@ MODES = set(sys.argv[1:])
 TICK = next((float(m.split("=")[1]) for m in MODES if m.startswith("tick=")), 0.02)
 
 
+HELD = "The project is in use: another engine (process 4711) has been editing there since 12:00; wait until it is done."
+
+
 class Cancelled(Exception):
     pass
 
@@ -419,7 +422,11 @@ class Engine:
 
         def body() -> None:
             try:
+                if os.path.exists(os.path.join(params.get("workspace", ""), "held")):  # as by another Blender's engine
+                    raise BlockingIOError
                 answer = {"result": work(params)}
+            except BlockingIOError:
+                answer = {"error": {"code": -32001, "message": HELD}}
             except Cancelled:
                 answer = {"error": {"code": -32800, "message": "Cancelled."}}
             except ValueError as error:

@@ -29,11 +29,13 @@ def test_a_curve_falls_as_its_values_do_and_ends_where_the_job_is() -> None:
         curves.add(said(step, math.exp(-step / 100), 10 + step / 100 if step % 50 == 0 else None))
     pixels = picture(curves)
     assert len(pixels) == WIDTH * HEIGHT and curves.worth_drawing
-    early, late = (sum(rows) / len(rows) for rows in (column(pixels, 10, LOSS), column(pixels, 90, LOSS)))
+    early, late = (
+        sum(rows) / len(rows) for rows in (column(pixels, WIDTH // 20, LOSS), column(pixels, 9 * WIDTH // 20, LOSS))
+    )
     assert early > HEIGHT * 0.75 and late < HEIGHT * 0.15
-    assert early - late == pytest.approx((HEIGHT - 9) * 80 / (0.5 * WIDTH), rel=0.05)  # on a logarithmic axis: straight
-    assert not column(pixels, 150, LOSS)  # the steps to come
-    assert column(pixels, 30, HELD_OUT) < column(pixels, 80, HELD_OUT)
+    assert early - late == pytest.approx((HEIGHT - 9) * 0.8, rel=0.05)  # on a logarithmic axis: straight
+    assert not column(pixels, 3 * WIDTH // 4, LOSS)  # the steps to come
+    assert column(pixels, WIDTH // 6, HELD_OUT) < column(pixels, WIDTH // 3, HELD_OUT)
     assert curves.latest == {LOSS: pytest.approx(math.exp(-5)), HELD_OUT: 15.0}
 
 

@@ -74,7 +74,7 @@ def labels() -> set[str]:
             if not (prop.is_hidden or issubclass(cls, settings.InstructNerfRow)):
                 found.add(prop.name)
                 found |= {item.name for item in getattr(prop, "enum_items_static", ())}
-    found |= {preset.label for preset in PRESETS.values()} | {knob.label for kind in KINDS for knob in kind.knobs}
+    found |= {preset.label for preset in PRESETS.values()}
     return {text for text in found if re.search(r"[^\W\d_]{2}", PLACEHOLDER.sub("", text)) and not _is_a_name(text)}
 
 
@@ -92,7 +92,8 @@ def said_besides() -> set[str]:
             found |= {prop.name, prop.description}
             found |= {text for item in getattr(prop, "enum_items_static", ()) for text in (item.name, item.description)}
     found |= {preset.description for preset in PRESETS.values()}
-    return found | {knob.description for kind in KINDS for knob in kind.knobs} | set(texts_in_code())
+    knobs = [knob for kind in KINDS for knob in kind.knobs]  # an editor's are its own to translate
+    return found | {text for knob in knobs for text in (knob.label, knob.description)} | set(texts_in_code())
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

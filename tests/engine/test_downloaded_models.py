@@ -63,7 +63,8 @@ def test_the_hubs_layouts_load(tmp_path, layout, monkeypatch):
         loaded = getattr(editor, part).state_dict()
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                rounded = 2**-8 + 2**-10 if loaded[name].dtype == torch.bfloat16 else 2**-10  # where the CPU computes in it
+                # bfloat16 where the CPU computes in it
+                rounded = 2**-8 + 2**-10 if loaded[name].dtype == torch.bfloat16 else 2**-10
                 assert (loaded[name] - value).abs().max() <= rounded * value.abs().max(), (part, name)
     assert edit(editor).shape == (32, 32, 3)
 

@@ -34,6 +34,7 @@ from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
+SETTLING = 0.92  # share of the steps of a confined edit after which its patches end
 LOOKED_AT = 2048  # rays, for a training's health
 
 
@@ -104,16 +105,20 @@ class Trainer:
         return Viewpoint(pose, camera.intrinsics, camera.name)
 
     def step(self, pictures: PictureSet) -> dict[str, float]:
-        """One NeRF update, on rays of all views or, after the share of ``single_rays``, of patches."""
+        """One NeRF update, on rays of all views or, after the share of ``single_rays``, of patches. Where edits are
+        confined, patches are of what may change, beside half as many single rays of all views, and the last of the
+        steps have single rays again: patches alone, of one view a step, blur what is to stay."""
         c, generator = self.training, self._generator()
-        if c.single_rays >= 1 or self.step_index < c.single_rays * c.steps:
+        step, confined = self.step_index, pictures.confined
+        single = c.single_rays >= 1 or step < c.single_rays * c.steps
+        if confined is not None:
+            single = single or step >= SETTLING * c.steps or not len(confined)
+        if single:
             return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
-        if pictures.confined is None:
+        if confined is None:
             return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
-        if not len(pictures.confined):
-            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
-        patches = max(1, c.patches // 2)
-        return self._update(sample_confined(pictures, self._cameras, patches, c.patch, max(1, c.rays // 2), generator))
+        patches, singles = max(1, c.patches // 2), max(1, c.rays // 2)
+        return self._update(sample_confined(pictures, self._cameras, patches, c.patch, singles, generator))
 
     def step_towards(self, view: int, target: Tensor, generator: torch.Generator) -> dict[str, float]:
         """One NeRF update on rays through pixels of ``view`` drawn by ``generator``, towards ``target`` (H, W, 3)."""
@@ -165,7 +170,10 @@ class Trainer:
         if batch.seen is not None:  # nothing is known there: whatever is rendered is right
             colours = torch.where(batch.seen[:, None], colours, rendered.rgb.detach())
         difference = rendered.rgb - colours
-        terms["colour"] = difference.abs().mean() if weights.pixel == "l1" else difference.square().mean()
+        errors = difference.abs() if weights.pixel == "l1" else difference.square()
+        # Beside single rays, patches are weighed as if they were alone, and so are the single rays.
+        parts = [part for part in errors.tensor_split([batch.of_patches]) if len(part)]
+        terms["colour"] = torch.stack([part.mean() for part in parts]).sum()
         if weights.perceptual_weight and batch.patch > 1:
             assert self.perceptual is not None
             shape, first = (-1, batch.patch, batch.patch, 3), slice(batch.of_patches)
