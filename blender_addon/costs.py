@@ -23,7 +23,7 @@ PASSES, LEAST_STEPS = 4, 100  # of those steps, over all that is looked at
 FINER = 8.0  # pixels of a frame, beyond those that the scene was learned at, cost so much less
 MESH_BYTES, FACE_BYTES = 12, 22  # a pixel that a mesh is made from, and a face; as measured
 TEXTURE_PIXELS = 4  # of a view for a texture, over those of one for a mesh
-TEXEL_BYTES = 2  # of a texture, as measured
+FLAT_BYTES, TEXEL_BYTES = 25, 1  # a face's place in a texture, and a texel of it; as measured
 PNG_BYTES, EXR_BYTES = 1.2, 24  # a pixel of a frame
 SPLAT_BYTES = 248 + 20  # a splat, in its file and in the viewport's
 UNKNOWN = 1.0  # seconds of a unit whose time nobody has measured: good for comparing two jobs alone
@@ -85,7 +85,7 @@ def work_of(method: str, params: Mapping[str, Any], info: EngineInfo | None, pro
     if method == wire.OUTPUT_MESH:
         room, side = MESH_BYTES * seen * pixels, int(params.get("texture") or 0)
         if params.get("faces"):
-            room = FACE_BYTES * params["faces"]
+            room = (FACE_BYTES + (FLAT_BYTES if side else 0)) * params["faces"]
         texture = 1 + (TEXTURE_PIXELS - 1) / FINER if side else 0.0  # renders of the views, over those of a mesh
         return Work(key, (FUSING + texture) * seen * render, known, room + TEXEL_BYTES * side**2)
     if method == wire.OUTPUT_SPLATS:

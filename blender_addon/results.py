@@ -70,6 +70,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
     sampled: list[Camera] = []
     name = film_name(scene.name)
     show, device = scene.instruct_nerf.film, device_name(scene)
+    title = edit.title if edit is not None and scene.instruct_nerf.film_title else ""
 
     def ask() -> None:
         params = {
@@ -94,7 +95,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
         if found is None:
             return
         try:
-            strips.add_frames(found, before, after, first, show)
+            strips.add_frames(found, before, after, first, show, title)
         except ValueError as error:
             session.notice("results", str(error))
             return

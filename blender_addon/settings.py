@@ -314,6 +314,9 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
             ("SPLIT", "Split", "The original at the left, the edit at the right"),
         ),
     )
+    film_title: BoolProperty(
+        name="Title", description="Write what the edit is called, or its instruction, at the bottom of the film"
+    )
 
 
 class InstructNerfPreferences(bpy.types.AddonPreferences):

@@ -121,6 +121,7 @@ def train(
     seed: int = 0,
     steps: int | None = None,
     even_on_cpu: EvenOnCpu = False,
+    depths: bool = True,
 ) -> None:
     """Train the unedited scene, or go on with it.
 
@@ -132,11 +133,12 @@ def train(
         seed: For everything random.
         steps: How many steps the scene is to have in all; the preset's where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
+        depths: Compare the photos beforehand to know the depth of some of their pixels, where the preset asks for it.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu)
+    request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths)
     show_result(run_job(lambda job: scene.train_scene(request, job)))
 
 
@@ -191,6 +193,7 @@ def edit(
     schedule: Literal["paper", "projected"] | None = None,
     keys: list[str] | None = None,
     even_on_cpu: EvenOnCpu = False,
+    depths: bool = True,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
@@ -207,6 +210,7 @@ def edit(
         schedule: As in the paper, or as it settles sooner; if not given, the latter with key views.
         keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
+        depths: Compare the photos before the unedited scene is trained, as in `train`.
     """
     from engine.jobs import edit as jobs
 
@@ -218,7 +222,7 @@ def edit(
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
         workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, like=like,
-        even_on_cpu=even_on_cpu, schedule=schedule, region=region,
+        even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
     show_result(run_job(lambda job: jobs.run_edit(request, job)))

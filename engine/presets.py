@@ -85,7 +85,12 @@ PREVIEW = Preset(
         appearance=0,
         optimise_cameras=False,
     ),
-    train=TrainingConfig(steps=1000, rays=1024, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000)),
+    train=TrainingConfig(
+        steps=1000,
+        rays=1024,
+        losses=LossConfig(depth_weight=0.01, solid_weight=0.1),  # surfaces in so few steps (docs/geometry.md)
+        optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000),
+    ),
     edit=EditSettings(
         steps=300,
         steps_per_round=5,  # 60 image updates, after the first pass over all views

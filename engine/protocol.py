@@ -124,7 +124,8 @@ class ProposeKey(Message, frozen=True):
 
 
 class TrainScene(Message, frozen=True):
-    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise."""
+    """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise. ``depths``: where the
+    preset asks for it, photos are compared beforehand to know some pixels' depth; a scene goes on as it was begun."""
 
     workspace: str
     preset: str | None = None
@@ -132,6 +133,7 @@ class TrainScene(Message, frozen=True):
     seed: int = 0
     steps: int | None = None
     even_on_cpu: bool = False
+    depths: bool = True
 
 
 class Solid(Message, frozen=True, kw_only=True):
@@ -207,6 +209,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     schedule: Literal["paper", "projected"] | None = None  # None: projected with key views, else the preset's
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
     even_on_cpu: bool = False  # as in TrainScene
+    depths: bool = True  # as in TrainScene
     staleness: int = 0  # rounds that a render may be old when its edit takes its place
 
 
@@ -529,8 +532,9 @@ class Edit(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "download", "images", "train", "before", "understand", "first", "edit", "after", "try", "mesh", "texture",
-        "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du", "sds",
+        "download", "images", "depths", "train", "before", "understand", "first", "edit", "after", "try", "mesh",
+        "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du",
+        "sds",
     ]  # fmt: skip
     label: str
     step: int

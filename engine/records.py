@@ -30,6 +30,7 @@ class SceneRecord(msgspec.Struct, frozen=True):
     rendered: Steps | None = None  # what the scene had when its views were rendered, all of them; None: not yet
     attempt: Annotated[int, Meta(ge=0, le=100)] = 0  # how often its training had collapsed and was begun again
     collapsed: bool = False  # it shows nothing of its pictures all the same
+    depths: bool = False  # what the photos know of depth helped its training
 
     @property
     def finished(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import trimesh
 
+from benchmarks.geometry import nerfstudio_mesh
 from benchmarks.geometry.data import ExactScene
 from engine.capture.types import SparsePoints
 from engine.geometry import pixel_directions
@@ -27,6 +28,7 @@ from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import TrainingConfig
+from engine.scenes.stereo import stereo_depths
 
 SAVED_EVERY = 100  # steps
 
@@ -39,7 +41,8 @@ class Row:
     true_depth: bool = False  # the oracle: Blender's own depth in the place of a scene's
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
-    points: int = 0  # sparse ones, as a program that finds cameras leaves them
+    points: int = 0  # sparse ones, as a program that finds cameras leaves them; 0: depths by comparing the photos
+    exporter: str = ""  # nerfstudio's, of what its nerfacto learns in the seconds that "preview" takes
     resolution: int | None = None  # None: by the detail that the pictures hold
 
     def configs(self, steps: int, rays: int) -> tuple[NerfactoConfig, TrainingConfig]:
@@ -56,10 +59,12 @@ ROWS = {
     for row in (
         Row("oracle", true_depth=True),
         Row("preview"),
-        Row("solid", losses={"solid_weight": 0.1}),
-        Row("solid, known points", losses={"solid_weight": 0.1, "depth_weight": 0.01}, points=2000),
-        Row("known points", losses={"depth_weight": 0.01}, points=2000),
-        Row("solid, distortion × 10", losses={"solid_weight": 0.1}, nerf={"distortion_weight": 0.02}),
+        Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0}),
+        Row("solid", losses={"depth_weight": 0.0}),
+        Row("known points", points=2000),
+        Row("distortion × 10", nerf={"distortion_weight": 0.02}),
+        Row("nerfstudio tsdf", exporter="tsdf"),
+        Row("nerfstudio poisson", exporter="poisson"),
     )
 }
 
@@ -77,6 +82,8 @@ def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: 
     """The mesh as the engine makes it. Trained scenes are kept in ``folder``."""
     cameras = scene.cameras[: scene.training]
     began, quality = time.monotonic(), float("nan")
+    if row.exporter:
+        return _of_nerfstudio(row, scene, steps, rays, seed, folder, device)
     if row.true_depth:
         views = oracle_views(scene)
     else:
@@ -93,6 +100,23 @@ def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: 
         pairs = [(trained.render(c).rgb.cpu(), torch.from_numpy(p.copy()).float() / 255) for c, p in held_out]
         quality = float(np.mean([float(psnr(a, b)) for a, b in pairs]))
     return Made(mesh, seconds, quality)
+
+
+def _of_nerfstudio(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: Path, device: str) -> Made:
+    """What nerfstudio makes in the seconds of training that the preset's own row took, which is trained first."""
+    _, seconds = _trained(ROWS["preview"], scene, steps, rays, seed, folder, device)
+    pictures, cameras = scene.pictures[: scene.training], scene.cameras[: scene.training]
+    own = folder / f"nerfstudio-{scene.name.replace(' ', '-')}-{pictures.shape[1]}-{seconds:.0f}"
+    nerfstudio_mesh.write_capture(pictures, [c.pose for c in cameras], cameras[0].intrinsics.fx, own)
+    report = nerfstudio_mesh.make(own, seconds)
+    print(
+        f"nerfstudio took {report['steps']} steps in {report['seconds']:.0f} s; {row.exporter}: {report[row.exporter]}"
+    )
+    if isinstance(report[row.exporter], str):  # it found no surface
+        empty = trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False)
+        return Made(empty, report["seconds"], float("nan"))
+    mesh = trimesh.load(own / f"{row.exporter}.ply", process=False)
+    return Made(mesh, report["seconds"] + report[row.exporter], float("nan"))
 
 
 def oracle_views(scene: ExactScene) -> list[DepthView]:
@@ -151,8 +175,10 @@ def _trained(
             trainer = begin_scene(nerf, cameras, np.asarray(scene.centre), train, seed, device)
         earlier = float(took.read_text()) if path.exists() else 0.0
         began, data = time.monotonic(), PictureSet(list(pictures), device)
-        if row.points:
+        if train.losses.depth_weight and row.points:
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
+        elif train.losses.depth_weight:
+            data.learn_depths(stereo_depths(cameras, pictures, np.asarray(scene.centre)))
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

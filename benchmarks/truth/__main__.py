@@ -28,7 +28,7 @@ from PIL import Image
 from benchmarks.truth import tables
 from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SIZES
+from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SCHEDULES, SIZES
 from benchmarks.truth.pool import call, cores, pool
 from engine.devices import choose_device, device_named
 from engine.editors.catalogue import default_editor
@@ -46,8 +46,9 @@ class Options:
     smallest: bool = False
     """Two scenes, two edits each: a look that takes minutes."""
     size: Literal["small", "quick", "full"] = "quick"
-    methods: tuple[str, ...] = (*BASELINES, OURS)
-    """Rows of the table; the unedited scene and the oracle are always among them."""
+    methods: tuple[str, ...] = ()
+    """Rows of the table, the ends of the scale always among them; by default the paper's baselines and ours,
+    with simulated editors the schedules."""
     scenes: tuple[str, ...] = ()
     """Only these, whatever their half."""
     edits: tuple[str, ...] = ()
@@ -77,7 +78,8 @@ def jobs_of(options: Options) -> list[tuple[str, str]]:
 
 def methods_of(options: Options) -> list[str]:
     """The rows to run."""
-    return list(dict.fromkeys(["unedited", "oracle", *options.methods]))
+    usual = SCHEDULES if options.strengths else (*BASELINES, OURS)
+    return list(dict.fromkeys([*ENDS, *(options.methods or usual)]))
 
 
 def main(options: Options) -> None:
@@ -105,14 +107,17 @@ def main(options: Options) -> None:
             for scene in dict.fromkeys((name, seed) for name, _ in asked for seed in range(options.seeds))
         ]:
             future.result()
-        for strength in options.strengths or (None,):
-            jobs = [(s, e, seed, strength) for seed in range(options.seeds) for s, e in asked]
-            known = {job: known_of(job, records) for job in jobs}
-            jobs = [job for job in jobs if not set(methods) <= set(known[job])]
-            for future in as_completed(
-                futures := {workers.submit(call, "run", *j[:3], known[j], strength): j for j in jobs}
-            ):
-                name, key, seed, _ = futures[future]
+        places = [(s, e, seed) for seed in range(options.seeds) for s, e in asked]
+        strengths = options.strengths or (None,)
+        for strength, wave in [(strengths[0], ENDS), *((s, methods) for s in strengths)]:
+            tasks = {}
+            for place in places:
+                known = known_of((*place, strength), records)
+                missing = [method for method in wave if method not in known]
+                for part in [missing] if wave is ENDS and missing else [[method] for method in missing]:
+                    tasks[workers.submit(call, "run", *place, known, strength, part)] = place
+            for future in as_completed(tasks):
+                name, key, seed = tasks[future]
                 found, shown = future.result()
                 records += found
                 if seed == 0:
@@ -143,6 +148,11 @@ def known_of(job: tuple[str, str, int, float | None], records: list[dict]) -> di
     return {r["method"]: r["measures"] for r in own}
 
 
+def place_of(method: str) -> int:
+    """Where a row stands among the others; one that is no longer in methods.py after all of them."""
+    return PLACES.index(method) if method in PLACES else len(PLACES)
+
+
 def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
     """Pictures (H, W, 3) uint8 by row's name, in a folder named for the column, so that a run that goes on has them."""
     for row, picture in shown.items():
@@ -153,7 +163,7 @@ def keep(folder: Path, heading: str, shown: dict[str, np.ndarray]) -> None:
 
 def write(path: Path, about: dict, records: list[dict], seconds: float) -> None:
     """The results, whole or not at all; ``about`` says what was run, and on what."""
-    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], r.get("strength", -1), PLACES.index(r["method"])))
+    records.sort(key=lambda r: (r["scene"], r["edit"], r["seed"], r.get("strength", -1), place_of(r["method"])))
     summaries = {s: tables.summary(of_strength(records, s)) for s in strengths_of(records)}
     summary = summaries.get(None) or {f"strength {s:g}": rows for s, rows in summaries.items()}
     data = about | {"seconds": round(seconds), "summary": summary, "records": records}

@@ -39,17 +39,24 @@ class Worker:
         return thinned(load(name, self.size.pixels), self.size.views)
 
     def run(
-        self, scene_name: str, key: str, seed: int, known: dict[str, dict[str, float]], strength: float | None = None
+        self,
+        scene_name: str,
+        key: str,
+        seed: int,
+        known: dict[str, dict[str, float]],
+        strength: float | None = None,
+        methods: Sequence[str] | None = None,
     ) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """The records of all methods whose measures are not ``known``, and a held-out picture (H, W, 3) uint8 of each,
-        the true one first; with the simulated editor of a ``strength``, if there is one."""
+        """The records of ``methods``, of the run's where none are named, whose measures are not ``known``, and a
+        held-out picture (H, W, 3) uint8 of each, the true one first; with the simulated editor of a ``strength``, if
+        there is one. The ends of the scale are known, or among the methods."""
         scene, measures = self.scene(scene_name), dict(known)
         if strength is not None:
             self.harness.editor = SimulatedEditor(scene, strength)
         if (scene_name, seed) not in self.unedited:
             self.unedited[scene_name, seed] = self.harness.run(ROWS["unedited"], scene, key, seed)
         outcomes = {"unedited": self.unedited[scene_name, seed]}
-        missing = [method for method in self.methods if method not in known]
+        missing = [method for method in methods or self.methods if method not in known]
         for method in missing:
             if method not in outcomes:
                 outcomes[method] = self.harness.run(ROWS[method], scene, key, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import downloads, estimates, previews, project, wire
+from .. import downloads, estimates, meshes, previews, project, wire
 from ..drawing import cost, notice, running, sentences
 from ..render import composite
 from ..scene import cameras
@@ -56,7 +56,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row = column.row(align=True)
         row.operator("instruct_nerf.import_mesh", icon="MESH_DATA")
         row.operator("instruct_nerf.import_mesh", text="", icon="OPTIONS").ask = True
-        cost(column, context, estimates.mesh(scene))
+        cost(column, context, estimates.mesh(scene, meshes.HEAVY))
         column = layout.column(align=True)
         row = column.row(align=True)
         row.operator("instruct_nerf.make_splats", icon="POINTCLOUD_DATA")
@@ -69,6 +69,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         row.prop(scene, "frame_end", text="End")
         column = layout.column(align=True)
         column.row(align=True).prop(settings, "film", expand=True)
+        column.prop(settings, "film_title")
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
         cost(column, context, estimates.frames(scene))
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":

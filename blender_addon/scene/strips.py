@@ -18,6 +18,9 @@ from .cameras import size_of
 
 STRIP = "instruct_nerf"
 BEFORE_NAME, AFTER_NAME, WIPE_NAME = "NeRF before", "NeRF after", "NeRF before and after"
+TITLE_NAME = "NeRF title"
+CHANNELS = 4  # that a film takes: before, after, the wipe over both, and the title
+TITLE_SIZE, TITLE_PLACE = 0.055, 0.06  # of the picture's height: the letters, and how far up they stand
 
 
 def strips_of(scene: bpy.types.Scene) -> Any:
@@ -36,13 +39,14 @@ def even_size(scene: bpy.types.Scene) -> tuple[int, int]:
 
 
 def add_frames(
-    scene: bpy.types.Scene, before: Sequence[str], after: Sequence[str], first: int, show: str
+    scene: bpy.types.Scene, before: Sequence[str], after: Sequence[str], first: int, show: str, title: str = ""
 ) -> tuple[Any, Any]:
     """Lay the original frames on a lower and the edited ones on an upper channel from frame ``first`` on.
 
     ``show`` is ``EDITED`` (the edit covers the original), ``SPLIT`` (left half original, right half edited) or
-    ``WIPE`` (the edit is drawn over the original from left to right). Strips of an earlier run are replaced, others
-    left alone. Raises ``ValueError`` where the frames are not one folder's, or are missing.
+    ``WIPE`` (the edit is drawn over the original from left to right). A ``title``, where there is one, stands at the
+    bottom all the while. Strips of an earlier run are replaced, others left alone. Raises ``ValueError`` where the
+    frames are not one folder's, or are missing.
     """
     for paths in (before, after):
         if not paths:
@@ -53,7 +57,7 @@ def add_frames(
         if missing:
             raise ValueError(f"{len(missing)} frames are missing, such as {missing[0]}.")
     strips = strips_of(scene)
-    for name in (WIPE_NAME, AFTER_NAME, BEFORE_NAME):  # the effect first: its inputs take it with them
+    for name in (TITLE_NAME, WIPE_NAME, AFTER_NAME, BEFORE_NAME):  # the effect first: its inputs take it with them
         for old in [s for s in strips if s.get(STRIP) == name]:
             strips.remove(old)
     channel = _free_channel(strips, first, first + len(before))
@@ -61,13 +65,15 @@ def add_frames(
     upper = _add(strips, AFTER_NAME, after, channel + 1, first)
     if show != "EDITED":
         _wipe(_over(strips, lower, upper, first, len(before)), show, first, first + len(before) - 1)
+    if title:
+        _write(strips, title, size_of(scene)[1], channel + CHANNELS - 1, first, len(before))
     return lower, upper
 
 
 def _free_channel(strips: Any, first: int, end: int) -> int:
-    """The lowest channel that, with the two above it, holds nothing between two frames."""
+    """The lowest channel that, with those above it that a film takes, holds nothing between two frames."""
     taken = {s.channel for s in strips if s.frame_final_start < end and s.frame_final_end > first}
-    return next(c for c in range(1, 127) if not taken & {c, c + 1, c + 2})
+    return next(c for c in range(1, 127) if not taken.intersection(range(c, c + CHANNELS)))
 
 
 def _add(strips: Any, name: str, paths: Sequence[str], channel: int, first: int) -> Any:
@@ -87,14 +93,35 @@ def _add(strips: Any, name: str, paths: Sequence[str], channel: int, first: int)
 def _over(strips: Any, lower: Any, upper: Any, first: int, count: int) -> Any:
     """A wipe effect above both strips. (Cropping the upper strip would do, but Blender 4.5 now and then leaves a
     frame of the lower one black beneath a cropped strip.)"""
-    known = {p.identifier for p in strips.bl_rna.functions["new_effect"].parameters}
-    end = {"length": count} if "length" in known else {"frame_end": first + count}
+    known = _parameters(strips)
     inputs = {"input1": lower, "input2": upper} if "input1" in known else {"seq1": lower, "seq2": upper}
-    effect = strips.new_effect(
-        name=WIPE_NAME, type="WIPE", channel=upper.channel + 1, frame_start=first, **end, **inputs
-    )
-    effect[STRIP] = WIPE_NAME
+    return _effect(strips, WIPE_NAME, "WIPE", upper.channel + 1, first, count, inputs)
+
+
+def _effect(strips: Any, name: str, kind: str, channel: int, first: int, count: int, inputs: dict[str, Any]) -> Any:
+    end = {"length": count} if "length" in _parameters(strips) else {"frame_end": first + count}
+    effect = strips.new_effect(name=name, type=kind, channel=channel, frame_start=first, **end, **inputs)
+    effect[STRIP] = name
     return effect
+
+
+def _parameters(strips: Any) -> set[str]:
+    """What the function that makes effects takes in this version."""
+    return {parameter.identifier for parameter in strips.bl_rna.functions["new_effect"].parameters}
+
+
+def _write(strips: Any, title: str, height: int, channel: int, first: int, count: int) -> None:
+    """A title in the middle of the bottom, white with a shadow, broken where the picture is too narrow for it."""
+    effect = _effect(strips, TITLE_NAME, "TEXT", channel, first, count, {})
+    for name, value in (
+        ("text", title), ("font_size", max(8.0, TITLE_SIZE * height)), ("location", (0.5, TITLE_PLACE)),
+        ("wrap_width", 0.9), ("color", (1.0, 1.0, 1.0, 1.0)), ("use_shadow", True),
+        ("shadow_color", (0.0, 0.0, 0.0, 0.8)), ("blend_type", "ALPHA_OVER"),
+        ("align_x", "CENTER"), ("align_y", "BOTTOM"),  # until 4.3
+        ("alignment_x", "CENTER"), ("anchor_x", "CENTER"), ("anchor_y", "BOTTOM"),
+    ):  # fmt: skip
+        if hasattr(effect, name):
+            setattr(effect, name, value)
 
 
 def _wipe(effect: Any, show: str, first: int, last: int) -> None:

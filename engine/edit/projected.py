@@ -116,16 +116,21 @@ def projected_dataset_update(
             edited = background.put_back(edited, originals[view])
         return to_uint8(originals.outside_kept(view, edited, check))
 
+    def following() -> tuple[list[int], list[int], list[int]]:
+        """The views that all others follow, those to edit, in order of overlap, and of these the ones before the
+        refit."""
+        first = list(keys) or [seen().central()]
+        order = [*(view for view in first if view not in keys), *seen().order(first)]
+        return first, order, spread(order, settings.updates_first(len(order)))
+
     def every_view(step: int) -> Iterator[Event]:
         """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
         done = _Edited(pictures)
         for view, picture in keys.items():
             yield updated(view, to_uint8(picture), edits=0)
             done.views.append(view)
-        first = list(keys) or [seen().central()]
         apart: list[float] = []  # how far the edits so far were from what was carried over
-        order = [*(view for view in first if view not in keys), *seen().order(first)]
-        edited = spread(order, settings.updates_first(len(order)))
+        first, order, edited = following()
         for view in edited:
             carried = None if shows_keys and keys else seen().carried(view, done, list(keys), settings.blended)
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
@@ -180,7 +185,8 @@ def projected_dataset_update(
         if (number := round_at(step, settings)) is not None:
             t = noise_of_round(number, settings)
             moved: list[float] = []
-            for those in batched(views_of_round(seen().order(list(keys)), number, settings), settings.batch):
+            _, order, edited = following()
+            for those in batched(views_of_round(order, edited, number, settings), settings.batch):
                 renders = [trainer.scene.render(trainer.camera(view), check).rgb for view in those]
                 images = image_updates(those, number, t, renders)
                 for view, render, image in zip(those, renders, images, strict=True):
@@ -229,8 +235,11 @@ def round_before(step: int, settings: EditSettings) -> int:
     return max(0, sum(begin <= step for begin in rounds_begin(settings)) - 1)
 
 
-def views_of_round(order: Sequence[int], number: int, settings: EditSettings) -> list[int]:
-    """The views that a round edits, of all in order of overlap: those whose turn it is."""
+def views_of_round(order: Sequence[int], edited: Sequence[int], number: int, settings: EditSettings) -> list[int]:
+    """The views that a round edits, of all in order of overlap: those whose turn it is or, where the rest alone is to
+    be edited, of those that were not ``edited`` before the refit."""
+    if settings.rest:
+        return [view for view in order if view not in edited][number :: settings.short_rounds]
     return list(order[number % settings.rounds_apart :: settings.rounds_apart])
 
 

@@ -71,6 +71,7 @@ class EditSettings(msgspec.Struct, frozen=True):
     short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
     batch: int = 1  # views that a round edits at once, where the editor can
     round_share: float = 1.0  # of the views, that a round edits: each round others, in turn
+    rest: bool = False  # the rounds edit the views that were not edited at first, and no others, each of them once
     short_noise: tuple[float, float] = (0.8, 0.5)  # noise level of the first of them, and of the last
 
     def checked(self) -> EditSettings:
@@ -134,6 +135,8 @@ class EditSettings(msgspec.Struct, frozen=True):
     def updates_later(self, views: int) -> int:
         """Image updates after the first NeRF update of an edit of ``views`` views, where it does not settle before."""
         in_rounds = self.short_rounds * -(-views // self.rounds_apart)
+        if self.rest:
+            in_rounds = views - self.updates_first(views) if self.short_rounds else 0
         return {"iterative": self.image_updates, "projected": in_rounds}.get(self.method, 0)
 
     @property

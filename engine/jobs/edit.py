@@ -119,10 +119,10 @@ def _begun(request: protocol.RunEdit, job: Job) -> _Begun:
         refuse_days(used.name, device, request.even_on_cpu)
     settings = edit_settings(own, request)
     plan = job.plan(
-        *scene_stages(workspace, capture, preset),
+        *scene_stages(workspace, capture, preset, depths=request.depths),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
     )
-    capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job)
+    capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job, depths=request.depths)
     readable = {view.name for view in capture.views}
     record = EditRecord(
         id="",

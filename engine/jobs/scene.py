@@ -17,6 +17,7 @@ from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
+from engine.jobs.depths import depths_stage, learn_depths, wants_depths
 from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
@@ -28,7 +29,6 @@ from engine.protocol import Measures
 from engine.records import MOST_STEPS, SceneRecord
 from engine.scenes.base import RenderedView, Scene
 from engine.scenes.health import ATTEMPTS, is_looked_at
-from engine.scenes.known_depth import known_depths
 from engine.scenes.picture_set import PictureSet, view_layers
 from engine.scenes.registry import begin_scene, open_scene
 from engine.workspace import Workspace, writes
@@ -48,8 +48,8 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     if not -(2**63) <= request.seed < 2**63:
         raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
     refuse_days(preset.name, device, request.even_on_cpu)
-    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps))
-    ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps)
+    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps, request.depths))
+    ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps, request.depths)
     record = workspace.scene_record()
     assert record is not None
     return scene_message(workspace, record)
@@ -77,14 +77,18 @@ def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> in
     return record.of if record.finished else min(record.of, max(preset.train.steps, record.steps))
 
 
-def scene_stages(workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None) -> list[Stage]:
+def scene_stages(
+    workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None, depths: bool = True
+) -> list[Stage]:
     """The stages of `ensure_scene`, with what of them is done already."""
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     done = record.steps if record else 0
     renders = len(capture.views) if done < steps else len(_unrendered(workspace, capture))
+    compared = done < steps and wants_depths(record, preset, depths)
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
+        *([depths_stage(sum(not view.held_out for view in capture.views))] if compared else []),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
         Stage("before", "Rendering views", renders, SECONDS_A_RENDER),
     ]
@@ -110,14 +114,15 @@ def ensure_scene(
     plan: Plan,
     job: Job,
     steps: int | None = None,
+    depths: bool = True,
 ) -> Capture:
-    """The stages `images`, `train` and `before`: the unedited scene is trained, measured and rendered afterwards.
-    Returns the capture without unreadable views."""
+    """The stages `images`, `depths`, `train` and `before`: the unedited scene is trained, measured and rendered
+    afterwards. Returns the capture without unreadable views."""
     capture = ensure_images(workspace, capture, plan, job)
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     if record is None or record.steps < steps:
-        record = _train(workspace, capture, preset, device, seed, steps, plan, job)
+        record = _train(workspace, capture, preset, device, seed, steps, depths, plan, job)
     elif not record.finished:  # it has what is asked of it now
         record = msgspec.structs.replace(record, of=steps)
         workspace.save_scene(record)
@@ -133,13 +138,13 @@ def _train(
     device: str,
     seed: int,
     steps: int,
+    depths: bool,
     plan: Plan,
     job: Job,
 ) -> SceneRecord:
     views = training_views(capture)
     path = workspace.checkpoint(None)
     before = workspace.scene_record()
-    stage = plan.begin("train")
     saved_scene = open_scene(path) if before is not None and path.exists() else None
     if saved_scene is not None and list(saved_scene.views) != [view.name for view in views]:
         raise BadInput(
@@ -152,8 +157,10 @@ def _train(
         seed, attempt = before.seed, before.attempt
     training = msgspec.structs.replace(preset.train, steps=steps)
     pictures = PictureSet.read(workspace.images, views, device)
-    if capture.points is not None and preset.train.losses.depth_weight:
-        pictures.learn_depths(known_depths(capture.points, views))
+    depths = wants_depths(before, preset, depths)
+    if depths:
+        learn_depths(pictures, capture, views, plan, job)
+    stage = plan.begin("train")
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)
     if saved_scene is not None:
@@ -172,7 +179,15 @@ def _train(
         trainer.save(path)
         seconds = earlier + job.clock() - began
         record = SceneRecord(
-            preset.name, device, seed, trainer.step_index, steps, seconds, attempt=attempt, collapsed=collapsed
+            preset.name,
+            device,
+            seed,
+            trainer.step_index,
+            steps,
+            seconds,
+            attempt=attempt,
+            collapsed=collapsed,
+            depths=depths,
         )
         workspace.save_scene(record)
         return record

@@ -39,6 +39,15 @@ def known_depths(points: Points, views: Sequence[Camera]) -> list[KnownDepth]:
     return [_of_view(positions, sure, view) for view in views]
 
 
+def together(depths: Sequence[KnownDepth]) -> KnownDepth:
+    """What several sources know of one picture; a pixel that several know is theirs in turn."""
+    return KnownDepth(
+        np.concatenate([np.zeros(0, np.int64), *(d.pixels for d in depths)]),
+        np.concatenate([np.zeros(0, np.float32), *(d.distances for d in depths)]),
+        np.concatenate([np.zeros(0, np.float32), *(d.sure for d in depths)]),
+    )
+
+
 def _of_view(positions: np.ndarray, sure: np.ndarray, view: Camera) -> KnownDepth:
     i = view.intrinsics
     local = (positions - view.pose[:3, 3]) @ view.pose[:3, :3]

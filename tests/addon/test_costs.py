@@ -42,7 +42,7 @@ def test_the_engines_guesses_are_said_on_a_cpu() -> None:
     assert said(wire.OUTPUT_MESH, {}) == "About 25 s, up to 8 MB on the disk."
     assert said(wire.OUTPUT_MESH, {}, views=4000) == "About 40 s, up to 14 MB on the disk."  # 60 at most
     assert said(wire.OUTPUT_MESH, {"faces": 1_000_000}) == "About 25 s, up to 22 MB on the disk."
-    assert said(wire.OUTPUT_MESH, {"faces": 50_000, "texture": 2048}) == "About 45 s, up to 9 MB on the disk."
+    assert said(wire.OUTPUT_MESH, {"faces": 50_000, "texture": 2048}) == "About 45 s, up to 7 MB on the disk."
     assert said(wire.OUTPUT_SPLATS, {"count": 500_000}) == "About 3 min, up to 134 MB on the disk."
 
 

@@ -38,18 +38,20 @@ def colour_at(frame: np.ndarray, share: float) -> str:
     return name
 
 
-def film(tmp_path: Path, show: str, count: int = 48, first: int = 11) -> list[np.ndarray]:
+def film(
+    tmp_path: Path, show: str, count: int = 48, first: int = 11, title: str = "", size: tuple[int, int] = (63, 80)
+) -> list[np.ndarray]:
     scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y = 63, 80
+    scene.render.resolution_x, scene.render.resolution_y = size
     width, height = strips.even_size(scene)
-    assert (width, height) == (64, 80)
+    assert (width, height) == (size[0] + size[0] % 2, size[1] + size[1] % 2)
     before = frames(tmp_path / "before", count, width, height, RED, first)
     after = frames(tmp_path / "after", count, width, height, BLUE, first)
-    strips.add_frames(scene, before, after, first, show)
+    strips.add_frames(scene, before, after, first, show, title)
     strips.film_settings(scene, first, first + count - 1, str(tmp_path / "film.mp4"))
     bpy.ops.render.render(animation=True)
     pictures = decode(tmp_path / "film.mp4")
-    assert len(pictures) == count and pictures[0].shape == (80, 64, 3)
+    assert len(pictures) == count and pictures[0].shape == (height, width, 3)
     return pictures
 
 
@@ -90,6 +92,68 @@ def test_strips_lie_one_above_the_other_and_replace_only_their_own(empty: None, 
         assert [e.filename for e in strip.elements] == [f"{i:05d}.png" for i in range(1, 6)]
 
 
+def keyframes(scene: bpy.types.Scene) -> int:
+    """How many the scene's animation has, in whatever version of Blender."""
+    action = scene.animation_data.action if scene.animation_data else None
+    if action is None:
+        return 0
+    curves = getattr(action, "fcurves", None)
+    if curves is None:  # from 5.0 on
+        curves = [c for layer in action.layers for s in layer.strips for bag in s.channelbags for c in bag.fcurves]
+    return sum(len(curve.keyframe_points) for curve in curves)
+
+
+def test_repeated_films_leave_nothing_behind_whatever_they_show(empty: None, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    images = set()
+    for run, (show, title, count, first) in enumerate(
+        (
+            ("WIPE", "make it night", 5, 1),
+            ("EDITED", "", 9, 3),
+            ("WIPE", "x", 7, 40),
+            ("SPLIT", "", 4, 1),
+            ("WIPE", "", 6, 2),
+        )
+    ):
+        before, after = (frames(tmp_path / n, count, 8, 8, RED, first) for n in ("b", "a"))
+        strips.add_frames(scene, before, after, first, show, title)
+        names = [s.name for s in strips.strips_of(scene)]
+        wanted = {strips.BEFORE_NAME, strips.AFTER_NAME}
+        wanted |= ({strips.WIPE_NAME} if show != "EDITED" else set()) | ({strips.TITLE_NAME} if title else set())
+        assert sorted(names) == sorted(wanted), run
+        assert {s.frame_final_start for s in strips.strips_of(scene)} == {first}
+        assert {s.frame_final_end for s in strips.strips_of(scene)} == {first + count}
+        assert keyframes(scene) == (2 if show == "WIPE" else 0), run
+        images.add(len(bpy.data.images))
+    assert len(images) == 1
+
+
+@pytest.mark.parametrize(
+    "title", ["", "turn it into a much longer sentence than a small film has room for in one line"]
+)
+def test_a_title_stands_at_the_bottom_alone_all_the_while(empty: None, tmp_path: Path, title: str) -> None:
+    pictures = film(tmp_path, "SPLIT", count=5, title=title, size=(320, 180))
+    for picture in pictures:
+        bright = (picture.min(axis=-1) > 200).nonzero()
+        assert bool(len(bright[0])) is bool(title)
+        if title:
+            assert bright[0].min() > 0.6 * 180 and bright[0].max() < 178
+            assert bright[1].min() > 2 and bright[1].max() < 317
+            assert abs((bright[1].min() + bright[1].max()) / 2 - 160) < 12
+        assert {colour_at(picture, share) for share in (0.1, 0.9)} == {"red", "blue"}
+
+
+def test_a_film_has_the_scenes_frame_rate(empty: None, tmp_path: Path) -> None:
+    render = bpy.context.scene.render
+    for fps, base in ((25, 1.0), (30, 1.001), (12, 1.0)):
+        render.fps, render.fps_base = fps, base
+        film(tmp_path / str(fps), "EDITED", count=6)
+        with av.open(str(tmp_path / str(fps) / "film.mp4")) as made:
+            (video,) = made.streams
+            assert float(video.average_rate) == pytest.approx(fps / base, rel=1e-4)
+            assert float(video.duration * video.time_base) == pytest.approx(6 * base / fps, rel=0.02)
+
+
 def test_missing_frames_are_named(empty: None, tmp_path: Path) -> None:
     paths = frames(tmp_path / "b", 3, 8, 8, RED, 1)
     Path(paths[1]).unlink()
@@ -121,12 +185,15 @@ def test_a_path_passes_through_the_chosen_views(opened: bpy.types.Scene) -> None
 
 def test_the_whole_way_to_a_film(opened: bpy.types.Scene) -> None:
     opened.instruct_nerf.instruction, opened.instruct_nerf.film = "make it night", "SPLIT"
+    opened.instruct_nerf.film_title = True
     bpy.ops.instruct_nerf.start_edit()
     settle()
     opened.frame_start, opened.frame_end = 1, 24
     bpy.ops.instruct_nerf.camera_path()
     bpy.ops.instruct_nerf.render_to_sequencer()
     settle()
+    (title,) = [strip for strip in strips.strips_of(opened) if strip.type == "TEXT"]
+    assert title.text == "make it night"
     bpy.ops.render.render(animation=True)
     pictures = decode(Path(bpy.path.abspath(opened.render.filepath)))
     assert len(pictures) == 24

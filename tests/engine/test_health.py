@@ -343,7 +343,7 @@ def test_an_edit_records_the_preset_that_its_settings_are_of(project, monkeypatc
 
     folder = project("presets")
     train(folder, steps=1)
-    monkeypatch.setattr(edit, "ensure_scene", lambda workspace, capture, *_: capture)
+    monkeypatch.setattr(edit, "ensure_scene", lambda workspace, capture, *_, **__: capture)
     monkeypatch.setattr(edit, "_edit", lambda workspace, capture, record, *_: record)
     for asked, expected in (("standard", presets.STANDARD), (None, presets.PRESETS["preview"])):
         request = protocol.RunEdit(

@@ -210,6 +210,16 @@ def test_a_round_of_a_share_edits_the_views_whose_turn_it_is(few):
     assert settings.updates_later(COUNT) == COUNT
 
 
+def test_rounds_can_edit_the_rest_of_the_views_each_of_them_once(few):
+    settings = msgspec.structs.replace(SETTINGS, first_share=0.25, rest=True)
+    run = Run(few, settings)
+    events = [(run.trainer.step_index, e) for e in run.events() if isinstance(e, ImageUpdated)]
+    edited = [[e.view for step, e in events if step == at and e.edits] for at in (0, *rounds_begin(settings))]
+    assert [len(views) for views in edited] == [3, 5, 4]
+    assert sorted(view for views in edited for view in views) == list(range(COUNT))
+    assert settings.updates_first(COUNT) == 3 and settings.updates_later(COUNT) == 9
+
+
 def test_a_round_in_batches_is_the_round_one_by_one(few):
     class Batching(ToyEditor):
         """Notes how many views it is given at once."""

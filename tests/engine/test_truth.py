@@ -13,10 +13,10 @@ import torch
 from benchmarks.region import decibels, parts_of
 from benchmarks.truth import tables
 from benchmarks.truth import worker as worker_module
-from benchmarks.truth.__main__ import keep, known_of, of_strength, strengths_of, write
+from benchmarks.truth.__main__ import Options, keep, known_of, methods_of, of_strength, strengths_of, write
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, OURS, ROWS, Row, Size
+from benchmarks.truth.methods import BASELINES, OURS, ROWS, SCHEDULES, Row, Size
 from benchmarks.truth.region import box_around, measure, subject_points
 from benchmarks.truth.run import PINK, Harness, Outcome, approved_picture, cameras_of, key_views, recovery
 from benchmarks.truth.worker import Worker
@@ -201,7 +201,10 @@ def test_the_summary_is_the_mean_and_the_spread_over_seeds():
 
 
 def test_rows_and_scenes_are_whole():
-    assert set(BASELINES) | {OURS} <= set(ROWS)
+    assert set(BASELINES) | set(SCHEDULES) | {OURS} <= set(ROWS)
+    assert methods_of(Options()) == [*BASELINES, OURS]
+    assert methods_of(Options(strengths=(1.0,))) == ["unedited", "oracle", *SCHEDULES]
+    assert methods_of(Options(strengths=(1.0,), methods=("SDS",))) == ["unedited", "oracle", "SDS"]
     for row in ROWS.values():
         assert msgspec.to_builtins(row.settings(SIZE.edit, 3))["seed"] == 3
     assert isinstance(ROWS["SDS"], Row) and ROWS["SDS"].settings(SIZE.edit, 0).losses.pixel == "mse"
@@ -249,7 +252,9 @@ def test_a_run_that_goes_on_runs_only_the_rows_that_it_lacks(scene, monkeypatch,
     assert [(r["method"], r.get("strength")) for r in records[2:]] == [("SDS", None), ("SDS", 0.5), ("SDS", 2.0)]
     assert strengths_of(records) == [0.5, 2.0] and strengths_of(first) == [None]
     assert [r.get("strength") for r in of_strength(records, 2.0)] == [None, None, 2.0]
-    write(tmp_path / "results.json", {"size": "small"}, records[:2] + weak + strong, 1.0)
+    gone = records[0] | {"method": "a row of last year's"}
+    write(tmp_path / "results.json", {"size": "small"}, [gone, *records[:2], *weak, *strong], 1.0)
+    assert json.loads((tmp_path / "results.json").read_text())["records"][0]["method"] == "unedited"
     assert list(json.loads((tmp_path / "results.json").read_text())["summary"]) == ["strength 0.5", "strength 2"]
 
 

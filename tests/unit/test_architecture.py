@@ -73,7 +73,7 @@ def test_engine_imports_run_downward():
 INSIDE = {
     "jobs": [
         {"live_surfels"},
-        {"capture", "registration", "asked", "following"},
+        {"capture", "depths", "registration", "asked", "following"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Meshes in the files that other programs read, read again without the library that wrote them (and in Blender, by
-tests/blender/test_mesh_files.py)."""
+tests/blender/test_mesh_formats.py)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stage in which photos are compared before a scene is trained: what it is told of, and that it can be left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from PIL import Image
+
+from engine import protocol
+from engine.capture.types import SparsePoints
+from engine.errors import Cancelled
+from engine.jobs import capture as capturing
+from engine.jobs import depths, scene
+from engine.presets import PAPER, PRESETS, PREVIEW, STANDARD
+from engine.progress import Job
+from engine.scenes.known_depth import KnownDepth, together
+from engine.scenes.settings import LossConfig
+from engine.workspace import Workspace
+from tests.engine.conftest import PRESET, TINY_NERF
+from tests.engine.test_stereo import PINHOLE, arc, photograph
+
+SHARP = replace(
+    PRESET,
+    name="sharp",
+    nerf=replace(TINY_NERF, appearance=0, optimise_cameras=False),
+    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05)),
+)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of a ball on a floor, nine photos of it and one held out; opened, not trained."""
+    monkeypatch.setitem(PRESETS, SHARP.name, SHARP)
+    frames = []
+    for number, view in enumerate(arc(10)):
+        Image.fromarray(photograph(view)[0]).save(tmp_path / f"{number:02d}.png")
+        frames.append({"file_path": f"{number:02d}.png", "transform_matrix": view.pose.tolist()})
+    numbers = {"w": PINHOLE.width, "h": PINHOLE.height, "fl_x": PINHOLE.fx, "fl_y": PINHOLE.fy}
+    numbers |= {"cx": PINHOLE.cx, "cy": PINHOLE.cy}
+    import json
+
+    (tmp_path / "transforms.json").write_text(json.dumps({**numbers, "frames": frames}))
+    folder = tmp_path / "project"
+    capturing.open_into_workspace(protocol.OpenCapture(str(folder), str(tmp_path), SHARP.name))
+    return folder
+
+
+def train(folder, on_progress=lambda progress: None, **values):
+    """What was said, and the scene's record."""
+    said: list[str] = []
+    job = Job(log=said.append, on_progress=on_progress)
+    scene.train_scene(protocol.TrainScene(str(folder), SHARP.name, "cpu", **values), job)
+    return said, Workspace(folder).scene_record()
+
+
+def test_photos_are_compared_before_a_scene_is_trained(project):
+    stages = []
+    said, record = train(project, lambda progress: stages.append((progress.stage, progress.step)))
+    compared = [step for stage, step in stages if stage == "depths"]
+    assert compared[-1] == 9 and compared == sorted(compared)
+    order = [stage for stage, _ in stages]
+    assert order.index("depths") < order.index("train")
+    known = next(line for line in said if line.startswith("The depth of"))
+    assert int(known.split()[3].replace(",", "")) > 3000
+    assert record.depths
+
+
+def test_it_can_be_left_out_and_a_scene_goes_on_as_it_was_begun(project):
+    stages = []
+    said, record = train(project, lambda progress: stages.append(progress.stage), depths=False, steps=3)
+    assert "depths" not in stages and not any(line.startswith("The depth of") for line in said)
+    assert not record.depths and record.steps == 3
+    said, record = train(project, lambda progress: stages.append(progress.stage), depths=True, steps=6)
+    assert "depths" not in stages and not record.depths and record.steps == 6
+
+
+def test_a_training_that_was_cut_off_goes_on_as_the_unbroken_one(project, tmp_path):
+    import shutil
+
+    from safetensors.numpy import load_file
+
+    other = tmp_path / "other"
+    shutil.copytree(project, other)
+    train(project)
+
+    def cut(progress):
+        if progress.stage == "train" and progress.step >= 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(other, cut)
+    record = Workspace(other).scene_record()
+    assert 0 < record.steps < 6 and record.depths
+    train(other)
+    mine, theirs = (load_file(Workspace(folder).checkpoint(None)) for folder in (project, other))
+    assert mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_it_can_be_cancelled_between_two_photos(project):
+    def cut(progress):
+        if progress.stage == "depths" and progress.step >= 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(project, cut)
+    assert Workspace(project).scene_record() is None
+
+
+def test_of_many_photos_some_are_compared(project, monkeypatch):
+    monkeypatch.setattr(depths, "MOST_VIEWS", 5)
+    steps = []
+    train(project, lambda progress: steps.append(progress.step) if progress.stage == "depths" else None)
+    assert max(steps) == 5
+
+
+def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch):
+    import dataclasses
+
+    def known(points) -> int:
+        opened = dataclasses.replace(capturing.load_opened(Workspace(project)), points=points)
+        opened = capturing.ensure_images(Workspace(project), opened, plan := job.plan(*stages), job)
+        views = scene.training_views(opened)
+        pictures = scene.PictureSet.read(Workspace(project).images, views, "cpu")
+        depths.learn_depths(pictures, opened, views, plan, job)
+        return len(pictures.known[0])
+
+    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), depths.depths_stage(9))
+    ball = np.random.default_rng(0).normal(size=(300, 3))
+    ball *= 0.8 / np.linalg.norm(ball, axis=1, keepdims=True)
+    assert known(None) + 300 < known(SparsePoints(ball))
+
+
+def test_what_sources_know_together():
+    one = KnownDepth(np.array([3, 5]), np.float32([1, 2]), np.float32([0.5, 1]))
+    none = KnownDepth(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    both = together([one, none, one])
+    assert both.pixels.tolist() == [3, 5, 3, 5] and both.pixels.dtype == np.int64
+    assert both.distances.tolist() == [1, 2, 1, 2] and both.sure.tolist() == [0.5, 1, 0.5, 1]
+    assert len(together([]).pixels) == 0
+
+
+def test_preview_asks_for_it_and_the_others_do_not_yet():
+    """Measured on Preview alone (docs/geometry.md)."""
+    assert depths.wants_depths(None, PREVIEW, True) and PREVIEW.train.losses.solid_weight > 0
+    assert not depths.wants_depths(None, PREVIEW, False)
+    for preset in (STANDARD, PAPER):
+        assert not depths.wants_depths(None, preset, True) and not preset.train.losses.solid_weight
+    assert not PREVIEW.edit.losses.depth_weight and not PREVIEW.edit.losses.solid_weight  # an edit may change shapes
