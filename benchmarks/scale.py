@@ -97,12 +97,13 @@ def standin(seconds: float, frames: int) -> list[dict[str, float]]:
     rows = []
     for workers in (1, 2, 4, 8):
         ray.init(
+            address="local",
             num_cpus=workers, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False,
             configure_logging=False,
         )  # fmt: skip
         try:
             with Pool(workers=workers) as pool:
-                list(pool.map(slept, 0.0, range(4 * workers), _place()))  # the workers are there
+                _all_there(pool, seconds)
                 began = time.monotonic()
                 list(pool.map(slept, seconds, range(frames), _place()))
                 took = time.monotonic() - began
@@ -114,6 +115,18 @@ def standin(seconds: float, frames: int) -> list[dict[str, float]]:
         finally:
             ray.shutdown()
     return rows
+
+
+def _all_there(pool: Any, seconds: float) -> None:
+    """Have as many pieces as workers sleep, until they do so at once: then every worker is there."""
+    took = 0.0
+    for _ in range(60):
+        began = time.monotonic()
+        list(pool.map(slept, seconds, range(pool.workers), _place()))
+        took = time.monotonic() - began
+        if took < 1.5 * seconds:
+            return
+    raise SystemExit(f"{pool.workers} workers did not come: their pieces of {seconds} s took {took:.1f} s")
 
 
 def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 24, share: float = 0.125) -> float:
@@ -132,6 +145,31 @@ def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 24, sh
     took = time.monotonic() - began
     said = Edit(rounds, 0, rounds, share * seconds, seconds, 0.0, overhead_seconds=0.0)
     return said.seconds(pool.workers, staleness) / took
+
+
+def returned(_shared: None, item: Any, _place: Place) -> Any:
+    """A piece that moves what an image update does, and does nothing."""
+    return item
+
+
+def overhead(count: int) -> dict[str, float]:
+    """What one piece costs that does nothing, seconds: with a picture of 640 × 360 floats out and back, and without;
+    one after the other, medians."""
+    import numpy as np
+
+    from engine.cluster.pool import Pool
+
+    picture = np.random.default_rng(0).random((360, 640, 3), np.float32)
+    said = {}
+    with Pool(workers=1) as pool:
+        for what, item in (("an empty piece (s)", None), ("with a picture out and back (s)", picture)):
+            took = []
+            for _ in range(count + 3):
+                began = time.perf_counter()
+                pool.wait(pool.begin(returned, None, item, _place()), lambda: None)
+                took.append(time.perf_counter() - began)
+            said[what] = statistics.median(took[3:])
+    return said
 
 
 def measure(project: Path, pairs: int) -> dict[str, float]:
@@ -199,6 +237,7 @@ def main() -> None:
     one = commands.add_parser("measure")
     one.add_argument("project", type=Path)
     one.add_argument("--pairs", type=int, default=7)
+    commands.add_parser("overhead").add_argument("--count", type=int, default=50)
     two = commands.add_parser("standin")
     two.add_argument("--seconds", type=float, default=1.0)
     two.add_argument("--frames", type=int, default=48)
@@ -211,6 +250,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "measure":
         said: Any = measure(given.project, given.pairs)
+    elif given.command == "overhead":
+        said = overhead(given.count)
     elif given.command == "standin":
         said = standin(given.seconds, given.frames)
     else:

@@ -56,7 +56,8 @@ class Pool:
             local = {} if address else {"object_store_memory": OBJECT_STORE}
             try:
                 ray.init(
-                    address=address, include_dashboard=None if address else False, log_to_driver=False,
+                    address=address or "local",  # and not whatever cluster runs here
+                    include_dashboard=None if address else False, log_to_driver=False,
                     logging_level="error", configure_logging=False, runtime_env=environment, **local,
                 )  # fmt: skip
             except (RayError, RuntimeError, ConnectionError, OSError, ValueError) as error:

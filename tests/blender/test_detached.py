@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import pytest
 from fake_engine import png
-from in_blender import settle
+from in_blender import ROOT, settle
 from test_panels import drawn
 
 from blender_addon import jobs, project, session
@@ -105,3 +105,45 @@ def test_following_can_be_given_up_and_taken_up_again(editing: bpy.types.Scene) 
     ask.cancel()
     settle()
     assert job.status == "cancelled" and project.project_of(editing).jobs == ()
+
+
+@pytest.mark.slow
+def test_a_whole_edit_outlives_its_blender_and_its_mesh_is_imported(
+    addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself, with an editor and a preset that take seconds."""
+    from test_toy_editor import capture_of
+
+    toy = tmp_path / "my-toy"
+    toy.mkdir()
+    (toy / "model_index.json").write_text(json.dumps({"_class_name": "ToyPipeline"}))
+    monkeypatch.setenv("INSTRUCT_NERF_EDITOR", str(toy))
+    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [str(ROOT / "tests" / "engine" / "toy_engine.py")])
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    ask.open_capture(filepath=str(capture_of(tmp_path / "capture")))
+    settle(120)
+    scene = bpy.context.scene
+    scene.instruct_nerf.instruction = "paint it"
+    ask.start_edit()
+    job = session.get().job
+    assert session.wait(lambda: bool(job.stage) or not job.active, 240.0) and job.active, session.get().notices
+    ask.detach()
+    assert session.wait(lambda: job.status == "detached", 60.0), (job, session.get().notices)
+    settle(120)
+    bpy.ops.wm.save_mainfile()
+    import blender_addon
+
+    blender_addon.unregister()
+    blender_addon.register()
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
+    scene = bpy.context.scene
+    ask.reconnect()
+    settle(120)
+    assert len(project.project_of(scene).jobs) == 1
+    ask.attach()
+    settle(300)
+    edit = project.edit_of(scene)
+    assert edit is not None and edit.finished and len(edit.views) == 6
+    ask.import_mesh()
+    settle(300)
+    assert session.get().job.status == "done" or "surface" in session.get().notices["results"]
