@@ -22,7 +22,8 @@ GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 # Names of other programs, Blender's own among them.
 OF_OTHERS = {
     "Edit", "Preferences", "Get Extensions", "Install from Disk", "Allow Online Access", "System", "Render",
-    "Render Animation", "Standard", "Export Cameras", "Internal/External camera parameters", "Metadata", "Step",
+    "Render Animation", "Rendered", "Standard", "Export Cameras", "Internal/External camera parameters", "Metadata",
+    "Step",
 }  # fmt: skip
 
 
