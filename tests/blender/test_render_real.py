@@ -36,7 +36,7 @@ def test_a_render_under_the_standard_view_is_the_frame(
 ) -> None:
     source = turntable.photographed(tmp_path / "monkey", turntable.monkey(), 16)
     monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", ["-c", ENGINE])
-    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.data.batch_remove(list(bpy.data.objects))
     bpy.ops.instruct_nerf.open_capture(filepath=str(source))
     settle(300)
     scene = bpy.context.scene
@@ -62,7 +62,7 @@ def test_a_render_under_the_standard_view_is_the_frame(
     scene.view_settings.view_transform = "Standard"
     settings = scene.render.image_settings
     settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGB", "8"
-    scene.render.dither_intensity = 0.0
+    scene.render.dither_intensity, scene.render.film_transparent = 0.0, False
     scene.render.filepath = str(tmp_path / "render.png")
     bpy.ops.render.render(write_still=True)
     frame, render = pixels(found[0]["after"][0]), pixels(scene.render.filepath)
