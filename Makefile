@@ -35,8 +35,8 @@ test-all: $(VENV)/.ready  ## every test but those that need a Blender window
 extension: $(VENV)/.ready  ## dist/instruct_nerf-<version>.zip, built and validated by Blender's own tool
 	$(PY) packaging/build_extension.py
 
-docs: $(VENV)/.ready  ## take the guide's pictures again; needs BLENDER_GUI and a CAPTURE
-	$(PY) docs/take_pictures.py --capture "$(CAPTURE)" --engine-python "$(PY)"
+docs: $(VENV)/.ready  ## take the guide's pictures, the animation and the film again; needs BLENDER_GUI and a CAPTURE
+	$(PY) docs/take_pictures.py --capture "$(CAPTURE)" --engine-python "$(PY)" --animate
 
 lock: $(VENV)/.ready  ## write the locks after a change in pyproject.toml; needs the network
 	$(PY) packaging/lock.py --keep

@@ -19,6 +19,7 @@ from typing import Any
 METHODS = ("draw", "draw_header", "draw_header_preset", "poll", "execute", "invoke", "modal", "check", "cancel")
 FUNCTIONS = ("update", "get", "set", "items", "search", "poll")
 TIMERS = ("session", "chores")  # modules with a timer
+DRAWN = ("highlight", "wipe", "surfels")  # modules that draw in the viewport
 TABLES = ("session", "chores", "following")  # modules that keep their handlers in a table
 
 
@@ -64,6 +65,8 @@ class Recorder:
             self._watch_properties(cls)
         for name in TIMERS:
             self._set(module(name), "_tick", self.timed(f"{name}._tick", module(name)._tick))
+        for name in DRAWN:
+            self._set(module(name), "_draw", self.timed(f"{name}._draw", module(name)._draw))
         for name in TABLES:
             pairs = module(name)._HANDLERS
             timed = [(event, self.timed(f"{name}.{event}", own)) for event, own in dict(pairs).items()]

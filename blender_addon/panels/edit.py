@@ -95,10 +95,10 @@ def draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context, editor: m
 
 def talk(layout: bpy.types.UILayout) -> None:
     """What a running edit may be asked."""
-    layout.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
-    row = layout.row(align=True)
-    row.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
-    row.operator("instruct_nerf.look", icon="RENDER_STILL")
+    column = layout.column(align=True)  # beside each other they would be cut off
+    column.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
+    column.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
+    column.operator("instruct_nerf.look", icon="RENDER_STILL")
 
 
 class INSTRUCT_NERF_PT_knobs(Base, bpy.types.Panel):

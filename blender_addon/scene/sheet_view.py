@@ -11,6 +11,7 @@ from ..files import regular
 
 TRIED = "instruct_nerf_tried"  # on an image: the id of the try that it shows
 NAME = "Contact Sheet"
+MARGIN = 12  # pixels around a picture that is fitted
 LAID_OUT = 0.3  # seconds until a new window has its size
 
 
@@ -65,7 +66,22 @@ def _fit(window: bpy.types.Window, area: bpy.types.Area) -> None:
         with bpy.context.temp_override(window=window, area=area, region=region):
             if bpy.ops.image.view_all.poll():
                 bpy.ops.image.view_all(fit_view=True)
+                _beside_sidebar(area, region)
         area.tag_redraw()  # also of a window that the mouse is not in
+
+
+def _beside_sidebar(area: bpy.types.Area, region: bpy.types.Region) -> None:
+    """Have a picture that was fitted into an image editor lie beside its sidebar, under which no click reaches it."""
+    side = next((region for region in area.regions if region.type == "UI"), None)
+    covered = max(0, region.x + region.width - side.x) if side is not None and side.width > 1 else 0
+    image = area.spaces.active.image
+    if image is None or not all(image.size) or not 0 < covered < region.width - MARGIN:
+        return
+    # Not the editor's own zoom: that is known once it was drawn.
+    zoom = min((region.width - covered - MARGIN) / image.size[0], (region.height - MARGIN) / image.size[1])
+    if zoom > 0:
+        bpy.ops.image.view_zoom_ratio(ratio=zoom)
+        bpy.ops.image.view_pan(offset=(0.5 * covered / zoom, 0.0))  # in the picture's pixels
 
 
 def open_editor() -> None:

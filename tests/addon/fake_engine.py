@@ -292,7 +292,7 @@ class Engine:
         while edit["steps"] < edit["of"]:
             self.step("edit", edit["steps"] + 1, edit["of"], edit["steps"] / edit["of"])
             view = chosen[edit["steps"] % len(chosen)]
-            edit["images"][view["name"]] = self.view("edited", view, (20, 30, 60 + edit["steps"]), edit["id"])
+            edit["images"][view["name"]] = self.view("edited", view, (20, 30, min(255, 60 + edit["steps"])), edit["id"])
             edit["steps"] += 1
             if "crash-edit" in MODES and edit["steps"] == 5:
                 print("CUDA error: device-side assert triggered", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ import struct
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import bpy
@@ -19,7 +20,7 @@ import pytest
 from addon_captures import ring
 from test_panels import drawn
 
-from blender_addon import chores, jobs, project, results, session
+from blender_addon import chores, jobs, meshes, project, session
 from blender_addon.scene import cameras
 from tests.callback_times import Recorder
 
@@ -130,7 +131,8 @@ def test_a_large_mesh(watched: Recorder, tmp_path: Path, side: int) -> None:
     bpy.ops.instruct_nerf.open_capture(filepath=str(ring(tmp_path / "ring")))
     turn(lambda: session.get().settled)
     faces, path, workspace = sheet(tmp_path / "mesh.ply", side), str(tmp_path / "mesh.ply"), project.workspace_of(scene)
-    chores.do(("mesh",), lambda: results._importing(workspace, scene.session_uid, "", path), "results", "Importing")
+    importing = partial(meshes._importing, workspace, scene.session_uid, "", path, meshes.Choices(), [])
+    chores.do(("mesh",), importing, "results", "Importing")
     turn(lambda: session.get().settled, drawn)
     (item,) = (c for c in project.root_of(scene).children if c.type == "MESH")
     assert len(item.data.polygons) == faces and not item.data.validate()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import bpy
 from in_blender import ROOT, settle
@@ -23,6 +22,7 @@ GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 OF_OTHERS = {
     "Edit", "Preferences", "Get Extensions", "Install from Disk", "Allow Online Access", "System", "Render",
     "Render Animation", "Standard", "Export Cameras", "Internal/External camera parameters", "Metadata", "Step",
+    "Rendered",
 }  # fmt: skip
 
 
@@ -89,7 +89,13 @@ def test_what_the_guide_names_is_there(opened: bpy.types.Scene, monkeypatch) -> 
 
 
 def test_its_pictures_are_there_and_no_other() -> None:
-    folder = Path("docs/pictures")
-    shown = {Path(path).name for path in re.findall(r"\]\(pictures/([^)]+)\)", GUIDE)}
-    there = {path.name for path in (ROOT / folder).glob("*.png")}
+    texts = [path.read_text(encoding="utf-8") for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md")]
+    shown = {name for text in texts for name in re.findall(r"\]\((?:docs/)?pictures/([^)/]+)\)", text)}
+    there = {path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.is_file()}
     assert shown == there
+
+
+def test_its_own_links_lead_to_a_heading() -> None:
+    headings = {re.sub(r"[^\w\- ]", "", line.strip("# ").lower()).replace(" ", "-") for line in GUIDE.splitlines()
+                if line.startswith("#")}  # fmt: skip
+    assert set(re.findall(r"\]\(#([^)]+)\)", GUIDE)) <= headings

@@ -99,13 +99,14 @@ def workers():
 class Killer:
     """Kills a worker of this test's own cluster now and then, while it is entered."""
 
-    def __init__(self, every=0.4, seed=0):
+    def __init__(self, every=0.4, seed=0, most=10**6):
+        self.most = most
         self.every, self.draw, self.kills = every, random.Random(seed), 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self):
-        while not self._over.wait(self.every * (0.5 + self.draw.random())):
+        while self.kills < self.most and not self._over.wait(self.every * (0.5 + self.draw.random())):
             busy = [process for process in workers() if "do_piece" in " ".join(_words(process))]
             if busy:
                 try:
@@ -340,7 +341,7 @@ def test_a_batch_is_what_its_edits_would_be_alone(pool, project, editor, tmp_pat
     for name in ("one", "two", "alone/one", "alone/two"):
         shutil.rmtree(project(name) / "edits", ignore_errors=True)
     seen = []
-    with Killer(1.0) as killer:
+    with Killer(1.0, most=2) as killer:  # a whole job takes longer than a piece
         rows = run_batch(
             written_batch(tmp_path, ["one", "two"], editor),
             pool,

@@ -126,7 +126,7 @@ def _whole(batch: RayBatch) -> RayBatch:
 @pytest.mark.parametrize(("single_rays", "step", "confined", "expected"), [
     (0.0, 0, None, (128, 128)), (0.0, 99, None, (128, 128)), (1.0, 0, "square", (128, 0)),
     (0.0, 0, "square", (64 + 64, 64)), (0.5, 49, "square", (128, 0)), (0.5, 50, "square", (64 + 64, 64)),
-    (0.0, 91, "square", (64 + 64, 64)), (0.0, 92, "square", (128, 0)), (0.0, 0, "nothing", (128, 0)),
+    (0.0, 84, "square", (64 + 64, 64)), (0.0, 85, "square", (128, 0)), (0.0, 0, "nothing", (128, 0)),
 ])  # fmt: skip
 def test_a_step_draws_patches_where_something_may_change(
     monkeypatch: pytest.MonkeyPatch, single_rays: float, step: int, confined: str | None, expected: tuple[int, int]

@@ -15,8 +15,8 @@ from pathlib import Path
 import bpy
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "window")]
-import hand  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+from tour import hand  # noqa: E402
 
 settings = json.loads(os.environ["SHEET_WINDOW"])
 folder = Path(settings["folder"])

@@ -34,7 +34,7 @@ from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
-SETTLING = 0.92  # share of the steps of a confined edit after which its patches end
+SETTLING = 0.85  # share of the steps of a confined edit after which its patches end
 LOOKED_AT = 2048  # rays, for a training's health
 
 
