@@ -109,7 +109,7 @@ def compile_kernels() -> None:
     draw_faces(np.zeros((1, 3, 2)), 1.0, owner, place, off)
     points, shown = np.zeros((1, 3), np.float32), np.zeros((1, 2, 2), np.float32)
     sums = np.zeros((1, 2), np.float32)
-    add_look(points, points, np.zeros(3), np.ones((3, 4)), shown, shown[0], shown[0], 1.0, sums)
+    add_look(points, points, np.ones(3), np.ones((3, 4)), shown, shown[0], shown[0], 1.0, sums)
 
 
 def look_at(
