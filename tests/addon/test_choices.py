@@ -106,14 +106,18 @@ def test_an_unknown_instruction_is_named_with_some_that_are_known() -> None:
 
 def test_the_panels_bounds_are_the_engines_own() -> None:
     from engine.output.mesh import checked_resolution
+    from engine.output.texture import SIZES
+    from engine.output.tidying import checked_faces
 
-    source = (Path(choices.__file__).parent / "results.py").read_text()  # which imports bpy, and that ends badly
-    (bounds,) = re.findall(r"^MESH_RESOLUTION = (.*?)(?: *#.*)?$", source, re.MULTILINE)
-    least, most = ast.literal_eval(bounds)
-    assert [checked_resolution(r) for r in (least, most)] == [least, most]
-    for resolution in (least - 1, most + 1):
-        with pytest.raises(BadInput):
-            checked_resolution(resolution)
+    source = (Path(choices.__file__).parent / "meshes.py").read_text()  # which imports bpy, and that ends badly
+    values = dict(re.findall(r"^([A-Z]+) = (\(.*?\))(?: *#.*)?$", source, re.MULTILINE))
+    assert ast.literal_eval(values["TEXTURES"]) == (0, *SIZES)
+    for name, checked in (("RESOLUTION", checked_resolution), ("FACES", checked_faces)):
+        least, most = ast.literal_eval(values[name])
+        assert [checked(value) for value in (least, most)] == [least, most]
+        for value in (least - 1, most + 1):
+            with pytest.raises(BadInput):
+                checked(value)
 
 
 def test_what_an_edit_takes_is_said_where_somebody_has_measured(info: messages.EngineInfo) -> None:

@@ -176,6 +176,7 @@ def test_where_the_instruction_matters_little_the_original_stays(tiny_pipeline):
         out[:, :, :half, :half] += 3 * encoder_hidden_states[:, 0, :1, None, None]
         return SimpleNamespace(sample=out)
 
+    predict.dtype = torch.float32
     editor.unet = predict
     original, render = torch.rand(64, 64, 3), torch.rand(64, 64, 3)
     words = torch.stack([torch.ones(12, 16), torch.zeros(12, 16), torch.zeros(12, 16)])
