@@ -160,6 +160,10 @@ def test_a_capture_that_is_gone_shows_nothing(opened: bpy.types.Scene, drawn) ->
 
 
 def test_the_button_makes_splats_and_shows_them(opened: bpy.types.Scene) -> None:
+    assert not bpy.ops.instruct_nerf.make_splats.poll()  # of nothing
+    opened.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
     bpy.ops.instruct_nerf.make_splats(count=2000)
     settle()
     assert opened.instruct_nerf.show_surfels
