@@ -68,7 +68,7 @@ PREVIEW = Preset(
     name="preview",
     label="Preview",
     description="Small pictures and a small NeRF: minutes on a CPU",
-    long_side=192,
+    long_side=320,
     nerf=NerfactoConfig(
         levels=8,
         features_per_level=4,
@@ -77,6 +77,7 @@ PREVIEW = Preset(
         # One proposal and 16 samples take two thirds of the time and cost a decibel or two (docs/speed.md).
         proposal_samples=(64, 32),
         nerf_samples=24,
+        coarse_steps=750,
         proposals=(ProposalConfig(128), ProposalConfig(256)),
         proposal_warmup=500,
         anneal_steps=300,
@@ -86,10 +87,10 @@ PREVIEW = Preset(
         optimise_cameras=False,
     ),
     train=TrainingConfig(
-        steps=1000,
+        steps=1500,
         rays=1024,
         losses=LossConfig(depth_weight=0.01, solid_weight=0.1),  # surfaces in so few steps (docs/geometry.md)
-        optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1000),
+        optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1500),
     ),
     edit=EditSettings(
         steps=300,
@@ -113,10 +114,10 @@ MOST_CORES = 16  # of a CPU, that a step still uses well
 SECONDS_A_RAY = 2.6 / 4096  # of one core of a CPU, of a training step of Standard, whose 4,096 rays took 2.5 to 2.7 s
 FOR_GPUS = (STANDARD, PAPER)
 # First guesses of what a unit of Preview takes on two CPU cores, seconds; a job's plan scales them by what it sees.
-SECONDS_A_STEP = 0.2
-SECONDS_A_RENDER = 0.8
-SECONDS_AN_IMAGE_UPDATE = 3.0  # of the small editor
-SECONDS_A_RELEVANCE = 0.5
+SECONDS_A_STEP = 0.06
+SECONDS_A_RENDER = 0.6
+SECONDS_AN_IMAGE_UPDATE = 0.8  # of the small editor
+SECONDS_A_RELEVANCE = 0.2
 STEP_OF_EDIT = 1.5  # of a step of training: what its patches and their loss add
 
 

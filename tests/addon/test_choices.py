@@ -125,12 +125,12 @@ def test_what_an_edit_takes_is_said_where_somebody_has_measured(info: messages.E
     preview, standard = (next(p for p in info.presets if p.name == name) for name in ("preview", "standard"))
     cpu, small = by_name["cpu"], choices.editor_of(info, catalogue.BUNDLED, "cpu")
     said = choices.cost(preview, cpu, small, 40, False, 0)
-    assert said == "About 3 min to learn the scene, once, about 7 min to edit 40 views. 164 MB on the disk."
-    assert choices.cost(preview, cpu, small, 10, True, 0) == "About 5 min to edit 10 views. 82 MB on the disk."
+    assert said == "About 90 s to learn the scene, once, about 2 min to edit 40 views. 164 MB on the disk."
+    assert choices.cost(preview, cpu, small, 10, True, 0) == "About 90 s to edit 10 views. 82 MB on the disk."
     other = next(editor for editor in info.editors if editor.name != catalogue.BUNDLED)
     for editor, steps in ((other, 0), (None, 0), (small, 50)):
         assert choices.cost(preview, cpu, editor, 10, False, steps) == (
-            "About 3 min to learn the scene, once, then as long as the editor takes. 164 MB on the disk."
+            "About 90 s to learn the scene, once, then as long as the editor takes. 164 MB on the disk."
         )
         assert choices.cost(preview, cpu, editor, 10, True, steps) == ""
     assert choices.cost(standard, cpu, small, 10, False, 0) == ""  # the days that it takes are said another way
