@@ -25,7 +25,7 @@ from . import state
 from .state import Chore
 
 INTERVAL = 0.01  # seconds between two slices
-SLICE = 0.004  # seconds that a slice takes
+SLICE = 0.003  # seconds that a slice takes
 REDRAW_REST = 0.3  # seconds between two redraws of the sidebar for the sake of a progress bar
 
 # Without a window there is no redraw to hold up, and no timer: what is asked for is done at once.

@@ -237,16 +237,18 @@ def chosen_views(root: bpy.types.Object) -> list[str]:
 
 def choose(root: bpy.types.Object, names: Iterable[str]) -> int:
     """Choose exactly these views; how many there were. Chosen cameras are drawn larger, the others smaller."""
-    wanted, views = set(names), cameras_of(root)
-    chosen = [item for item in views if item[VIEW] in wanted]
+    wanted = set(names)
+    views = [(item, item[VIEW] in wanted) for item in cameras_of(root)]
+    count = sum(is_chosen for _, is_chosen in views)
     size = display_size(root, len(views))
-    for item in views:
-        item.data.display_size = size * (1.0 if not chosen else CHOSEN_SIZE if item[VIEW] in wanted else LEFT_SIZE)
-        if item[VIEW] in wanted:
+    large, small = (size * CHOSEN_SIZE, size * LEFT_SIZE) if count else (size, size)
+    for item, is_chosen in views:
+        item.data.display_size = large if is_chosen else small
+        if is_chosen:
             item[CHOSEN] = True
         elif CHOSEN in item:
             del item[CHOSEN]
-    return len(chosen)
+    return count
 
 
 # -- looking through ---------------------------------------------------------------------------------------------
