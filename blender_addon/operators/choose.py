@@ -154,11 +154,13 @@ class INSTRUCT_NERF_OT_select_chosen(OfCapture, bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        root = project.root_of(context.scene)
-        chosen = set(cameras.chosen_views(root))
-        for item in context.view_layer.objects:
-            wanted = cameras.is_view(item) and item.parent == root and (not chosen or item[cameras.VIEW] in chosen)
-            item.select_set(wanted)
+        layer, views = context.view_layer, cameras.cameras_of(project.root_of(context.scene))
+        for item in list(layer.objects.selected):
+            item.select_set(False)
+        there = set(layer.objects.keys())
+        for item in [item for item in views if item.get(cameras.CHOSEN)] or views:
+            if item.name in there:
+                item.select_set(True)
         return {"FINISHED"}
 
 

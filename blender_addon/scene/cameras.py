@@ -243,7 +243,9 @@ def choose(root: bpy.types.Object, names: Iterable[str]) -> int:
     size = display_size(root, len(views))
     large, small = (size * CHOSEN_SIZE, size * LEFT_SIZE) if count else (size, size)
     for item, is_chosen in views:
-        item.data.display_size = large if is_chosen else small
+        data, shown = item.data, large if is_chosen else small
+        if abs(data.display_size - shown) > 1e-6 * shown:  # what is written is drawn anew
+            data.display_size = shown
         if is_chosen:
             item[CHOSEN] = True
         elif CHOSEN in item:
