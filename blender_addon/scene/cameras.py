@@ -137,11 +137,11 @@ def building(
         collection.objects.link(root)
     root[RADIUS], root.empty_display_size = radius, 0.25 * radius
     own = part_of(collection, "Cameras")
-    size = display_size(root, len(views))
+    large, small = display_sizes(root, len(views), bool(chosen))
     reach = radius * _scale(root)
     for count, (view, camera) in enumerate(views, 1):
         item = _camera(view, camera, reach)
-        item.data.display_size = size * (1.0 if not chosen else CHOSEN_SIZE if view in chosen else LEFT_SIZE)
+        item.data.display_size = large if view in chosen else small
         item.parent = root
         item.matrix_basis = Matrix(camera.pose)
         if view in chosen:
@@ -184,12 +184,18 @@ def display_size(root: bpy.types.Object, count: int) -> float:
     return min(DISPLAY, CROWDED / math.sqrt(max(1, count))) * radius * _scale(root)
 
 
+def display_sizes(root: bpy.types.Object, count: int, some: bool) -> tuple[float, float]:
+    """How large to draw the chosen ones of ``count`` cameras, and the others, where ``some`` are chosen."""
+    size = display_size(root, count)
+    return (size * CHOSEN_SIZE, size * LEFT_SIZE) if some else (size, size)
+
+
 def resizing(root: bpy.types.Object) -> Iterator[float]:
     """Draw all cameras as large as they should be now, a few dozen a step."""
     views = cameras_of(root)
-    size, some = display_size(root, len(views)), any(item.get(CHOSEN) for item in views)
+    large, small = display_sizes(root, len(views), any(item.get(CHOSEN) for item in views))
     for count, item in enumerate(views, 1):
-        item.data.display_size = size * (1.0 if not some else CHOSEN_SIZE if item.get(CHOSEN) else LEFT_SIZE)
+        item.data.display_size = large if item.get(CHOSEN) else small
         if count % REMOVED == 0:
             yield count / len(views)
 
@@ -240,8 +246,7 @@ def choose(root: bpy.types.Object, names: Iterable[str]) -> int:
     wanted = set(names)
     views = [(item, item[VIEW] in wanted) for item in cameras_of(root)]
     count = sum(is_chosen for _, is_chosen in views)
-    size = display_size(root, len(views))
-    large, small = (size * CHOSEN_SIZE, size * LEFT_SIZE) if count else (size, size)
+    large, small = display_sizes(root, len(views), count > 0)
     for item, is_chosen in views:
         data, shown = item.data, large if is_chosen else small
         if abs(data.display_size - shown) > 1e-6 * shown:  # what is written is drawn anew

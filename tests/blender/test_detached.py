@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import pytest
 from fake_engine import png
-from in_blender import ROOT, settle
+from in_blender import settle
 from test_panels import drawn
 
 from blender_addon import jobs, project, session
@@ -31,12 +31,8 @@ def photographed(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def editing(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bpy.types.Scene:
-    """A scene whose edit has begun, in a saved file."""
-    pytest.importorskip("msgspec", reason="the engine's packages are not installed")
-    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [TICKING])
-    monkeypatch.setenv("STEPS", "300")
+def begun(tmp_path: Path) -> bpy.types.Scene:
+    """A scene in a saved file, whose edit runs."""
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     ask.open_capture(filepath=str(photographed(tmp_path / "capture")))
     settle()
@@ -46,6 +42,15 @@ def editing(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> b
     assert session.wait(lambda: session.get().job.step > 2 or not session.get().job.active, 20.0)
     assert session.get().job.active, session.get().notices
     return scene
+
+
+@pytest.fixture
+def editing(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bpy.types.Scene:
+    """A scene whose edit has begun, in a saved file."""
+    pytest.importorskip("msgspec", reason="the engine's packages are not installed")
+    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [TICKING])
+    monkeypatch.setenv("STEPS", "300")
+    return begun(tmp_path)
 
 
 def test_a_detached_edit_goes_on_while_blender_is_closed_and_is_found_again(
@@ -112,13 +117,9 @@ def test_a_whole_edit_outlives_its_blender_and_its_mesh_is_imported(
     addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine itself, with an editor and a preset that take seconds."""
-    from test_toy_editor import capture_of
+    from test_toy_editor import capture_of, use_toy_engine
 
-    toy = tmp_path / "my-toy"
-    toy.mkdir()
-    (toy / "model_index.json").write_text(json.dumps({"_class_name": "ToyPipeline"}))
-    monkeypatch.setenv("INSTRUCT_NERF_EDITOR", str(toy))
-    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [str(ROOT / "tests" / "engine" / "toy_engine.py")])
+    use_toy_engine(tmp_path, monkeypatch)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     ask.open_capture(filepath=str(capture_of(tmp_path / "capture")))
     settle(120)

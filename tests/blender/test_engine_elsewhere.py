@@ -17,25 +17,12 @@ from pathlib import Path
 import bpy
 import pytest
 from in_blender import ROOT, settle
-from test_detached import TICKING, photographed
+from test_detached import TICKING, begun
 
 from blender_addon import jobs, project, session
 
 ask = bpy.ops.instruct_nerf
 SSHD = os.environ.get("INSTRUCT_NERF_SSHD") or shutil.which("sshd") or "/usr/sbin/sshd"
-
-
-def begun(tmp_path: Path) -> bpy.types.Scene:
-    """A scene in a saved file, whose edit runs."""
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
-    ask.open_capture(filepath=str(photographed(tmp_path / "capture")))
-    settle()
-    scene = bpy.context.scene
-    scene.instruct_nerf.instruction = "make it night"
-    ask.start_edit(even_on_cpu=True)
-    assert session.wait(lambda: session.get().job.step > 2 or not session.get().job.active, 20.0)
-    assert session.get().job.active, session.get().notices
-    return scene
 
 
 def followed_to_its_end(scene: bpy.types.Scene) -> None:

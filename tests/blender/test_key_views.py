@@ -9,14 +9,14 @@ from pathlib import Path
 
 import bpy
 import pytest
-from in_blender import ROOT, settle
+from in_blender import settle
 from PIL import Image
 from test_panels import drawn
 from test_talking import said
-from test_toy_editor import capture_of
+from test_toy_editor import capture_of, use_toy_engine
 from test_tries import tried, turned
 
-from blender_addon import jobs, key_views, project, session, tries
+from blender_addon import key_views, project, session, tries
 from blender_addon.scene import cameras
 
 ask = bpy.ops.instruct_nerf
@@ -216,11 +216,7 @@ def test_knobs_of_a_preset_wait_for_the_engine(scene: bpy.types.Scene) -> None:
 def test_a_whole_edit_follows_a_key_view_from_the_panel(
     addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toy = tmp_path / "my-toy"
-    toy.mkdir()
-    (toy / "model_index.json").write_text(json.dumps({"_class_name": "ToyPipeline"}))
-    monkeypatch.setenv("INSTRUCT_NERF_EDITOR", str(toy))
-    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [str(ROOT / "tests" / "engine" / "toy_engine.py")])
+    use_toy_engine(tmp_path, monkeypatch)
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture_of(tmp_path / "capture")))
     settle(120)
     scene = bpy.context.scene

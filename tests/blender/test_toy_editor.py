@@ -29,15 +29,21 @@ def capture_of(folder: Path, views: int = 6) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_a_new_editors_knobs_go_from_the_panel_into_the_edit(
-    addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    toy = tmp_path / "my-toy"
+def use_toy_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the engine be the one with a preset and an editor that take seconds; the editor's model folder."""
+    toy = folder / "my-toy"
     toy.mkdir()
     (toy / "model_index.json").write_text(json.dumps({"_class_name": "ToyPipeline"}))
     monkeypatch.setenv("INSTRUCT_NERF_EDITOR", str(toy))
     monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", [str(ROOT / "tests" / "engine" / "toy_engine.py")])
+    return toy
+
+
+@pytest.mark.slow
+def test_a_new_editors_knobs_go_from_the_panel_into_the_edit(
+    addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = use_toy_engine(tmp_path, monkeypatch)
     bpy.ops.instruct_nerf.open_capture(filepath=str(capture_of(tmp_path / "capture")))
     settle(120)
     scene = bpy.context.scene

@@ -199,13 +199,13 @@ class _Geometry(torch.autograd.Function):
         out = torch.empty(len(points), len(layers[-1]))
         geometry_forward(encoded.numpy(), *arrays, out.numpy())
         ctx.save_for_backward(points, encoded, table, *layers)
-        ctx.scalings = scalings
+        ctx.scalings, ctx.arrays = scalings, arrays
         return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
         points, encoded, table, *layers = ctx.saved_tensors
-        arrays = tuple(padded(layer) for layer in layers)
+        arrays = ctx.arrays
         turned = tuple(np.ascontiguousarray(weights.T) for weights in (arrays[2], arrays[0]))
         on_encoded, sums = np.empty(encoded.shape, np.float32), _sums_for(arrays)
         geometry_backward(encoded.numpy(), arrays, turned, grads[0].contiguous().numpy(), on_encoded, sums)
@@ -224,12 +224,13 @@ class _Color(torch.autograd.Function):
         arrays = tuple(padded(layer) for layer in layers)
         color_forward(harmonics.numpy(), samples, geometry.detach().numpy(), *arrays, out.numpy())
         ctx.save_for_backward(harmonics, geometry, *layers)
+        ctx.arrays = arrays
         return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
         harmonics, geometry, *layers = ctx.saved_tensors
-        arrays = tuple(padded(layer) for layer in layers)
+        arrays = ctx.arrays
         turned = tuple(np.ascontiguousarray(arrays[place].T) for place in (4, 2, 0))
         on_geometry, sums = torch.empty_like(geometry), _sums_for(arrays)
         color_backward(
