@@ -81,6 +81,9 @@ JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
 JOB_DETACH: Final = "job/detach"
 JOB_ATTACH: Final = "job/attach"
+FILES_LOOK: Final = "files/look"
+FILES_WRITE: Final = "files/write"
+FILES_READ: Final = "files/read"
 RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
@@ -108,6 +111,7 @@ RELEVANCE: Final = "relevance"
 
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
+BAD_INPUT: Final = -32000
 CANCELLED: Final = -32800
 DETACHED: Final = -32003  # the job goes on by itself
 INTERNAL: Final = -32603
