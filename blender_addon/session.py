@@ -110,7 +110,13 @@ def ask_again(then: Callable[[], None] = lambda: None) -> None:
 
 def _initialized(result: object) -> None:
     session = get()
-    session.info = wire.parse_engine(result)
+    info = wire.parse_engine(result)
+    if session.outlive and info.version != wire.ENGINE:
+        raise messages.WireError(
+            f"The engine there has version {info.version[:40]}, and this add-on belongs to {wire.ENGINE}: install the "
+            "same there."
+        )
+    session.info = info
     for listener in said:
         listener(session.info)
     if session.info.settled:

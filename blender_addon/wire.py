@@ -51,6 +51,7 @@ from .messages import (
 )
 
 PROTOCOL: Final = 2
+ENGINE: Final = "0.1.0"  # the version of the engine that comes with this add-on
 
 INITIALIZE: Final = "initialize"
 DEVICES_READ: Final = "devices/read"

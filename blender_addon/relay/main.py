@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,26 @@ TOO_OLD = (
 )
 
 
+class _Arrivals:
+    """What the engine said and was not passed on yet. News of something takes the place of older news of it, so that a
+    slow line lags behind by no more than the files that are fetched just now."""
+
+    def __init__(self) -> None:
+        self._messages: dict[Any, dict[str, Any]] = {}
+        self._changed = threading.Condition()
+
+    def put(self, message: dict[str, Any], key: Hashable) -> None:
+        with self._changed:
+            self._messages[object() if key is None else key] = message
+            self._changed.notify()
+
+    def get(self) -> dict[str, Any]:
+        """The first; waits for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._messages)
+            return self._messages.pop(next(iter(self._messages)))
+
+
 class Relay:
     """Between the add-on, on standard input and output, and the engine."""
 
@@ -47,9 +67,7 @@ class Relay:
         self._asked: dict[Any, tuple[str, str]] = {}  # of requests without an answer: method and workspace
         self._sending: dict[Any, threading.Event] = {}  # of jobs whose files are being sent: set to stop
         self._to_send: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._arrived: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
-        self._latest: dict[tuple[Any, ...], int] = {}  # of news that replaces other news: the newest's number
-        self._count = 0
+        self._arrived = _Arrivals()
 
     # from the add-on -------------------------------------------------------------------------------------------------
 
@@ -179,14 +197,11 @@ class Relay:
             return
         if "id" in message and self._asked.get(_hashable(message["id"]), ("",))[0] == wire.INITIALIZE:
             self._learn(message)
-        self._count += 1
-        if (key := wire.replaced_key(message.get("method", ""), message.get("params"))) is not None:
-            self._latest[key] = self._count
         method, _ = self._asked.get(_hashable(message.get("id")), ("", ""))
         if method and method not in JOBS | KNOWS_CAPTURE and not self._names_files(message):
             self._pass_on(message)  # an answer that nobody's files hold up
         else:
-            self._arrived.put((message, self._count))
+            self._arrived.put(message, wire.replaced_key(message.get("method", ""), message.get("params")))
 
     def _learn(self, message: dict[str, Any]) -> None:
         """From the answer to `initialize`: where files lie there."""
@@ -211,13 +226,7 @@ class Relay:
 
     def bring(self) -> None:
         """What messages name, and then the messages, in their order: a thread's loop."""
-        while True:
-            message, number = self._arrived.get()
-            if not message:
-                return
-            key = wire.replaced_key(message.get("method", ""), message.get("params"))
-            if key is not None and self._latest.get(key, number) > number:
-                continue  # the newer one says it
+        while message := self._arrived.get():
             with contextlib.suppress(Cut):
                 self._pass_on(message)
 
@@ -225,7 +234,7 @@ class Relay:
         """The line ended: `bring` ends after what has come."""
         self._problem = self._problem or "The engine ended."
         self._known.set()
-        self._arrived.put(({}, 0))
+        self._arrived.put({}, None)
 
     def _pass_on(self, message: dict[str, Any]) -> None:
         ident = _hashable(message.get("id"))
