@@ -54,7 +54,7 @@ class Carrier:
         window: deque[Future[Any]] = deque()
         for name, found in missing.items():
             tell(done, of)
-            sent += self._send(name, files[name], found, window, lambda part: tell(done + part, of), stopped)
+            sent += self._send(name, files[name], found, window, lambda part, done=done: tell(done + part, of), stopped)
             done += found.st_size
         while window:
             window.popleft().result()

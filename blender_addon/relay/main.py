@@ -334,7 +334,8 @@ def _is_picture(path: str) -> bool:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Relay between standard input and output and a command: ``FOLDER COMMAND …``. Ends with the command's exit code."""
+    """Relay between standard input and output and a command: ``FOLDER COMMAND …``; ends with the command's exit
+    code."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed is no message
     try:

@@ -88,7 +88,7 @@ def made_there(scene: bpy.types.Scene, there: Path) -> None:
     assert shown and found.edits[0].finished
     for image in map(Path, shown):
         assert image.read_bytes() == (copy / image.relative_to(here)).read_bytes()
-    assert len(list(capture.glob("*.png"))) == len(found.capture.views)
+    assert len(list(capture.rglob("*.png"))) == len(found.capture.views)
     opened = (copy / "capture" / "capture.json").read_text()
     assert str(there) in opened and str(here) not in opened and scene.instruct_nerf.source not in opened
 

@@ -44,10 +44,8 @@ def far(tmp_path):
 
 
 def opened(engine, here, source):
-    """The result of opening and preparing a capture, and how many bytes were told of as sent."""
-    capture, before = engine.until(
-        lambda m, n=engine.ask("capture/open", workspace=str(here), source=str(source)): m.get("id") == n
-    )
+    """The results of opening a capture and of preparing its pictures."""
+    capture = engine.answer(engine.ask("capture/open", workspace=str(here), source=str(source)))
     assert "result" in capture, capture
     done = engine.answer(engine.ask("capture/images", workspace=str(here)))["result"]
     return capture["result"], done
@@ -156,9 +154,9 @@ for line in sys.stdin:
     else:
         said = json.loads(SAID)
         for name in PATHS:
-            print(json.dumps({"jsonrpc": "2.0", "method": "job/view", "params":
-                              {"job": 1, "view": name, "kind": "edited", "image": name.replace("HERE", asked["params"]["workspace"])}}),
-                  flush=True)
+            image = name.replace("HERE", asked["params"]["workspace"])
+            told = {"job": 1, "view": name, "kind": "edited", "image": image}
+            print(json.dumps({"jsonrpc": "2.0", "method": "job/view", "params": told}), flush=True)
     print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": said}), flush=True)
 """
 
@@ -173,8 +171,8 @@ def hostile(tmp_path, paths, root="/far", said="{}"):
     "path",
     [
         "/etc/passwd", "HERE/../../x.png", "HERE/scene/../../../x.png", "HERE/notes.png", "HERE/scene/run.py",
-        "HERE/scene/views/.x.png", "/far/captures/x/y.png", "C:\\\\x.png", "HERE/scene/link/x.png", "HERE/scene/CON.png",
-        "HERE/scene/a:b.png", "HERE/scene/x.png.blend",
+        "HERE/scene/views/.x.png", "/far/captures/x/y.png", "C:\\\\x.png", "HERE/scene/link/x.png",
+        "HERE/scene/CON.png", "HERE/scene/a:b.png", "HERE/scene/x.png.blend",
     ],
 )  # fmt: skip
 def test_nothing_is_written_where_it_does_not_belong(tmp_path, path):
@@ -184,8 +182,9 @@ def test_nothing_is_written_where_it_does_not_belong(tmp_path, path):
     (here / "scene" / "link").symlink_to(tmp_path / "outside")
     engine = hostile(tmp_path, [path, "HERE/scene/views/good.png"])
     engine.answer(engine.ask("initialize", protocol=protocol.VERSION))
-    before = {p for p in tmp_path.rglob("*")}
-    _, told = engine.until(lambda m, n=engine.ask("scene/train", workspace=str(here)): m.get("id") == n)
+    before = set(tmp_path.rglob("*"))
+    number = engine.ask("scene/train", workspace=str(here))
+    _, told = engine.until(lambda m: m.get("id") == number)
     assert (here / "scene" / "views" / "good.png").read_bytes() == b"abc"  # and it was asked at all
     made = {p for p in tmp_path.rglob("*") if p.is_file()} - before
     assert made == {here / "scene" / "views" / "good.png", here / "elsewhere.json"}
@@ -208,7 +207,8 @@ def test_answers_name_no_path_of_another_place(tmp_path):
 
 def test_an_engine_that_takes_no_files_is_refused_with_a_sentence(tmp_path):
     engine = hostile(tmp_path, [], root="")
-    assert "of another version" in engine.answer(engine.ask("initialize", protocol=protocol.VERSION))["error"]["message"]
+    said = engine.answer(engine.ask("initialize", protocol=protocol.VERSION))
+    assert "of another version" in said["error"]["message"]
     said = engine.answer(engine.ask("workspace/read", workspace=str(tmp_path / "p")))
     assert "of another version" in said["error"]["message"]
     engine.process.kill()
