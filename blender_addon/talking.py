@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, knobs, session, wire
+from . import asking, choices, knobs, messages, session, wire
 from .project import edit_of, project_of, workspace_of
 from .state import Job
 
@@ -37,8 +37,8 @@ def pause(paused: bool) -> None:
     """Have the job that runs wait at its next step, or go on."""
     job = _wanted(heard(*wire.PAUSABLE), "Nothing runs that can pause.")
 
-    def done(result: object) -> None:
-        job.paused = wire.parse_paused(result)
+    def done(waits: bool) -> None:
+        job.paused = waits
         job.rested = job.rested or job.paused
         job.due = None  # told anew with the next step
 
@@ -74,8 +74,7 @@ def change(scene: bpy.types.Scene) -> None:
     if not asked:
         raise ValueError("The edit was told this already: type another instruction, or turn a knob, first.")
 
-    def done(result: object) -> None:
-        step = wire.parse_step(result)
+    def done(step: int) -> None:
         options = {**(job.sent.get("options") or {}), **asked.get("options", {})}
         job.sent = {**job.sent, "options": options}
         if "instruction" in asked:
@@ -91,8 +90,8 @@ def edit_again(scene: bpy.types.Scene, view: str) -> None:
     """Have a view edited once more, beside those whose turn it is."""
     job = _wanted(edit_heard(scene), "No edit of this capture runs.")
 
-    def done(result: object) -> None:
-        session.say(job.panel, f"{view} is edited once more, at step {wire.parse_step(result)}")
+    def done(step: int) -> None:
+        session.say(job.panel, f"{view} is edited once more, at step {step}")
 
     asking.request(wire.JOB_REMAKE, {"job": job.id, "view": view}, done, panel=job.panel)
 
@@ -105,8 +104,7 @@ def look(scene: bpy.types.Scene, view: str) -> None:
     if camera is None:
         raise ValueError(f"The engine has not told of a view {view}: open the capture again.")
 
-    def done(result: object) -> None:
-        rendered = wire.parse_rendered(result)
+    def done(rendered: messages.Rendered) -> None:
         job.view, job.kind, job.image, job.pictured = view, NOW, rendered.image, time.monotonic()
         session.say(job.panel, f"{view} after step {rendered.step}")
 
