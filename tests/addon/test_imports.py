@@ -29,7 +29,7 @@ LAYERS = [
     {"state", "install", "trajectories"},
     {"graphics", "running", "ply", "costs", "pixels"},
     {"relay"},
-    {"client", "engine_home", "choices", "files", "lineage"},
+    {"client", "engine_home", "choices", "files", "lineage", "answers"},
     {"wire", "inbox"},
     {"fields", "curves"},
     {"messages"},
@@ -38,7 +38,7 @@ LAYERS = [
 INSIDE = {("settings", "project"), ("state", "install")}
 FREE_OF_BPY = {
     "asking", "state", "choices", "files", "client", "inbox", "install", "wire", "messages", "conversion",
-    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words", "pixels", "relay",
+    "fields", "lineage", "trajectories", "ply", "costs", "curves", "words", "pixels", "relay", "answers",
 }  # fmt: skip
 SCENE_KNOWS_NOT = {"asking", "state", "choices", "session", "client", "jobs", "project", "wire", "install"}
 
