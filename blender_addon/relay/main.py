@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ TOO_OLD = (
     "The engine there is of another version and takes no files: install the add-on's own there, or choose another "
     "under Engine Elsewhere."
 )
+DEFECT = "What sends files to the engine met a defect of its own; the log has the details."
 
 
 class _Arrivals:
@@ -72,7 +74,7 @@ class Relay:
     # from the add-on -------------------------------------------------------------------------------------------------
 
     def hear(self, line: bytes) -> None:
-        """One line of the add-on's. Never raises."""
+        """One line of the add-on's, which is a request."""
         message = json.loads(line)
         method, ident, params = message["method"], message.get("id"), message.get("params") or {}
         if ident is not None:
@@ -227,7 +229,7 @@ class Relay:
     def bring(self) -> None:
         """What messages name, and then the messages, in their order: a thread's loop."""
         while message := self._arrived.get():
-            with contextlib.suppress(Cut):
+            with self._refusing(_hashable(message.get("id"))):
                 self._pass_on(message)
 
     def no_more(self) -> None:
@@ -246,7 +248,7 @@ class Relay:
 
         def path(there: str) -> str:
             local, name = self._places.here(there)
-            if name is not None and inside(self._project_of(local), local):
+            if name is not None:
                 wanted[name] = local
                 if name.endswith(".obj"):  # and what it reads by itself
                     for ending in (".mtl", "-obj.png"):
@@ -260,6 +262,7 @@ class Relay:
         if method in KNOWS_CAPTURE and workspace and "result" in message:
             name = f"{self._places.project(workspace)}/capture/capture.json"  # what makes a folder a project's
             wanted[name] = os.path.join(workspace, "capture", "capture.json")
+        wanted = {name: local for name, local in wanted.items() if inside(self._project_of(local), local)}
         try:
             self._carrier.fetch(wanted)
         except Refused as refused:
@@ -297,6 +300,9 @@ class Relay:
             self._answer(ident, {"error": {"code": wire.CANCELLED, "message": "Cancelled.", "data": {}}})
         except Cut:
             pass  # the end of the line is told by this program's
+        except Exception:
+            traceback.print_exc()
+            self._answer(ident, {"error": {"code": wire.INTERNAL, "message": DEFECT, "data": {}}})
 
     def _answer(self, ident: Any, said: dict[str, Any]) -> None:
         self._asked.pop(ident, None)
@@ -347,7 +353,10 @@ def main(arguments: Sequence[str]) -> None:
 
     def read_input() -> None:
         for said in sys.stdin.buffer:
-            relay.hear(said)
+            try:
+                relay.hear(said)
+            except Exception:
+                traceback.print_exc()
         relay.stop_sending()
         line.close()
 
