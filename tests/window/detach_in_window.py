@@ -2,8 +2,8 @@
 """Drives a real Blender window through letting a running edit go and closing Blender (part ``first``), and another one
 through finding it and following it to its end (``second``).
 
-Run by Blender (`--python`), with the settings of tests/window/test_detach_window.py in DETACH_WINDOW. Ends with exit code
-0 and a file ``PART.json`` in the folder only if every button did what it should.
+Run by Blender (`--python`), with the settings of tests/window/test_detach_window.py in DETACH_WINDOW. Ends with exit
+code 0 and a file ``PART.json`` in the folder only if every button did what it should.
 """
 
 from __future__ import annotations
