@@ -120,6 +120,7 @@ TEXTS: dict[str, str] = {
     "Finding the subject": "Motiv wird gefunden",
     "First": "Erste",
     "Focal Length": "Brennweite",
+    "Folder There": "Ordner dort",
     "Folder of Wheels": "Ordner mit Wheels",
     "Follow a job that goes on by itself to its end, as if it had been started here": "Einem Auftrag, der allein weiterläuft, bis zum Ende folgen, als wäre er hier gestartet",
     "Follow Running Edit": "Laufender Bearbeitung folgen",

@@ -120,6 +120,7 @@ TEXTS: dict[str, str] = {
     "Finding the subject": "被写体を検出中",
     "First": "最初",
     "Focal Length": "焦点距離",
+    "Folder There": "先方のフォルダー",
     "Folder of Wheels": "Wheelのフォルダー",
     "Follow a job that goes on by itself to its end, as if it had been started here": "単独で続いているジョブを、ここで開始したかのように最後まで追います",
     "Follow Running Edit": "実行中の編集に追従",

@@ -120,6 +120,7 @@ TEXTS: dict[str, str] = {
     "Finding the subject": "正在寻找主体",
     "First": "首个",
     "Focal Length": "焦距",
+    "Folder There": "对方文件夹",
     "Folder of Wheels": "Wheel 文件夹",
     "Follow a job that goes on by itself to its end, as if it had been started here": "跟踪独立运行的任务直至结束，如同在此启动一样",
     "Follow Running Edit": "跟随正在运行的编辑",

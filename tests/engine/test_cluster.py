@@ -97,16 +97,17 @@ def workers():
 
 
 class Killer:
-    """Kills a worker of this test's own cluster now and then, while it is entered."""
+    """Kills a busy worker of this test's own cluster now and then, while it is entered. However slow the machine is,
+    something is done between two kills: after one it waits for a piece that is done, by whichever worker."""
 
-    def __init__(self, every=0.4, seed=0, most=10**6):
-        self.most = most
+    def __init__(self, pool, every=0.4, seed=0, most=10**6):
+        self.pool, self.most = pool, most
         self.every, self.draw, self.kills = every, random.Random(seed), 0
-        self._over = threading.Event()
+        self._wait, self._over, self._done = pool.wait, threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self):
-        while self.kills < self.most and not self._over.wait(self.every * (0.5 + self.draw.random())):
+        while self.kills < self.most and not self._over.wait(self.every * self.draw.random()):
             busy = [process for process in workers() if "do_piece" in " ".join(_words(process))]
             if busy:
                 try:
@@ -114,14 +115,24 @@ class Killer:
                     self.kills += 1
                 except psutil.Error:
                     continue
+                self._done.clear()
+                while not self._done.wait(0.1) and not self._over.is_set():
+                    pass
+
+    def _waited(self, coming, check):
+        made = self._wait(coming, check)
+        self._done.set()
+        return made
 
     def __enter__(self):
+        self.pool.wait = self._waited
         self._thread.start()
         return self
 
     def __exit__(self, *_):
         self._over.set()
         self._thread.join()
+        del self.pool.wait
 
 
 def _words(process):
@@ -199,7 +210,7 @@ def test_a_stale_edit_is_a_function_of_its_staleness_alone(pool, project, editor
     """Not of how many workers there are, nor how fast; and another than with none."""
     here, there, fresh = project("here"), project("there"), project("fresh")
     alone = edit.run_edit(order(here, editor, staleness=2), Job())
-    with Killer(0.3):
+    with Killer(pool, 0.3):
         far = edit.run_edit(order(there, editor, staleness=2), Job(pieces=pool))
     same(whole(here, alone), whole(there, far))
     other = edit.run_edit(order(fresh, editor), Job())
@@ -227,7 +238,7 @@ def test_workers_are_killed_all_the_while(pool, project, editor):
     while kills < KILLS:
         trials += 1
         there = project(f"there {trials}")
-        with Killer(0.15, trials) as killer:
+        with Killer(pool, 0.5, trials) as killer:
             made = frames.render_frames(film(there), Job(pieces=pool)).after
             cells = trying.try_edit(sheet(there, editor), Job(pieces=pool)).cells
             edited = edit.run_edit(order(there, editor), Job(pieces=pool))
@@ -341,7 +352,7 @@ def test_a_batch_is_what_its_edits_would_be_alone(pool, project, editor, tmp_pat
     for name in ("one", "two", "alone/one", "alone/two"):
         shutil.rmtree(project(name) / "edits", ignore_errors=True)
     seen = []
-    with Killer(1.0, most=2) as killer:  # a whole job takes longer than a piece
+    with Killer(pool, 1.0, most=2) as killer:  # a whole job takes longer than a piece
         rows = run_batch(
             written_batch(tmp_path, ["one", "two"], editor),
             pool,
