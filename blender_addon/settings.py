@@ -172,6 +172,12 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         description="Of a distorted photo keep every pixel and mask what is empty; else the largest picture without "
         "empty pixels is cut out",
     )
+    compare_photos: BoolProperty(
+        name="Compare Photos",
+        description="Before a scene is trained, see from photos beside each other how far away things are: surfaces "
+        "become cleaner. Takes about a second a photo on a CPU",
+        default=True,
+    )
     masks: EnumProperty(
         name="Masks",
         description="What the pixels are that the capture's masks hide",

@@ -59,6 +59,7 @@ TEXTS: dict[str, str] = {
     "Colors": "Farben",
     "Compare every installed file with what it should be, and install again what differs": "Jede installierte Datei mit ihrem Soll vergleichen und neu installieren, was abweicht",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "Die Fotos miteinander vergleichen, um zu finden, von wo jedes aufgenommen wurde und wie das Objektiv sieht; dann öffnen. Am besten mit vielen Fotos, die sich überlappen. Wird auf diesem Rechner berechnet; nichts wird hochgeladen",
+    "Compare Photos": "Fotos vergleichen",
     "Comparing the photos": "Fotos werden verglichen",
     "Composite Objects": "Objekte einkomponieren",
     "Composite the objects no longer: the scene that renders them and the compositor's nodes go": "Die Objekte nicht mehr einkomponieren: Die Szene, die sie rendert, und die Nodes des Compositors verschwinden",
