@@ -53,6 +53,8 @@ def begin(
     frame = NerfFrame.around(np.stack([view.pose for view in views]), centre)
     if background is not None:
         config = replace(config, background=background)
+    # Of a training that is shorter than the preset's, too, the last half sees all samples.
+    config = replace(config, coarse_steps=min(config.coarse_steps, training.steps // 2))
     config, optimiser, seed = begun_again(config, training.optimiser, seed, attempt)
     torch.manual_seed(random_seed(seed, "weights", 0))
     nerf = Nerfacto(config, len(views)).to(device)
