@@ -13,6 +13,7 @@ import argparse
 import heapq
 import json
 import math
+import os
 import statistics
 import time
 from collections import deque
@@ -240,6 +241,8 @@ def measure(project: Path, pairs: int) -> dict[str, float]:
 
 
 def main() -> None:
+    # Ray runs workers at a low priority: beside other work they would wait for the processor, and that be measured.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("measure")
