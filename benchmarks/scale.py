@@ -205,7 +205,7 @@ def measure(project: Path, pairs: int) -> dict[str, float]:
     moments = [_Moment(view, np.eye(4))]
     place = job.place("cpu", workspace.checkpoint(None))
     shared, item = ("png", False), ("", moments)
-    name = default_editor(cpu()[0])
+    name = default_editor(cpu())
     picture = torch.from_numpy(
         np.random.default_rng(0).random((view.intrinsics.height, view.intrinsics.width, 3), np.float32)
     )
