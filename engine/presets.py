@@ -77,7 +77,6 @@ PREVIEW = Preset(
         # One proposal and 16 samples take two thirds of the time and cost a decibel or two (docs/speed.md).
         proposal_samples=(64, 32),
         nerf_samples=24,
-        coarse_steps=750,
         proposals=(ProposalConfig(128), ProposalConfig(256)),
         proposal_warmup=500,
         anneal_steps=300,
