@@ -34,8 +34,8 @@ def open_tab(w: Window) -> hand.Program:
     """One viewport in the whole window, and the add-on's tab in it."""
     yield 1.0
     yield from w.into_viewport()
-    yield from hand.keys("Escape", "ctrl+space")
-    yield 0.7
+    yield from hand.keys("Escape")
+    yield from w.alone()
     yield from w.into_viewport()
     yield from hand.keys("n")
     yield 0.7
@@ -86,9 +86,8 @@ def example(w: Window) -> hand.Program:
     yield from w.write_into("instruct_nerf.instruction", w.settings["instruction"])
     yield from hand.press("instruct_nerf.try_edit")
     yield from w.job("Trying", "instruction", 300)
-    yield from w.home()
-    view = hand.area().spaces.active
-    view.shading.type = "MATERIAL" if w.settings["fake"] else "SOLID"
+    yield from w.into_viewport(0.15)
+    yield 0.8
     assert len(w.addon("tries").tries_of(w.scene)) == 1
     w.look("example")
     bpy.context.window_manager.windows[0].scene = bpy.data.scenes["Scene"]

@@ -13,7 +13,7 @@ LANGUAGES = {"de_DE": "german", "ja_JP": "japanese", "zh_HANS": "chinese"}
 
 def workspace(w: Window) -> hand.Program:
     """Open the workspace of our own, and go back."""
-    before = bpy.context.workspace.name
+    before = bpy.context.window_manager.windows[0].workspace.name
     bpy.ops.instruct_nerf.open_workspace()
     yield from hand.wait(lambda: bpy.context.window_manager.windows[0].workspace.get("instruct_nerf"), 60)
     yield 2.0

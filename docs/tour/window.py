@@ -98,6 +98,18 @@ class Window:
         hand.move(window.x + share * window.width * 0.8, window.y + window.height / 2)
         yield 0.7  # until no tooltip stands where the mouse was
 
+    def alone(self) -> hand.Program:
+        """Only the largest viewport in the window, the other areas closed."""
+        window, largest = bpy.context.window_manager.windows[0], hand.area()
+        for _ in range(12):
+            other = next((area for area in window.screen.areas if area != largest), None)
+            if other is None:
+                break
+            with bpy.context.temp_override(window=window, screen=window.screen, area=other):
+                bpy.ops.screen.area_close()
+            yield 0.4
+        assert len(window.screen.areas) == 1, [area.type for area in window.screen.areas]
+
     def home(self) -> hand.Program:
         """Show the whole scene."""
         yield from self.into_viewport()

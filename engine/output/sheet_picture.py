@@ -29,7 +29,7 @@ def draw_sheet(
     shown = min(max(width, SMALLEST), LARGEST)
     size = (shown, max(1, round(shown * height / width)))
     rows = -(-len(pictures) // columns)
-    font = ImageFont.load_default(max(TEXT, min(round(SEEN * max(rows * size[1], columns * shown)), shown // OF_CELL)))
+    font = ImageFont.load_default(max(TEXT, min(round(SEEN * rows * size[1]), shown // OF_CELL)))
     line = sum(font.getmetrics())
     wrapped = [_wrapped(text, font, shown) for text in (caption, *captions)]
     # The captions of a row are as high as its longest.
