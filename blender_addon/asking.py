@@ -11,9 +11,10 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from . import costs, state, wire
+from . import answers, costs, state, wire
 from .client import Answer
 from .messages import Failure, WireError
 from .state import Asked, Job, Unsent, get, notice, say
@@ -33,9 +34,11 @@ def request(
     panel: str,
     failed: Callable[[Failure], None] | None = None,
     quiet: bool = False,
+    acts_as: str = "",
 ) -> int:
     """Ask the engine; exactly one of the callbacks is called from a later :func:`hear`, none once the add-on is being
-    disabled. A failure is shown in ``panel``, unless ``quiet``. The request's number.
+    disabled: ``done`` with what :mod:`answers` makes of the result. A failure, also that a result is not what the
+    protocol says, is shown in ``panel``, unless ``quiet``. ``acts_as``: see :func:`run_job`. The request's number.
 
     Raises ``RuntimeError`` where no engine runs, ``ValueError`` where the parameters cannot be written down.
     """
@@ -51,10 +54,8 @@ def request(
             return
         try:
             done(result)
-        except (ValueError, RuntimeError, OSError) as error:  # a WireError is a ValueError
+        except (ValueError, RuntimeError, OSError) as error:
             notice(panel, str(error))
-            if failed is not None and isinstance(error, WireError):
-                failed(Failure(wire.INTERNAL, str(error)))
 
     def on_failed(failure: Failure) -> None:
         if session.ended:
@@ -67,7 +68,7 @@ def request(
 
     number, session.next_number = session.next_number, session.next_number + 1
     session.asked[number] = Asked(on_done, on_failed)
-    client.send(number, line)
+    client.send(number, line, partial(answers.read, method, acts_as=acts_as))
     return number
 
 
@@ -141,7 +142,7 @@ def run_job(
         _end(job, "done")
         if not job.rested:
             known = session.projects.get(workspace)
-            costs.learn(method, job.sent, job.seconds, session.info, known, session.took)
+            costs.learn(method, job.sent, job.worked, session.info, known, session.took)
         done(result)
 
     def on_failed(failure: Failure) -> None:
@@ -155,7 +156,7 @@ def run_job(
 
     def ask() -> None:
         job.sent = params() if callable(params) else params
-        job.id = request(method, job.sent, on_done, panel=panel, failed=on_failed)
+        job.id = request(method, job.sent, on_done, panel=panel, failed=on_failed, acts_as=acts_as)
 
     def ask_later() -> None:
         try:
@@ -260,7 +261,7 @@ def _notified(method: str, params: object) -> None:
             progress = wire.parse_progress(params)
             if job is not None and progress.job == job.id and job.active:
                 job.stage, job.label, job.step, job.of = progress.stage, progress.label, progress.step, progress.of
-                job.fraction = progress.fraction
+                job.reached(progress.fraction)
                 job.curves.add(progress)
                 left = progress.seconds_left
                 job.due = None if left is None else time.monotonic() + left

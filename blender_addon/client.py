@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine's process and the line to it. Free of bpy, so that it runs and is tested without Blender.
 
-Three threads serve one process: one writes requests, one reads answers, one reads the log. What they find goes into
+Three threads serve one process: one writes requests, one reads answers, one reads the log. A request names the reader
+of its result, which runs on the thread that reads answers. What the threads find goes into
 one bounded queue, which the owner empties with :meth:`Client.receive` from whichever thread it likes (Blender's main
 one); only the answers to what :meth:`Client.ask` asked go straight to who waits for them, on a thread that renders.
 When the process dies, its exit code and the end of its log are kept. The other side is not trusted: lines are limited
@@ -20,26 +21,29 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import wire
 from .inbox import Inbox
-from .messages import Failure
+from .messages import Failure, WireError
 
 LINE_LIMIT = 64 * 1024 * 1024  # bytes of one line; a thousand cameras take about half a megabyte
 LOG_LINE_LIMIT = 2000  # characters kept of one line of the log
 LOG_LINES = 400  # lines of the log that are kept
+Reader = Callable[[object], Any]  # of a result; raises WireError
 FIRST_OF_ITS_OWN = 2**40  # the number of the first request that is made with `ask`
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of the engine's, to the request of that number; ``error`` where it ``failed``. Nothing of it is checked yet."""
+    """Of the engine's, to the request of that number: what its reader made of the result, or an ``error``, of which
+    nothing is checked yet, where it ``failed``."""
 
     id: int
     result: Any
@@ -83,7 +87,7 @@ class Client:
         line_limit: int = LINE_LIMIT,
     ) -> None:
         self._line_limit = line_limit
-        self._unanswered: set[int] = set()  # numbers of requests; the reader's thread looks at it, too
+        self._unanswered: dict[int, Reader] = {}  # by the request's number; the reader's thread takes them out
         self._asked: dict[int, Future[Any]] = {}  # requests whose answer goes to whoever waits for it
         self._numbers = itertools.count(FIRST_OF_ITS_OWN)
         self._asking = threading.Lock()
@@ -131,9 +135,10 @@ class Client:
         """The last lines of the engine's log, oldest first."""
         return list(self._log)
 
-    def send(self, number: int, line: bytes) -> None:
-        """Send a request, written as a line; an answer of its ``number`` is listened for. Returns at once."""
-        self._unanswered.add(number)
+    def send(self, number: int, line: bytes, reader: Reader) -> None:
+        """Send a request, written as a line; an answer of its ``number`` is listened for, and its result is what the
+        ``reader`` makes of it, on a thread of its own. Returns at once."""
+        self._unanswered[number] = reader
         self._outbox.put(line)
 
     def ask(self, method: str, params: Mapping[str, Any]) -> tuple[int, Future[Any]]:
@@ -256,9 +261,8 @@ class Client:
                 self._inbox.put(message, len(line), wire.replaced_key(message.method, message.params))
             elif message is not None and (answer := self._asked.pop(message.id, None)) is not None:
                 _resolve(answer, message)
-            elif message is not None and message.id in self._unanswered:
-                self._unanswered.discard(message.id)
-                self._inbox.put(message, len(line), patient=False)  # asked for, so it is not one of many
+            elif message is not None and (reader := self._unanswered.pop(message.id, None)) is not None:
+                self._inbox.put(_read(message, reader), len(line), patient=False)  # asked for, so not one of many
         stream.close()
         if self._let_go:
             return
@@ -302,6 +306,19 @@ class Client:
             end = list(self._log)[-20:]
             said = f" Its last words: {end[-1][:200]}" if end else ""
             self._dead = Failure(wire.ENGINE_DIED, reason + said, detail="\n".join(end))
+
+
+def _read(message: Answer, reader: Reader) -> Answer:
+    if message.failed:
+        return message
+    try:
+        return replace(message, result=reader(message.result))
+    except WireError as error:
+        told = str(error)
+    except Exception:
+        traceback.print_exc()
+        told = "Something went wrong in the add-on itself; the system console has the details."
+    return Answer(message.id, None, {"code": wire.INTERNAL, "message": told}, True)
 
 
 def _resolve(answer: Future[Any], message: Answer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import bpy
 
@@ -48,8 +49,7 @@ def detach(scene: bpy.types.Scene) -> None:
         raise RuntimeError("Nothing runs that can go on by itself.")
     panel, workspace = job.panel, job.workspace
 
-    def let_go(result: object) -> None:
-        ident = wire.parse_let_go(result)
+    def let_go(ident: str) -> None:
         session.say(panel, f"“{job.title}” goes on by itself, also without Blender; Attach finds it again.")
         if job.attached:
             return  # it was by itself already, and this engine only followed it
@@ -70,7 +70,7 @@ def attach(scene: bpy.types.Scene, ident: str = "") -> None:
     panel = _PANELS.get(job.method, "edit")
     done = _handler(job, workspace, uid)
     asking.run_job(
-        wire.JOB_ATTACH, {"workspace": workspace, "id": job.id}, lambda result: done(wire.parse_followed(result)),
+        wire.JOB_ATTACH, {"workspace": workspace, "id": job.id}, done,
         failed=partial(editing.reread, workspace), panel=panel, title=title_of(job), workspace=workspace, scene=uid,
         acts_as=job.method,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _handler(job: messages.Detached, workspace: str, uid: int) -> Callable[[obje
         return editing.edit_done(workspace, uid)
     imported = meshes.mesh_made(workspace, uid, job.edit) if job.method == wire.OUTPUT_MESH else None
 
-    def done(result: object) -> None:
+    def done(result: Any) -> None:
         editing.reread(workspace)
         if imported is not None:
             imported(result)

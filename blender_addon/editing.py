@@ -144,8 +144,7 @@ def run_edit(method: str, params: Params, scene: bpy.types.Scene, workspace: str
 def edit_done(workspace: str, uid: int) -> Callable[[object], None]:
     """What follows the answer to an edit: the scene that asked shows it."""
 
-    def edited(result: object) -> None:
-        edit = wire.parse_edit(result)
+    def edited(edit: messages.Edit) -> None:
         forget_live(workspace)
         found = scene_for(workspace, uid, f"“{edit.instruction}”")
         if found is not None:

@@ -39,8 +39,8 @@ def render_frames(scene: bpy.types.Scene, kind: str, overwrite: bool, moments: i
             scene=uid,
         )  # fmt: skip
 
-    def rendered(result: object) -> None:
-        _before, after = wire.parse_images(result, "before", "after")
+    def rendered(frames: tuple[list[str], ...]) -> None:
+        _before, after = frames
         session.say("results", f"{len(after)} frames lie in {Path(after[0]).parent}.")
 
     when = flight.moments_of(scene, moments) if moments > 1 else [0.0]

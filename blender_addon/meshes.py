@@ -91,8 +91,8 @@ def mesh_made(workspace: str, uid: int, edit: str, choices: Choices | None = Non
     """What follows the answer to a mesh: it is imported into the scene that asked, with the material that was chosen,
     and written as USD where that was. Of a job that was followed nothing more is known than what it made."""
 
-    def made(result: object) -> None:
-        path, files = wire.parse_path(result, "mesh"), wire.parse_paths(result, "files")
+    def made(result: tuple[str, dict[str, str]]) -> None:
+        path, files = result
         found = scene_for(workspace, uid, "The mesh")
         root = root_of(found) if found else None
         if found is None or root is None:

@@ -274,6 +274,10 @@ class EngineInfo:
     settled: bool = True
     models: tuple[Model, ...] = ()
 
+    def with_devices(self, devices: tuple[Device, ...], computing: str) -> EngineInfo:
+        """The same, once it is known what computes."""
+        return dataclasses.replace(self, devices=devices, computing=computing, settled=True)
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -105,8 +105,8 @@ def _check_not_anothers(scene: bpy.types.Scene, workspace: str, source: str) -> 
 def _whose(workspace: str, source: str, opening: Callable[[str], None]) -> None:
     """A folder of the name is there already: it is taken where it is this capture's, else one that no other gets."""
 
-    def looked(result: object) -> None:
-        capture = wire.parse_project(result).capture
+    def looked(found: messages.Project) -> None:
+        capture = found.capture
         mine = capture is not None and cameras.absolute(capture.source) == source
         opening(workspace if mine else workspaces.proposed(source, 0))
 
@@ -167,12 +167,11 @@ def _open(
     def find() -> None:
         asking.run_job(
             wire.CAPTURE_REGISTER, {"workspace": workspace, "source": source},
-            lambda result: ask(wire.parse_path(result, "source")),
+            ask,
             panel=PANEL, title="Finding the cameras of the photos", workspace=workspace, scene=uid,
         )  # fmt: skip
 
-    def opened(result: object) -> None:
-        capture = wire.parse_capture(result)
+    def opened(capture: messages.Capture) -> None:
         session.get().unplaced.pop(uid, None)
         scene = cameras.scene_by_uid(uid)
         if scene is None:
@@ -222,8 +221,8 @@ def show_capture(scene: bpy.types.Scene, workspace: str, capture: messages.Captu
 def write_images(workspace: str, uid: int, then: Then = lambda _scene: None) -> None:
     """Have the pinhole pictures written; each appears behind its camera when it is there."""
 
-    def written(result: object) -> None:
-        capture, project = wire.parse_capture(result), session.get().projects.get(workspace)
+    def written(capture: messages.Capture) -> None:
+        project = session.get().projects.get(workspace)
         old = project.capture if project else None
         session.get().projects[workspace] = replace(project or messages.Project(None, None, ()), capture=capture)
         scene = scene_of(workspace, uid)
@@ -250,8 +249,8 @@ def _then(workspace: str, uid: int, then: Then) -> None:
 def read_workspace(workspace: str, then: Callable[[], None] = lambda: None) -> None:
     """Ask what is in a workspace, and know it from then on."""
 
-    def read(result: object) -> None:
-        session.get().projects[workspace] = wire.parse_project(result)
+    def read(project: messages.Project) -> None:
+        session.get().projects[workspace] = project
         then()
 
     asking.request(wire.WORKSPACE_READ, {"workspace": workspace}, read, panel=PANEL)
@@ -275,8 +274,7 @@ def reconnect(scene: bpy.types.Scene, then: Then = lambda _scene: None) -> None:
         return
     start_engine()
 
-    def read(result: object) -> None:
-        project = wire.parse_project(result)
+    def read(project: messages.Project) -> None:
         session.get().projects[workspace] = project
         found = scene_of(workspace, uid)
         if project.capture is None:
@@ -311,8 +309,8 @@ def find_project(scene: bpy.types.Scene, folder: str, then: Then = lambda _scene
         raise RuntimeError("Another job is running: wait for it, or cancel it.")
     start_engine()
 
-    def read(result: object) -> None:
-        project, found = wire.parse_project(result), cameras.scene_by_uid(uid)
+    def read(project: messages.Project) -> None:
+        found = cameras.scene_by_uid(uid)
         if found is None:
             return
         root, capture = root_of(found), project.capture

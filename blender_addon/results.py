@@ -45,8 +45,7 @@ def make_splats(scene: bpy.types.Scene, count: int) -> None:
     if device_name(scene):
         params["device"] = device_name(scene)
 
-    def made(result: object) -> None:
-        path = wire.parse_path(result, "splats")
+    def made(path: str) -> None:
         found = scene_for(workspace, uid, "The splats")
         if found is not None:
             found.instruct_nerf.show_surfels = True
@@ -89,8 +88,8 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
             scene=uid,
         )
 
-    def rendered(result: object) -> None:
-        before, after = wire.parse_images(result, "before", "after")
+    def rendered(frames: tuple[list[str], ...]) -> None:
+        before, after = frames
         found = scene_for(workspace, uid, "The film's pictures")
         if found is None:
             return
@@ -120,8 +119,7 @@ def make_report(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     if device_name(scene):
         params["device"] = device_name(scene)
 
-    def made(result: object) -> None:
-        path = wire.parse_path(result, "html")
+    def made(path: str) -> None:
         if not bpy.app.background:
             bpy.ops.wm.path_open(filepath=path)
 

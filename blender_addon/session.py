@@ -101,16 +101,16 @@ def ask_again(then: Callable[[], None] = lambda: None) -> None:
     Raises ``RuntimeError`` as :func:`request` does.
     """
 
-    def answered(result: object) -> None:
-        _initialized(result)
+    def answered(info: messages.EngineInfo) -> None:
+        _initialized(info)
         then()
 
     request(wire.INITIALIZE, _introduction(), answered, panel="engine")
 
 
-def _initialized(result: object) -> None:
+def _initialized(info: messages.EngineInfo) -> None:
     session = get()
-    session.info = wire.parse_engine(result)
+    session.info = info
     for listener in said:
         listener(session.info)
     if session.info.settled:
@@ -119,10 +119,10 @@ def _initialized(result: object) -> None:
         request(wire.DEVICES_READ, {}, _devices_known, panel="engine", failed=_devices_unknown)
 
 
-def _devices_known(result: object) -> None:
+def _devices_known(known: tuple[tuple[messages.Device, ...], str]) -> None:
     session = get()
     if session.info is not None:
-        session.info = wire.parse_devices(result, session.info)
+        session.info = session.info.with_devices(*known)
     _send_unsent()
 
 

@@ -92,9 +92,9 @@ def renew(scene: bpy.types.Scene) -> None:
     def ended() -> None:
         live.asked, live.due = False, time.monotonic() + max(RENEWED, RESTS * (time.monotonic() - now))
 
-    def made(result: object) -> None:
+    def made(path: str) -> None:
         ended()
-        live.path = wire.parse_path(result, "surfels")
+        live.path = path
         chores.redraw("WINDOW")
 
     live.asked = True

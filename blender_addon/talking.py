@@ -13,7 +13,7 @@ from typing import Any
 
 import bpy
 
-from . import asking, choices, knobs, session, wire
+from . import asking, choices, knobs, messages, session, wire
 from .editing import region_params
 from .project import edit_of, project_of, root_of, workspace_of
 from .state import Job
@@ -39,8 +39,8 @@ def pause(paused: bool) -> None:
     """Have the job that runs wait at its next step, or go on."""
     job = _wanted(heard(*wire.PAUSABLE), "Nothing runs that can pause.")
 
-    def done(result: object) -> None:
-        job.paused = wire.parse_paused(result)
+    def done(waits: bool) -> None:
+        job.paused = waits
         job.rested = job.rested or job.paused
         job.due = None  # told anew with the next step
 
@@ -76,8 +76,7 @@ def change(scene: bpy.types.Scene) -> None:
     if not asked:
         raise ValueError("The edit was told this already: type another instruction, or turn a knob, first.")
 
-    def done(result: object) -> None:
-        step = wire.parse_step(result)
+    def done(step: int) -> None:
         options = {**(job.sent.get("options") or {}), **asked.get("options", {})}
         job.sent = {**job.sent, "options": options}
         if "instruction" in asked:
@@ -103,10 +102,10 @@ def change_region(scene: bpy.types.Scene) -> None:
     if "region" in job.sent and job.sent["region"] == region:
         raise ValueError("The edit keeps to this region already: move it, or turn it off, first.")
 
-    def done(result: object) -> None:
+    def done(step: int) -> None:
         job.sent = {**job.sent, "region": region}
         what = "the whole scene" if region is None else "inside the region alone"
-        session.say(job.panel, f"From step {wire.parse_step(result)} on: {what}")
+        session.say(job.panel, f"From step {step} on: {what}")
 
     asking.request(wire.JOB_CHANGE, {"job": job.id, "region": region}, done, panel=job.panel)
 
@@ -116,8 +115,7 @@ def edit_again(scene: bpy.types.Scene, view: str, captured: bool = False) -> Non
     left until it is asked for."""
     job = _wanted(edit_heard(scene), "No edit of this capture runs.")
 
-    def done(result: object) -> None:
-        step = wire.parse_step(result)
+    def done(step: int) -> None:
         what = f"is as captured, from step {step} on" if captured else f"is edited once more, at step {step}"
         session.say(job.panel, f"{view} {what}")
 
@@ -133,8 +131,7 @@ def look(scene: bpy.types.Scene, view: str) -> None:
     if camera is None:
         raise ValueError(f"The engine has not told of a view {view}: open the capture again.")
 
-    def done(result: object) -> None:
-        rendered = wire.parse_rendered(result)
+    def done(rendered: messages.Rendered) -> None:
         job.view, job.kind, job.image, job.pictured = view, NOW, rendered.image, time.monotonic()
         session.say(job.panel, f"{view} after step {rendered.step}")
 

@@ -84,8 +84,8 @@ def _label(scene: bpy.types.Scene, edit: messages.Edit, **label: Any) -> None:
     workspace = workspace_of(scene)
     start_engine()
 
-    def labelled(result: object) -> None:
-        _known(workspace, wire.parse_edit(result))
+    def labelled(changed: messages.Edit) -> None:
+        _known(workspace, changed)
 
     def refused(_failure: object) -> None:
         _known(workspace, edit)
@@ -127,8 +127,8 @@ def delete(scene: bpy.types.Scene, edit: str, name: str = "") -> None:
         params["with_children"] = True
     below = gone[0].parent if gone else ""
 
-    def deleted(result: object) -> None:
-        names, folder = wire.parse_deleted(result)
+    def deleted(gone: tuple[tuple[str, ...], str]) -> None:
+        names, folder = gone
         project = session.get().projects.get(workspace)
         if project is not None:
             left = tuple(e for e in project.edits if e.id not in names)

@@ -40,8 +40,7 @@ def _ask(scene: bpy.types.Scene, view: str, axes: dict[str, Any], title: str) ->
     params = edit_params(scene, workspace, view=view, parent=standing_on(scene), **axes)
     uid = scene.session_uid
 
-    def done(result: object) -> None:
-        made = wire.parse_tried(result)
+    def done(made: messages.Tried) -> None:
         _keep(workspace, made)
         found = scene_for(workspace, uid, f"What was tried on {made.view}")
         if found is not None:
@@ -190,8 +189,7 @@ def propose_key_view(scene: bpy.types.Scene) -> None:
     """Ask the engine which view makes a good first key view, and make its camera the active object."""
     workspace, uid = ready(scene), scene.session_uid
 
-    def proposed(result: object) -> None:
-        view = wire.parse_path(result, "view")
+    def proposed(view: str) -> None:
         found = cameras.scene_by_uid(uid)
         root = root_of(found) if found is not None else None
         camera = cameras.camera_of(root, view) if root is not None else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from .conversion import Camera, Intrinsics, Matrix, matrix_from_row_major
@@ -395,11 +394,10 @@ def parse_engine(value: object) -> EngineInfo:
     return info
 
 
-def parse_devices(value: object, info: EngineInfo) -> EngineInfo:
-    """What the engine said at the start, with the result of ``devices/read``."""
+def parse_devices(value: object) -> tuple[tuple[Device, ...], str]:
+    """The result of ``devices/read``: what there is, and what computes."""
     data = as_map(value, "answer to devices/read")
-    devices = many_of(data, "devices", _device)
-    return replace(info, devices=devices, computing=text_of(data, "computing", ""), settled=True)
+    return many_of(data, "devices", _device), text_of(data, "computing", "")
 
 
 def parse_progress(value: object) -> Progress:

@@ -55,7 +55,7 @@ def info(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     server = Server(lambda _line: None, warm_up=lambda: None)
     try:
         said = wire.parse_engine(msgspec.to_builtins(server._initialize(protocol.Initialize(wire.PROTOCOL))))
-        return wire.parse_devices(msgspec.to_builtins(server._devices()), said)
+        return said.with_devices(*wire.parse_devices(msgspec.to_builtins(server._devices())))
     finally:
         server.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -77,9 +78,37 @@ def test_an_answer_reaches_its_own_question(start) -> None:
     start()
     good, bad = ask("initialize", protocol=2), ask("no/such")
     settle(good, bad)
-    assert wire.parse_engine(good.result).presets[0].name == "preview"
+    assert good.result.presets[0].name == "preview"
     assert bad.failure is not None and bad.failure.code == -32601
     assert state.get().waiting == 0
+
+
+def test_a_result_that_is_not_what_the_protocol_says_fails_its_request(start, tmp_path: Path) -> None:
+    start("liar")
+    params = {"workspace": str(tmp_path / "w"), "source": str(ring(tmp_path / "capture")), "preset": "preview"}
+    opened = ask("capture/open", **params)
+    settle(opened)
+    told = "The engine's views is not a list of at most 200000 entries."
+    assert opened.count == 1 and opened.failure == Failure(wire.INTERNAL, told)
+    assert state.get().notices == {"edit": told}
+
+
+def test_a_result_is_read_on_a_thread_of_its_own(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_by: list[str] = []
+
+    def read(method: str, result: object, acts_as: str = "") -> object:
+        read_by.append(threading.current_thread().name)
+        raise KeyError("a fault of the add-on's own")
+
+    start()
+    monkeypatch.setattr("blender_addon.answers.read", read)
+    first = ask("initialize", protocol=2)
+    settle(first)
+    assert "add-on itself" in first.failure.message  # and the thread goes on
+    monkeypatch.undo()
+    again = ask("initialize", protocol=2)
+    settle(again)
+    assert again.result.presets and threading.main_thread().name not in read_by and len(read_by) == 1
 
 
 def test_what_is_no_message_is_logged_and_does_no_harm(start) -> None:
@@ -179,7 +208,7 @@ def test_a_running_edit_is_talked_to(start, tmp_path: Path, monkeypatch) -> None
     start("tick=0.05")
     opened = ask(wire.CAPTURE_OPEN, workspace=str(tmp_path), source=str(ring(tmp_path / "capture")), preset="p")
     settle(opened)
-    view = wire.parse_capture(opened.result).views[0]
+    view = opened.result.views[0]
     edit = ask(wire.EDIT_RUN, workspace=str(tmp_path), instruction="x", preset="preview")
     job = edit.number
     while not any(progress.stage == "edit" for progress in heard):
@@ -191,15 +220,15 @@ def test_a_running_edit_is_talked_to(start, tmp_path: Path, monkeypatch) -> None
     again = ask(wire.JOB_REMAKE, job=job, view=view.name)
     wrong = ask(wire.JOB_PAUSE, job=job + 99)
     settle(paused, seen, changed, again, wrong)
-    assert Path(wire.parse_rendered(seen.result).image).exists()
-    assert wire.parse_step(changed.result) == wire.parse_step(again.result) == wire.parse_rendered(seen.result).step
+    assert Path(seen.result.image).exists()
+    assert changed.result == again.result == seen.result.step
     assert wrong.failure is not None and wrong.failure.field == "job"
     at = heard[-1].step
     time.sleep(0.2)
     asking.hear()
     assert heard[-1].step <= at + 1  # the step that it was taking
     settle(ask(wire.JOB_CONTINUE, job=job), edit)
-    done = wire.parse_edit(edit.result)
+    done = edit.result
     assert [(c.instruction, c.view) for c in done.changes] == [("y", ""), ("", view.name)]
 
 
@@ -209,7 +238,7 @@ def test_text_that_utf8_cannot_hold_is_asked_and_answered(start, tmp_path: Path)
     params = {"workspace": str(tmp_path), "source": str(tmp_path / name / "x"), "preset": "p"}
     with pytest.raises(ValueError, match="no Unicode"):  # said before it is asked
         ask("capture/open", **params)
-    client.send(1, wire.request_line(1, "capture/open", params))
+    client.send(1, wire.request_line(1, "capture/open", params), wire.parse_capture)
     while (answer := client.receive()) is None:
         time.sleep(0.01)
     assert "caf\\udce9" in wire.parse_failure(answer.error).message

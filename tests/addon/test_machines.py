@@ -197,7 +197,7 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> There:
             assert first.settled or choices.computing(first, "") == devices.WAITING
             if first.settled:
                 return first
-            return wire.parse_devices(msgspec.to_builtins(server._devices()), first)
+            return first.with_devices(*wire.parse_devices(msgspec.to_builtins(server._devices())))
         finally:
             server.close()
 

@@ -167,6 +167,8 @@ def test_a_first_one_is_proposed(scene: bpy.types.Scene) -> None:
 def test_presets_keep_every_setting_of_the_edit(scene: bpy.types.Scene, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(bpy.utils, "user_resource", lambda *_a, path="", **_k: str(_made(tmp_path / path)))
     monkeypatch.setattr(bpy.utils, "preset_paths", lambda subdir: [str(tmp_path / "presets" / subdir)])
+    listed = bpy.types.INSTRUCT_NERF_PT_presets
+    monkeypatch.setattr(listed, "bl_label", listed.bl_label)  # Blender calls it by the preset that was chosen last
     settings, group = scene.instruct_nerf, turned(scene)
     settings.instruction, settings.seed, settings.steps, settings.schedule = 'say "x"\\', 9, 77, "projected"
     settings.preset, group.text_guidance, group.keep_background = "paper", 4.25, "off"

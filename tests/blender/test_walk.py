@@ -12,7 +12,7 @@ import pytest
 from in_blender import ROOT, settle
 from test_panels import Notes
 
-from blender_addon.client import Client
+from blender_addon.client import Client, Reader
 from blender_addon.panels import edit as panel
 
 sys.path.insert(0, str(ROOT / "tests" / "unit"))
@@ -40,10 +40,10 @@ def test_from_the_panel_to_the_line_that_is_sent(opened: bpy.types.Scene, monkey
 
     send = Client.send
 
-    def sent(client: Client, number: int, line: bytes) -> None:
+    def sent(client: Client, number: int, line: bytes, reader: Reader) -> None:
         if b"make it a walk" in line:
             walks.append(stops())
-        send(client, number, line)
+        send(client, number, line, reader)
 
     monkeypatch.setattr(Client, "send", sent)
     bpy.ops.instruct_nerf.start_edit()
