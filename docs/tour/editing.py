@@ -125,17 +125,29 @@ def branch(w: Window) -> hand.Program:
 
 def region(w: Window) -> hand.Program:
     """A box that the edit is confined to."""
+    mesh = w.mesh()
+    mesh.hide_set(False)
+    yield from w.in_front_of(w.middle(), mesh)
+    # Shift and the right button put the 3D cursor on what lies under the mouse; a box is added there.
+    window = hand.region("WINDOW")
+    hand.move(window.x + window.width / 2, window.y + window.height / 2)
+    yield 0.4
+    hand.xdo("keydown", "shift", "click", 3, "keyup", "shift")
+    yield 0.6
     x, y = yield from hand.find("instruct_nerf.use_region", hand.BOX)
     yield from hand.click(x - 18, y)  # the arrow before it opens the panel
     yield from hand.press("instruct_nerf.region_box")
     assert w.panel.use_region
     (box,) = w.addon("scene.region").objects_of(w.panel.region)
+    assert (box.location - w.scene.cursor.location).length < 1e-4
     yield from w.in_front_of(w.middle(), box)
     yield from hand.keys("KP_Subtract", "KP_Subtract", "KP_Subtract")
     yield from hand.show("instruct_nerf.region_invert", (0.75,), share=0.6)
     yield from w.into_viewport(0.15)
     yield 0.5
     w.look("region")
+    box.hide_set(True)
+    mesh.hide_set(True)
     w.active(w.middle())
 
 

@@ -122,8 +122,14 @@ class Window:
         yield from hand.wait(self.quiet, patience)
         self.fine(panel)
 
+    def mesh(self) -> bpy.types.Object:
+        """The mesh that came in."""
+        return next(item for item in self.root.children if item.type == "MESH" and len(item.data.polygons))
+
     def in_front_of(self, camera: bpy.types.Object, around: bpy.types.Object) -> hand.Program:
         """Look at an object from where a camera looks from, but not through it."""
+        hidden = around.hide_get()
+        around.hide_set(False)
         bpy.ops.object.select_all(action="DESELECT")
         around.select_set(True)
         yield from self.into_viewport()
@@ -133,6 +139,7 @@ class Window:
         yield 0.3
         yield from hand.keys("KP_Decimal")
         yield 1.0
+        around.hide_set(hidden)
 
     def write_into(self, field: str, text: str) -> hand.Program:
         """Type into one of the panel's fields, in place of what it holds."""
