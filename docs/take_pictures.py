@@ -123,9 +123,9 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", required=True)
-    parser.add_argument("--instruction", default="make it night")
-    parser.add_argument("--change", default="make it snowy", help="what the running edit is told half way")
-    parser.add_argument("--further", default="turn it into gold", help="the edit of the edit, inside a box")
+    parser.add_argument("--instruction", default="turn it into bronze")
+    parser.add_argument("--change", default="turn it into gold", help="what the running edit is told half way")
+    parser.add_argument("--further", default="make it red", help="the edit of the edit, inside a box")
     parser.add_argument("--engine-python", type=Path, help="a Python with the engine (one that borrows this one's)")
     parser.add_argument("--editor", default="", help="a model folder or hub name (the engine's default)")
     parser.add_argument("--steps", type=int, default=0, help="steps of the edit (0: what the preset says)")

@@ -42,12 +42,13 @@ def edit(w: Window) -> hand.Program:
     assert job.status == "done" and talked, job
     made = w.edits[-1]
     assert made.finished and any(c.instruction == w.settings["change"] for c in made.changes), made.changes
+    assert any(change.view for change in made.changes), made.changes
     w.result |= {"seconds of the edit": time.monotonic() - began, "longest pause of the interface": gap}
     w.result["live views"] = len(live)
 
 
 def talk(w: Window, job: object) -> hand.Program:
-    """What a running edit is told: wait, look, another instruction, go on."""
+    """What a running edit is told: wait, another instruction, leave a view as captured, look, go on."""
     yield from hand.press("instruct_nerf.pause", hand.THIRD)
     yield from hand.wait(lambda: job.paused, 60)
     yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
@@ -56,6 +57,14 @@ def talk(w: Window, job: object) -> hand.Program:
     yield from w.write_into("instruct_nerf.instruction", w.settings["change"])
     yield from hand.press("instruct_nerf.change_edit")
     yield from hand.wait(lambda: w.settings["change"] in w.state.news.get("edit", ""), 60)
+    approved = {key.view for key in w.panel.key_views}
+    other = next(view for view in w.chosen() if view["instruct_nerf_view"] not in approved)
+    w.active(other)
+    yield 0.4
+    yield from hand.press("instruct_nerf.leave_view")
+    yield from hand.wait(lambda: "is as captured" in w.state.news.get("edit", ""), 60)
+    w.active(w.middle())
+    yield 0.4
     yield from hand.press("instruct_nerf.look(", (0.75, 0.9))
     yield from hand.wait(lambda: job.kind == "now", 60)
     yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
