@@ -36,7 +36,7 @@ class Job:
     step: int = 0
     of: int = 0
     fraction: float = 0.0
-    begun: tuple[float, float] | None = None  # when the engine first told how far it was (monotonic), and how far
+    begun: tuple[float, float] | None = None  # when something was first done (monotonic), and how much of it all
     due: float | None = None  # seconds, monotonic: when it should end
     view: str = ""
     kind: str = ""
@@ -70,12 +70,13 @@ class Job:
     def reached(self, fraction: float) -> None:
         """The engine has told how far it is."""
         self.fraction = fraction
-        self.begun = self.begun or (time.monotonic(), fraction)
+        if fraction > 0 and self.begun is None:
+            self.begun = time.monotonic(), fraction
 
     @property
     def worked(self) -> float:
-        """Seconds for the whole job at its pace since the engine first told how far it was. What comes before, such as
-        loading what then stays loaded, would be no measure for the next one."""
+        """Seconds for the whole job at its pace since something of it was done. What comes before, such as loading what
+        then stays loaded, would be no measure for the next one."""
         if self.begun is None or self.begun[1] > EARLY:
             return self.seconds
         at, fraction = self.begun
