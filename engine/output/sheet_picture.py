@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 SMALLEST, LARGEST = 256, 512  # pixels, the width of a cell as it is shown
 GAP = 8  # pixels around every cell
 TEXT = 18  # pixels, the captions' letters at least
-SEEN, OF_CELL = 0.022, 8  # of the pictures' height together: readable where all is seen; at most so many to a cell
+SEEN, OF_CELL = 0.03, 8  # of the pictures' height together: readable where all is seen; at most so many to a cell
 MOST_LINES = 4  # of a caption
 GROUND, INK = (40, 40, 40), (235, 235, 235)  # as Blender's image editor has it
 ELLIPSIS = "…"
