@@ -10,7 +10,9 @@ python -m benchmarks.scale model             what 100 cards, or 10,000 captures 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
+import math
 import statistics
 import time
 from collections import deque
@@ -42,14 +44,18 @@ class Edit:
         return self.steps * self.step_seconds + self.image_updates * (self.render_seconds + self.overhead_seconds)
 
     def seconds(self, workers: int, staleness: int) -> float:
-        """Of an edit whose image updates are made by so many workers, at most ``staleness`` rounds old; 0 workers: by
-        the trainer itself. Of one update a round."""
-        updates = self.image_updates * self.update_seconds
-        first = self.first_pass * self.update_seconds / max(1, workers)
-        if workers == 0 or staleness == 0:
-            return self.trainer_seconds + updates + first
-        at_once = min(workers, staleness)
-        return max(self.trainer_seconds, updates / at_once) + first
+        """Of an edit whose image updates are made by so many workers, ``staleness`` rounds old; 0 workers: by the
+        trainer itself. One update a round, round by round as `engine.edit.iterative` does them."""
+        first = math.ceil(self.first_pass / max(1, workers)) * self.update_seconds
+        if workers == 0:
+            return self.trainer_seconds + self.image_updates * self.update_seconds + first
+        own = self.trainer_seconds / self.image_updates  # of the trainer, a round
+        free, ends, now = [0.0] * workers, [], 0.0  # when each worker is free, and each update made
+        for number in range(self.image_updates):
+            ends.append(max(now, heapq.heappop(free)) + self.update_seconds)
+            heapq.heappush(free, ends[-1])
+            now = (max(now, ends[number - staleness]) if number >= staleness else now) + own
+        return now + first
 
     def card_seconds(self) -> float:
         """Of all cards together."""
@@ -89,7 +95,8 @@ def _place() -> Place:
 
 
 def standin(seconds: float, frames: int) -> list[dict[str, float]]:
-    """How frames and an edit that sleep scale: one process's own time for them, over that with workers."""
+    """How frames and an edit that sleep scale over workers that are there: the time that they would take without any
+    overhead, over what they took."""
     import ray
 
     from engine.cluster.pool import Pool
@@ -108,7 +115,7 @@ def standin(seconds: float, frames: int) -> list[dict[str, float]]:
                 list(pool.map(slept, seconds, range(frames), _place()))
                 took = time.monotonic() - began
                 rows.append({
-                    "workers": workers, "frames": frames * seconds / took / workers,
+                    "workers": workers, "frames": math.ceil(frames / workers) * seconds / took,
                     "edit": standin_edit(pool, seconds, workers),
                 })  # fmt: skip
                 print(json.dumps(rows[-1]), flush=True)
@@ -129,9 +136,10 @@ def _all_there(pool: Any, seconds: float) -> None:
     raise SystemExit(f"{pool.workers} workers did not come: their pieces of {seconds} s took {took:.1f} s")
 
 
-def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 24, share: float = 0.125) -> float:
+def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 32, share: float = 0.125) -> float:
     """The time that the model says of an edit, over what it took: rounds of one image update of ``seconds`` made by a
-    worker, and of steps that take ``share`` of that here."""
+    worker, and of steps that take ``share`` of that here. What would be of use after the last round alone is dropped,
+    as it is in an edit."""
     shared = pool.put(seconds)
     under_way: deque[Any] = deque()
     began = time.monotonic()
@@ -140,9 +148,9 @@ def standin_edit(pool: Any, seconds: float, staleness: int, rounds: int = 24, sh
         if len(under_way) > staleness:
             pool.wait(under_way.popleft(), lambda: None)
         time.sleep(share * seconds)
-    while under_way:
-        pool.wait(under_way.popleft(), lambda: None)
     took = time.monotonic() - began
+    for left in under_way:  # not cancelled: that would end workers
+        pool.wait(left, lambda: None)
     said = Edit(rounds, 0, rounds, share * seconds, seconds, 0.0, overhead_seconds=0.0)
     return said.seconds(pool.workers, staleness) / took
 

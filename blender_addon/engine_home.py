@@ -261,3 +261,14 @@ def elsewhere(named: str, arguments: Sequence[str]) -> list[str]:
         return [named, *arguments]
     words = shlex.split(named, posix=os.name == "posix")
     return [named, *arguments] if len(words) < 2 else [*(word.strip('"') for word in words), arguments[-1]]
+
+
+# What the program between Blender and an engine that sees other files is begun with; its arguments are where the add-on
+# lies, its module, the folder there, and the command that leads to the engine.
+_RELAY = "import importlib, sys; sys.path.append(sys.argv[1]); importlib.import_module(sys.argv[2]).main(sys.argv[3:])"
+
+
+def relayed(command: Sequence[str], folder: str, addon: Path) -> list[str]:
+    """What starts an engine that a command leads to where its files are sent to a folder there (:mod:`relay`)."""
+    arguments = (str(addon.parent), f"{addon.name}.relay.main", folder)
+    return [sys.executable, "-I", "-c", _RELAY, *arguments, *command]

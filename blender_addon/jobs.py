@@ -22,6 +22,7 @@ from .project import (
     apply_pictures,
     bundled_wheel,
     engine_command,
+    engine_line,
     engine_outlives,
     preferences,
     root_of,
@@ -44,7 +45,7 @@ def start_engine() -> None:
         raise RuntimeError("The engine is not installed: press Install Engine in the Engine panel, or name one there.")
     if shutil.which(command[0]) is None:
         raise RuntimeError(f"There is no program “{command[0]}” to start the engine with: see the Engine panel.")
-    session.start(command, user_folder() / "run", engine_outlives())
+    session.start(engine_line(command), user_folder() / "run", engine_outlives())
     watchers = session.get().watchers
     if _view_written not in watchers:
         watchers.append(_view_written)

@@ -60,6 +60,12 @@ def engine_command(arguments: Sequence[str]) -> list[str] | None:
     return [str(python), *arguments] if python else None
 
 
+def engine_line(command: Sequence[str]) -> list[str]:
+    """What is started for a command of `engine_command`: the command, or what sends files to where it leads."""
+    folder = getattr(preferences(), "folder_there", "").strip()
+    return engine_home.relayed(command, folder, addon_folder()) if folder and engine_outlives() else list(command)
+
+
 def engine_outlives() -> bool:
     """Whether what the engine does goes on where the line to it is cut: where a command leads to it."""
     return engine_home.is_command(bpy.path.abspath(getattr(preferences(), "engine_python", "").strip()))

@@ -110,6 +110,14 @@ def ask_again(then: Callable[[], None] = lambda: None) -> None:
 
 def _initialized(info: messages.EngineInfo) -> None:
     session = get()
+    if session.outlive and info.version != wire.ENGINE:
+        sentence = (
+            f"The engine there has version {info.version[:40]}, and this add-on belongs to {wire.ENGINE}: install the "
+            "same there."
+        )
+        notice("engine", sentence)
+        _not_initialized(Failure(wire.INTERNAL, sentence))
+        return
     session.info = info
     for listener in said:
         listener(session.info)

@@ -172,6 +172,12 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         description="Of a distorted photo keep every pixel and mask what is empty; else the largest picture without "
         "empty pixels is cut out",
     )
+    compare_photos: BoolProperty(
+        name="Compare Photos",
+        description="Before a scene is trained, see from photos beside each other how far away things are: surfaces "
+        "become cleaner. Takes about a second a photo on a CPU",
+        default=True,
+    )
     masks: EnumProperty(
         name="Masks",
         description="What the pixels are that the capture's masks hide",
@@ -330,6 +336,12 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
         "ssh box python -m engine. Empty: the one that Install Engine makes",
         subtype="FILE_PATH",
     )
+    folder_there: StringProperty(
+        name="Folder There",
+        description="Where the machine that such a command leads to keeps what it is sent, from its home folder on, "
+        "such as: instruct-nerf. Captures are sent, and what is made of them comes back. Empty: that machine sees the "
+        "same files under the same paths",
+    )
     base_python: StringProperty(
         name="Python to Install With",
         description="A Python 3.12 to make the engine's environment with; empty: one is looked for, or downloaded",
@@ -354,7 +366,7 @@ class InstructNerfPreferences(bpy.types.AddonPreferences):
         """Draw the preferences."""
         layout = self.layout
         layout.use_property_split = True
-        for name in ("engine_python", "base_python", "package_index", "wheels_folder", "workspaces"):
+        for name in ("engine_python", "folder_there", "base_python", "package_index", "wheels_folder", "workspaces"):
             layout.prop(self, name)
 
 

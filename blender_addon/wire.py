@@ -50,6 +50,7 @@ from .messages import (
 )
 
 PROTOCOL: Final = 2
+ENGINE: Final = "0.1.0"  # the version of the engine that comes with this add-on
 
 INITIALIZE: Final = "initialize"
 DEVICES_READ: Final = "devices/read"
@@ -80,6 +81,9 @@ JOB_CHANGE: Final = "job/change"
 JOB_REMAKE: Final = "job/remake"
 JOB_DETACH: Final = "job/detach"
 JOB_ATTACH: Final = "job/attach"
+FILES_LOOK: Final = "files/look"
+FILES_WRITE: Final = "files/write"
+FILES_READ: Final = "files/read"
 RUNTIME_RELEASE: Final = "runtime/release"
 SHUTDOWN: Final = "shutdown"
 
@@ -107,6 +111,7 @@ RELEVANCE: Final = "relevance"
 
 PHOTOS: Final = "photos"  # the field at fault where photos have no cameras
 
+BAD_INPUT: Final = -32000
 CANCELLED: Final = -32800
 DETACHED: Final = -32003  # the job goes on by itself
 INTERNAL: Final = -32603

@@ -23,7 +23,7 @@ def pool_of(cluster: str | None, workers: int | None, device: str | None, cpus: 
         yield None
         return
     if importlib.util.find_spec("ray") is None:
-        raise BadInput("Workers need Ray: install it with “pip install instruct-nerf-engine[cluster]”.")
+        raise BadInput("Workers need Ray: install it with “pip install 'ray>=2.47,<3'” in the engine's environment.")
     from engine.cluster.pool import Pool
     from engine.devices import choose_device
 

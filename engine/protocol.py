@@ -39,6 +39,11 @@ MOST_REGIONS = 200  # that an edit is given while it runs
 
 LOOK = "view/render"  # asked at any time, whether a job runs or not
 
+# Names of what is asked of the folder for files of another machine.
+LOOK_AT_FILES = "files/look"
+WRITE_FILE = "files/write"
+READ_FILE = "files/read"
+
 # Error codes.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -82,6 +87,8 @@ class Initialize(Message, frozen=True):
     online: bool = False  # whether the artist lets programs reach the network
     own: Annotated[list[str], msgspec.Meta(max_length=64)] = []  # editors of the artist's own that are to be described
     outlive: bool = False  # a job goes on by itself where the connection is cut without `shutdown`
+    # The folder for files that Blender sends from another machine, from the root or the user's home on.
+    files: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
 
 
 class DownloadModel(Message, frozen=True):
@@ -389,6 +396,34 @@ class RemakeView(Message, frozen=True):
     captured: bool = False
 
 
+FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+"""Of a file in the folder that `initialize` named for files, from there on, with “/”."""
+
+
+class LookAtFiles(Message, frozen=True):
+    names: Annotated[list[FileName], msgspec.Meta(max_length=10_000)]
+
+
+class WriteFile(Message, frozen=True):
+    """A part of a file, from its byte ``offset`` on. ``size``, ``changed`` (nanoseconds since 1970) and ``digest``
+    (SHA-256) are the whole file's."""
+
+    name: FileName
+    offset: int
+    data: bytes
+    size: int
+    changed: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+    digest: str
+
+
+class ReadFile(Message, frozen=True):
+    """At most ``length`` bytes of a file, from ``offset`` on."""
+
+    name: FileName
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+    length: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+
+
 class ReleaseRuntime(Message, frozen=True):
     """Let go of the models that stay loaded between jobs."""
 
@@ -427,6 +462,9 @@ REQUESTS: dict[str, type[Message]] = {
     SURFELS: ShowSurfels,
     CHANGE: ChangeEdit,
     REMAKE: RemakeView,
+    LOOK_AT_FILES: LookAtFiles,
+    WRITE_FILE: WriteFile,
+    READ_FILE: ReadFile,
     "runtime/release": ReleaseRuntime,
     "shutdown": Shutdown,
 }

@@ -10,9 +10,12 @@ import msgspec
 from engine.protocol import (
     CHANGE,
     LOOK,
+    LOOK_AT_FILES,
+    READ_FILE,
     REMAKE,
     RENDER,
     SURFELS,
+    WRITE_FILE,
     Capture,
     Device,
     Edit,
@@ -36,6 +39,7 @@ class Started(TypedDict):
     editors: list[Editor]
     models: list[Model]
     presets: list[PresetInfo]
+    files: str | None  # the folder for files of another machine, from the root on, where one was named
 
 
 class Computing(TypedDict):
@@ -217,6 +221,34 @@ class DeletedTry(TypedDict):
     deleted: bool  # false where there was no such
 
 
+class FileState(msgspec.Struct, frozen=True):
+    """``size`` in bytes; ``changed``: when it was, nanoseconds since 1970."""
+
+    size: int
+    changed: int
+
+
+class LookedAt(msgspec.Struct, frozen=True):
+    """A state for each name that was asked for; None where there is no such file."""
+
+    files: list[FileState | None]
+
+
+class Written(msgspec.Struct, frozen=True):
+    """How many bytes of the file are there, and whether that is all of it."""
+
+    size: int
+    whole: bool
+
+
+class FilePart(msgspec.Struct, frozen=True):
+    """A part of a file, and the whole file's size and time as they were when it was read."""
+
+    data: bytes
+    size: int
+    changed: int
+
+
 class Released(TypedDict):
     released: list[str]
 
@@ -255,6 +287,9 @@ RESULTS: dict[str, type] = {
     SURFELS: Surfels,
     CHANGE: Noted,
     REMAKE: Noted,
+    LOOK_AT_FILES: LookedAt,
+    WRITE_FILE: Written,
+    READ_FILE: FilePart,
     "runtime/release": Released,
     "shutdown": Nothing,
 }

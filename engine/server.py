@@ -29,6 +29,7 @@ import msgspec
 from engine import __version__, protocol, wire
 from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
+from engine.exchange import Exchange
 from engine.looks import Looks
 from engine.process import give_memory_back
 from engine.progress import Job
@@ -64,6 +65,8 @@ PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH} | 
 EDITS = {"edit/run", "edit/resume", protocol.ATTACH}
 WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
 WISHES |= dict.fromkeys((protocol.RENDER, protocol.SURFELS), EDITS | {"scene/train"})
+# What is asked of the folder for files, and what answers it.
+FILES = {protocol.LOOK_AT_FILES: Exchange.look, protocol.WRITE_FILE: Exchange.write, protocol.READ_FILE: Exchange.read}
 # What may go on by itself: what works in a project.
 DETACHABLE = set(JOBS) - {"model/download", "capture/open"}
 
@@ -103,6 +106,8 @@ class Server:
         self.finished = False
         self._jobs = _Worker("jobs")
         self._quick = _Worker("answers")
+        self._files = _Worker("files")
+        self._exchange: Exchange | None = None  # once `initialize` has named a folder for files
         self._looks = Looks(
             self._wishes, self._jobs.put, self._answer_with, lambda job: self._warm_up.wait(job.check), self._runtime
         )
@@ -130,6 +135,8 @@ class Server:
                 if ident is None:
                     raise RpcError(protocol.INVALID_REQUEST, f"{request.method} needs an id: it answers with a file.")
                 self._looks.ask(ident, params)  # type: ignore[arg-type]
+            elif request.method in FILES:
+                self._files.put(partial(self._answer_with, ident, partial(self._files_asked, request.method, params)))
             elif request.method == "shutdown":
                 if not self.detached:
                     self.close()
@@ -178,6 +185,8 @@ class Server:
                 {"field": "protocol"},
             )
         self._online, self._outlive = params.online, params.outlive
+        if params.files is not None:
+            self._exchange = Exchange(params.files)
         warm = self._warm_up.done
         self._warm_up.begin()
         settled = warm or not devices.may_have_gpu()
@@ -191,7 +200,13 @@ class Server:
             "editors": find_editors(own=params.own),
             "models": other_models(),
             "presets": preset_infos(found.devices[0]),
+            "files": str(self._exchange.folder) if self._exchange is not None else None,
         }
+
+    def _files_asked(self, method: str, params: Any) -> Any:
+        if self._exchange is None:
+            raise BadInput("initialize named no folder for files.", field="files")
+        return FILES[method](self._exchange, params)
 
     def _devices(self) -> dict:
         if self._warm_up.error is not None:
@@ -324,7 +339,7 @@ class Server:
         detached = self.detached
         if not detached:
             self._leave()
-        for worker in (self._jobs, self._quick):
+        for worker in (self._jobs, self._quick, self._files):
             if not worker.end(None if detached and worker is self._jobs else LONGEST_SAVE):
                 log.error("The %s did not end within %.0f seconds of being asked to.", worker.name, LONGEST_SAVE)
 

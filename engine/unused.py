@@ -21,6 +21,8 @@ UNUSED = {
     "viser.transforms": (),
     "IPython": ("embed",),  # stlpips_pytorch.invariant_networks: a debugger left behind
 }
+# What programs ask of a module that is loaded, to see whether they run in a notebook; Ray does. None there is none.
+ASKED = {"IPython": {"get_ipython": lambda: None}}
 # nerfstudio.utils.writer: its training loop's log. torch has this module; what it imports is what may be missing.
 WRITER = "torch.utils.tensorboard"
 
@@ -44,6 +46,7 @@ class _Unused(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         for name in UNUSED[module.__name__]:
             setattr(module, name, NotInstalled)
+        vars(module).update(ASKED.get(module.__name__, {}))
 
 
 class _Writer(MetaPathFinder, Loader):

@@ -79,6 +79,8 @@ class INSTRUCT_NERF_PT_python(Base, bpy.types.Panel):
         if chosen is not None:
             sentences(self.layout, context, "An engine elsewhere: its Python, or a command. Empty: the installed one.")
             self.layout.prop(chosen, "engine_python", text="")
+            if project.engine_outlives():
+                self.layout.prop(chosen, "folder_there")
         if said := project.installation():
             sentences(self.layout, context, said)
             row = self.layout.row(align=True)

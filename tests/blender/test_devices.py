@@ -42,7 +42,12 @@ def test_what_is_asked_before_the_device_is_known_waits_for_it(modes: None, capt
     bpy.ops.instruct_nerf.start_edit()
     settle()
     (asked,) = heard(tmp_path, "edit/run")
-    assert (asked["device"], asked["preset"]) == ("cuda:0", "paper") and "even_on_cpu" not in asked
+    assert (asked["device"], asked["preset"]) == ("cuda:0", "paper")
+    assert asked.keys().isdisjoint({"even_on_cpu", "depths"})
+    scene.instruct_nerf.compare_photos = False
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    assert heard(tmp_path, "edit/run")[-1]["depths"] is False
 
 
 @pytest.mark.parametrize("modes", [["slow"]], indirect=True)

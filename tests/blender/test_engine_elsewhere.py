@@ -18,8 +18,9 @@ import bpy
 import pytest
 from in_blender import ROOT, settle
 from test_detached import TICKING, begun
+from test_toy_editor import capture_of, use_toy_engine
 
-from blender_addon import jobs, project, session
+from blender_addon import jobs, project, session, wire
 
 ask = bpy.ops.instruct_nerf
 SSHD = os.environ.get("INSTRUCT_NERF_SSHD") or shutil.which("sshd") or "/usr/sbin/sshd"
@@ -68,6 +69,54 @@ def test_an_engine_that_is_stopped_does_not_go_on(line: Path, tmp_path: Path) ->
     ask.reconnect()
     settle()
     assert project.project_of(scene).jobs == () and not project.edits_of(scene)[0].finished
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> Path:
+    """The folder that files are sent to; the other side uses no other."""
+    project.preferences().folder_there = str(tmp_path / "there")
+    return tmp_path / "there"
+
+
+def made_there(scene: bpy.types.Scene, there: Path) -> None:
+    """That what the scene shows was made there and came here, and that nothing there knows of here."""
+    found, here = project.project_of(scene), Path(project.workspace_of(scene))
+    [copy] = (there / "projects").iterdir()
+    [capture] = (there / "captures").iterdir()
+    shown = [view.image for view in found.capture.views]
+    shown += [image for edit in found.edits for image in (*edit.images.values(), *edit.views.values())]
+    assert shown and found.edits[0].finished
+    for image in map(Path, shown):
+        assert image.read_bytes() == (copy / image.relative_to(here)).read_bytes()
+    assert len(list(capture.rglob("*.png"))) == len(found.capture.views)
+    opened = (copy / "capture" / "capture.json").read_text()
+    assert str(there) in opened and str(here) not in opened and scene.instruct_nerf.source not in opened
+
+
+def test_over_a_slow_line_that_is_cut_captures_are_sent_and_pictures_come_back(
+    line: Path, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPS", "200")
+    scene = begun(tmp_path)
+    assert Path(scene.instruct_nerf.source) == tmp_path / "capture"
+    job = session.get().job
+    assert session.wait(lambda: bool(job.image) and Path(job.image).exists(), 10.0)
+    line.write_text("")
+    assert session.wait(lambda: not job.active and session.get().client is None, 15.0)
+    assert "ended unexpectedly (exit code 255)" in session.get().notices["engine"]
+    line.unlink()
+    followed_to_its_end(scene)
+    made_there(scene, sent)
+    ask.open_capture(filepath=str(tmp_path / "capture"))  # what is there is not sent again
+    settle()
+    assert not session.get().notices and len(list((sent / "captures").iterdir())) == 1
+
+
+def test_an_engine_of_another_version_is_refused(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ENGINE", "0.0.9")
+    ask.start_engine()
+    assert session.wait(lambda: session.get().client is None, 20.0)
+    assert "belongs to 0.0.9: install the same there" in session.get().notices["engine"]
 
 
 @pytest.fixture
@@ -130,3 +179,44 @@ def test_over_ssh_an_edit_is_detached_and_found_again(ssh: subprocess.Popen, tmp
     ask.attach()
     settle()
     assert session.get().job.status == "done" and project.edit_of(scene).finished
+
+
+def test_over_ssh_captures_are_sent_and_pictures_come_back(ssh: subprocess.Popen, sent: Path, tmp_path: Path) -> None:
+    scene = begun(tmp_path)
+    session.get().client.kill()
+    assert session.wait(lambda: session.get().client is None, 15.0)
+    followed_to_its_end(scene)
+    made_there(scene, sent)
+
+
+@pytest.mark.slow
+def test_over_ssh_a_whole_edit_is_made_and_its_mesh_imported(
+    ssh: subprocess.Popen, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself, with an editor and a preset that take seconds."""
+    toy = use_toy_engine(tmp_path, monkeypatch)
+    named = project.preferences().engine_python
+    program = str(ROOT / "tests" / "engine" / "toy_engine.py")
+    project.preferences().engine_python = named.replace(sys.executable, f"INSTRUCT_NERF_EDITOR={toy} {sys.executable}")
+    monkeypatch.setattr(jobs, "ENGINE_ARGUMENTS", ["-m", "engine", program])
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    ask.open_capture(filepath=str(capture_of(tmp_path / "capture")))
+    settle(240)
+    scene = bpy.context.scene
+    scene.instruct_nerf.instruction = "paint it"
+    ask.start_edit()
+    job = session.get().job
+    assert session.wait(lambda: bool(job.stage) or not job.active, 240.0) and job.active, session.get().notices
+    session.get().client.kill()  # the connection breaks, and is made again
+    assert session.wait(lambda: session.get().client is None, 30.0)
+    ask.reconnect()
+    settle(120)
+    ask.attach()
+    settle(300)
+    assert project.edit_of(scene).finished, session.get().notices
+    made_there(scene, sent)
+    ask.import_mesh()
+    settle(300)
+    here = Path(project.workspace_of(scene))
+    [mesh] = here.rglob("mesh.ply")
+    assert session.get().job.status == "done" and mesh.stat().st_size > 100, session.get().notices

@@ -16,6 +16,7 @@ from nerfstudio.model_components.ray_samplers import PDFSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 
 from engine.scenes.nerfacto import nerfacto
+from engine.scenes.nerfacto.along import Along
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 
 from .conftest import TINY_NERF
@@ -32,7 +33,11 @@ def seed():
 def kernels(request):
     if request.param == "warp":
         pytest.importorskip("warp")
-    return import_module(f"engine.scenes.nerfacto.{request.param}_rays")
+    return along(request.param)
+
+
+def along(language: str) -> Along:
+    return import_module(f"engine.scenes.nerfacto.{language}_rays").ALONG
 
 
 def samples_at(edges: torch.Tensor) -> RaySamples:
@@ -145,7 +150,7 @@ def test_both_losses_are_nerfstudios(kernels):
 )
 def test_rays_are_those_of_the_path_without_kernels(kernels, training, more, monkeypatch):
     """Pixels, losses, and the gradient of every weight, camera corrections included, with the same random numbers."""
-    if kernels.__name__.endswith("numba_rays") and training and not more:
+    if kernels.name == "numba" and training and not more:
         pytest.skip("rays that are corrected while training are nerfstudio's on a CPU")
     torch.manual_seed(1)
     nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).train(training)
@@ -190,7 +195,7 @@ def test_rays_are_those_of_the_path_without_kernels(kernels, training, more, mon
 
 @pytest.mark.parametrize("path", [None, "numba"])
 def test_a_young_scene_learns_from_half_the_samples(path, monkeypatch):
-    found = None if path is None else import_module(f"engine.scenes.nerfacto.{path}_rays")
+    found = None if path is None else along(path)
     monkeypatch.setattr(nerfacto, "kernels_for", lambda *_: found)
     more = {"coarse_steps": 10, "proposal_samples": (15, 12), "nerf_samples": 7}
     nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, optimise_cameras=False, appearance=0, **more), 2)

@@ -26,7 +26,7 @@ LAYERS = [
     {"scenes", "editors"},
     {"geometry"},
     {"capture"},
-    {"tries", "detached"},
+    {"tries", "detached", "exchange"},
     {"pictures", "hub_worker"},
     {"workspace", "progress", "devices", "rpc"},
     {"hub"},

@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Engine:
-    """A process of the ticking engine, and the end of the line to it."""
+    """A process of the ticking engine, or what leads to it, and the end of the line to it."""
 
-    def __init__(self, **environment):
+    def __init__(self, before=(), **environment):
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ticking_engine.py"))],
+            [*before, sys.executable, str(Path(__file__).with_name("ticking_engine.py"))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )  # fmt: skip

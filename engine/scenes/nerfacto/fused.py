@@ -4,7 +4,6 @@ nerfstudio's, in a fraction of the launches and the memory traffic."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,18 +13,17 @@ from nerfstudio.model_components.losses import _GradientScaler
 from torch import Tensor, nn
 
 from engine.scenes.nerfacto import networks
+from engine.scenes.nerfacto.along import HARMONICS, Along
 from engine.scenes.nerfacto.kernels import are_off, usable
 
-DIRECTION = 16  # numbers that nerfstudio makes of a direction
 
-
-def kernels_for(nerf: Any, rays: RayBundle) -> ModuleType | None:
-    """The module whose functions compute such rays: `warp_rays`, `numba_rays`, or None where nerfstudio's parts do."""
+def kernels_for(nerf: Any, rays: RayBundle) -> Along | None:
+    """What computes such rays: Warp's kernels, numba's, or None where nerfstudio's parts do."""
     origins = rays.origins
     if usable(origins.device):
         from engine.scenes.nerfacto import warp_rays
 
-        return warp_rays
+        return warp_rays.ALONG
     if (
         origins.device.type == "cpu"
         and not are_off()
@@ -35,12 +33,12 @@ def kernels_for(nerf: Any, rays: RayBundle) -> ModuleType | None:
     ):
         from engine.scenes.nerfacto import numba_rays
 
-        return numba_rays
+        return numba_rays.ALONG
     return None
 
 
 def render_rays(
-    nerf: Any, rays: RayBundle, background: Tensor | None, kernels: Any
+    nerf: Any, rays: RayBundle, background: Tensor | None, kernels: Along
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor], list[Tensor], Tensor]:
     """What R rays with ends see of a Nerfacto: rgb (R, 3), depth (R,) and opacity (R,); and of the proposals, then of
     the field, the weights (R, S) and the edges (R, S + 1) of the samples; and the distances (R, S) of the field's.
@@ -95,25 +93,25 @@ def _first_edges(nerf: Any, samples: int, origins: Tensor) -> Tensor:
     return torch.lerp(torch.cat([edges[:1], middles]), torch.cat([middles, edges[-1:]]), _jitter(nerf, origins))
 
 
-def _next_edges(nerf: Any, edges: Tensor, weights: Tensor, samples: int, kernels: Any) -> Tensor:
+def _next_edges(nerf: Any, edges: Tensor, weights: Tensor, samples: int, kernels: Along) -> Tensor:
     jitter = _jitter(nerf, edges)[:, 0].contiguous()
     return kernels.resampled(weights.detach(), nerf.sampler._anneal, edges, jitter, samples)
 
 
-def _network(base: Any, points: Tensor, kernels: Any) -> Tensor:
+def _network(base: Any, points: Tensor, kernels: Along) -> Tensor:
     """(N, J): what a hash encoding and its network say of points (N, 3) of the unit cube."""
-    if not kernels.COMPILED_NETWORKS:
+    if not kernels.compiled_networks:
         return base(points)
     encoder, network = base if isinstance(base, nn.Sequential) else base.model
     return networks.geometry(encoder, network, points)
 
 
-def _field(nerf: Any, points: Tensor, rays: RayBundle, kernels: Any) -> tuple[Tensor, Tensor]:
+def _field(nerf: Any, points: Tensor, rays: RayBundle, kernels: Along) -> tuple[Tensor, Tensor]:
     """Density before its exponential (R, S) and colors (R, S, 3) at points (R, S, 3). What is the same all along a ray,
     direction and appearance, goes through its part of the first layer once."""
     field, (count, samples) = nerf.field, points.shape[:2]
     made, harmonics = _network(field.mlp_base, points.view(-1, 3), kernels), kernels.harmonics(rays.directions)
-    if field.embedding_appearance is None and kernels.COMPILED_NETWORKS:
+    if field.embedding_appearance is None and kernels.compiled_networks:
         colors = networks.colors(field.mlp_head, harmonics, made)
         return made[:, 0].view(count, samples), colors.view(count, samples, 3)
     raw, shape = made.split([1, field.geo_feat_dim], dim=-1)
@@ -125,7 +123,7 @@ def _field(nerf: Any, points: Tensor, rays: RayBundle, kernels: Any) -> tuple[Te
             of_ray.append(field.embedding_appearance(rays.camera_indices[:, 0]))
         else:
             of_ray.append(field.embedding_appearance.mean(dim=0).expand(count, -1))
-    at = [0, DIRECTION, DIRECTION + field.geo_feat_dim]
+    at = [0, HARMONICS, HARMONICS + field.geo_feat_dim]
     by_direction, by_shape, by_appearance = (first.weight[:, a:b] for a, b in zip(at, [*at[1:], None], strict=True))
     once = torch.cat([by_direction, by_appearance], dim=1) if len(of_ray) > 1 else by_direction
     hidden = F.linear(shape, by_shape).view(count, samples, -1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRen
 from nerfstudio.model_components.scene_colliders import NearFarCollider
 from torch import Tensor, nn
 
+from engine.scenes.nerfacto.along import Along
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.nerfacto.fused import kernels_for, render_rays
 from engine.scenes.nerfacto.hash_encoding import use_fused_hash_encoding
@@ -43,7 +43,7 @@ class Rendered:
     opacity: Tensor  # (R, 1)
     weights: list[Tensor]  # (R, S, 1) of the proposals, then of the field
     samples: list[RaySamples]
-    kernels: ModuleType | None = None  # what computed it; None: nerfstudio's parts
+    kernels: Along | None = None  # what computed it; None: nerfstudio's parts
     edges: list[Tensor] | None = None  # (R, S + 1) in the place of samples, and weights (R, S), where kernels made them
     middles: Tensor | None = None  # (R, S) distances of the field's samples, where there are edges
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens along a ray, in numba: warp_rays.py's functions on a CPU, for training. The values are nerfstudio's.
+"""The kernels of along.py in numba, for training on a CPU; rays that are moved while training have none.
 
 R rays, S samples on each, in order; all tensors are contiguous and of 32 bits. Every ray is computed by itself and sums
 over rays are PyTorch's, so that nothing depends on the number of threads.
@@ -8,16 +8,15 @@ over rays are PyTorch's, so that nothing depends on the number of threads.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from engine.scenes.nerfacto.along import Along
 from engine.scenes.nerfacto.blocks import contracted
 
-COMPILED_NETWORKS = True  # rays that are computed here ask networks.py
 PADDING = np.float32(0.01)  # of every bin's weight, as nerfstudio's PDFSampler has it
 LEAST = np.float32(1e-5)
 EPSILON = np.float32(1e-7)  # of the interlevel loss
@@ -90,7 +89,7 @@ def _weights_back(raw, initial, deltas, weights, grad, grad_raw):
 
 
 @over_rays()
-def _composite(weights, colors, middles, background, rgb, opacity, depth):
+def _composite(weights, colors, middles, background, last_sample, rgb, opacity, depth):
     count = weights.shape[1]
     for ray in numba.prange(len(weights)):
         red, green, blue, full, median = ZERO, ZERO, ZERO, ZERO, count
@@ -102,7 +101,7 @@ def _composite(weights, colors, middles, background, rgb, opacity, depth):
             full += weight
             if median == count and full >= HALF:
                 median = i
-        behind = background[ray] if len(background) else colors[ray, count - 1]
+        behind = colors[ray, count - 1] if last_sample else background[ray]
         rgb[ray, 0] = red + (ONE - full) * behind[0]
         rgb[ray, 1] = green + (ONE - full) * behind[1]
         rgb[ray, 2] = blue + (ONE - full) * behind[2]
@@ -111,10 +110,10 @@ def _composite(weights, colors, middles, background, rgb, opacity, depth):
 
 
 @over_rays()
-def _composite_back(weights, colors, background, grad_rgb, grad_opacity, grad_weights, grad_colors):
+def _composite_back(weights, colors, background, last_sample, grad_rgb, grad_opacity, grad_weights, grad_colors):
     count = weights.shape[1]
     for ray in numba.prange(len(weights)):
-        behind = background[ray] if len(background) else colors[ray, count - 1]
+        behind = colors[ray, count - 1] if last_sample else background[ray]
         red, green, blue = grad_rgb[ray, 0], grad_rgb[ray, 1], grad_rgb[ray, 2]
         full = ZERO
         for i in range(count):
@@ -122,7 +121,7 @@ def _composite_back(weights, colors, background, grad_rgb, grad_opacity, grad_we
             full += weight
             along = red * (color[0] - behind[0]) + green * (color[1] - behind[1]) + blue * (color[2] - behind[2])
             grad_weights[ray, i] = along + grad_opacity[ray]
-            share = weight + ONE - full if i == count - 1 and not len(background) else weight
+            share = weight + ONE - full if i == count - 1 and last_sample else weight
             for c in range(3):
                 grad_colors[ray, i, c] = share * grad_rgb[ray, c]
 
@@ -224,115 +223,27 @@ def _harmonics(directions, made):
         made[ray, 15] = 0.5900435899266435 * x * (xx - 3 * yy)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+KERNELS = {
+    "placed": _placed,
+    "weights": _weights,
+    "weights_back": _weights_back,
+    "composite": _composite,
+    "composite_back": _composite_back,
+    "resampled": _resampled,
+    "interlevel": _interlevel,
+    "distortion": _distortion,
+    "harmonics": _harmonics,
+}
 
 
-def placed(
-    origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """origins and directions (R, 3), edges (R, S + 1), where rays begin and end (R,) → the samples' points (R, S, 3) in
-    the unit cube, their lengths (R, S) and middles (R, S). No gradient: rays stay where they are."""
-    rays, samples = len(edges), edges.shape[1] - 1
-    points, deltas, middles = torch.empty(rays, samples, 3), torch.empty(rays, samples), torch.empty(rays, samples)
-    given = [_array(each) for each in (origins, directions, edges, nears, fars)]
-    _placed(*given, points.numpy(), deltas.numpy(), middles.numpy())
-    return points, deltas, middles
+def _run(name: str, given: tuple[Tensor | float, ...], made: tuple[Tensor, ...]) -> None:
+    KERNELS[name](*map(_argument, given), *(each.numpy() for each in made))
 
 
-class _Weights(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
-        raw = raw.contiguous()
-        weights = torch.empty_like(raw)
-        _weights(_array(raw), np.float32(initial), deltas.numpy(), weights.numpy())
-        ctx.save_for_backward(raw, deltas, weights)
-        ctx.initial = initial
-        return weights
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        raw, deltas, weights = map(_array, ctx.saved_tensors)
-        grad = torch.empty(raw.shape)
-        _weights_back(raw, np.float32(ctx.initial), deltas, weights, _array(grads[0]), grad.numpy())
-        return grad, None, None
+def _argument(value: Tensor | float) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().numpy()
+    return np.float32(value) if isinstance(value, float) else value
 
 
-def weighed(raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
-    """What the network says (R, S), of which the density is ``initial`` times the exponential, and the samples' lengths
-    (R, S) → how much each adds to its pixel, (R, S)."""
-    return _Weights.apply(raw, deltas, initial)
-
-
-class _Composite(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor):
-        rays = len(weights)
-        rgb, opacity, depth = torch.empty(rays, 3), torch.empty(rays), torch.empty(rays)
-        given = [_array(each) for each in (weights, colors, middles, background)]
-        _composite(*given, rgb.numpy(), opacity.numpy(), depth.numpy())
-        ctx.save_for_backward(weights, colors, background)
-        ctx.mark_non_differentiable(depth)
-        return rgb, opacity, depth
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        weights, colors, background = map(_array, ctx.saved_tensors)
-        grad_weights, grad_colors = torch.empty(weights.shape), torch.empty(colors.shape)
-        given = weights, colors, background, _array(grads[0]), _array(grads[1])
-        _composite_back(*given, grad_weights.numpy(), grad_colors.numpy())
-        return grad_weights, grad_colors, None, None
-
-
-def composited(
-    weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the
-    last sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
-    return _Composite.apply(weights, colors, middles, torch.empty(0, 3) if background is None else background)
-
-
-class _Loss(torch.autograd.Function):
-    """The mean over rays of a loss whose kernel computes its slope as well; of the tensors ``given`` the last has a
-    gradient."""
-
-    @staticmethod
-    def forward(ctx, loss, *given: Tensor) -> Tensor:
-        losses, slopes = torch.empty(len(given[-1])), torch.empty(given[-1].shape)
-        loss(*map(_array, given), losses.numpy(), slopes.numpy())
-        ctx.save_for_backward(slopes)
-        return losses.mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        (slopes,) = ctx.saved_tensors
-        return None, *[None] * (len(ctx.needs_input_grad) - 2), slopes * (grads[0] / len(slopes))
-
-
-def interlevel(edges: Tensor, weights: Tensor, coarse_edges: Tensor, coarse_weights: Tensor) -> Tensor:
-    """The mean over rays and fine samples: how far ``weights`` (R, S), between ``edges`` (R, S + 1), stand out of the
-    coarse ones, which alone have a gradient."""
-    return _Loss.apply(_interlevel, edges, weights, coarse_edges, coarse_weights) / weights.shape[1]
-
-
-def distortion(edges: Tensor, weights: Tensor) -> Tensor:
-    """The mean over rays of how spread out ``weights`` (R, S) are between ``edges`` (R, S + 1)."""
-    return _Loss.apply(_distortion, edges, weights)
-
-
-def resampled(weights: Tensor, anneal: float, edges: Tensor, jitter: Tensor, count: int) -> Tensor:
-    """(R, count + 1) edges of new samples, drawn where ``weights`` (R, S), to the power of ``anneal``, are large
-    between the old ``edges`` (R, S + 1). ``jitter`` (R,): how far each lies within its share, 0–1."""
-    made = torch.empty(len(edges), count + 1)
-    _resampled(_array(weights), np.float32(anneal), _array(edges), _array(jitter), made.numpy())
-    return made
-
-
-def harmonics(directions: Tensor) -> Tensor:
-    """(R, 16): what nerfstudio makes of directions (R, 3); without a gradient, as there."""
-    made = torch.empty(len(directions), 16)
-    _harmonics(_array(directions), made.numpy())
-    return made
+ALONG = Along(_run, compiled_networks=True, name="numba")

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens along a ray, in Warp: where to sample, how samples add up to a pixel, and nerfacto's two losses of it; a
-thread a ray. The values are nerfstudio's. Import it through kernels.py.
+"""The kernels of along.py in Warp, a thread a ray. Import it through kernels.py.
 
 R rays, S samples on each, in order; all tensors are contiguous and of 32 bits.
 """
 
 from __future__ import annotations
 
-import torch
 import warp as wp
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from engine.scenes.nerfacto.along import Along
 from engine.scenes.nerfacto.warp_launch import array, launch
 
-COMPILED_NETWORKS = False  # but PyTorch's matrix products
 PADDING = wp.constant(0.01)  # of every bin's weight, as nerfstudio's PDFSampler has it
 LEAST = wp.constant(1e-5)
 EPSILON = wp.constant(1e-7)  # of the interlevel loss
@@ -350,159 +347,29 @@ def _harmonics(directions: wp.array(dtype=wp.vec3), made: wp.array(dtype=float, 
     made[ray, 15] = 0.5900435899266435 * x * (xx - 3.0 * yy)
 
 
-class _Placed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor):
-        rays, samples = len(edges), edges.shape[1] - 1
-        points = edges.new_empty(rays, samples, 3)
-        deltas, middles = edges.new_empty(rays, samples), edges.new_empty(rays, samples)
-        given = (array(origins, wp.vec3), array(directions, wp.vec3), array(edges), array(nears), array(fars))
-        made = (array(points, wp.vec3), array(deltas), array(middles))
-        launch(_placed, (rays, samples), given, made, edges.device)
-        ctx.save_for_backward(origins, directions, deltas, middles)
-        ctx.mark_non_differentiable(deltas, middles)
-        return points, deltas, middles
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        origins, directions, deltas, middles = ctx.saved_tensors
-        grad_origins, grad_directions = torch.empty_like(origins), torch.empty_like(directions)
-        given = (
-            array(origins, wp.vec3),
-            array(directions, wp.vec3),
-            array(deltas),
-            array(middles),
-            array(grads[0].contiguous(), wp.vec3),
-        )
-        made = (array(grad_origins, wp.vec3), array(grad_directions, wp.vec3))
-        launch(_placed_back, len(origins), given, made, origins.device)
-        return grad_origins, grad_directions, None, None, None
+KERNELS = {
+    "placed": _placed,
+    "placed_back": _placed_back,
+    "weights": _weights,
+    "weights_back": _weights_back,
+    "composite": _composite,
+    "composite_back": _composite_back,
+    "resampled": _resampled,
+    "interlevel": _interlevel,
+    "distortion": _distortion,
+    "harmonics": _harmonics,
+}
 
 
-class _Weights(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
-        raw = raw.contiguous()
-        weights = torch.empty_like(raw)
-        launch(_weights, len(raw), (array(raw), initial, array(deltas)), (array(weights),), raw.device)
-        ctx.save_for_backward(raw, deltas, weights)
-        ctx.initial = initial
-        return weights
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        raw, deltas, weights = ctx.saved_tensors
-        grad = torch.empty_like(raw)
-        given = (array(raw), ctx.initial, array(deltas), array(weights), array(grads[0].contiguous()))
-        launch(_weights_back, len(raw), given, (array(grad),), raw.device)
-        return grad, None, None
+def _run(name: str, given: tuple[Tensor | float, ...], made: tuple[Tensor, ...]) -> None:
+    kernel = KERNELS[name]
+    kinds = [getattr(argument.type, "dtype", None) for argument in kernel.adj.args]
+    arrays = [
+        array(each, kind) if isinstance(each, Tensor) else each
+        for each, kind in zip((*given, *made), kinds, strict=True)
+    ]
+    size = tuple(made[0].shape[:2]) if name == "placed" else len(made[0])  # a thread a sample, else a ray
+    launch(kernel, size, tuple(arrays[: len(given)]), tuple(arrays[len(given) :]), made[0].device)
 
 
-class _Composite(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None):
-        rays = len(weights)
-        rgb, opacity, depth = weights.new_empty(rays, 3), weights.new_empty(rays), weights.new_empty(rays)
-        behind = rgb if background is None else background  # of which nothing is read
-        given = (
-            array(weights),
-            array(colors, wp.vec3),
-            array(middles),
-            array(behind, wp.vec3),
-            int(background is None),
-        )
-        launch(_composite, rays, given, (array(rgb, wp.vec3), array(opacity), array(depth)), weights.device)
-        ctx.save_for_backward(weights, colors, background)
-        ctx.mark_non_differentiable(depth)
-        return rgb, opacity, depth
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        weights, colors, background = ctx.saved_tensors
-        grad_rgb, grad_opacity = grads[0].contiguous(), grads[1].contiguous()
-        grad_weights, grad_colors = torch.empty_like(weights), torch.empty_like(colors)
-        behind = grad_rgb if background is None else background
-        given = (
-            array(weights),
-            array(colors, wp.vec3),
-            array(behind, wp.vec3),
-            int(background is None),
-            array(grad_rgb, wp.vec3),
-            array(grad_opacity),
-        )
-        made = (array(grad_weights), array(grad_colors, wp.vec3))
-        launch(_composite_back, len(weights), given, made, weights.device)
-        return grad_weights, grad_colors, None, None
-
-
-class _Loss(torch.autograd.Function):
-    """The mean over rays of a loss whose kernel computes its slope as well; of the tensors ``given`` the last has a
-    gradient."""
-
-    @staticmethod
-    def forward(ctx, kernel, *given: Tensor) -> Tensor:
-        rays, weights = len(given[-1]), given[-1]
-        losses, slopes = weights.new_empty(rays), torch.empty_like(weights)
-        launch(kernel, rays, tuple(map(array, given)), (array(losses), array(slopes)), weights.device)
-        ctx.save_for_backward(slopes)
-        return losses.mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        (slopes,) = ctx.saved_tensors
-        return None, *[None] * (len(ctx.needs_input_grad) - 2), slopes * (grads[0] / len(slopes))
-
-
-def placed(
-    origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """origins and directions (R, 3), edges (R, S + 1), where rays begin and end (R,) → the samples' points (R, S, 3) in
-    the unit cube, their lengths (R, S) and middles (R, S), of which the points alone have a gradient."""
-    return _Placed.apply(origins, directions, edges, nears, fars)
-
-
-def weighed(raw: Tensor, deltas: Tensor, initial: float) -> Tensor:
-    """What the network says (R, S), of which the density is ``initial`` times the exponential, and the samples' lengths
-    (R, S) → how much each adds to its pixel, (R, S)."""
-    return _Weights.apply(raw, deltas, initial)
-
-
-def composited(
-    weights: Tensor, colors: Tensor, middles: Tensor, background: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """weights (R, S), colors (R, S, 3), the samples' middles (R, S), what is behind them (R, 3) or None, which is the
-    last sample → rgb (R, 3), opacity (R,), median depth (R,), which has no gradient."""
-    return _Composite.apply(weights, colors, middles, background)
-
-
-def interlevel(edges: Tensor, weights: Tensor, coarse_edges: Tensor, coarse_weights: Tensor) -> Tensor:
-    """The mean over rays and fine samples: how far ``weights`` (R, S), between ``edges`` (R, S + 1), stand out of the
-    coarse ones, which alone have a gradient."""
-    given = (edges.detach(), weights.detach(), coarse_edges.detach(), coarse_weights)
-    return _Loss.apply(_interlevel, *given) / weights.shape[1]
-
-
-def distortion(edges: Tensor, weights: Tensor) -> Tensor:
-    """The mean over rays of how spread out ``weights`` (R, S) are between ``edges`` (R, S + 1)."""
-    return _Loss.apply(_distortion, edges.detach(), weights)
-
-
-def resampled(weights: Tensor, anneal: float, edges: Tensor, jitter: Tensor, count: int) -> Tensor:
-    """(R, count + 1) edges of new samples, drawn where ``weights`` (R, S), to the power of ``anneal``, are large
-    between the old ``edges`` (R, S + 1). ``jitter`` (R,): how far each lies within its share, 0–1."""
-    made = edges.new_empty(len(edges), count + 1)
-    given = (array(weights), float(anneal), array(edges), array(jitter))
-    launch(_resampled, len(edges), given, (array(made),), edges.device)
-    return made
-
-
-def harmonics(directions: Tensor) -> Tensor:
-    """(R, 16): what nerfstudio makes of directions (R, 3); without a gradient, as there."""
-    directions = directions.contiguous()
-    made = directions.new_empty(len(directions), 16)
-    launch(_harmonics, len(directions), (array(directions, wp.vec3),), (array(made),), directions.device)
-    return made
+ALONG = Along(_run, compiled_networks=False, name="warp")
