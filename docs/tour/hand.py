@@ -37,7 +37,7 @@ PATIENCE = (
     0.3,
 )  # seconds until a text is copied, in one search after the other: a busy computer takes longer
 
-_places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
+places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
 
 
 def run(program: Callable[[], Program], limit: float) -> None:
@@ -156,7 +156,7 @@ def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Gen
         copied = bpy.context.window_manager.clipboard
         if copied != "-":
             side = region("UI")
-            _places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
+            places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
         if wanted in copied:
             return True
     return False
@@ -175,8 +175,8 @@ def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
 def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
     """Where in the sidebar a button lies whose command, or a field whose data path, holds ``wanted``; the sidebar is
     scrolled to it. Raises ``LookupError``."""
-    for copied in [copied for copied in _places if wanted in copied]:
-        left, height = _places.pop(copied)  # it is put back where it is found
+    for copied in [copied for copied in places if wanted in copied]:
+        left, height = places.pop(copied)  # it is put back where it is found
         yield from _reveal(height)
         for up in NEAR:
             side = region("UI")
@@ -240,7 +240,7 @@ def show(wanted: str, columns: Sequence[float] = COLUMNS, share: float = 0.5) ->
     """Scroll the sidebar so that a button or field lies at a share of its height, from the top, if that can be; the
     mouse is left over it."""
     yield from find(wanted, columns)
-    height = next(place[1] for copied, place in reversed(_places.items()) if wanted in copied)
+    height = next(place[1] for copied, place in reversed(places.items()) if wanted in copied)
     turned = 0
     for _ in range(60):
         side = region("UI")

@@ -29,6 +29,7 @@ def main() -> None:
     def program() -> hand.Program:
         if done:
             window.result |= earlier["result"]
+            hand.places |= {copied: tuple(place) for copied, place in earlier.get("places", {}).items()}
             window.recorder.passed |= earlier["passed"]
             window.recorder.computed |= earlier["computed"]
             yield from begin.again(window)
@@ -44,7 +45,7 @@ def main() -> None:
             bpy.ops.wm.save_mainfile()
             done.append(name)
             times = {"passed": window.recorder.passed, "computed": window.recorder.computed}
-            progress.write_text(json.dumps({"done": done, "result": window.result, **times}))
+            progress.write_text(json.dumps({"done": done, "result": window.result, "places": hand.places, **times}))
         window.result["callbacks"] = window.recorder.table()
         (window.folder / "result.json").write_text(json.dumps(window.result, indent=1))
 
