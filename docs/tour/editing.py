@@ -141,8 +141,9 @@ def region(w: Window) -> hand.Program:
     window = hand.region("WINDOW")
     hand.move(window.x + window.width / 2, window.y + window.height / 2)
     yield 0.4
-    hand.xdo("keydown", "shift", "click", 3, "keyup", "shift")
-    yield 0.6
+    for words in (("keydown", "shift"), ("click", 3), ("keyup", "shift")):
+        hand.xdo(*words)
+        yield 0.5  # a busy Blender takes them together, and opens its menu
     x, y = yield from hand.find("instruct_nerf.use_region", hand.BOX)
     yield from hand.click(x - 18, y)  # the arrow before it opens the panel
     yield from hand.press("instruct_nerf.region_box")
