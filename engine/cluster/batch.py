@@ -234,6 +234,8 @@ class _Run:
     def _there(self, orders: list[_Order]) -> None:
         pool = self.pool
         assert pool is not None
+        if not orders:
+            return
         board = pool.board()
         under_way: dict[Any, _Order] = {}
         try:
@@ -251,6 +253,7 @@ class _Run:
                 self._hear(pool.told(board), under_way)
         finally:
             pool.drop(under_way)
+            pool.told(board)  # it is there: Ray's head dies where who began an actor leaves before that
 
     def _begin(self, pool: Pool, board: Any, order: _Order) -> Any:
         folder = order.workspace.folder

@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,10 @@ def _at_hand(file: SentFile, content: Any) -> Path:
     """Where a sent file lies here. Raises BadInput where there is no room for it."""
     path = cache_folder() / f"{file.digest}{file.suffix}"
     with contextlib.suppress(OSError):
-        if path.stat().st_size == file.size:
-            os.utime(path)
+        found = path.stat()
+        if found.st_size == file.size:
+            # When it was last used; not when it was written, by which what was loaded from it is known again.
+            os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
             return path
     _make_room(path.parent, file.size)
     write_bytes(path, memoryview(content))
@@ -105,7 +108,7 @@ def cache_folder() -> Path:
 def _make_room(folder: Path, wanted: int) -> None:
     """Remove the files that were used longest ago, where all would take too much room."""
     with contextlib.suppress(OSError):
-        found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(folder))
+        found = sorted((entry.stat().st_atime, entry.stat().st_size, entry.path) for entry in os.scandir(folder))
         total = wanted + sum(size for _, size, _ in found)
         for _, size, path in found:
             if total <= LARGEST_CACHE:

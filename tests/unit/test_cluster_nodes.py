@@ -4,6 +4,7 @@
 import dataclasses
 import errno
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,20 @@ def test_a_piece_is_done_with_the_files_that_it_was_sent(folder):
         return shared * item, place.files[0].read_bytes(), place.files[0].suffix, place.objects
 
     assert told(piece, [sent], content, "more") == (6, b"seven", ".txt", ("more",))
+
+
+def test_what_was_loaded_from_a_file_is_known_again_by_the_next_piece(folder):
+    """A scene stays loaded as long as its checkpoint is the same: by its path, size and time."""
+    content, sent = np.frombuffer(b"seven", np.uint8), worker.SentFile("d" * 64, ".txt", 5)
+    loaded = []
+
+    def piece(_shared, _item, place):
+        path = place.files[0]
+        return place.keep("test", (str(path), path.stat().st_mtime_ns), lambda: loaded.append(path) or len(loaded))
+
+    assert [told(piece, [sent], content) for _ in range(3) if not time.sleep(0.02)] == [1, 1, 1]
+    assert len(loaded) == 1
+    worker.RUNTIME.release()
 
 
 def test_another_engine_is_said():
