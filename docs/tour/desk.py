@@ -20,6 +20,10 @@ def workspace(w: Window) -> hand.Program:
     kinds = {area.type for area in bpy.context.window_manager.windows[0].screen.areas}
     assert {"VIEW_3D", "IMAGE_EDITOR", "SEQUENCE_EDITOR"} <= kinds, kinds
     yield from w.home()
+    image = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "IMAGE_EDITOR")
+    hand.move(image.x + image.width / 2, image.y + image.height / 2)
+    yield from hand.keys("Home")
+    yield 2.5  # until no tooltip stands there
     w.look("workspace")
     bpy.context.window_manager.windows[0].workspace = bpy.data.workspaces[before]
     yield 1.5
