@@ -142,7 +142,7 @@ def run_job(
         _end(job, "done")
         if not job.rested:
             known = session.projects.get(workspace)
-            costs.learn(method, job.sent, job.seconds, session.info, known, session.took)
+            costs.learn(method, job.sent, job.worked, session.info, known, session.took)
         done(result)
 
     def on_failed(failure: Failure) -> None:
@@ -261,7 +261,7 @@ def _notified(method: str, params: object) -> None:
             progress = wire.parse_progress(params)
             if job is not None and progress.job == job.id and job.active:
                 job.stage, job.label, job.step, job.of = progress.stage, progress.label, progress.step, progress.of
-                job.fraction = progress.fraction
+                job.reached(progress.fraction)
                 job.curves.add(progress)
                 left = progress.seconds_left
                 job.due = None if left is None else time.monotonic() + left

@@ -153,10 +153,10 @@ def plot(layout: Any, job: session.Job) -> None:
         return
     if icon := previews.plot(drawn):
         layout.template_icon(icon_value=icon, scale=8.0)
-    row = layout.row(align=True)
+    column = layout.column(align=True)  # beside each other they would be cut off
     for name, (icon_name, text, pattern) in LEGEND.items():
         if name in drawn.latest:
-            row.label(text=f"{t(text)} {pattern.format(drawn.latest[name])}", icon=icon_name)
+            column.label(text=f"{t(text)} {pattern.format(drawn.latest[name])}", icon=icon_name)
 
 
 LEGEND = {

@@ -274,7 +274,8 @@ class Installer:
         """Start the engine once, and ask PyTorch what it can compute on."""
         self.label = "Checking the engine"
         python = str(python_of(environment))
-        self._call([python, "-I", "-m", "engine", "check", "--quick"])
+        # What libraries warn of when they are compiled is nothing that an artist should see as the last word.
+        self._call([python, "-I", "-W", "ignore", "-m", "engine", "check", "--quick"])
         if not locks.torch:
             return {"outcome": ""}
         said = self._call([python, "-I", "-c", ASK_TORCH])

@@ -212,6 +212,8 @@ def open_example(scene: bpy.types.Scene) -> None:
     instruction to begin with."""
     things = example.build(scene)
     bpy.context.view_layer.update()
+    centre, radius = photograph.bounds(things)
+    example.look(scene, centre, EXAMPLE.distance * radius)
     scene.instruct_nerf.instruction = EXAMPLE_INSTRUCTION
     photograph_scene(scene, things, "DOME", EXAMPLE.count, EXAMPLE, photograph.Film(35.0, 320, 240))
 
@@ -230,7 +232,8 @@ def _folder_for_photographs(scene: bpy.types.Scene) -> str:
         trained = any((folder / part).exists() for part in ("scene", "edits"))
         if not trained and not workspaces.users_of(str(folder), scene):
             return settings.workspace
-    return workspaces.first_free(bpy.data.filepath or f"{bpy.app.tempdir}{scene.name}/untitled", scene)
+    beside = Path(bpy.data.filepath).parent if bpy.data.filepath else Path(bpy.app.tempdir)
+    return workspaces.first_free(str(beside / scene.name / "photographs"), scene)  # it is called as the scene is
 
 
 def film_name(scene_name: str) -> str:

@@ -18,6 +18,7 @@ from .curves import Curves
 from .install import Installer
 
 Views = Callable[[messages.ViewWritten], None]
+EARLY = 0.5  # of a job: how much of it is left must be enough to know its pace
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Job:
     step: int = 0
     of: int = 0
     fraction: float = 0.0
+    begun: tuple[float, float] | None = None  # when something was first done (monotonic), and how much of it all
     due: float | None = None  # seconds, monotonic: when it should end
     view: str = ""
     kind: str = ""
@@ -64,6 +66,21 @@ class Job:
     def seconds(self) -> float:
         """Seconds since the start, until the end."""
         return (self.ended or time.monotonic()) - self.started
+
+    def reached(self, fraction: float) -> None:
+        """The engine has told how far it is."""
+        self.fraction = fraction
+        if fraction > 0 and self.begun is None:
+            self.begun = time.monotonic(), fraction
+
+    @property
+    def worked(self) -> float:
+        """Seconds for the whole job at its pace since something of it was done. What comes before, such as loading what
+        then stays loaded, would be no measure for the next one."""
+        if self.begun is None or self.begun[1] > EARLY:
+            return self.seconds
+        at, fraction = self.begun
+        return ((self.ended or time.monotonic()) - at) / (1 - fraction)
 
     @property
     def moved(self) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Talking to the job that runs: pausing it, telling an edit something else, having a view edited once more, looking at
-what the NeRF has learned so far. The engine does it between two steps; answers arrive in :func:`session.pump`.
+"""Talking to the job that runs: pausing it, telling an edit something else, having a view edited once more or left as
+captured, looking at what the NeRF has learned so far. The engine does it between two steps; answers arrive in
+:func:`session.pump`.
 
 All functions return at once and raise ``ValueError`` or ``RuntimeError`` with a sentence where they cannot ask.
 """
@@ -13,7 +14,8 @@ from typing import Any
 import bpy
 
 from . import asking, choices, knobs, messages, session, wire
-from .project import edit_of, project_of, workspace_of
+from .editing import region_params
+from .project import edit_of, project_of, root_of, workspace_of
 from .state import Job
 
 NOW = "now"  # the kind of picture that was asked for, beside those that the engine sends by itself
@@ -86,14 +88,39 @@ def change(scene: bpy.types.Scene) -> None:
     asking.request(wire.JOB_CHANGE, {"job": job.id, **asked}, done, panel=job.panel)
 
 
-def edit_again(scene: bpy.types.Scene, view: str) -> None:
-    """Have a view edited once more, beside those whose turn it is."""
+def has_region(scene: bpy.types.Scene) -> bool:
+    """Whether the panel confines edits to a region, or the running edit is confined to one."""
+    job = edit_heard(scene)
+    return job is not None and bool(scene.instruct_nerf.use_region or job.sent.get("region"))
+
+
+def change_region(scene: bpy.types.Scene) -> None:
+    """Have the running edit keep to the region as it is now, or to none any more; outside all is as captured at
+    once."""
+    job = _wanted(edit_heard(scene), "No edit of this capture runs.")
+    region = region_params(scene, root_of(scene))
+    if "region" in job.sent and job.sent["region"] == region:
+        raise ValueError("The edit keeps to this region already: move it, or turn it off, first.")
+
+    def done(step: int) -> None:
+        job.sent = {**job.sent, "region": region}
+        what = "the whole scene" if region is None else "inside the region alone"
+        session.say(job.panel, f"From step {step} on: {what}")
+
+    asking.request(wire.JOB_CHANGE, {"job": job.id, "region": region}, done, panel=job.panel)
+
+
+def edit_again(scene: bpy.types.Scene, view: str, captured: bool = False) -> None:
+    """Have a view edited once more, beside those whose turn it is; or (``captured``) have its own picture put back, and
+    left until it is asked for."""
     job = _wanted(edit_heard(scene), "No edit of this capture runs.")
 
     def done(step: int) -> None:
-        session.say(job.panel, f"{view} is edited once more, at step {step}")
+        what = f"is as captured, from step {step} on" if captured else f"is edited once more, at step {step}"
+        session.say(job.panel, f"{view} {what}")
 
-    asking.request(wire.JOB_REMAKE, {"job": job.id, "view": view}, done, panel=job.panel)
+    asked = {"job": job.id, "view": view} | ({"captured": True} if captured else {})
+    asking.request(wire.JOB_REMAKE, asked, done, panel=job.panel)
 
 
 def look(scene: bpy.types.Scene, view: str) -> None:

@@ -98,6 +98,7 @@ def shown_cell(scene: bpy.types.Scene) -> int:
 def show(scene: bpy.types.Scene, tried: str, cell: int = 0) -> None:
     """Have the panel show a try; a contact sheet in an image editor, too, where there is one."""
     scene.instruct_nerf.tried, scene.instruct_nerf.tried_cell = tried, cell
+    sheet_view.redraw()
     found = shown(scene)
     if found is not None and len(found.cells) > 1:
         image = sheet_view.load(found.id, found.after)
@@ -113,6 +114,7 @@ def take(scene: bpy.types.Scene, tried: str, number: int) -> str:
     settings.seed = min(max(cell.seed, 0), LARGEST_SEED)
     left = [] if settings.seed == cell.seed else [f"seed {cell.seed}"]
     settings.tried, settings.tried_cell = found.id, number
+    sheet_view.redraw()
     project = project_of(scene)
     if not found.parent or any(edit.id == found.parent for edit in (project.edits if project else ())):
         settings.parent = found.parent

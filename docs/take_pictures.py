@@ -8,7 +8,7 @@ The command gets Blender's own arguments; ``xdotool`` and ImageMagick's ``import
 checked on the way, so this is also the window's end-to-end test (tests/window): it ends with exit code 0 and a file
 ``result.json`` beside the .blend only if every part (docs/tour/parts.py) did what it should. How long the add-on's
 callbacks took of Blender's main thread stands in ``callbacks.json`` there. ``--animate`` also makes the README's
-pictures and the two-minute film of what was seen.
+pictures and the two-minute film of what was seen. A tour that broke off goes on with ``--go-on`` and its ``--folder``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def gui_command() -> list[str] | None:
 
 def engine_environment(folder: Path) -> Path:
     """A Python that has this checkout's engine: a bare environment that borrows the packages of the running one."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(folder)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     lines = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
     (packages / "borrowed.pth").write_text("\n".join([*lines, str(ROOT)]))
@@ -66,6 +66,9 @@ def take(options: argparse.Namespace) -> int:
         return 2
     if not Path(options.capture).exists():
         print(f"There is no capture {options.capture}: name a folder with --capture.", file=sys.stderr)
+        return 2
+    if options.go_on and not (options.folder and (Path(options.folder) / "progress.json").exists()):
+        print("Nothing to go on with: name the folder of a tour that broke off with --folder.", file=sys.stderr)
         return 2
     folder = Path(options.folder or tempfile.mkdtemp(prefix="instruct-nerf-window-")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,7 @@ def take(options: argparse.Namespace) -> int:
         "instruction": options.instruction, "change": options.change, "further": options.further, "editor": editor,
         "steps": options.steps, "more": options.more, "dozen": options.dozen, "frames": options.frames,
         "percentage": options.percentage, "long_side": options.long_side,
-        "last": options.last, "skip": options.skip,
+        "last": options.last, "skip": options.skip, "go_on": options.go_on,
         "fake": str(options.fake_engine.resolve() if options.fake_engine else ""),
     }  # fmt: skip
     env = os.environ | {
@@ -120,9 +123,9 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", required=True)
-    parser.add_argument("--instruction", default="make it night")
-    parser.add_argument("--change", default="make it snowy", help="what the running edit is told half way")
-    parser.add_argument("--further", default="turn it into gold", help="the edit of the edit, inside a box")
+    parser.add_argument("--instruction", default="turn it into bronze")
+    parser.add_argument("--change", default="turn it into gold", help="what the running edit is told half way")
+    parser.add_argument("--further", default="make it red", help="the edit of the edit, inside a box")
     parser.add_argument("--engine-python", type=Path, help="a Python with the engine (one that borrows this one's)")
     parser.add_argument("--editor", default="", help="a model folder or hub name (the engine's default)")
     parser.add_argument("--steps", type=int, default=0, help="steps of the edit (0: what the preset says)")
@@ -137,6 +140,7 @@ def main() -> int:
     parser.add_argument("--fake-engine", type=Path, help="a script to run in place of the engine, for tests")
     parser.add_argument("--last", choices=PARTS, default=PARTS[-1], help="the part after which to stop")
     parser.add_argument("--skip", choices=PARTS, action="append", default=[], help="a part to leave out; repeatable")
+    parser.add_argument("--go-on", action="store_true", help="with what broke off in --folder, at the part that failed")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds for everything")
     parser.add_argument("--animate", action="store_true", help="make the animation and the film, too")
     return take(parser.parse_args())

@@ -35,6 +35,8 @@ CONTINUE = "job/continue"
 CANCEL = "job/cancel"
 ATTACH = "job/attach"
 
+MOST_REGIONS = 200  # that an edit is given while it runs
+
 LOOK = "view/render"  # asked at any time, whether a job runs or not
 
 # Names of what is asked of the folder for files of another machine.
@@ -376,18 +378,22 @@ class ShowSurfels(Message, frozen=True):
 
 
 class ChangeEdit(Message, frozen=True):
-    """Have a running edit follow another instruction, or other options of its editor, from its next step on."""
+    """Have a running edit follow another instruction, other options of its editor, or keep to another region, from its
+    next step on."""
 
     job: Ident
     instruction: str | None = None  # None: as it was
     options: dict[str, OptionValue] = {}  # those that change
+    region: Region | msgspec.UnsetType | None = msgspec.UNSET  # None: everywhere; absent: as it was
 
 
 class RemakeView(Message, frozen=True):
-    """Have a running edit make the edited picture of a view anew, with other noise."""
+    """Have a running edit make the edited picture of a view anew, with other noise; or (``captured``) put the view's
+    own picture back, and leave it until it is to be made anew."""
 
     job: Ident
     view: str
+    captured: bool = False
 
 
 FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
@@ -536,14 +542,16 @@ class Scene(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What was asked of an edit while it ran, at which step: another instruction, with all options, or (``view``) the
-    picture of a view made anew."""
+    """What was asked of an edit while it ran, at which step: another instruction, with all options, or another region
+    (its number in the edit's record); or (``view``) the picture of a view made anew, or left as ``captured``."""
 
     step: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
     instruction: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
     options: dict[str, OptionValue] = {}
     keep: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # threshold of relevance; 0: nothing is kept
     view: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    captured: bool = False
+    region: Annotated[int, msgspec.Meta(ge=0, lt=MOST_REGIONS)] | None = None  # None: as before
 
 
 class Edit(msgspec.Struct, frozen=True):

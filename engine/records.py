@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from engine.protocol import Change, Measures, Region
+from engine.protocol import MOST_REGIONS, Change, Measures, Region
 
 MOST_STEPS = 1_000_000  # of a run; the paper's take 30,000
 
@@ -54,9 +54,20 @@ class EditRecord(msgspec.Struct, frozen=True):
     peak_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 0  # most memory held, of the GPU if there is one; 0: not known
     finished: bool = False
     changes: Annotated[list[Change], Meta(max_length=100_000)] = []  # what was asked while it ran, in order
-    region: Region | None = None  # where alone it changes the scene; None: everywhere
+    region: Region | None = None  # where alone it changes the scene, at first; None: everywhere
+    # Those that it was given while it ran, which ``changes`` name by their numbers.
+    regions: Annotated[list[Region | None], Meta(max_length=MOST_REGIONS)] = []
     key_views: Annotated[list[Name], Meta(max_length=4)] = []  # those whose edits were approved; they lie in keys/
     created: Annotated[float, Meta(ge=0, le=1e11)] = 0.0  # seconds since 1970; 0: not known
+
+    def __post_init__(self) -> None:
+        if any(change.region is not None and change.region >= len(self.regions) for change in self.changes):
+            raise ValueError("a change names a region that is not there")
+
+    @property
+    def last_region(self) -> Region | None:
+        """Where alone it changes the scene, by what it was told last."""
+        return self.regions[-1] if self.regions else self.region
 
 
 class EditLabel(msgspec.Struct, frozen=True):

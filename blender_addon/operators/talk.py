@@ -83,6 +83,26 @@ class INSTRUCT_NERF_OT_change_edit(bpy.types.Operator):
         return attempt(self, "edit", lambda: talking.change(context.scene))
 
 
+class INSTRUCT_NERF_OT_change_region(bpy.types.Operator):
+    """Have the running edit keep to the region as it is now, or, where Edit Only Inside is off, to none any more"""
+
+    bl_idname = "instruct_nerf.change_region"
+    bl_label = "Change Region"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not edit_runs(cls, context):
+            return False
+        if not talking.has_region(context.scene):
+            cls.poll_message_set("Turn on Edit Only Inside, and add a box, first")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return attempt(self, "edit", lambda: talking.change_region(context.scene))
+
+
 class INSTRUCT_NERF_OT_edit_again(bpy.types.Operator):
     """Edit the active camera's picture once more, from what the NeRF shows of it now"""
 
@@ -97,6 +117,22 @@ class INSTRUCT_NERF_OT_edit_again(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         view = project.active_view(context)[cameras.VIEW]
         return attempt(self, "edit", lambda: talking.edit_again(context.scene, view))
+
+
+class INSTRUCT_NERF_OT_leave_view(bpy.types.Operator):
+    """Put the active camera's own picture back, and edit it no more, until Edit View Again asks for it"""
+
+    bl_idname = "instruct_nerf.leave_view"
+    bl_label = "Leave View as Captured"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return edit_runs(cls, context) and has_view(cls, context)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        view = project.active_view(context)[cameras.VIEW]
+        return attempt(self, "edit", lambda: talking.edit_again(context.scene, view, captured=True))
 
 
 class INSTRUCT_NERF_OT_look(bpy.types.Operator):
@@ -178,6 +214,8 @@ CLASSES = (
     INSTRUCT_NERF_OT_pause,
     INSTRUCT_NERF_OT_go_on,
     INSTRUCT_NERF_OT_change_edit,
+    INSTRUCT_NERF_OT_change_region,
     INSTRUCT_NERF_OT_edit_again,
+    INSTRUCT_NERF_OT_leave_view,
     INSTRUCT_NERF_OT_look,
 )

@@ -97,7 +97,9 @@ def talk(layout: bpy.types.UILayout) -> None:
     """What a running edit may be asked."""
     column = layout.column(align=True)  # beside each other they would be cut off
     column.operator("instruct_nerf.change_edit", icon="FILE_REFRESH")
+    column.operator("instruct_nerf.change_region", icon="CUBE")
     column.operator("instruct_nerf.edit_again", icon="BRUSH_DATA")
+    column.operator("instruct_nerf.leave_view", icon="LOOP_BACK")
     column.operator("instruct_nerf.look", icon="RENDER_STILL")
 
 

@@ -64,10 +64,15 @@ def draw_cells(layout: bpy.types.UILayout, tried: messages.Tried, current: int) 
 
 
 def sheet_names(tried: messages.Tried) -> list[str]:
-    """What differs between the cells of a contact sheet."""
+    """What differs between the cells of a contact sheet: first what does from column to column, then from row to
+    row."""
     first = tried.cells[0]
     names = ["instruction", "seed", *first.options]
-    return [n for n in names if any(value_of(cell, n) != value_of(first, n) for cell in tried.cells)]
+    across, anywhere = (
+        [n for n in names if any(value_of(cell, n) != value_of(first, n) for cell in cells)]
+        for cells in (tried.cells[: tried.columns], tried.cells)
+    )
+    return across + [name for name in anywhere if name not in across]
 
 
 def value_of(cell: messages.Cell, name: str) -> str:

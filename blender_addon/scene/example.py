@@ -8,8 +8,11 @@ A NeRF holds on to texture, so nothing here is of one colour, and the floor reac
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import bpy
+
+AWAY = 2.4  # of that reach: with Blender's own lens all of it is in the viewport
 
 
 def build(scene: bpy.types.Scene) -> list[bpy.types.Object]:
@@ -38,6 +41,16 @@ def build(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     bpy.ops.mesh.primitive_cone_add(radius1=0.2, depth=0.5, vertices=48, location=(0.5, 0.62, 0.25))
     cone = _dress("Cone", glaze, smooth=False)
     return [table, head, ball, box, cone]
+
+
+def look(scene: bpy.types.Scene, centre: Sequence[float], reach: float) -> None:
+    """Have the viewports that show the scene look at what lies within ``reach`` of a place: the things and the cameras,
+    which are small on the floor."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas if window.scene == scene else ():
+            if area.type == "VIEW_3D":
+                view = area.spaces.active.region_3d
+                view.view_perspective, view.view_location, view.view_distance = "PERSP", centre, AWAY * reach
 
 
 def _light(scene: bpy.types.Scene) -> None:

@@ -50,6 +50,12 @@ def editors() -> list[tuple[bpy.types.Window, bpy.types.Area]]:
     return sorted(found, key=lambda entry: not tried_of(entry[1].spaces.active))
 
 
+def redraw() -> None:
+    """Have the image editors say which picture is meant now: Blender redraws what was clicked in alone."""
+    for _, area in editors():
+        area.tag_redraw()
+
+
 def show(image: bpy.types.Image) -> tuple[bpy.types.Window, bpy.types.Area] | None:
     """Show an image in an image editor that is open; where, or None where none is."""
     for window, area in editors():

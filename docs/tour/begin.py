@@ -11,8 +11,8 @@ from . import hand
 from .window import EXTENSION, TAB, Window
 
 
-def prepare(w: Window) -> hand.Program:
-    """Install the zip, and open the tab."""
+def install(w: Window) -> None:
+    """Install the zip."""
     preferences = bpy.context.preferences
     preferences.view.show_splash = False
     preferences.view.filebrowser_display_type = "SCREEN"
@@ -28,23 +28,50 @@ def prepare(w: Window) -> hand.Program:
     whole.register()
     if w.settings["fake"]:
         w.addon("jobs").ENGINE_ARGUMENTS = [w.settings["fake"], "tick=0.2"]
-    bpy.data.batch_remove([item for item in bpy.data.objects])
+
+
+def open_tab(w: Window) -> hand.Program:
+    """One viewport in the whole window, and the add-on's tab in it."""
     yield 1.0
     yield from w.into_viewport()
-    yield from hand.keys("Escape", "ctrl+space")
-    yield 0.7
+    yield from hand.keys("Escape")
+    yield from w.alone()
     yield from w.into_viewport()
     yield from hand.keys("n")
     yield 0.7
     hand.region("UI").active_panel_category = TAB
     hand.area().spaces.active.show_region_hud = False  # or the last operator's name stands in every picture
     yield 0.7
+
+
+def prepare(w: Window) -> hand.Program:
+    """Install the zip, and open the tab."""
+    install(w)
+    bpy.data.batch_remove([item for item in bpy.data.objects])
+    yield from open_tab(w)
     yield from hand.find("instruct_nerf.install_engine")
     yield from w.into_viewport()
     w.look("sidebar")  # as one sees it who has just installed the extension
-    preferences.addons[EXTENSION].preferences.engine_python = w.settings["python"]
+    bpy.context.preferences.addons[EXTENSION].preferences.engine_python = w.settings["python"]
     bpy.ops.wm.save_as_mainfile(filepath=str(w.folder / "shot.blend"))
     yield 0.7
+
+
+def again(w: Window) -> hand.Program:
+    """As at the end of the part before: the file that was saved, and its project read."""
+    install(w)
+    bpy.context.preferences.addons[EXTENSION].preferences.engine_python = w.settings["python"]
+    yield 0.7
+    bpy.ops.wm.open_mainfile(filepath=str(w.folder / "shot.blend"), load_ui=False)
+    yield 1.0
+    yield from open_tab(w)
+    if w.addon("project").workspace_of(w.scene):
+        yield from hand.press("instruct_nerf.reconnect")
+        yield from hand.wait(lambda: w.addon("project").project_of(w.scene) is not None, 120)
+        yield from hand.wait(w.quiet, 120)
+        w.fine("capture")
+        hand.area().spaces.active.region_3d.view_perspective = "CAMERA" if w.scene.camera else "PERSP"
+        yield from w.home()
 
 
 def example(w: Window) -> hand.Program:
@@ -56,12 +83,11 @@ def example(w: Window) -> hand.Program:
     w.fine("capture")
     assert len(w.views()) == 32, len(w.views())
     w.active(w.views()[1])
-    yield from w.write_into("instruct_nerf.instruction", w.settings["instruction"])
+    yield from w.write_into("instruct_nerf.instruction", "make it night")  # as the guide says
     yield from hand.press("instruct_nerf.try_edit")
     yield from w.job("Trying", "instruction", 300)
-    yield from w.home()
-    view = hand.area().spaces.active
-    view.shading.type = "MATERIAL" if w.settings["fake"] else "SOLID"
+    yield from w.into_viewport(0.15)
+    yield 0.8
     assert len(w.addon("tries").tries_of(w.scene)) == 1
     w.look("example")
     bpy.context.window_manager.windows[0].scene = bpy.data.scenes["Scene"]

@@ -13,13 +13,17 @@ LANGUAGES = {"de_DE": "german", "ja_JP": "japanese", "zh_HANS": "chinese"}
 
 def workspace(w: Window) -> hand.Program:
     """Open the workspace of our own, and go back."""
-    before = bpy.context.workspace.name
+    before = bpy.context.window_manager.windows[0].workspace.name
     bpy.ops.instruct_nerf.open_workspace()
     yield from hand.wait(lambda: bpy.context.window_manager.windows[0].workspace.get("instruct_nerf"), 60)
     yield 2.0
     kinds = {area.type for area in bpy.context.window_manager.windows[0].screen.areas}
     assert {"VIEW_3D", "IMAGE_EDITOR", "SEQUENCE_EDITOR"} <= kinds, kinds
     yield from w.home()
+    image = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "IMAGE_EDITOR")
+    hand.move(image.x + image.width / 2, image.y + image.height / 2)
+    yield from hand.keys("Home")
+    yield 2.5  # until no tooltip stands there
     w.look("workspace")
     bpy.context.window_manager.windows[0].workspace = bpy.data.workspaces[before]
     yield 1.5

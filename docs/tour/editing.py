@@ -42,12 +42,13 @@ def edit(w: Window) -> hand.Program:
     assert job.status == "done" and talked, job
     made = w.edits[-1]
     assert made.finished and any(c.instruction == w.settings["change"] for c in made.changes), made.changes
+    assert any(change.view for change in made.changes), made.changes
     w.result |= {"seconds of the edit": time.monotonic() - began, "longest pause of the interface": gap}
     w.result["live views"] = len(live)
 
 
 def talk(w: Window, job: object) -> hand.Program:
-    """What a running edit is told: wait, look, another instruction, go on."""
+    """What a running edit is told: wait, another instruction, leave a view as captured, look, go on."""
     yield from hand.press("instruct_nerf.pause", hand.THIRD)
     yield from hand.wait(lambda: job.paused, 60)
     yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
@@ -56,6 +57,14 @@ def talk(w: Window, job: object) -> hand.Program:
     yield from w.write_into("instruct_nerf.instruction", w.settings["change"])
     yield from hand.press("instruct_nerf.change_edit")
     yield from hand.wait(lambda: w.settings["change"] in w.state.news.get("edit", ""), 60)
+    approved = {key.view for key in w.panel.key_views}
+    other = next(view for view in w.chosen() if view["instruct_nerf_view"] not in approved)
+    w.active(other)
+    yield 0.4
+    yield from hand.press("instruct_nerf.leave_view")
+    yield from hand.wait(lambda: "is as captured" in w.state.news.get("edit", ""), 60)
+    w.active(w.middle())
+    yield 0.4
     yield from hand.press("instruct_nerf.look(", (0.75, 0.9))
     yield from hand.wait(lambda: job.kind == "now", 60)
     yield from hand.show("instruct_nerf.go_on", hand.THIRD, share=0.3)
@@ -125,17 +134,30 @@ def branch(w: Window) -> hand.Program:
 
 def region(w: Window) -> hand.Program:
     """A box that the edit is confined to."""
+    mesh = w.mesh()
+    mesh.hide_set(False)
+    yield from w.in_front_of(w.middle(), mesh)
+    # Shift and the right button put the 3D cursor on what lies under the mouse; a box is added there.
+    window = hand.region("WINDOW")
+    hand.move(window.x + window.width / 2, window.y + window.height / 2)
+    yield 0.4
+    for words in (("keydown", "shift"), ("click", 3), ("keyup", "shift")):
+        hand.xdo(*words)
+        yield 0.5  # a busy Blender takes them together, and opens its menu
     x, y = yield from hand.find("instruct_nerf.use_region", hand.BOX)
     yield from hand.click(x - 18, y)  # the arrow before it opens the panel
     yield from hand.press("instruct_nerf.region_box")
     assert w.panel.use_region
     (box,) = w.addon("scene.region").objects_of(w.panel.region)
+    assert (box.location - w.scene.cursor.location).length < 1e-4
     yield from w.in_front_of(w.middle(), box)
     yield from hand.keys("KP_Subtract", "KP_Subtract", "KP_Subtract")
     yield from hand.show("instruct_nerf.region_invert", (0.75,), share=0.6)
     yield from w.into_viewport(0.15)
     yield 0.5
     w.look("region")
+    box.hide_set(True)
+    mesh.hide_set(True)
     w.active(w.middle())
 
 

@@ -16,7 +16,7 @@ def rendered(w: Window) -> hand.Program:
     yield from hand.press("instruct_nerf.use_engine")
     scene, view = w.scene, hand.area().spaces.active
     assert scene.render.engine == "INSTRUCT_NERF", scene.render.engine
-    found = next(item for item in w.root.children if item.type == "MESH" and len(item.data.vertices))
+    found = w.mesh()
     yield from w.in_front_of(w.middle(), found)
     hidden = [item for item in w.views() if not item.hide_get()]
     for item in hidden:

@@ -31,7 +31,13 @@ LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the
 BOX = (44, 34, 54)  # the check box in a panel's header
 NEAR = (0, *(sign * 12 * step for step in range(1, 14) for sign in (-1, 1)))  # pixels up from where something was
 
-_places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
+PATIENCE = (
+    0.08,
+    0.08,
+    0.3,
+)  # seconds until a text is copied, in one search after the other: a busy computer takes longer
+
+places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
 
 
 def run(program: Callable[[], Program], limit: float) -> None:
@@ -140,16 +146,17 @@ def ways(wanted: str) -> tuple[str, ...]:
     return ("ctrl+c",) if known and known[1] in dir(bpy.ops.instruct_nerf) else ("ctrl+alt+shift+c",)
 
 
-def under(x: float, y: float, wanted: str) -> Generator[float, None, bool]:
-    """Whether the button there has a command, or the field a data path, that holds ``wanted``."""
+def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:
+    """Whether the button there has a command, or the field a data path, that holds ``wanted``; ``patience`` seconds
+    after it was asked for."""
     for combination in ways(wanted):
         bpy.context.window_manager.clipboard = "-"
         xdo("mousemove", *screen(x, y), "key", combination)  # in one: a process for each of many lines takes long
-        yield 0.08
+        yield patience
         copied = bpy.context.window_manager.clipboard
         if copied != "-":
             side = region("UI")
-            _places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
+            places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
         if wanted in copied:
             return True
     return False
@@ -168,17 +175,17 @@ def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
 def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
     """Where in the sidebar a button lies whose command, or a field whose data path, holds ``wanted``; the sidebar is
     scrolled to it. Raises ``LookupError``."""
-    for copied in [copied for copied in _places if wanted in copied]:
-        left, height = _places.pop(copied)  # it is put back where it is found
+    for copied in [copied for copied in places if wanted in copied]:
+        left, height = places.pop(copied)  # it is put back where it is found
         yield from _reveal(height)
         for up in NEAR:
             side = region("UI")
             x, y = side.x + left, side.y + side.view2d.view_to_region(0, height, clip=False)[1] + up
             if side.y < y < side.y + side.height and (yield from under(x, y, wanted)):
                 return x, y
-    for _ in range(2):  # from here down, then from the top
+    for patience in PATIENCE:  # from here down, then from the top
         while True:
-            found = yield from _among_visible(wanted, columns)
+            found = yield from _among_visible(wanted, columns, patience)
             if found is not None:
                 return found
             before = _scrolled()
@@ -189,14 +196,16 @@ def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
     raise LookupError(f"no {wanted} in the sidebar")
 
 
-def _among_visible(wanted: str, columns: Sequence[float]) -> Generator[float, None, tuple[float, float] | None]:
+def _among_visible(
+    wanted: str, columns: Sequence[float], patience: float
+) -> Generator[float, None, tuple[float, float] | None]:
     for column in columns:
         side = region("UI")
         within = column * (side.width - 20) if isinstance(column, float) else column
         x = side.x + (within if within >= 0 else side.width + within)
         y = side.y + side.height - 12
         while y > side.y + 6:
-            if (yield from under(x, y, wanted)):
+            if (yield from under(x, y, wanted, patience)):
                 return x, y
             y -= LINE
     return None
@@ -231,7 +240,7 @@ def show(wanted: str, columns: Sequence[float] = COLUMNS, share: float = 0.5) ->
     """Scroll the sidebar so that a button or field lies at a share of its height, from the top, if that can be; the
     mouse is left over it."""
     yield from find(wanted, columns)
-    height = next(place[1] for copied, place in reversed(_places.items()) if wanted in copied)
+    height = next(place[1] for copied, place in reversed(places.items()) if wanted in copied)
     turned = 0
     for _ in range(60):
         side = region("UI")

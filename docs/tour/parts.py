@@ -7,8 +7,8 @@ from __future__ import annotations
 PARTS = (
     "begin.prepare", "begin.example", "begin.open_capture", "begin.choose", "begin.look_through",
     "trying.instruct", "trying.knobs", "trying.try_it", "trying.sheet", "trying.gallery",
-    "editing.edit", "editing.compare", "editing.branch",
-    "results.mesh", "results.splats", "engine.rendered", "results.film",
+    "editing.edit", "editing.compare", "results.mesh", "editing.branch",
+    "results.splats", "engine.rendered", "results.film",
     "desk.workspace", "desk.languages", "results.details",
 )  # fmt: skip
 
@@ -30,9 +30,9 @@ CAPTIONS = {
     "before": "Before: the scene as it was captured",
     "after": "After: the edited scene",
     "wipe": "Both, with a line between them that follows the mouse",
+    "mesh": "The mesh comes in, exactly where the cameras see it",
     "region": "An edit of the edit, inside a box alone",
     "branch": "Edits stand on edits: a tree, with all its settings",
-    "mesh": "The mesh comes in, exactly where the cameras see it",
     "splats": "Show in 3D draws the edited scene in the viewport",
     "rendered": "Instruct NeRF is a render engine, too: the scene in a Rendered viewport",
     "composited": "F12 puts Blender's own objects before and behind what was captured",

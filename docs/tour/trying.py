@@ -45,9 +45,6 @@ def try_it(w: Window) -> hand.Program:
 
 def sheet(w: Window) -> hand.Program:
     """Make a contact sheet beside the viewport, and click one of its pictures."""
-    yield from w.into_viewport(0.15)
-    yield from hand.keys("ctrl+space")  # the whole window again
-    yield 0.7
     window, viewport = bpy.context.window_manager.windows[0], hand.area()
     region = next(region for region in viewport.regions if region.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=viewport, region=region):
@@ -57,6 +54,7 @@ def sheet(w: Window) -> hand.Program:
     image_area.type = "IMAGE_EDITOR"
     image_area.spaces.active.show_region_ui = True
     yield 0.7
+    yield from w.home()
     hand.region("UI").active_panel_category = TAB
     yield from hand.press("instruct_nerf.make_sheet")
     yield from w.job("Contact sheet", "instruction", 900)
@@ -105,5 +103,5 @@ def gallery(w: Window) -> hand.Program:
     yield from hand.show("instruct_nerf.remove_key_view", hand.LAST, share=0.4)
     yield from w.into_viewport(0.15)
     w.look("key-view")
-    yield from hand.keys("ctrl+space")  # the viewport alone again
-    yield 0.7
+    yield from w.alone()
+    yield from w.home()

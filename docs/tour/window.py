@@ -98,6 +98,18 @@ class Window:
         hand.move(window.x + share * window.width * 0.8, window.y + window.height / 2)
         yield 0.7  # until no tooltip stands where the mouse was
 
+    def alone(self) -> hand.Program:
+        """Only the largest viewport in the window, the other areas closed."""
+        window, largest = bpy.context.window_manager.windows[0], hand.area()
+        for _ in range(12):
+            other = next((area for area in window.screen.areas if area != largest), None)
+            if other is None:
+                break
+            with bpy.context.temp_override(window=window, screen=window.screen, area=other):
+                bpy.ops.screen.area_close()
+            yield 0.4
+        assert len(window.screen.areas) == 1, [area.type for area in window.screen.areas]
+
     def home(self) -> hand.Program:
         """Show the whole scene."""
         yield from self.into_viewport()
@@ -110,8 +122,14 @@ class Window:
         yield from hand.wait(self.quiet, patience)
         self.fine(panel)
 
+    def mesh(self) -> bpy.types.Object:
+        """The mesh that came in."""
+        return next(item for item in self.root.children if item.type == "MESH" and len(item.data.polygons))
+
     def in_front_of(self, camera: bpy.types.Object, around: bpy.types.Object) -> hand.Program:
         """Look at an object from where a camera looks from, but not through it."""
+        hidden = around.hide_get()
+        around.hide_set(False)
         bpy.ops.object.select_all(action="DESELECT")
         around.select_set(True)
         yield from self.into_viewport()
@@ -121,6 +139,7 @@ class Window:
         yield 0.3
         yield from hand.keys("KP_Decimal")
         yield 1.0
+        around.hide_set(hidden)
 
     def write_into(self, field: str, text: str) -> hand.Program:
         """Type into one of the panel's fields, in place of what it holds."""

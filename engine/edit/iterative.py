@@ -114,28 +114,35 @@ def iterative_dataset_update(
         """Begin the image updates of a round, one at each step."""
         for update in range(number * settings.images_per_round, (number + 1) * settings.images_per_round):
             view = view_of_update(update, positions, settings.seed, settings.order)
-            under_way.append((number + settings.staleness, begun(view, update, settings.noise_range(update))))
+            if view not in prompts.left_by(trainer.step_index):
+                coming = begun(view, update, settings.noise_range(update))
+                under_way.append((number + settings.staleness, view, coming))
             yield
 
     def finished(number: int, leave: int) -> Iterator[ImageUpdated]:
         """Those under way that are due in a round, but for ``leave`` of them, which may go on meanwhile."""
-        while (due := sum(when <= number for when, _ in under_way)) and due > leave:
-            yield under_way.popleft()[1]()
+        while (due := sum(when <= number for when, _, _ in under_way)) and due > leave:
+            _, view, finish = under_way.popleft()
+            if view not in prompts.left_by(trainer.step_index):
+                yield finish()
 
     at_once = prompts.editor.at_once if isinstance(prompts.editor, EditorElsewhere) else 0
-    under_way: deque[tuple[int, Callable[[], ImageUpdated]]] = deque()  # the round in which each is due, in order
+    # The round in which each is due, in order, and its view.
+    under_way: deque[tuple[int, int, Callable[[], ImageUpdated]]] = deque()
     resumed = trainer.step_index > 0
 
     while trainer.step_index < settings.steps:
         step = trainer.step_index
         if prompts.at(step) is not told:
-            told = prompts.at(step)
-            prepared = prompts.editor.prepare(told.instruction, told.options)
-            views.clear()
-            backgrounds.clear()
+            before, told = told, prompts.at(step)
             under_way.clear()  # what was begun for another instruction is not wanted any more
-            if settings.agreed_relevance and told.keep:
-                backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
+            yield from confined_anew(told, step, originals, pictures, prompts, check)
+            if before is None or not told.same_words(before):
+                prepared = prompts.editor.prepare(told.instruction, told.options)
+                views.clear()
+                backgrounds.clear()
+                if settings.agreed_relevance and told.keep:
+                    backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
         if resumed and settings.staleness:  # those that were under way are begun anew, from renders that are newer
             last = (step - 1) // settings.steps_per_round
             for earlier in range(max(0, last + 1 - settings.staleness), last + 1):
@@ -144,7 +151,8 @@ def iterative_dataset_update(
         resumed = False
         if step == 0 and settings.first_pass:
             for view in range(len(pictures)):  # the scene still renders the originals
-                under_way.append((-1, begun(view, -1 - view, (settings.t_max, settings.t_max), originals[view])))
+                coming = begun(view, -1 - view, (settings.t_max, settings.t_max), originals[view])
+                under_way.append((-1, view, coming))
                 yield from finished(-1, at_once)
                 if prompts.at(step) is not told:
                     break
@@ -166,9 +174,12 @@ def iterative_dataset_update(
         check()  # where wishes come in
         again = 0
         while len(asked := prompts.again_at(step)) > again:
-            number, view = asked[again]
-            update = step // settings.steps_per_round * settings.images_per_round
-            yield begun(view, AGAIN - number, settings.noise_range(update))()
+            number, wish = asked[again]
+            if wish.captured:
+                yield left_as_captured(wish.view, originals, pictures)
+            else:
+                update = step // settings.steps_per_round * settings.images_per_round
+                yield begun(wish.view, AGAIN - number, settings.noise_range(update))()
             again += 1
             check()
         if prompts.at(step) is not told:
@@ -176,6 +187,23 @@ def iterative_dataset_update(
         originals.confine(pictures, check)
         losses = trainer.step(pictures)
         yield SceneUpdated(trainer.step_index, losses)
+
+
+def confined_anew(
+    told: Told, step: int, originals: Originals, pictures: PictureSet, prompts: Prompts, check: Check
+) -> Iterator[ImageUpdated]:
+    """Keep to the region of what is told from a NeRF step on; of the pictures, what lies outside is as it was."""
+    for view in originals.give_regions(prompts.regions_at(step), pictures, check):
+        yield ImageUpdated(view, pictures.image(view), edits=0)
+    originals.region = told.region
+
+
+def left_as_captured(view: int, originals: Originals, pictures: PictureSet) -> ImageUpdated:
+    """The view's picture is what it was before the edit, to the last bit."""
+    before = pictures.image(view).clone()
+    pictures.replace(view, originals.pictures[view])
+    after = pictures.image(view)
+    return ImageUpdated(view, after, float((after.float() - before.float()).abs().mean()) / 255, edits=0)
 
 
 def agreed_backgrounds(

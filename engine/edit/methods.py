@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from engine.edit.baselines import one_time_dataset_update, score_distillation
 from engine.edit.iterative import Event, iterative_dataset_update
 from engine.edit.originals import Originals
@@ -40,7 +42,8 @@ def begin(
     they are asked for; a run that was stopped goes on from where it ``saved``.
 
     ``pictures`` holds the original pictures of ``views`` and is changed in place, here already where some were edited
-    before; ``perceptual`` is the loss to take where the settings give it weight; outside ``region`` nothing is edited.
+    before; ``perceptual`` is the loss to take where the settings give it weight; outside ``region`` nothing is edited,
+    until ``prompts`` name another one.
     """
     loss = perceptual if settings.losses.perceptual_weight else None
 
@@ -49,7 +52,9 @@ def begin(
 
     pictures.changing = pictures.confined = None  # known once the region is looked for in them
     captured = [pictures.image(view).to("cpu", copy=True) for view in range(len(pictures))]
-    originals = Originals(captured, unedited, pictures.device, region)
+    if region is not None:
+        prompts.told[0] = msgspec.structs.replace(prompts.told[0], region=region)
+    originals = Originals(captured, unedited, pictures.device, prompts.told[0].region)
     if saved is None:
         trainer = unedited()
     else:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,7 +23,7 @@ class Originals:
     load: Callable[[], SceneTrainer]  # the scene as it was before the edit's first step, on these views
     device: torch.device | str = "cpu"  # where they are asked for
     region: Region | None = None  # where alone they may change; None: everywhere
-    _masks: dict[int, Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[Region, int], Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -37,10 +37,11 @@ class Originals:
         None where all of them may. ``check`` is called while that is rendered."""
         if self.region is None:
             return None
-        if view not in self._masks:
+        region = self.region
+        if (region, view) not in self._masks:
             camera = self.scene.camera(view)
-            self._masks[view] = self.region.mask_of(self.scene.scene, camera, check)
-        return self._masks[view].to(self.device)
+            self._masks[region, view] = region.mask_of(self.scene.scene, camera, check)
+        return self._masks[region, view].to(self.device)
 
     def outside_kept(self, view: int, edited: Tensor, check: Check = lambda: None) -> Tensor:
         """An edited picture (H, W, 3) of a view with what lies outside the region as it was, to the last bit."""
@@ -52,6 +53,23 @@ class Originals:
         if self.region is not None and pictures.changing is None:
             masks = (self.mask(view, check) for view in range(len(self)))
             pictures.confine((mask[..., 0] > 0).cpu().numpy() for mask in masks if mask is not None)
+
+    def give_regions(
+        self, regions: Sequence[Region | None], pictures: PictureSet, check: Check = lambda: None
+    ) -> Iterator[int]:
+        """Keep to other regions than before, one after the other: what of the training pictures lies outside is as it
+        was at once. Yields the views whose pictures this changed. To give the same regions again changes nothing."""
+        for region in regions:
+            self.region = region
+            pictures.changing = pictures.confined = None  # looked for anew
+            for view in range(len(self)):
+                if (mask := self.mask(view, check)) is None:
+                    continue
+                now = pictures.image(view)
+                kept = torch.where(mask.to(now.device) > 0, now, self.pictures[view].to(now.device))
+                if not torch.equal(kept, now):
+                    pictures.replace(view, kept)
+                    yield view
 
     @cached_property
     def scene(self) -> SceneTrainer:

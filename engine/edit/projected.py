@@ -12,7 +12,15 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from engine.edit.iterative import AGAIN, Event, ImageUpdated, SceneUpdated, agreed_backgrounds
+from engine.edit.iterative import (
+    AGAIN,
+    Event,
+    ImageUpdated,
+    SceneUpdated,
+    agreed_backgrounds,
+    confined_anew,
+    left_as_captured,
+)
 from engine.edit.keep import Background, background_of
 from engine.edit.originals import Originals
 from engine.edit.overlap import Overlap, overlap_of
@@ -124,14 +132,16 @@ def projected_dataset_update(
         return first, order, spread(order, settings.updates_first(len(order)))
 
     def every_view(step: int) -> Iterator[Event]:
-        """Each view once: the key views as approved, the others in order of overlap, from a projected start."""
+        """Each view once: the key views as approved, the others in order of overlap, from a projected start; but for
+        those that were left as captured."""
+        left = prompts.left_by(step)
         done = _Edited(pictures)
         for view, picture in keys.items():
             yield updated(view, to_uint8(picture), edits=0)
             done.views.append(view)
         apart: list[float] = []  # how far the edits so far were from what was carried over
         first, order, edited = following()
-        for view in edited:
+        for view in (view for view in edited if view not in left):
             carried = None if shows_keys and keys else seen().carried(view, done, list(keys), settings.blended)
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
 
@@ -155,7 +165,7 @@ def projected_dataset_update(
             done.views.append(view)
             if prompts.at(step) is not told:
                 return  # wished for meanwhile: what was made for this step is made again
-        for view in (view for view in order if view not in edited):
+        for view in (view for view in order if view not in edited and view not in left):
             carried = seen().carried(view, done, list(keys), settings.blended)
             yield updated(view, finished(view, with_carried(originals[view], carried)), edits=0)
             check()
@@ -170,14 +180,16 @@ def projected_dataset_update(
     while trainer.step_index < settings.steps:
         step = trainer.step_index
         if prompts.at(step) is not told:
-            told = prompts.at(step)
+            before, told = told, prompts.at(step)
+            yield from confined_anew(told, step, originals, pictures, prompts, check)
             prepared = prompts.editor.prepare(told.instruction, told.options)
             approved = {v: p.to(originals.device).float() / 255 for v, p in prompts.keys_at(step).items()}
             keys = {view: originals.outside_kept(view, picture, check) for view, picture in approved.items()}
             views.clear()
-            backgrounds.clear()
-            if settings.agreed_relevance and told.keep:
-                backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
+            if before is None or not told.same_words(before):
+                backgrounds.clear()
+                if settings.agreed_relevance and told.keep:
+                    backgrounds |= yield from agreed_backgrounds(view_edit, originals, settings.agreed_relevance, check)
             if told.step == step:
                 yield from every_view(step)
         if prompts.at(step) is not told:
@@ -186,7 +198,9 @@ def projected_dataset_update(
             t = noise_of_round(number, settings)
             moved: list[float] = []
             _, order, edited = following()
-            for those in batched(views_of_round(order, edited, number, settings), settings.batch):
+            left = prompts.left_by(step)
+            turn = [view for view in views_of_round(order, edited, number, settings) if view not in left]
+            for those in batched(turn, settings.batch):
                 renders = [trainer.scene.render(trainer.camera(view), check).rgb for view in those]
                 images = image_updates(those, number, t, renders)
                 for view, render, image in zip(those, renders, images, strict=True):
@@ -204,10 +218,13 @@ def projected_dataset_update(
         check()  # where wishes come in
         again = 0
         while len(asked := prompts.again_at(step)) > again:
-            wish, view = asked[again]
-            render = trainer.scene.render(trainer.camera(view), check).rgb
-            t = noise_of_round(round_before(step, settings), settings) if step else settings.t_max
-            yield updated(view, image_update(view, AGAIN - wish, t, render))
+            number, wish = asked[again]
+            if wish.captured:
+                yield left_as_captured(wish.view, originals, pictures)
+            else:
+                render = trainer.scene.render(trainer.camera(wish.view), check).rgb
+                t = noise_of_round(round_before(step, settings), settings) if step else settings.t_max
+                yield updated(wish.view, image_update(wish.view, AGAIN - number, t, render))
             again += 1
             check()
         if prompts.at(step) is not told:

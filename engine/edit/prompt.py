@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from engine.edit.region import Region
 from engine.edit.settings import Told
 from engine.editors.base import Editor
 
 
 @dataclass(frozen=True)
 class Again:
-    """A view that is to be edited once more at a step, beside those whose turn it is."""
+    """A view that is to be edited once more at a step, beside those whose turn it is; or (``captured``) whose picture
+    is the original again from then on, and is edited no more until that is asked for."""
 
     view: int
     step: int
+    captured: bool = False
 
 
 class Prompts:
@@ -42,9 +45,9 @@ class Prompts:
         """Tell the editor something else from ``told.step`` on, which is the run's present one."""
         self.told.append(told)
 
-    def edit_again(self, view: int, step: int) -> None:
-        """Have a view edited once more at ``step``, which is the run's present one."""
-        self.again.append(Again(view, step))
+    def edit_again(self, view: int, step: int, captured: bool = False) -> None:
+        """Have a view edited once more, or left as captured, at ``step``, which is the run's present one."""
+        self.again.append(Again(view, step, captured))
 
     def at(self, step: int) -> Told:
         """What holds at a NeRF step: the same object until it changes."""
@@ -52,8 +55,26 @@ class Prompts:
 
     def keys_at(self, step: int) -> dict[int, Tensor]:
         """The key views that hold at a NeRF step: none any more once the instruction is another."""
-        return self.keys if self.at(step).instruction == self.told[0].instruction else {}
+        told = self.at(step)
+        if told.instruction != self.told[0].instruction:
+            return {}
+        left = self.left_by(told.step)
+        return {view: picture for view, picture in self.keys.items() if view not in left}
 
-    def again_at(self, step: int) -> list[tuple[int, int]]:
-        """Views to edit once more at a NeRF step: (number of the wish in the run, view)."""
-        return [(number, again.view) for number, again in enumerate(self.again) if again.step == step]
+    def again_at(self, step: int) -> list[tuple[int, Again]]:
+        """What was asked of single views at a NeRF step, with its number in the run."""
+        return [(number, again) for number, again in enumerate(self.again) if again.step == step]
+
+    def left_by(self, step: int) -> set[int]:
+        """The views that were left as captured before a NeRF step. What is asked at the step itself holds at its end:
+        until then all is as it would be without, or a resumed run, which knows of it beforehand, would be another."""
+        left: set[int] = set()
+        for again in self.again:
+            if again.step < step:
+                (left.add if again.captured else left.discard)(again.view)
+        return left
+
+    def regions_at(self, step: int) -> list[Region | None]:
+        """The other regions that the edit was given at a NeRF step, one after the other."""
+        pairs = zip(self.told, self.told[1:], strict=False)
+        return [new.region for old, new in pairs if new.step == step and new.region is not old.region]

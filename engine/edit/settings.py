@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,6 +13,9 @@ from engine.errors import BadInput
 from engine.protocol import OptionValue
 from engine.records import MOST_STEPS
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
+
+if TYPE_CHECKING:  # settings are known without PyTorch
+    from engine.edit.region import Region
 
 MOST_STALE = 64  # rounds; the paper's have ten steps
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
@@ -31,6 +34,11 @@ class Told(msgspec.Struct, frozen=True):
     options: dict[str, OptionValue]
     keep: float = 0.0  # threshold of relevance below which the original stays; 0: nowhere
     step: int = 0
+    region: Region | None = None  # where alone the scene may change; None: everywhere
+
+    def same_words(self, other: Told) -> bool:
+        """Whether the editor is told the same."""
+        return (self.instruction, self.options, self.keep) == (other.instruction, other.options, other.keep)
 
 
 class EditSettings(msgspec.Struct, frozen=True):
@@ -220,14 +228,12 @@ def changed(
     settings: EditSettings, editor: str, now: Told, instruction: str | None, given: dict[str, OptionValue], step: int
 ) -> Told:
     """What an editor that was told ``now`` is told from ``step`` on: another instruction, other values of some knobs,
-    or both. The rest is as it was; but whether the background is kept is decided again for another instruction. Raises
-    BadInput, naming what is wrong."""
-    if instruction is None and not given:
-        raise BadInput("Say what should change: the instruction or an option.", field="instruction")
+    both or neither. The rest is as it was; but whether the background is kept is decided again for another instruction.
+    Raises BadInput, naming what is wrong."""
     said = now.instruction if instruction is None else checked_instruction(instruction)
     new = with_options(settings, editor, said, now.options | given)
     decided = instruction is not None or given.keys() & {KEEP_BACKGROUND.name, RELEVANCE.name}
-    return Told(said, new.options, new.keep if decided else now.keep, step)
+    return Told(said, new.options, new.keep if decided else now.keep, step, now.region)
 
 
 def settings_for(record: dict[str, Any], editor: str) -> EditSettings:

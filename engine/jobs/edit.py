@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 from torch import Tensor
 
@@ -239,7 +240,6 @@ class _Run:
             device,
             job.check,
             saved,
-            region_of(record.region),
         )
         self.edits = 0  # of this run
         self.edited = set(saved.edited) if saved else set()  # names of views
@@ -299,19 +299,30 @@ class _Run:
             yield
 
     def _change(self, wish: protocol.ChangeEdit) -> Noted:
-        step = self._step_to_come()
+        step, regions = self._step_to_come(), self.record.regions
+        if wish.instruction is None and not wish.options and wish.region is UNSET:
+            raise BadInput("Say what should change: the instruction, an option or the region.", field="instruction")
         told = changed(self.settings, self.record.editor, self.prompts.told[-1], wish.instruction, wish.options, step)
-        self._note(protocol.Change(step, told.instruction, told.options, told.keep))
+        number = None
+        if wish.region is not UNSET:
+            told = replace(told, region=region_of(wish.region))
+            number, regions = len(regions), [*regions, wish.region]
+            if len(regions) > protocol.MOST_REGIONS:
+                raise BadInput(f"An edit is given at most {protocol.MOST_REGIONS} regions.", field="region")
+        self._note(protocol.Change(step, told.instruction, told.options, told.keep, region=number), regions)
         self.prompts.change(told)
-        self.job.log(f"From step {step} on: “{told.instruction}”")
+        self.job.log(f"From step {step} on: “{told.instruction}”" + ("" if number is None else ", in another region"))
         return Noted(step)
 
     def _remake(self, wish: protocol.RemakeView) -> Noted:
         step = self._step_to_come()
         if wish.view not in self.record.chosen:
             raise BadInput(f"The view {wish.view} is not one that is edited.", field="view")
-        self._note(protocol.Change(step, view=wish.view))
-        self.prompts.edit_again(self.record.chosen.index(wish.view), step)
+        view = self.record.chosen.index(wish.view)
+        if wish.captured and view in self.prompts.keys_at(step):
+            raise BadInput(f"{wish.view} is a key view: it stays as it was approved.", field="view")
+        self._note(protocol.Change(step, view=wish.view, captured=wish.captured))
+        self.prompts.edit_again(view, step, wish.captured)
         return Noted(step)
 
     def _step_to_come(self) -> int:
@@ -319,22 +330,26 @@ class _Run:
             raise BadInput("The edit has taken its last step; start another one.", field="job")
         return self.trainer.step_index
 
-    def _note(self, change: protocol.Change) -> None:
+    def _note(self, change: protocol.Change, regions: list[protocol.Region | None] | None = None) -> None:
         changes = [*self.record.changes, change]
-        self.record = msgspec.structs.replace(self.record, changes=changes)
-        self._written = msgspec.structs.replace(self._written, changes=changes)
+        regions = self.record.regions if regions is None else regions
+        self.record = replace(self.record, changes=changes, regions=regions)
+        self._written = replace(self._written, changes=changes, regions=regions)
         self.workspace.save_edit(self._written)
 
 
 def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: dict[int, Tensor]) -> Prompts:
     """What the editor is told, and was told before the run was stopped. Raises BadInput."""
-    told = [
-        Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step)
-        for c in record.changes
-        if c.view is None
-    ]
-    again = [Again(record.chosen.index(c.view), c.step) for c in record.changes if c.view is not None]
-    return Prompts(editor, settings.told(record.instruction), told, again, keys)
+    region, told, again = region_of(record.region), [], []
+    first = replace(settings.told(record.instruction), region=region)
+    for c in record.changes:
+        if c.view is not None:
+            again.append(Again(record.chosen.index(c.view), c.step, c.captured))
+            continue
+        if c.region is not None:
+            region = region_of(record.regions[c.region])
+        told.append(Told(c.instruction, known_options(record.editor, c.options), c.keep, c.step, region))
+    return Prompts(editor, first, told, again, keys)
 
 
 def opened_editor(name: str, device: str, job: Job) -> Editor:

@@ -35,7 +35,7 @@ def as_like(workspace: Workspace, request: protocol.RunEdit) -> protocol.RunEdit
         steps=request.steps or settings.steps,
         schedule=request.schedule or {"iterative": "paper", "projected": "projected"}.get(settings.method),
         views=views,
-        region=request.region or record.region,
+        region=request.region or record.last_region,
         key_views=request.key_views or [key for key in keys if key.view in views],
         editor=editor,
         options=options,

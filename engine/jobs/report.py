@@ -267,9 +267,8 @@ def _run_baseline(
             originals = original_pictures(workspace, views, record.parent)
             pictures = PictureSet.read(workspace.images, views, device, originals)
             parent = open_scene(workspace.checkpoint(record.parent))
-            trainer, events = begin(
-                own, parent, views, pictures, prompts, perceptual, device, job.check, region=region_of(record.region)
-            )
+            region = region_of(record.last_region)
+            trainer, events = begin(own, parent, views, pictures, prompts, perceptual, device, job.check, region=region)
             began = job.clock()
             for event in events:
                 edits += event.edits if isinstance(event, ImageUpdated) else 0
@@ -359,7 +358,10 @@ def _write(
         count = f"{len(record.key_views)} key views" if len(record.key_views) > 1 else "a key view"
         notes.append(f"“{OURS}” follows {count}; “{PROJECTED}” is its schedule without.")
     if record.changes:
-        notes.append("The edit was told something else, or to make views again, on its way; the baselines were not.")
+        notes.append(
+            "The edit was told something else, to make views again or to keep to another region on its way; the "
+            "baselines were not."
+        )
     if not has_clip:
         notes.append(
             f"CLIP is not on this computer, so its measures are missing: `python -m engine download {CLIP.name}` "

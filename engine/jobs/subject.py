@@ -47,7 +47,7 @@ class Subject:
                 field="part",
             )
         record = workspace.edit_record(edit)
-        if record.region is not None:
+        if record.last_region is not None:
             return cls(workspace, capture, record, [])
         known = {view.name: view for view in capture.views}
         views = [known[name] for name in record.chosen if name in known]
@@ -67,7 +67,7 @@ class Subject:
 
     def cut_out(self, mesh: trimesh.Trimesh, device: str, plan: Plan, job: Job) -> trimesh.Trimesh:
         """The part of a mesh that the edit is about. Raises BadInput."""
-        region = region_of(self.record.region)
+        region = region_of(self.record.last_region)
         if region is not None:
             values = job.wait_for(lambda: region.may_change(np.asarray(mesh.vertices)))
         else:

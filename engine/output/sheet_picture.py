@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 SMALLEST, LARGEST = 256, 512  # pixels, the width of a cell as it is shown
 GAP = 8  # pixels around every cell
-TEXT = 18  # pixels, the captions' letters
+TEXT = 18  # pixels, the captions' letters at least
+SEEN, OF_CELL = 0.03, 8  # of the pictures' height together: readable where all is seen; at most so many to a cell
 MOST_LINES = 4  # of a caption
 GROUND, INK = (40, 40, 40), (235, 235, 235)  # as Blender's image editor has it
 ELLIPSIS = "…"
@@ -27,9 +28,9 @@ def draw_sheet(
     height, width = original.shape[:2]
     shown = min(max(width, SMALLEST), LARGEST)
     size = (shown, max(1, round(shown * height / width)))
-    font = ImageFont.load_default(TEXT)
-    line = sum(font.getmetrics())
     rows = -(-len(pictures) // columns)
+    font = ImageFont.load_default(max(TEXT, min(round(SEEN * rows * size[1]), shown // OF_CELL)))
+    line = sum(font.getmetrics())
     wrapped = [_wrapped(text, font, shown) for text in (caption, *captions)]
     # The captions of a row are as high as its longest.
     heights = [max(len(lines) for lines in wrapped[1 + row * columns :][:columns]) * line for row in range(rows)]

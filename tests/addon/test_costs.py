@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blender_addon import costs, messages, wire
+from blender_addon import costs, messages, state, wire
 from blender_addon.conversion import Camera, Intrinsics, matrix_from_row_major
 from blender_addon.words import about, duration, size, wrapped
 
@@ -116,3 +116,18 @@ def test_wide_letters_take_more_room() -> None:
 
 def test_these_tests_need_no_blender() -> None:
     assert "import bpy" not in Path(costs.__file__).read_text("utf-8")
+
+
+def test_loading_what_stays_loaded_is_no_measure_of_the_next_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(state.time, "monotonic", lambda: now)
+    job = state.Job(1, "instruction", "Trying", "/project", started=now)
+    job.reached(0.0)
+    now = 160.0  # the editor was loaded
+    job.reached(0.5)
+    assert job.worked == 0.0
+    now = job.ended = 162.0
+    assert (job.seconds, job.worked) == (62.0, 4.0)
+    late = state.Job(1, "results", "Making the mesh", "/project", started=100.0, ended=162.0)
+    late.reached(0.9)  # too late to know its pace
+    assert late.worked == 62.0

@@ -13,7 +13,7 @@ from in_blender import settle
 from test_panels import drawn
 
 from blender_addon import drawing, knobs, project, session, talking
-from blender_addon.scene import cameras
+from blender_addon.scene import cameras, region
 
 ask = bpy.ops.instruct_nerf
 
@@ -121,8 +121,51 @@ def test_a_view_is_edited_again_and_looked_at(editing: bpy.types.Scene, tmp_path
     assert [change.view for change in project.edit_of(editing).changes] == [camera[cameras.VIEW]]
 
 
+def test_a_view_is_left_as_captured(editing: bpy.types.Scene, tmp_path: Path) -> None:
+    assert not ask.leave_view.poll()  # no camera of the capture is meant
+    camera = cameras.cameras_of(project.root_of(editing))[2]
+    bpy.context.view_layer.objects.active = camera
+    ask.leave_view()
+    assert session.wait(lambda: "is as captured" in session.get().news.get("edit", ""), 5.0)
+    settle()
+    [left] = said("job/remake", tmp_path)
+    assert (left["view"], left["captured"]) == (camera[cameras.VIEW], True)
+
+
+def test_a_running_edit_is_given_another_region(editing: bpy.types.Scene, tmp_path: Path) -> None:
+    settings = editing.instruct_nerf
+    assert not ask.change_region.poll()  # there is none
+    ask.pause()
+    ask.region_box()
+    assert ask.change_region.poll()
+    ask.change_region()
+    assert session.wait(lambda: "inside the region alone" in session.get().news.get("edit", ""), 5.0)
+    told = session.get().job.sent["region"]
+    with pytest.raises(RuntimeError, match="keeps to this region already"):
+        ask.change_region()
+    (box,) = region.objects_of(settings.region)
+    box.location.x += 0.5
+    bpy.context.view_layer.update()
+    settings.region_invert = True
+    ask.change_region()
+    assert session.wait(lambda: session.get().job.sent["region"] != told, 5.0)
+    settings.use_region = False
+    assert ask.change_region.poll()  # none any more
+    ask.change_region()
+    assert session.wait(lambda: "the whole scene" in session.get().news.get("edit", ""), 5.0)
+    assert not ask.change_region.poll()
+    ask.go_on()
+    settle()
+    first, moved, none = (asked["region"] for asked in said("job/change", tmp_path))
+    assert none is None and not first["invert"] and moved["invert"]
+    moves = [b - a for a, b in zip(first["solids"][0]["vertices"], moved["solids"][0]["vertices"], strict=True)]
+    assert all(abs(move - (0.0 if number % 3 else 0.5)) < 1e-5 for number, move in enumerate(moves))
+
+
 def test_nothing_is_asked_of_what_does_not_run(opened: bpy.types.Scene) -> None:
-    for operator in (ask.pause, ask.go_on, ask.change_edit, ask.edit_again, ask.look):
+    for operator in (
+        ask.pause, ask.go_on, ask.change_edit, ask.change_region, ask.edit_again, ask.leave_view, ask.look,
+    ):  # fmt: skip
         assert not operator.poll()
     for function in (lambda: talking.pause(True), lambda: talking.change(opened), lambda: talking.look(opened, "x")):
         with pytest.raises(RuntimeError):

@@ -405,7 +405,8 @@ def test_outside_a_region_every_picture_stays_the_key_views_among_them(few):
             return allowed
 
     run = Run(few)
-    run.originals.region = RightHalf()
+    run.prompts.told[0] = msgspec.structs.replace(run.prompts.told[0], region=RightHalf())
+    run.originals.region = run.prompts.told[0].region
     run.prompts.keys = {4: painted(run, 4)}
     list(run.events())
     for view in range(COUNT):

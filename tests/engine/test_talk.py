@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -83,10 +84,19 @@ def camera(project, number=3):
     return protocol.Camera(tuple(view.pose.ravel().tolist()), i.width, i.height, i.fx, i.fy, i.cx, i.cy)
 
 
-def run(project, editor, talk):
+def box(half):
+    """A region: a pillar around the middle of the scene, past which many pixels look in the fog of a young scene."""
+    triangles = trimesh.creation.box((2 * half, 2 * half, 10.0))
+    solid = protocol.Solid(
+        vertices=triangles.vertices.ravel().tolist(), triangles=triangles.faces.ravel().tolist(), name="Box"
+    )
+    return protocol.Region(solids=[solid], softness=0.3)
+
+
+def run(project, editor, talk, schedule=None):
     request = protocol.RunEdit(
         instruction="make it night", editor=editor, options={"tint": "red", "keep_background": "on"},
-        workspace=str(project), preset=PRESET.name, device="cpu",
+        workspace=str(project), preset=PRESET.name, device="cpu", schedule=schedule,
     )  # fmt: skip
     return edit.run_edit(request, talk.job)
 
@@ -97,8 +107,10 @@ def resume(project, talk):
 
 
 def asked(project):
-    """Two changes, two views again, a look and a pause, on the way."""
-    view = capture.load_opened(Workspace(project)).views[4].name
+    """Changes of words, knobs and region, two views again, one that is left as captured for a while, a look and a
+    pause, on the way."""
+    names = [view.name for view in capture.load_opened(Workspace(project)).views]
+    view, left = names[4], names[5]
     return [
         (-97, "job/change", protocol.ChangeEdit(1, options={"brightness": 0.7})),  # in the first pass
         (3, "job/remake", protocol.RemakeView(1, view)),
@@ -106,8 +118,13 @@ def asked(project):
         (6, "job/remake", protocol.RemakeView(1, view)),
         (9, "job/render", protocol.RenderNow(1, camera(project))),
         (9, "pause", None),
+        (10, "job/remake", protocol.RemakeView(1, left, captured=True)),
+        (11, "job/change", protocol.ChangeEdit(1, region=box(0.9))),
+        (12, "job/change", protocol.ChangeEdit(1, region=box(0.4))),
         (14, "job/change", protocol.ChangeEdit(1, options={"mirrored": True, "keep_background": "off"})),
         (15, "job/remake", protocol.RemakeView(1, view)),
+        (17, "job/change", protocol.ChangeEdit(1, region=None)),
+        (18, "job/remake", protocol.RemakeView(1, left)),
     ]
 
 
@@ -125,34 +142,39 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def unbroken(trained, editor, tmp_path_factory):
+@pytest.fixture(scope="module", params=["paper", pytest.param("projected", marks=pytest.mark.slow)])
+def unbroken(request, trained, editor, tmp_path_factory):
     project = tmp_path_factory.mktemp("unbroken") / "project"
     shutil.copytree(trained, project)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
         patch.setitem(PRESETS, PRESET.name, PRESET)
         talk = Talk(wishes=asked(project))
-        made = run(project, editor, talk)
-        return made, result(project, made), talk.answers, project
+        made = run(project, editor, talk, request.param)
+        return made, result(project, made), talk.answers, project, request.param
 
 
 def test_what_was_asked_is_answered_and_written_down(unbroken):
-    made, _, answers, project = unbroken
+    made, _, answers, project, _ = unbroken
     steps = {(at, name): msgspec.to_builtins(answer.result(0))["step"] for at, name, answer in answers}
     assert steps == {
         (-97, "job/change"): 0, (3, "job/remake"): 3, (6, "job/change"): 6, (6, "job/remake"): 6, (9, "job/render"): 9,
-        (14, "job/change"): 14, (15, "job/remake"): 15,
+        (10, "job/remake"): 10, (11, "job/change"): 11, (12, "job/change"): 12, (14, "job/change"): 14,
+        (15, "job/remake"): 15, (17, "job/change"): 17, (18, "job/remake"): 18,
     }  # fmt: skip
-    assert [(c.step, c.instruction, c.view is None) for c in made.changes] == [
-        (0, "make it night", True), (3, "", False), (6, "turn it into marble", True), (6, "", False),
-        (14, "turn it into marble", True), (15, "", False),
+    marble = "turn it into marble"
+    assert [(c.step, c.instruction, c.captured, c.region) for c in made.changes] == [
+        (0, "make it night", False, None), (3, "", False, None), (6, marble, False, None), (6, "", False, None),
+        (10, "", True, None), (11, marble, False, 0), (12, marble, False, 1), (14, marble, False, None),
+        (15, "", False, None), (17, marble, False, 2), (18, "", False, None),
     ]  # fmt: skip
-    options = [c.options for c in made.changes if c.view is None]
+    [record] = Workspace(project).edits()
+    assert record.region is None and record.regions == [box(0.9), box(0.4), None] and record.last_region is None
+    options = [c.options for c in made.changes if c.view is None and c.region is None]
     assert [(o["brightness"], o["tint"], o["mirrored"]) for o in options] == [
         (0.7, "red", False), (0.7, "blue", False), (0.7, "blue", True),
     ]  # fmt: skip
-    keeps = [c.keep for c in made.changes if c.view is None]
+    keeps = [c.keep for c in made.changes if c.view is None and c.region is None]
     assert keeps == [0.5, 0.0, 0.0]  # another instruction decides anew: the toy knows none that is about the subject
     rendered = next(answer.result(0) for _, name, answer in answers if name == "job/render")
     assert Image.open(rendered.image).size == (48, 40) and Path(rendered.image).parent == project / "tries"
@@ -163,7 +185,7 @@ def test_it_follows_what_it_was_told(unbroken, trained, editor, tmp_path):
     """The pictures are not those of the edit that nobody spoke to."""
     project = tmp_path / "quiet"
     shutil.copytree(trained, project)
-    quiet = run(project, editor, Talk())
+    quiet = run(project, editor, Talk(), unbroken[4])
     assert quiet.changes == []
     told = result(project, quiet)
     name = next(name for name in told if name.startswith("image "))
@@ -186,7 +208,7 @@ def test_killed_and_resumed_after_all_that_it_is_bit_for_bit_the_same(
     monkeypatch.setattr(edit, "CHECKPOINT_EVERY", every)
     first = Talk(kill_at, asked(project))
     with pytest.raises(Killed):
-        run(project, editor, first)
+        run(project, editor, first, unbroken[4])
     [record] = Workspace(project).edits()
     # What was asked at the moment of the kill was not heard any more, and is asked again as by an artist.
     heard = {(c.step if c.step else -97, c.view is None) for c in record.changes}
@@ -196,6 +218,50 @@ def test_killed_and_resumed_after_all_that_it_is_bit_for_bit_the_same(
     made = resume(project, Talk(wishes=[w for w in again if w[0] >= kill_at or w[0] > record.steps or w[0] < 0]))
     assert made.changes == unbroken[0].changes
     same(result(project, made), unbroken[1])
+
+
+def test_outside_a_region_and_of_a_view_that_is_left_all_is_as_captured_at_once(project, editor, monkeypatch):
+    """The pictures that the next steps learn from, as a checkpoint keeps them."""
+    monkeypatch.setattr(edit, "CHECKPOINT_EVERY", 1e9)
+    workspace = Workspace(project)
+    names = [view.name for view in capture.load_opened(workspace).views]
+    chosen = [view.name for view in capture.load_opened(workspace).views if not view.held_out]
+    left = chosen[2]
+    wishes = [
+        (9, "job/remake", protocol.RemakeView(1, left, captured=True)),
+        (10, "job/change", protocol.ChangeEdit(1, region=box(1.0))),
+    ]
+    talk, stop = Talk(wishes=wishes), threading.Event()
+    talk.job.cancelled = stop.is_set
+    saw = talk.job.on_progress
+    talk.job.on_progress = lambda progress: (
+        saw(progress) or (stop.set() if progress.stage == "edit" and progress.step == 16 else None)
+    )
+    with pytest.raises(Cancelled):
+        run(project, editor, talk)
+    [record] = workspace.edits()
+    assert record.steps >= 16 and [c.step for c in record.changes] == [9, 10]
+    pictures = {name: np.array(Image.open(workspace.images / f"{name}.png")) for name in names}
+    edited = {name: np.array(Image.open(workspace.edit(record.id) / "images" / f"{name}.png")) for name in chosen}
+    np.testing.assert_array_equal(edited[left], pictures[left])
+    other = [(edited[name] != pictures[name]).any(axis=-1) for name in set(chosen) - {left}]
+    assert sum(one.sum() for one in other) > 20  # they had been edited everywhere
+    assert all(one.sum() < one.size / 2 for one in other)
+
+
+def test_a_key_view_is_not_left_as_captured(project, editor):
+    workspace = Workspace(project)
+    view = next(view for view in capture.load_opened(workspace).views if not view.held_out)
+    picture = str(workspace.images / view.image)
+    talk = Talk(wishes=[(5, "job/remake", protocol.RemakeView(1, view.name, captured=True))])
+    request = protocol.RunEdit(
+        instruction="make it night", editor=editor, workspace=str(project), preset=PRESET.name, device="cpu",
+        key_views=[protocol.KeyView(view.name, picture)], steps=8,
+    )  # fmt: skip
+    made = edit.run_edit(request, talk.job)
+    assert made.changes == []
+    with pytest.raises(BadInput, match="is a key view"):
+        talk.answers[0][2].result(0)
 
 
 def test_a_paused_edit_saves_when_it_is_cancelled(project, editor):
@@ -221,7 +287,9 @@ def test_wishes_that_make_no_sense_are_refused_and_change_nothing(unbroken, proj
         (5, "job/change", protocol.ChangeEdit(1, "   ")),
         (5, "job/change", protocol.ChangeEdit(1, options={"no such": 1})),
         (5, "job/change", protocol.ChangeEdit(1, options={"brightness": 77.0})),
+        (5, "job/change", protocol.ChangeEdit(1, region=msgspec.structs.replace(box(1.0), softness=-1.0))),
         (5, "job/remake", protocol.RemakeView(1, "no such view")),
+        (5, "job/remake", protocol.RemakeView(1, "no such view", captured=True)),
         (5, "job/render", protocol.RenderNow(1, msgspec.structs.replace(camera(project), width=10**6))),
     ]
     talk = Talk(wishes=wishes)
