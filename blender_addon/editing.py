@@ -12,11 +12,10 @@ from typing import Any
 import bpy
 
 from . import asking, choices, key_views, knobs, messages, session, wire
-from .conversion import matrix_from_rows
-from .jobs import known, ready, scene_for, show_again
+from .jobs import known, ready, region_params, scene_for, show_again
 from .opening import open_capture, read_workspace, reconnect
 from .project import device_name, is_trained, other_size, project_of, root_of, too_slow
-from .scene import cameras, region
+from .scene import cameras
 
 Params = Callable[[], dict[str, Any]]
 
@@ -98,17 +97,6 @@ def standing_on(scene: bpy.types.Scene) -> str:
         why = "is gone" if edit is None else f"(“{edit.title}”) is not finished"
         raise ValueError(f"The edit that this one is to stand on {why}: choose another under Stands On.")
     return parent
-
-
-def region_params(scene: bpy.types.Scene, root: bpy.types.Object | None) -> dict[str, Any] | None:
-    """Where alone the scene is to change, as it is asked for; None where everywhere. Raises ``ValueError``."""
-    settings = scene.instruct_nerf
-    if root is None or not settings.use_region:
-        return None
-    return wire.region_object(
-        region.solids(scene, settings.region), settings.region_softness, settings.region_invert,
-        matrix_from_rows(root.evaluated_get(cameras.depsgraph_of(scene)).matrix_world),
-    )  # fmt: skip
 
 
 def refuse_days(sentence: str, even_on_cpu: bool) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import bpy
 
-from . import chores, engine_home, install, messages, rows, session
+from . import chores, engine_home, install, messages, rows, session, wire
+from .conversion import matrix_from_rows
 from .project import (
     addon_folder,
     apply_pictures,
@@ -31,7 +32,7 @@ from .project import (
     user_folder,
     workspace_of,
 )
-from .scene import cameras, images
+from .scene import cameras, images, region
 
 ENGINE_ARGUMENTS = ["-m", "engine", "serve"]
 
@@ -96,6 +97,17 @@ def remove_engine() -> None:
 def known(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters without those that are left to the engine."""
     return {key: value for key, value in params.items() if value not in ("", None)}
+
+
+def region_params(scene: bpy.types.Scene, root: bpy.types.Object | None) -> dict[str, Any] | None:
+    """Where alone the scene is to change, as it is asked for; None where everywhere. Raises ``ValueError``."""
+    settings = scene.instruct_nerf
+    if root is None or not settings.use_region:
+        return None
+    return wire.region_object(
+        region.solids(scene, settings.region), settings.region_softness, settings.region_invert,
+        matrix_from_rows(root.evaluated_get(cameras.depsgraph_of(scene)).matrix_world),
+    )  # fmt: skip
 
 
 def ready(scene: bpy.types.Scene) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 
 from . import asking, choices, knobs, messages, session, wire
-from .editing import region_params
+from .jobs import region_params
 from .project import edit_of, project_of, root_of, workspace_of
 from .state import Job
 

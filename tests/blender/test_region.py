@@ -15,7 +15,7 @@ from in_blender import settle
 from mathutils import Matrix, Vector
 from mathutils.bvhtree import BVHTree
 
-from blender_addon import editing, project, session
+from blender_addon import jobs, project, session
 from blender_addon.scene import region
 from engine import protocol
 from engine.edit.solids import Solid
@@ -23,7 +23,7 @@ from engine.edit.solids import Solid
 
 def asked(scene: bpy.types.Scene) -> protocol.Region:
     """The region as it is sent, as the engine takes it."""
-    return msgspec.convert(editing.region_params(scene, project.root_of(scene)), protocol.Region)
+    return msgspec.convert(jobs.region_params(scene, project.root_of(scene)), protocol.Region)
 
 
 def enclosed(item: bpy.types.Object, place: Vector) -> bool:
