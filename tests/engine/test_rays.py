@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.rays import Frustums, RayBundle, RaySamples
@@ -15,9 +16,13 @@ from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from nerfstudio.model_components.ray_samplers import PDFSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 
+from engine.capture import Intrinsics
+from engine.geometry import Viewpoint
 from engine.scenes.nerfacto import nerfacto
 from engine.scenes.nerfacto.along import Along
 from engine.scenes.nerfacto.nerfacto import Nerfacto
+from engine.scenes.registry import begin_scene
+from engine.scenes.settings import TrainingConfig
 
 from .conftest import TINY_NERF
 
@@ -207,3 +212,11 @@ def test_a_young_scene_learns_from_half_the_samples(path, monkeypatch):
         shapes.append([weights.shape[1] for weights in rendered.weights])
         assert all(torch.isfinite(loss) for loss in nerf.regularisers(rendered).values())
     assert shapes == [[8, 6, 4], [15, 12, 7], [15, 12, 7]]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1500, 10), (20, 10), (9, 4), (1, 0)])
+def test_the_last_half_of_a_training_has_all_samples(steps, expected):
+    camera = Viewpoint(np.eye(4), Intrinsics(4, 4, 4.0, 4.0, 2.0, 2.0), "a")
+    config = msgspec.structs.replace(TINY_NERF, coarse_steps=10)
+    trainer = begin_scene(config, [camera], np.zeros(3), TrainingConfig(steps=steps), 0, "cpu")
+    assert trainer.nerf.config.coarse_steps == expected
