@@ -218,5 +218,5 @@ def test_a_young_scene_learns_from_half_the_samples(path, monkeypatch):
 def test_the_last_half_of_a_training_has_all_samples(steps, expected):
     camera = Viewpoint(np.eye(4), Intrinsics(4, 4, 4.0, 4.0, 2.0, 2.0), "a")
     config = msgspec.structs.replace(TINY_NERF, coarse_steps=10)
-    trainer = begin_scene(config, [camera], np.zeros(3), TrainingConfig(steps=steps), 0, "cpu")
+    trainer = begin_scene(config, [camera], np.zeros(3), TrainingConfig(steps, 4), 0, "cpu")
     assert trainer.nerf.config.coarse_steps == expected
