@@ -19,13 +19,16 @@ POSES = {
 }  # fmt: skip
 MOST, DEEPEST = 200_000, 6  # files of a capture, folders below it
 ABOVE = 2  # folders above that photos may lie in, as below COLMAP's sparse/0
+MODEL = ("cameras.bin", "cameras.txt")  # of COLMAP
 
 
 def folder_of(source: str) -> str:
-    """The folder whose files make a capture: the source's own or, where no photo lies below that, one above."""
+    """The folder whose files make a capture: the source's own or, where that holds poses and no photo, one above. What
+    lies above a folder without poses was not chosen by anyone."""
     path = Path(source)
-    own = path if path.is_dir() else path.parent
-    if not files_of(str(own), only=PICTURES | VIDEOS):
+    own = path.parent if path.is_file() else path
+    knows_poses = path.is_file() or any((own / name).is_file() for name in MODEL)
+    if knows_poses and not files_of(str(own), only=PICTURES | VIDEOS):
         for folder in list(own.parents)[:ABOVE]:
             if any(os.path.splitext(name)[1].lower() in PICTURES for name in _near(folder)):
                 return str(folder)

@@ -14,6 +14,7 @@ import pytest
 from capture_on_disk import transforms, write
 from test_detached import ROOT, Engine
 
+from blender_addon.relay import photos
 from engine import protocol
 from engine.errors import BadInput
 from engine.exchange import Exchange
@@ -75,15 +76,15 @@ def test_a_capture_is_sent_once_and_what_was_made_of_it_comes_here(far, tmp_path
     assert (here / "capture" / "capture.json").exists()
     # Another program, which knows nothing of the first; one photo changed, one is only newer.
     stamps = {path: path.stat().st_ino for path in sent.rglob("*.png")}
-    photos = sorted(source.glob("images/*.png"))
-    assert len(photos) == len(stamps) == 5
-    photos[0].write_bytes(photos[0].read_bytes() + b"more")
-    os.utime(photos[2])
+    pictures = sorted(source.glob("images/*.png"))
+    assert len(pictures) == len(stamps) == 5
+    pictures[0].write_bytes(pictures[0].read_bytes() + b"more")
+    os.utime(pictures[2])
     again, _ = opened(far(), here, source)
     assert again["source"] == str(source)
     changed = {path for path, inode in stamps.items() if path.stat().st_ino != inode}
-    assert changed == {sent / photos[0].relative_to(source)}
-    assert (sent / photos[0].relative_to(source)).read_bytes() == photos[0].read_bytes()
+    assert changed == {sent / pictures[0].relative_to(source)}
+    assert (sent / pictures[0].relative_to(source)).read_bytes() == pictures[0].read_bytes()
 
 
 def test_an_edit_is_seen_here_while_it_is_made_there(far, tmp_path):
@@ -276,3 +277,15 @@ def test_without_a_folder_no_file_is_taken(tmp_path):
     began = time.monotonic()
     wire.server.close()
     assert time.monotonic() - began < 5
+
+
+def test_nothing_beside_a_folder_without_poses_is_sent(tmp_path):
+    source = write(tmp_path / "home" / "fox", transforms(3))
+    (tmp_path / "home" / "empty").mkdir()
+    assert photos.folder_of(str(tmp_path / "home" / "empty")) == str(tmp_path / "home" / "empty")
+    assert photos.files_of(photos.folder_of(str(tmp_path / "home" / "gone"))) == []
+    model = source / "sparse" / "0"
+    model.mkdir(parents=True)
+    assert photos.folder_of(str(model)) == str(model)
+    (model / "cameras.bin").write_bytes(b"")
+    assert photos.folder_of(str(model)) == str(source)
