@@ -19,7 +19,7 @@ POSES = {
 }  # fmt: skip
 MOST, DEEPEST = 200_000, 6  # files of a capture, folders below it
 ABOVE = 2  # folders above that photos may lie in, as below COLMAP's sparse/0
-MODEL = ("cameras.bin", "cameras.txt")  # of COLMAP
+MODEL = ("cameras.bin", "images.bin", "cameras.txt", "images.txt")  # of COLMAP
 
 
 def folder_of(source: str) -> str:
