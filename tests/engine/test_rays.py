@@ -155,7 +155,7 @@ def test_both_losses_are_nerfstudios(kernels):
 )
 def test_rays_are_those_of_the_path_without_kernels(kernels, training, more, monkeypatch):
     """Pixels, losses, and the gradient of every weight, camera corrections included, with the same random numbers."""
-    if kernels.name == "numba" and training and not more:
+    if kernels is along("numba") and training and not more:
         pytest.skip("rays that are corrected while training are nerfstudio's on a CPU")
     torch.manual_seed(1)
     nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).train(training)

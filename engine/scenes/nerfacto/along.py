@@ -108,7 +108,6 @@ class Along:
     run: Run
     # Whether networks are compiled as well (networks.py); else they are PyTorch's matrix products.
     compiled_networks: bool
-    name: str
 
     def placed(
         self, origins: Tensor, directions: Tensor, edges: Tensor, nears: Tensor, fars: Tensor

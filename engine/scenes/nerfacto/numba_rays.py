@@ -246,4 +246,4 @@ def _argument(value: Tensor | float) -> Any:
     return np.float32(value) if isinstance(value, float) else value
 
 
-ALONG = Along(_run, compiled_networks=True, name="numba")
+ALONG = Along(_run, compiled_networks=True)

@@ -372,4 +372,4 @@ def _run(name: str, given: tuple[Tensor | float, ...], made: tuple[Tensor, ...])
     launch(kernel, size, tuple(arrays[: len(given)]), tuple(arrays[len(given) :]), made[0].device)
 
 
-ALONG = Along(_run, compiled_networks=False, name="warp")
+ALONG = Along(_run, compiled_networks=False)
