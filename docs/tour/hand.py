@@ -31,11 +31,8 @@ LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the
 BOX = (44, 34, 54)  # the check box in a panel's header
 NEAR = (0, *(sign * 12 * step for step in range(1, 14) for sign in (-1, 1)))  # pixels up from where something was
 
-PATIENCE = (
-    0.08,
-    0.08,
-    0.3,
-)  # seconds until a text is copied, in one search after the other: a busy computer takes longer
+TURNS = 6  # of Blender's event loop, by which what the mouse and the keys did has been handled, however long they take
+PATIENCE = (0.03, 0.08, 0.3)  # seconds at least until a text is copied, in one search after the other
 
 places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
 
@@ -147,12 +144,16 @@ def ways(wanted: str) -> tuple[str, ...]:
 
 
 def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:
-    """Whether the button there has a command, or the field a data path, that holds ``wanted``; ``patience`` seconds
-    after it was asked for."""
+    """Whether the button there has a command, or the field a data path, that holds ``wanted``; it is given ``TURNS``
+    of Blender's event loop, and ``patience`` seconds, to say so."""
     for combination in ways(wanted):
         bpy.context.window_manager.clipboard = "-"
         xdo("mousemove", *screen(x, y), "key", combination)  # in one: a process for each of many lines takes long
-        yield patience
+        asked, turns = time.monotonic(), 0
+        # In turns, not in seconds alone: a busy Blender would copy this line when the next one is asked for.
+        while bpy.context.window_manager.clipboard == "-" and (turns < TURNS or time.monotonic() < asked + patience):
+            yield 0.0
+            turns += 1
         copied = bpy.context.window_manager.clipboard
         if copied != "-":
             side = region("UI")
@@ -188,9 +189,9 @@ def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
             found = yield from _among_visible(wanted, columns, patience)
             if found is not None:
                 return found
-            before = _scrolled()
+            before = scrolled()
             yield from scroll(10)
-            if abs(_scrolled() - before) < 1:
+            if abs(scrolled() - before) < 1:
                 break
         yield from scroll(-150)
     raise LookupError(f"no {wanted} in the sidebar")
@@ -211,7 +212,7 @@ def _among_visible(
     return None
 
 
-def _scrolled() -> float:
+def scrolled() -> float:
     """Which height of the sidebar's content is at its top."""
     side = region("UI")
     return side.view2d.region_to_view(0, side.height)[1]
@@ -224,9 +225,9 @@ def _reveal(height: float) -> Program:
         y = side.view2d.view_to_region(0, height, clip=False)[1]
         if 0.08 * side.height < y < 0.92 * side.height:
             return
-        before = _scrolled()
+        before = scrolled()
         yield from scroll(4 if y < 0.5 * side.height else -4)
-        if abs(_scrolled() - before) < 1:
+        if abs(scrolled() - before) < 1:
             return
 
 
@@ -245,12 +246,12 @@ def show(wanted: str, columns: Sequence[float] = COLUMNS, share: float = 0.5) ->
     for _ in range(60):
         side = region("UI")
         y = side.view2d.view_to_region(0, height, clip=False)[1] / side.height
-        turn, before = (1 if y < 1 - share else -1), _scrolled()
+        turn, before = (1 if y < 1 - share else -1), scrolled()
         if abs(y - (1 - share)) < 0.06 or turn == -turned:
             return
         yield from scroll(turn)
         turned = turn
-        if abs(_scrolled() - before) < 1:
+        if abs(scrolled() - before) < 1:
             return
 
 
