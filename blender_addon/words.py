@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable
 
+CONTEXT = "Instruct NeRF"  # where Blender looks up what is ours: its own “Project” is what a projector does
 _look_up: list[Callable[[str], str]] = []
 
 
@@ -24,6 +25,16 @@ def look_up_with(function: Callable[[str], str]) -> None:
 def look_up_nothing() -> None:
     """Leave texts as they are from now on."""
     _look_up.clear()
+
+
+def in_our_context(cls: type) -> type:
+    """Have Blender look up in our context what a class shows, and its properties; before it is registered."""
+    cls.bl_translation_context = CONTEXT  # type: ignore[attr-defined]
+    for base in cls.__mro__:
+        for declared in vars(base).get("__annotations__", {}).values():
+            if isinstance(keywords := getattr(declared, "keywords", None), dict):
+                keywords.setdefault("translation_context", CONTEXT)
+    return cls
 
 
 def duration(seconds: float) -> str:

@@ -25,8 +25,8 @@ import bpy
 Program = Generator[float, None, None]
 Found = Generator[float, None, tuple[float, float]]
 
-LINE = 14  # pixels between two lines that are looked at; a button is 20 high
-COLUMNS = (0.3, 0.75)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
+LINE = 17  # pixels between two lines that are looked at; a button is 20 high
+COLUMNS = (0.75, 0.3)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
 LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
 BOX = (44, 34, 54)  # the check box in a panel's header
 NEAR = (0, *(sign * 12 * step for step in range(1, 14) for sign in (-1, 1)))  # pixels up from where something was
@@ -137,30 +137,31 @@ def region(kind: str) -> bpy.types.Region:
     return next(r for r in area().regions if r.type == kind)
 
 
-def ways(wanted: str) -> tuple[str, ...]:
-    """The keys that have Blender copy what a button is: of an operator its command, of a field its data path."""
+def asked(x: float, y: float, wanted: str) -> tuple[object, ...]:
+    """What has Blender copy what lies at a place, with the mouse over it: of an operator its command, of a field its
+    data path. Ctrl is down before the mouse comes, or of a list it sees the row alone and not the name in it."""
     known = re.match(r"(?:instruct_nerf\.)?(\w+)", wanted)
-    return ("ctrl+c",) if known and known[1] in dir(bpy.ops.instruct_nerf) else ("ctrl+alt+shift+c",)
+    there = ("mousemove", *screen(x, y), "key")
+    if known and known[1] in dir(bpy.ops.instruct_nerf):
+        return *there, "ctrl+c"
+    return "keydown", "ctrl", *there, "alt+shift+c", "keyup", "ctrl"
 
 
 def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:
     """Whether the button there has a command, or the field a data path, that holds ``wanted``; it is given ``TURNS``
     of Blender's event loop, and ``patience`` seconds, to say so."""
-    for combination in ways(wanted):
-        bpy.context.window_manager.clipboard = "-"
-        xdo("mousemove", *screen(x, y), "key", combination)  # in one: a process for each of many lines takes long
-        asked, turns = time.monotonic(), 0
-        # In turns, not in seconds alone: a busy Blender would copy this line when the next one is asked for.
-        while bpy.context.window_manager.clipboard == "-" and (turns < TURNS or time.monotonic() < asked + patience):
-            yield 0.0
-            turns += 1
-        copied = bpy.context.window_manager.clipboard
-        if copied != "-":
-            side = region("UI")
-            places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
-        if wanted in copied:
-            return True
-    return False
+    bpy.context.window_manager.clipboard = "-"
+    xdo(*asked(x, y, wanted))  # in one: a process for each of many lines takes long
+    began, turns = time.monotonic(), 0
+    # In turns, not in seconds alone: a busy Blender would copy this line when the next one is asked for.
+    while bpy.context.window_manager.clipboard == "-" and (turns < TURNS or time.monotonic() < began + patience):
+        yield 0.0
+        turns += 1
+    copied = bpy.context.window_manager.clipboard
+    if copied != "-":
+        side = region("UI")
+        places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
+    return wanted in copied
 
 
 def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
@@ -184,9 +185,10 @@ def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
             x, y = side.x + left, side.y + side.view2d.view_to_region(0, height, clip=False)[1] + up
             if side.y < y < side.y + side.height and (yield from under(x, y, wanted)):
                 return x, y
-    for patience in PATIENCE:  # from here down, then from the top
+    # A column from here down, then each of them from the top: nearly everything is in the first.
+    for column, patience in ((columns[0], PATIENCE[0]), *((c, p) for p in PATIENCE for c in columns)):
         while True:
-            found = yield from _among_visible(wanted, columns, patience)
+            found = yield from _among_visible(wanted, column, patience)
             if found is not None:
                 return found
             before = scrolled()
@@ -197,18 +199,15 @@ def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
     raise LookupError(f"no {wanted} in the sidebar")
 
 
-def _among_visible(
-    wanted: str, columns: Sequence[float], patience: float
-) -> Generator[float, None, tuple[float, float] | None]:
-    for column in columns:
-        side = region("UI")
-        within = column * (side.width - 20) if isinstance(column, float) else column
-        x = side.x + (within if within >= 0 else side.width + within)
-        y = side.y + side.height - 12
-        while y > side.y + 6:
-            if (yield from under(x, y, wanted, patience)):
-                return x, y
-            y -= LINE
+def _among_visible(wanted: str, column: float, patience: float) -> Generator[float, None, tuple[float, float] | None]:
+    side = region("UI")
+    within = column * (side.width - 20) if isinstance(column, float) else column
+    x = side.x + (within if within >= 0 else side.width + within)
+    y = side.y + side.height - 12
+    while y > side.y + 6:
+        if (yield from under(x, y, wanted, patience)):
+            return x, y
+        y -= LINE
     return None
 
 
