@@ -34,7 +34,7 @@ def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "N
     """A text in as many lines as the sidebar's width needs: labels do not wrap by themselves."""
     scale = context.preferences.system.ui_scale
     width = context.region.width if context.region else 300
-    room = (width / scale - (78 if icon != "NONE" else 46)) / 6.2  # in a box, too
+    room = (width / scale - (78 if icon != "NONE" else 58)) / 6.2  # in a box, too
     lines = layout.column(align=True)
     lines.scale_y = 0.8
     for index, line in enumerate(wrapped(t(text), max(18, int(room))) or [""]):

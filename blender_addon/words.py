@@ -69,9 +69,9 @@ def wrapped(text: str, letters: int) -> list[str]:
     if not any(map(_is_wide, text)):
         return textwrap.wrap(text, letters)
     lines, line, room = [], "", float(letters)
-    for word in re.findall(r"[^\s\u2e80-\uffef]+\s*|.\s*", text):
+    for word in re.findall(r"(?:[^\s\u2e80-\uffef]+|.)[、。，．：；！？）」』”’]*\s*", text):
         wide = width(word.rstrip())
-        if wide > room and line and word[0] not in "、。，．：；！？）」』”’":
+        if wide > room and line:
             lines.append(line.rstrip())
             line, room = "", float(letters)
         line += word
