@@ -26,6 +26,7 @@ Program = Generator[float, None, None]
 Found = Generator[float, None, tuple[float, float]]
 
 LINE = 17  # pixels between two lines that are looked at; a button is 20 high
+ROW = 21  # pixels from a row of a list to the next
 COLUMNS = (0.75, 0.3)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
 LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
 BOX = (44, 34, 54)  # the check box in a panel's header
@@ -139,12 +140,10 @@ def region(kind: str) -> bpy.types.Region:
 
 def asked(x: float, y: float, wanted: str) -> tuple[object, ...]:
     """What has Blender copy what lies at a place, with the mouse over it: of an operator its command, of a field its
-    data path. Ctrl is down before the mouse comes, or of a list it sees the row alone and not the name in it."""
+    data path, which of a list's row is that of the number of the active one."""
     known = re.match(r"(?:instruct_nerf\.)?(\w+)", wanted)
-    there = ("mousemove", *screen(x, y), "key")
-    if known and known[1] in dir(bpy.ops.instruct_nerf):
-        return *there, "ctrl+c"
-    return "keydown", "ctrl", *there, "alt+shift+c", "keyup", "ctrl"
+    operator = known and known[1] in dir(bpy.ops.instruct_nerf)
+    return "mousemove", *screen(x, y), "key", "ctrl+c" if operator else "ctrl+alt+shift+c"
 
 
 def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:
@@ -172,6 +171,14 @@ def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
             return x, y
         x += step
     raise LookupError(f"no {wanted} in the row")
+
+
+def press_row(wanted: str, number: int) -> Program:
+    """Click a row of the list whose active one is kept in the field ``wanted``; the first has the number 0."""
+    x, y = yield from find(wanted, (0.3,))  # where a row has no buttons
+    while (yield from under(x, y + 5, wanted)):  # up to the list's first row
+        y += 5
+    yield from click(x, y - 8 - ROW * number)
 
 
 def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
