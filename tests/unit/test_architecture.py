@@ -73,11 +73,11 @@ def test_engine_imports_run_downward():
 INSIDE = {
     "jobs": [
         {"live_surfels"},
-        {"capture", "depths", "registration", "asked", "following"},
+        {"capture", "depths", "registration", "asked", "following", "views"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
-        {"subject"},
+        {"subject", "baselines"},
         {"contact_sheet", "output", "report"},
         {"trying"},
         {"frames", "splats"},
