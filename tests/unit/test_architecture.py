@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_output"},
     {"cli_cluster", "cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"cluster"},
     {"terminal"},
