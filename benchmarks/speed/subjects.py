@@ -12,7 +12,6 @@ import torch
 from msgspec.structs import replace
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.models.nerfacto import NerfactoModelConfig
 from torch import nn
 
 from engine.capture import Intrinsics
@@ -34,7 +33,7 @@ class Captured:
     pictures: PictureSet
 
     @classmethod
-    def of(cls, views: int, long_side: int) -> Captured:
+    def of(cls, views: int, long_side: int, device: str = "cpu") -> Captured:
         """``views`` pictures, 16 by 9, ``long_side`` pixels wide."""
         width, height = long_side, long_side * 9 // 16
         intrinsics = Intrinsics(width, height, 0.9 * width, 0.9 * width, width / 2, height / 2)
@@ -47,7 +46,7 @@ class Captured:
             pose = np.eye(4)
             pose[:3] = np.stack([right, np.cross(back, right), back, 4 * back], axis=1)
             cameras.append(Viewpoint(pose, intrinsics, f"{len(cameras):03d}"))
-        return cls(cameras, PictureSet([_painted(camera) for camera in cameras], "cpu"))
+        return cls(cameras, PictureSet([_painted(camera) for camera in cameras], device))
 
 
 def _painted(camera: Viewpoint, radius: float = 1.3, room: float = 7.0) -> np.ndarray:
@@ -74,6 +73,7 @@ class Stock:
 
     def __init__(self, captured: Captured, trainer: Trainer, rays: int):
         import torchmetrics.image.lpip
+        from nerfstudio.models.nerfacto import NerfactoModelConfig  # which wants more packages than the engine has
 
         # Its constructor downloads LPIPS's weights, which neither a step nor a render asks.
         theirs, torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = (

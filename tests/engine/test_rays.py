@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens along rays, by numba's kernels and by Warp's on the CPU, against nerfstudio's own code: values and
-gradients."""
+"""What happens along rays, by numba's kernels and by Warp's, on the CPU and on a GPU where there is one, against
+nerfstudio's own code: values and gradients."""
 
 from __future__ import annotations
 
@@ -34,11 +34,15 @@ def seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["numba", pytest.param("warp", marks=pytest.mark.slow)])  # whose first run compiles
-def kernels(request):
-    if request.param == "warp":
+@pytest.fixture(params=["numba", pytest.param("warp", marks=pytest.mark.slow), "warp on a GPU"])
+def kernels(request, monkeypatch):  # Warp's first run compiles
+    language, _, place = request.param.partition(" on a ")
+    if place and not torch.cuda.is_available():
+        pytest.skip("there is no NVIDIA GPU")
+    if language == "warp":
         pytest.importorskip("warp")
-    return along(request.param)
+    with torch.device("cuda" if place else "cpu"):
+        yield along(language)
 
 
 def along(language: str) -> Along:
@@ -158,7 +162,7 @@ def test_rays_are_those_of_the_path_without_kernels(kernels, training, more, mon
     if kernels is along("numba") and training and not more:
         pytest.skip("rays that are corrected while training are nerfstudio's on a CPU")
     torch.manual_seed(1)
-    nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).train(training)
+    nerf = Nerfacto(msgspec.structs.replace(TINY_NERF, **more), 5).to(torch.get_default_device()).train(training)
     with torch.no_grad():
         for name, weight in nerf.named_parameters():
             if "hash_table" in name:

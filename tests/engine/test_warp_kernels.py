@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Warp's hash encoding, on the CPU, against nerfstudio's own code: values and gradients."""
+"""Warp's hash encoding, on the CPU and on a GPU where there is one, against nerfstudio's own code: values and
+gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from engine.scenes.nerfacto import warp_hash
 
 from .test_rays import agree
 
-pytestmark = pytest.mark.slow  # the first run compiles them
+
+@pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), "cuda"])  # the first run compiles them
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no NVIDIA GPU")
+    with torch.device(request.param):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,7 @@ pytestmark = pytest.mark.slow  # the first run compiles them
 @pytest.mark.parametrize(
     ("levels", "features", "log2", "largest"), [(16, 2, 14, 2048), (5, 2, 12, 128), (8, 4, 12, 512)]
 )
+@pytest.mark.usefixtures("device")
 def test_the_hash_encoding_is_nerfstudios(kind, bound, levels, features, log2, largest):
     encoding = HashEncoding(levels, 16, largest, log2, features, hash_init_scale=0.1, implementation="torch")
     with torch.no_grad():  # the same numbers for both
