@@ -8,6 +8,7 @@ import bpy
 from . import hand
 from .window import Window
 
+F12 = "96"  # its number: by its name xdotool presses Alt, too, and Blender then renders the sequencer's scene
 PATIENCE = 300.0  # seconds of a picture
 
 
@@ -40,10 +41,12 @@ def rendered(w: Window) -> hand.Program:
 
     bpy.app.handlers.render_complete.append(written)
     bpy.app.handlers.render_cancel.append(lambda *_: done.append("cancelled"))
-    yield from hand.keys("F12")
+    yield from hand.keys(F12)
     yield from hand.wait(lambda: done, PATIENCE)
     assert done == ["rendered"], done
-    yield 2.0
+    yield 1.0
+    yield from hand.keys("Home")
+    yield 1.0
     w.look("composited")
     picture = w.folder / "composited.png"
     bpy.data.images["Render Result"].save_render(str(picture))
