@@ -25,7 +25,7 @@ import bpy
 Program = Generator[float, None, None]
 Found = Generator[float, None, tuple[float, float]]
 
-LINE = 17  # pixels between two lines that are looked at; a button is 20 high
+LINE = 14  # pixels between two lines that are looked at; a button is 20 high, a check box in a header less
 ROW = 21  # pixels from a row of a list to the next
 COLUMNS = (0.75, 0.3)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
 LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
