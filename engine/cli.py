@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import tyro
 from rich.table import Table
 from rich.text import Text
@@ -17,16 +16,14 @@ from engine import protocol
 from engine.cli_cluster import batch
 from engine.cli_jobs import jobs
 from engine.cli_machine import check, devices, download, editors, have_editor
+from engine.cli_output import ALONE, Shared, mesh, render, report, splats
 from engine.cli_region import Where
 from engine.cli_tree import delete, mute, rename, tree
-from engine.cli_words import How, axis_of
+from engine.cli_words import EvenOnCpu, How, Project, axis_of
 from engine.errors import BadInput, Cancelled, explained
-from engine.files import read_bounded
 from engine.terminal import claiming, console, full, run_job, say, show_result
 
 Masks = Literal["auto", "object", "unknown", "ignore"]
-Workspace = Annotated[Path, tyro.conf.Positional]
-EvenOnCpu = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 def open(
@@ -100,7 +97,7 @@ def _capture_table(found: dict) -> Table:
     return table
 
 
-def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace) -> None:
+def register(source: Annotated[Path, tyro.conf.Positional], workspace: Project) -> None:
     """Find the cameras of photos that have none; then `open` the folder that it names.
 
     Args:
@@ -114,7 +111,7 @@ def register(source: Annotated[Path, tyro.conf.Positional], workspace: Workspace
 
 
 def train(
-    workspace: Workspace,
+    workspace: Project,
     capture: Path | None = None,
     preset: str | None = None,
     device: str | None = None,
@@ -122,6 +119,7 @@ def train(
     steps: int | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
+    shared: Shared = ALONE,
 ) -> None:
     """Train the unedited scene, or go on with it.
 
@@ -134,12 +132,13 @@ def train(
         steps: How many steps the scene is to have in all; the preset's where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
         depths: Compare the photos beforehand to know the depth of some of their pixels, where the preset asks for it.
+        shared: Who renders its views afterwards.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
     request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths)
-    show_result(run_job(lambda job: scene.train_scene(request, job)))
+    show_result(shared.run_job(device, lambda job: scene.train_scene(request, job)))
 
 
 def try_(
@@ -151,6 +150,7 @@ def try_(
     across: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME [VALUES]")] = None,
     down: Annotated[list[str] | None, tyro.conf.arg(metavar="NAME [VALUES]")] = None,
     workspace: Path | None = None,
+    shared: Shared = ALONE,
 ) -> None:
     """Edit one photo, or one view of a project, the scene untouched.
 
@@ -163,6 +163,7 @@ def try_(
         across: What differs from column to column of the sheet: a knob, seed or instruction, and its values.
         down: What differs from row to row.
         workspace: The folder of the project whose view it is.
+        shared: Who makes a sheet's cells.
     """
     from engine.jobs import trying
 
@@ -171,17 +172,17 @@ def try_(
     words = how.words() | {"region": region, "across": axis_of(across), "down": axis_of(down)}
     if workspace is None:
         request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **words)
-        run_job(lambda job: trying.try_photo(request, job))
+        shared.run_job(how.device, lambda job: trying.try_photo(request, job))
     else:
         if sheet and across is None:
             raise BadInput("Name what the contact sheet of a view is over with --across.", field="sheet")
         wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), **words)
-        run_job(lambda job: trying.copy_of_try(wanted, out, job))
+        shared.run_job(how.device, lambda job: trying.copy_of_try(wanted, out, job))
     console.print(f"Written: {out}")
 
 
 def edit(
-    workspace: Workspace,
+    workspace: Project,
     how: Annotated[How, tyro.conf.OmitArgPrefixes],
     where: Annotated[Where, tyro.conf.OmitArgPrefixes],
     capture: Path | None = None,
@@ -194,6 +195,8 @@ def edit(
     keys: list[str] | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
+    staleness: int = 0,
+    shared: Shared = ALONE,
 ) -> None:
     """Edit the scene by Iterative Dataset Update, training the unedited one first where there is none.
 
@@ -211,6 +214,8 @@ def edit(
         keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
         depths: Compare the photos before the unedited scene is trained, as in `train`.
+        staleness: Rounds that a render may be old when its edit takes its place: with workers, more are made at once.
+        shared: Who edits the pictures and renders the views.
     """
     from engine.jobs import edit as jobs
 
@@ -222,18 +227,19 @@ def edit(
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
         workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, like=like,
-        even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region,
+        even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region, staleness=staleness,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
-    show_result(run_job(lambda job: jobs.run_edit(request, job)))
+    show_result(shared.run_job(how.device, lambda job: jobs.run_edit(request, job)))
 
 
 def resume(
-    workspace: Workspace,
+    workspace: Project,
     edit: Annotated[str, tyro.conf.Positional],
     steps: int | None = None,
     device: str | None = None,
     even_on_cpu: EvenOnCpu = False,
+    shared: Shared = ALONE,
 ) -> None:
     """Go on with a stopped edit, or with a finished one that is to have more steps.
 
@@ -243,14 +249,15 @@ def resume(
         steps: How many steps it is to have in all; those that it was begun with where not given.
         device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
+        shared: Who edits the pictures and renders the views.
     """
     from engine.jobs import edit as jobs
 
     request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu, steps)
-    show_result(run_job(lambda job: jobs.resume_edit(request, job)))
+    show_result(shared.run_job(device, lambda job: jobs.resume_edit(request, job)))
 
 
-def show(workspace: Workspace) -> None:
+def show(workspace: Project) -> None:
     """Print what a project's folder holds, as JSON.
 
     Args:
@@ -259,115 +266,6 @@ def show(workspace: Workspace) -> None:
     from engine.jobs import capture
 
     show_result(capture.read_workspace(protocol.ReadWorkspace(full(workspace))))
-
-
-def mesh(
-    workspace: Workspace,
-    edit: str | None = None,
-    resolution: int | None = None,
-    faces: int | None = None,
-    fill_holes: bool = False,
-    texture: int = 0,
-    material: Literal["unlit", "lit"] = "unlit",
-    part: Literal["all", "subject"] = "all",
-    formats: Annotated[tuple[Literal["glb", "obj"], ...], tyro.conf.arg(name="format")] = (),
-    device: str | None = None,
-) -> None:
-    """Make a mesh of an edit, or of the unedited scene: a PLY in the capture frame and, of other formats, upright files
-    with y up.
-
-    Args:
-        workspace: The project's folder.
-        edit: The edit's id; the unedited scene where not given.
-        resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
-        faces: Decimate to about so many, 0 for all; 200,000 where not given, or 50,000 with a texture.
-        fill_holes: Close holes, but for where the capture ends.
-        texture: Bake a texture of so many texels a side, 1024, 2048 or 4096; 0 for colors a vertex.
-        material: Of GLB and OBJ: unlit, as captured, or lit by lamps.
-        part: The whole scene, or the edit's subject: its region or, without one, what its instruction is about.
-        formats: Files to write beside the PLY: glb, obj. USD is Blender's to export.
-        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
-    """
-    from engine.jobs import output
-
-    request = protocol.MakeMesh(
-        full(workspace), edit, resolution, device, faces, fill_holes, texture, material, part, list(formats)
-    )
-    show_result(run_job(lambda job: output.make_mesh(request, job)))
-
-
-def splats(workspace: Workspace, edit: str | None = None, count: int | None = None, device: str | None = None) -> None:
-    """Make 3D Gaussian splats of an edit, or of the unedited scene: a PLY file for viewers and other programs.
-
-    Args:
-        workspace: The project's folder.
-        edit: The edit's id; the unedited scene where not given.
-        count: At most so many Gaussians; 500,000 where not given.
-        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
-    """
-    from engine.jobs import splats as jobs
-
-    request = protocol.MakeSplats(full(workspace), edit, count, device)
-    show_result(run_job(lambda job: jobs.make_splats(request, job)))
-
-
-def render(
-    workspace: Workspace,
-    cameras: Path,
-    edit: Annotated[str | None, tyro.conf.Positional] = None,
-    name: str = "path",
-    first_frame: int = 1,
-    step: int = 1,
-    format: Literal["png", "exr"] = "png",
-    samples: int = 1,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    device: str | None = None,
-) -> None:
-    """Render frames along a camera path, before and after; those that are there already are skipped.
-
-    Args:
-        workspace: The project's folder.
-        edit: The edit's id, before it what it stands on; the unedited scene where not given.
-        cameras: A JSON list of cameras, as docs/protocol.md has them.
-        name: Of the folder that the frames go to.
-        first_frame: The number of the first frame.
-        step: Between two frames' numbers.
-        format: png, or exr: color, alpha, depth and normals as multilayer OpenEXR.
-        samples: So many cameras in the list are moments of one frame, for motion blur.
-        overwrite: Render also what is there already, of the same scene and camera.
-        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
-    """
-    from engine.jobs import frames as jobs
-
-    try:
-        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.PathCamera])
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
-    request = protocol.RenderFrames(
-        full(workspace), edit, name, path, first_frame, device, step, format, overwrite, samples
-    )
-    show_result(run_job(lambda job: jobs.render_frames(request, job)))
-
-
-def report(
-    workspace: Workspace, edit: str | None = None, device: str | None = None, even_on_cpu: EvenOnCpu = False
-) -> None:
-    """Run the paper's baselines on an edit's capture and instruction, and write a report card (HTML and JSON).
-
-    Args:
-        workspace: The project's folder.
-        edit: The edit's id; the newest finished one where not given.
-        device: cpu, cuda:0, mps, as `devices` lists them; the best where not given.
-        even_on_cpu: Also where that takes hours or days on a CPU.
-    """
-    from engine.jobs import report as jobs
-    from engine.workspace import Workspace as Folder
-
-    finished = [record.id for record in Folder(full(workspace)).edits() if record.finished]
-    if edit is None and not finished:
-        raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
-    request = protocol.MakeReport(full(workspace), edit or finished[-1], device, even_on_cpu)
-    show_result(run_job(lambda job: jobs.make_report(request, job)))
 
 
 def serve() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from engine.errors import BadInput
 from engine.progress import Job
 from engine.terminal import console, run_job, say
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -30,6 +33,29 @@ def pool_of(cluster: str | None, workers: int | None, device: str | None, cpus: 
     with Pool(cluster, choose_device(device), cpus, workers) as pool:
         console.print(f"{pool.workers} workers")
         yield pool
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does what can be done in pieces; this process, where neither workers nor a cluster are named."""
+
+    workers: int | None = None
+    """How many at once; with no cluster named, as processes of this machine."""
+    cluster: str | None = None
+    """The address of a Ray cluster that runs, or auto: that of this machine."""
+    cpus: float = 1.0
+    """Cores that each worker takes."""
+
+    def run_job(self, device: str | None, work: Callable[[Job], T]) -> T:
+        """As `engine.terminal.run_job`, the pieces done by these. ``device``: what they compute on. Raises BadInput."""
+
+        def over_workers(job: Job) -> T:
+            with pool_of(self.cluster, self.workers, device, self.cpus) as pool:
+                if pool is not None:
+                    job.pieces = pool
+                return work(job)
+
+        return run_job(over_workers)
 
 
 def batch(

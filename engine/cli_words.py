@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from engine import protocol
 from engine.errors import BadInput
+
+Project = Annotated[Path, tyro.conf.Positional]
+EvenOnCpu = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass

@@ -45,9 +45,13 @@ class Plan:
         self._rates: dict[str, float] = {}  # measured seconds a unit, by stage
         self._watched = 0.0
 
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
     def begin(self, name: str) -> Stage:
         """Enter a stage; its clock starts now."""
-        self._current = next(stage for stage in self.stages if stage.name == name)
+        self._current = self.stage(name)
         self._marks.clear()
         self._marks.append((self._clock(), self._current.done))
         return self._current
@@ -147,7 +151,7 @@ class Job:
 
     def place(self, device: str, *files: Path, check: Callable[[], None] | None = None) -> Place:
         """Where this process does a piece."""
-        return Place(device, self.keep, check or self.check, files)
+        return Place(device, self.keep, check or self.check, files, clock=self.clock)
 
     def report(
         self,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import platform
 import time
-from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,7 +28,8 @@ from benchmarks.truth import tables
 from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
 from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SCHEDULES, SIZES
-from benchmarks.truth.pool import call, cores, pool
+from benchmarks.truth.pool import Processes, cores
+from benchmarks.truth.run import recovery
 from engine.devices import choose_device, device_named
 from engine.editors.catalogue import default_editor
 from engine.metrics.perceptual import load_perceptual
@@ -61,6 +61,8 @@ class Options:
     device: str | None = None
     workers: int | None = None
     """Edits that run side by side, each with its share of the cores; one on a GPU."""
+    cluster: str | None = None
+    """The address of a Ray cluster whose workers run them, a core or a card each, or auto: that of this machine."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = field(
         default_factory=lambda: Path("benchmarks/truth/results") / time.strftime("%Y%m%d-%H%M%S")
     )
@@ -101,24 +103,26 @@ def main(options: Options) -> None:
     }  # fmt: skip
     for name in dict.fromkeys(name for name, _ in asked):
         ensure(name, SIZES[size].pixels)
-    with pool(processes, editor, size, methods, device) as workers:
-        for future in [
-            workers.submit(call, "train", *scene)
-            for scene in dict.fromkeys((name, seed) for name, _ in asked for seed in range(options.seeds))
-        ]:
-            future.result()
+    if options.cluster is None:
+        made_by = Processes(processes, editor, size, methods, device)
+    else:
+        from benchmarks.truth.cluster import Cluster
+
+        made_by = Cluster(options.cluster, options.workers, editor, size, methods, device)
+    with made_by as workers:
+        workers.train(dict.fromkeys((name, seed) for name, _ in asked for seed in range(options.seeds)))
         places = [(s, e, seed) for seed in range(options.seeds) for s, e in asked]
         strengths = options.strengths or (None,)
         for strength, wave in [(strengths[0], ENDS), *((s, methods) for s in strengths)]:
-            tasks = {}
+            orders = []
             for place in places:
                 known = known_of((*place, strength), records)
                 missing = [method for method in wave if method not in known]
                 for part in [missing] if wave is ENDS and missing else [[method] for method in missing]:
-                    tasks[workers.submit(call, "run", *place, known, strength, part)] = place
-            for future in as_completed(tasks):
-                name, key, seed = tasks[future]
-                found, shown = future.result()
+                    orders.append((*place, known, strength, part))
+            for (name, key, seed, *_), (found, shown) in workers.run(orders):
+                for record in found:
+                    print(described(record), flush=True)
                 records += found
                 if seed == 0:
                     heading = f"{name}, {key}" + ("" if strength is None else f", {strength:g}")
@@ -129,6 +133,18 @@ def main(options: Options) -> None:
         print("" if strength is None else f"\nStrength {strength:g}\n")
         print(tables.markdown(tables.summary(of_strength(records, strength))))
     print(f"{results}\n{time.monotonic() - began:.0f} s")
+
+
+def described(record: dict) -> str:
+    """A record in a line."""
+    measures, which = record["measures"], f"seed {record['seed']}"
+    if "strength" in record:
+        which += f", strength {record['strength']:g}"
+    share = recovery(*(of["perceptual"] for of in (record["unedited"], measures, record["oracle"])))
+    return (
+        f"{record['scene']}, {record['edit']}, {which}: {record['method']}: {measures['psnr']:.1f} dB, perceptual "
+        f"{measures['perceptual']:.3f} (recovery {share:.2f}), {measures['seconds']:.0f} s"
+    )
 
 
 def strengths_of(records: list[dict]) -> list[float | None]:

@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 _worker = None  # this process's own
 
@@ -21,10 +22,29 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def pool(processes: int, *arguments) -> ProcessPoolExecutor:
-    """A pool of processes, each with a ``Worker`` of these arguments."""
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, spawn, _begin, (spawn.Value("i", 0), processes, arguments))
+class Processes:
+    """Processes of this machine, each with a ``Worker`` of these arguments."""
+
+    def __init__(self, processes: int, *arguments):
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, spawn, _begin, (spawn.Value("i", 0), processes, arguments))
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def train(self, scenes: Iterable[tuple[str, int]]) -> None:
+        """Train unedited scenes, by name and seed, where that is not done."""
+        for future in [self._pool.submit(_call, "train", *scene) for scene in scenes]:
+            future.result()
+
+    def run(self, orders: Iterable[tuple]) -> Iterator[tuple[tuple, tuple]]:
+        """Each order, arguments of ``Worker.run``, with what came of it, as soon as it is there."""
+        tasks = {self._pool.submit(_call, "run", *order): order for order in orders}
+        for future in as_completed(tasks):
+            yield tasks[future], future.result()
 
 
 def _begin(taken, processes: int, arguments: tuple) -> None:
@@ -49,6 +69,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def call(method: str, *arguments):
+def _call(method: str, *arguments):
     """``Worker.method(*arguments)`` of the process that this runs in."""
     return getattr(_worker, method)(*arguments)

@@ -62,11 +62,7 @@ class Harness:
 
     def unedited(self, scene: TruthScene, seed: int) -> Path:
         """The checkpoint of the unedited scene, trained once for all methods."""
-        train = self.size.train
-        recipe = repr((self.size.nerf, train, seed)).encode()
-        pictures = scene.poses.tobytes() + scene.before.tobytes()
-        name = hashlib.blake2b(recipe + pictures, digest_size=8).hexdigest()
-        path = self.folder / f"{scene.name.replace(' ', '-')}-{name}.safetensors"
+        train, path = self.size.train, self.folder / unedited_name(self.size, scene, seed)
         if not path.exists():
             trainer = begin_scene(
                 self.size.nerf, cameras_of(scene, slice(scene.training)), scene.centre, train, seed, self.device
@@ -151,6 +147,14 @@ class Harness:
             measures["clip_direction"] = float(direction_similarity(original, edited, before, after).mean())
             measures["clip_consistency"] = float(direction_consistency(original, edited).mean())
         return measures
+
+
+def unedited_name(size: Size, scene: TruthScene, seed: int) -> str:
+    """The file name of an unedited scene's checkpoint, which says how it is trained, and on what."""
+    recipe = repr((size.nerf, size.train, seed)).encode()
+    pictures = scene.poses.tobytes() + scene.before.tobytes()
+    name = hashlib.blake2b(recipe + pictures, digest_size=8).hexdigest()
+    return f"{scene.name.replace(' ', '-')}-{name}.safetensors"
 
 
 def cameras_of(scene: TruthScene, part: slice) -> list[Viewpoint]:

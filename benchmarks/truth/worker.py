@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.truth.data import TruthScene, load, thinned
 from benchmarks.truth.methods import ENDS, ROWS, SIZES
-from benchmarks.truth.run import Harness, Outcome, recovery
+from benchmarks.truth.run import Harness, Outcome
 from benchmarks.truth.simulated import SimulatedEditor
 from engine.editors.catalogue import load_editor
 from engine.metrics.clip import load_clip
@@ -21,7 +21,7 @@ TRAINED = Path(__file__).parent / "data" / "unedited"  # unedited scenes, traine
 
 
 class Worker:
-    """What a process of the pool holds."""
+    """What a process that runs edits holds."""
 
     def __init__(self, editor: str | None, size: str, methods: Sequence[str], device: str):
         """``editor``: a model folder or hub name; None where simulated ones are asked for alone."""
@@ -61,16 +61,6 @@ class Worker:
             if method not in outcomes:
                 outcomes[method] = self.harness.run(ROWS[method], scene, key, seed)
             measures[method] = self.harness.measure(outcomes[method], outcomes["unedited"], scene, key)
-            share = recovery(
-                measures["unedited"]["perceptual"], measures[method]["perceptual"],
-                measures.get("oracle", measures[method])["perceptual"],
-            )  # fmt: skip
-            which = f"seed {seed}" if strength is None else f"seed {seed}, strength {strength:g}"
-            print(
-                f"{scene_name}, {key}, {which}: {method}: {measures[method]['psnr']:.1f} dB, perceptual "
-                f"{measures[method]['perceptual']:.3f} (recovery {share:.2f}), {outcomes[method].seconds:.0f} s",
-                flush=True,
-            )
         records = [
             {"scene": scene_name, "edit": key, "seed": seed, "method": method, "measures": measures[method],
              "unedited": measures["unedited"], "oracle": measures["oracle"]}

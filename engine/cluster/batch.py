@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from engine import protocol
 from engine.cluster.copies import CopiedJob, bring_back, done_in_copy, needed
+from engine.cluster.worker import Word
 from engine.devices import choose_device
 from engine.errors import BadInput
 from engine.files import read_record, write_record
@@ -261,7 +262,7 @@ class _Run:
         names = [path.relative_to(folder).as_posix() for path in files]
         method, params = self._request(order)
         place = Place(pool.device, self.job.keep, self.job.check, files)
-        return pool.begin(done_in_copy, names, CopiedJob(method, params, order.key, board), place)
+        return pool.begin(done_in_copy, names, CopiedJob(method, params), place, Word(board, order.key))
 
     def _hear(self, told: dict[str, str], under_way: dict[Any, _Order]) -> None:
         for order in under_way.values():

@@ -8,7 +8,6 @@ import importlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from engine.progress import Job
 from engine.workspace import Workspace
 
 LARGEST_FILE = 2**33  # bytes
-TELL_EVERY = 1.0  # seconds between two words of how far it is
 # Request → module of engine.jobs and function: what is done in copies.
 JOBS = {"scene/train": ("scene", "train_scene"), "edit/resume": ("edit", "resume_edit")}
 
@@ -37,8 +35,6 @@ class CopiedJob:
 
     method: str
     params: Mapping[str, Any]
-    key: str  # by which the board is told
-    board: Any = None
 
 
 def needed(workspace: Workspace, edit: str | None) -> list[Path]:
@@ -72,7 +68,7 @@ def done_in_copy(names: list[str], order: CopiedJob, place: Place) -> dict[str, 
         module, function = JOBS[order.method]
         kind = protocol.REQUESTS[order.method]
         request = msgspec.convert({**order.params, "workspace": folder, "device": place.device}, kind)
-        getattr(importlib.import_module(f"engine.jobs.{module}"), function)(request, _job(order))
+        getattr(importlib.import_module(f"engine.jobs.{module}"), function)(request, _job(place))
         made = {}
         for path in sorted(copy.rglob("*")):
             name = path.relative_to(copy).as_posix()
@@ -83,14 +79,9 @@ def done_in_copy(names: list[str], order: CopiedJob, place: Place) -> dict[str, 
         return made
 
 
-def _job(order: CopiedJob) -> Job:
-    last = -TELL_EVERY
-
+def _job(place: Place) -> Job:
     def on_progress(progress: protocol.Progress) -> None:
-        nonlocal last
-        if order.board is not None and time.monotonic() - last > TELL_EVERY:
-            last = time.monotonic()
-            order.board.tell.remote(order.key, f"{progress.label}, {100 * progress.fraction:.0f} %")
+        place.tell(f"{progress.label}, {100 * progress.fraction:.0f} %")
 
     return Job(on_progress=on_progress, runtime=RUNTIME)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engine.cluster.editor import FarEditor
 from engine.cluster.nodes import check_nodes, code_of_engine, this_node
-from engine.cluster.worker import Failed, SentFile, describe, do_piece
+from engine.cluster.worker import TELL_EVERY, Failed, SentFile, Word, describe, do_piece
 from engine.errors import BadInput, cannot_read
 from engine.files import open_file
-from engine.pieces import Piece, Place
+from engine.pieces import Hear, Piece, Place, Places, deaf, placed
 
 RETRIES = 50  # of a piece whose worker died
 LOOK = 0.05  # seconds between two looks at whether to stop
@@ -133,12 +135,42 @@ class Pool:
         finally:
             self.drop(waiting)  # after an error, or where nobody asks for more
 
-    def begin(self, piece: Piece, shared: Any, item: Any, place: Place) -> ray.ObjectRef:
-        """Have a piece done; ``shared``, and each of the place's objects, may be what `put` returned."""
+    def as_made(
+        self, piece: Piece, shared: Any, items: Iterable[Any], place: Places, hear: Hear = deaf
+    ) -> Iterator[tuple[int, Any]]:
+        """As `map`, but each as soon as it is made, with its item's number; ``hear`` gets the number of a piece and
+        what it tells. ``place`` may be a function of the item."""
+        common, board, still = ray.put(shared), self.board(), enumerate(items)
+        waiting: dict[ray.ObjectRef, tuple[int, Callable[[], None]]] = {}
+        asked = time.monotonic()
+        try:
+            while True:
+                for number, item in islice(still, 2 * self.workers - len(waiting)):
+                    own = placed(place, item)
+                    waiting[self.begin(piece, common, item, own, Word(board, number))] = number, own.check
+                if not waiting:
+                    return
+                for coming in self.ready(list(waiting)):
+                    number, check = waiting.pop(coming)
+                    yield number, self.wait(coming, check)
+                for _, check in list(waiting.values())[:1]:
+                    check()
+                if time.monotonic() - asked > TELL_EVERY:
+                    told, asked = self.told(board), time.monotonic()
+                    for number, _ in waiting.values():
+                        if number in told:
+                            hear(number, told[number])
+        finally:
+            self.drop(waiting)
+            self.told(board)  # it is there: Ray's head dies where who began an actor leaves before that
+
+    def begin(self, piece: Piece, shared: Any, item: Any, place: Place, word: Word | None = None) -> ray.ObjectRef:
+        """Have a piece done; ``shared``, and each of the place's objects, may be what `put` returned. ``word``: where
+        what it tells goes."""
         files = [self._file(path) for path in place.files]
         contents = [content for _, content in files]
         return self._do.remote(
-            self._code, piece, shared, item, self.device, [file for file, _ in files], *contents, *place.objects
+            self._code, piece, shared, item, self.device, [file for file, _ in files], word, *contents, *place.objects
         )
 
     def put(self, value: Any) -> ray.ObjectRef:
@@ -184,7 +216,7 @@ class Pool:
         """Where pieces tell how far they are, by a key each: ``tell.remote(key, what)``, and ``all.remote()``."""
         return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)(_Board).remote()
 
-    def told(self, board: Any) -> dict[str, Any]:
+    def told(self, board: Any) -> dict[Any, Any]:
         """What is on a board; nothing while it does not answer."""
         try:
             return ray.get(board.all.remote(), timeout=1.0)
@@ -216,12 +248,12 @@ class Pool:
 
 class _Board:
     def __init__(self) -> None:
-        self._told: dict[str, Any] = {}
+        self._told: dict[Any, Any] = {}
 
-    def tell(self, key: str, what: Any) -> None:
+    def tell(self, key: Any, what: Any) -> None:
         self._told[key] = what
 
-    def all(self) -> dict[str, Any]:
+    def all(self) -> dict[Any, Any]:
         return dict(self._told)
 
 

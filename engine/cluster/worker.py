@@ -10,8 +10,8 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+TELL_EVERY = 1.0  # seconds between two words of how far a piece is
 LARGEST_CACHE = 16 * 2**30  # bytes of files that were sent, before the oldest go
 RUNTIME = Runtime()  # what stays loaded in this process, from piece to piece
 
@@ -46,16 +47,40 @@ class SentFile:
     size: int  # bytes
 
 
+@dataclass(frozen=True)
+class Word:
+    """Where a piece tells how far it is: on a board, by its key."""
+
+    board: Any
+    key: Any
+
+    def teller(self) -> Callable[[Any], None]:
+        """What it tells with: no word more often than now and then."""
+        last = -TELL_EVERY
+
+        def tell(what: Any) -> None:
+            nonlocal last
+            if time.monotonic() - last > TELL_EVERY:
+                last = time.monotonic()
+                self.board.tell.remote(self.key, what)
+
+        return tell
+
+
 def do_piece(
-    code: str, piece: Piece, shared: Any, item: Any, device: str, files: Sequence[SentFile], *sent: Any
-) -> Any:
-    """What a piece makes, or `Failed`; what was ``sent`` are the contents of the files, then the piece's objects."""
+    code: str, piece: Piece, shared: Any, item: Any, device: str, files: Sequence[SentFile], word: Word | None,
+    *sent: Any,
+) -> Any:  # fmt: skip
+    """What a piece makes, or `Failed`; what was ``sent`` are the contents of the files, then the piece's objects.
+    ``word``: where what it tells goes."""
     node = socket.gethostname()
     try:
         if code != code_of_engine():
             raise BadInput("it has another engine than who asks: install the same there")
         paths = [_at_hand(file, content) for file, content in zip(files, sent, strict=False)]
         place = Place(device, RUNTIME.keep, lambda: None, paths, sent[len(files) :])
+        if word is not None:
+            place = replace(place, tell=word.teller())
         RUNTIME.make_room()
         return piece(shared, item, place)
     except BaseException as error:

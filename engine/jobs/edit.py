@@ -54,12 +54,12 @@ from engine.jobs.scene import (
     ensure_scene,
     is_trained,
     kept_perceptual,
-    render_views,
     scene_preset,
     scene_stages,
     training_views,
 )
 from engine.jobs.tree import standing_on
+from engine.jobs.views import Shown, render_views
 from engine.metrics.memory import PeakMemory
 from engine.output.mesh_files import remove_meshes
 from engine.pictures import save_picture
@@ -198,9 +198,10 @@ def _edit(
         run = _Run(workspace, capture, record, device, memory, job)
         with run.talked_to():
             run.edit(EditWatch(plan, job, len(record.chosen)))
-            for view, render in render_views(run.trainer.scene, capture.views, plan, job, stage="after"):
+            shown = Shown(run.path, True, device, live=run.trainer.scene)  # as it was saved
+            for view, seen in render_views(shown, capture.views, plan, job, "after"):
                 picture = workspace.views(record.id) / f"{view.name}.png"
-                save_picture(picture, render.rgb)
+                save_picture(picture, seen.rgb)
                 job.on_view(view.name, "after", str(picture))
         record = run.save(finished=True)
     job.log(f"Edited in {record.seconds:.0f} s: {record.steps} steps, {record.edits} image updates")

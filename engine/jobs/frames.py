@@ -17,7 +17,7 @@ from engine.files import write_bytes
 from engine.geometry import Viewpoint
 from engine.jobs.asked import similarity, viewpoints
 from engine.jobs.parents import check_parent
-from engine.jobs.scene import scene_at
+from engine.jobs.views import scene_at
 from engine.output import frames as exr
 from engine.output.frame_folder import FrameFolder
 from engine.pictures import encoded, note_of

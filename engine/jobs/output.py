@@ -15,8 +15,9 @@ from engine.errors import BadInput
 from engine.geometry import Camera, Viewpoint
 from engine.jobs.asked import similarity
 from engine.jobs.capture import load_opened
-from engine.jobs.scene import kept_scene
+from engine.jobs.scene import shown_scene
 from engine.jobs.subject import Subject
+from engine.jobs.views import Seen, render_views
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for
 from engine.output.mesh_files import Painted, upright, write_mesh
 from engine.output.texture import Texture, checked_size, textured
@@ -24,7 +25,6 @@ from engine.output.tidying import checked_faces, decimated, filled
 from engine.presets import SECONDS_A_RENDER
 from engine.progress import Job, Stage
 from engine.results import Mesh
-from engine.scenes.base import Check, Scene
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, writes
 
@@ -59,13 +59,9 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
         *(subject.stages if subject else []),
         *([Stage("texture", "Baking the texture", len(finer) + 1, FINER**2 * SECONDS_A_RENDER)] if size else []),
     )
-    stage = plan.begin("mesh")
-    scene = kept_scene(workspace, request.edit, device, job)
-    renders = []
-    for index, view in enumerate(views):
-        renders.append(depth_view(scene, view, job.check))
-        plan.advance(index + 1)
-        job.report(plan, stage)
+    stage = plan.stage("mesh")
+    scene = shown_scene(workspace, request.edit, device)
+    renders = [depth_view(*seen) for seen in render_views(scene, views, plan, job, "mesh", "depth", "opacity")]
     bounds = bounds_from_depth(renders, capture.centre, capture.radius)
     resolution = resolution or resolution_for(renders, bounds)
     mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
@@ -81,11 +77,8 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     light = job.wait_for(tidied)
     texture: Texture | None = None
     if size:
-        stage, looks = plan.begin("texture"), []
-        for index, view in enumerate(finer):
-            looks.append(depth_view(scene, view, job.check))
-            plan.advance(index + 1)
-            job.report(plan, stage)
+        stage = plan.stage("texture")
+        looks = [depth_view(*seen) for seen in render_views(scene, finer, plan, job, "texture", "depth", "opacity")]
         ratio = looks[0].intrinsics.width / views[0].intrinsics.width
         texture = job.wait_for(lambda: textured(light, looks, size, ratio))
         plan.advance(stage.units)
@@ -103,11 +96,10 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     )
 
 
-def depth_view(scene: Scene, camera: Camera, check: Check) -> DepthView:
+def depth_view(camera: Camera, seen: Seen) -> DepthView:
     """What a camera sees of a scene, for a mesh."""
-    render = scene.render(camera, check)
-    depth, color, opacity = (values.cpu().numpy() for values in (render.depth, render.rgb, render.opacity))
-    return DepthView(pose=camera.pose, intrinsics=camera.intrinsics, depth=depth, colour=color, opacity=opacity)
+    assert seen.depth is not None and seen.opacity is not None
+    return DepthView(camera.pose, camera.intrinsics, seen.depth, seen.rgb, seen.opacity)
 
 
 def larger(view: View) -> Viewpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,36 +16,36 @@ from torch import Tensor
 from engine import protocol
 from engine.capture import Capture, View
 from engine.devices import choose_device
-from engine.edit.baselines import edited_frames
-from engine.edit.iterative import ImageUpdated
-from engine.edit.methods import begin
-from engine.edit.prompt import Prompts
-from engine.edit.region import region_of
-from engine.edit.settings import EditSettings, as_published, scheduled, settings_for
-from engine.editors.base import Editor
-from engine.editors.catalogue import source_of
-from engine.editors.registry import kind_of
+from engine.edit.settings import EditSettings, settings_for
 from engine.errors import BadInput
 from engine.files import read_record, write_bytes, write_record
 from engine.hub import CLIP, in_words
+from engine.jobs.baselines import (
+    PER_FRAME,
+    PROJECTED,
+    Common,
+    Made,
+    Stages,
+    as_read,
+    baselines_of,
+    run_baseline,
+    slug,
+)  # fmt: skip
 from engine.jobs.capture import load_opened
 from engine.jobs.edit import opened_editor
 from engine.jobs.parents import check_parent, original_pictures
-from engine.jobs.scene import kept_perceptual, kept_scene
+from engine.jobs.scene import shown_scene
+from engine.jobs.views import Seen, render_views
 from engine.metrics.clip import Clip, direction_consistency, direction_similarity, load_clip
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.consistency import warping_error
-from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page
 from engine.pictures import load_picture, save_picture
 from engine.presets import refuse_days
-from engine.progress import Job, Plan, Stage
+from engine.progress import Job, Stage
 from engine.records import EditRecord
 from engine.results import Report
-from engine.scenes.base import RenderedView
 from engine.scenes.picture_set import PictureSet
-from engine.scenes.registry import open_scene
-from engine.scenes.settings import LossConfig
 from engine.workspace import Workspace, writes
 
 FRAMES = 12  # on the path that methods are compared along
@@ -52,7 +53,6 @@ LEAST_CHANGE = 0.005  # of the frames, about one level of 8 bits: below it nothi
 SHOWN = 5  # of them, on the page
 PATH_OF = 1000  # views at most that a path is looked for among: every pair of them is compared
 UNEDITED, OURS = "Unedited", "This edit"
-PER_FRAME, ONE_TIME, SDS, PAPER, PROJECTED = "Per-frame", "One-time DU", "SDS", "Iterative DU", "Projected"
 
 COLUMNS = (
     Column(
@@ -86,15 +86,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Made(msgspec.Struct, frozen=True):
-    """What a baseline took; its frames lie beside it."""
-
-    settings: dict
-    seconds: float
-    edits: int
-    peak_bytes: int
-
-
 @writes("making a report")
 def make_report(request: protocol.MakeReport, job: Job) -> Report:
     """Run the baselines, with the edit's own settings, measure all along one path, and write the page.
@@ -114,38 +105,32 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     path = path_of(capture, FRAMES)
     baselines = baselines_of(record.editor, settings, bool(record.key_views))
     missing = [name for name in baselines if _made(folder, name, settings, path) is None]
+    stages = Stages({name: len(path) if name == PER_FRAME else settings.steps for name in missing}, job.pieces.workers)
     plan = job.plan(
         Stage("frames", "Rendering the path", 2 * len(path), 0.8),
-        *(
-            Stage(
-                _slug(name), name, len(path) if name == PER_FRAME else settings.steps, 3.0 if name == PER_FRAME else 0.6
-            )
-            for name in missing
-        ),
+        *stages.all,
     )
-    editor = opened_editor(record.editor, device, job) if missing else None
-    stage = plan.begin("frames")
-    renders: dict[str, list[RenderedView]] = {}
+    if missing:
+        opened_editor(record.editor, device, job)  # what is wrong with it is said first
+    seen: dict[str, list[Seen]] = {}
     for name, edit in {UNEDITED: record.parent, OURS: record.id}.items():
-        scene = kept_scene(workspace, edit, device, job)
-        renders[name] = []
-        for view in path:
-            renders[name].append(scene.render(view, job.check))
-            plan.advance(stage.done + 1)
-            job.report(plan, stage)
-        _save(folder, name, path, [r.rgb for r in renders[name]])
+        scene = shown_scene(workspace, edit, device)
+        seen[name] = [looked for _, looked in render_views(scene, path, plan, job, "frames", "depth")]
+        _save(folder, name, path, [looked.rgb for looked in seen[name]])
+    originals = [looked.picture(device) for looked in seen[UNEDITED]]
+    depths = [torch.tensor(looked.depth).to(device) for looked in seen[UNEDITED]]
 
-    for name in missing:
-        assert editor is not None
-        frames = [r.rgb for r in renders[UNEDITED]]
-        made = _run_baseline(
-            name, workspace, capture, record, settings, editor, path, frames, folder, device, plan, job
-        )
-        write_record(folder / _slug(name) / "made.json", made)
+    if missing:
+        views = [capture.view(view) for view in record.chosen]
+        pictures = PictureSet.read(workspace.images, views, "cpu", original_pictures(workspace, views, record.parent))
+        common = Common(record, settings, views, pictures, path, [looked.rgb for looked in seen[UNEDITED]])
+        place, hear = job.place(device, workspace.checkpoint(record.parent)), partial(stages.told, plan, job)
+        for number, (made, frames) in job.pieces.as_made(run_baseline, common, missing, place, hear):
+            stages.ended(plan, job, number)
+            _save(folder, missing[number], path, frames)
+            write_record(folder / slug(missing[number]) / "made.json", made)
 
     clip = job.keep("CLIP", device, lambda: load_clip(device))
-    depths = [r.depth for r in renders[UNEDITED]]
-    originals = [r.rgb for r in renders[UNEDITED]]
     own = _inconsistency(originals, depths, path)
     methods = []
     for name in (UNEDITED, *baselines, OURS):
@@ -183,29 +168,6 @@ def make_report(request: protocol.MakeReport, job: Job) -> Report:
     return _write(folder, workspace, record, device, methods, clip is not None)
 
 
-def baselines_of(editor: str, settings: EditSettings, keys: bool) -> list[str]:
-    """What an edit is compared with: the paper's baselines that its editor can run (SDS needs its gradient), the
-    paper's own schedule, and ours without key views (``keys``: the edit has some); but not with itself."""
-    able = kind_of(source_of(editor)).can
-    names = [PER_FRAME, ONE_TIME, SDS, PAPER, PROJECTED]
-    return [
-        name
-        for name in names
-        if not (name == SDS and "gradient" not in able)
-        and not (name in (PAPER, PROJECTED) and not keys and settings_of(name, settings) == settings)
-    ]
-
-
-def settings_of(name: str, settings: EditSettings) -> EditSettings:
-    """The settings of a method that trains a scene, beside those of the edit: as many steps, and all but the schedule
-    and what belongs to it the same."""
-    if name == SDS:
-        return msgspec.structs.replace(settings, method="sds", losses=LossConfig("mse"))
-    if name == ONE_TIME:
-        return msgspec.structs.replace(settings, method="one-time")
-    return as_published(settings) if name == PAPER else scheduled(settings, "projected", False)
-
-
 def path_of(capture: Capture, count: int) -> list[View]:
     """Views that make a path: each the nearest, by place and direction, to the one before, from one end of the capture;
     ``count`` neighbouring ones from the middle of it. Of more than ``PATH_OF`` views, those nearest to the middle one
@@ -232,53 +194,6 @@ def path_of(capture: Capture, count: int) -> list[View]:
         order.append(at)
     first = max(0, (len(order) - count) // 2)
     return [views[k] for k in order[first : first + count]]
-
-
-def _run_baseline(
-    name: str,
-    workspace: Workspace,
-    capture: Capture,
-    record: EditRecord,
-    settings: EditSettings,
-    editor: Editor,
-    path: Sequence[View],
-    unedited: Sequence[Tensor],
-    folder: Path,
-    device: str,
-    plan: Plan,
-    job: Job,
-) -> Made:
-    stage = plan.begin(_slug(name))
-    prompts = Prompts(editor, settings.told(record.instruction))
-    edits = 0
-    with PeakMemory(device) as memory:
-        if name == PER_FRAME:
-            frames, began = [], job.clock()
-            for frame in edited_frames(editor, prompts.at(0), unedited, settings, job.check):
-                frames.append(frame)
-                plan.advance(len(frames))
-                job.report(plan, stage)
-            edits = len(frames)
-            seconds = job.clock() - began
-        else:
-            own = settings_of(name, settings)
-            perceptual = kept_perceptual(device, job) if own.losses.perceptual_weight else None
-            views = [capture.view(view) for view in record.chosen]
-            originals = original_pictures(workspace, views, record.parent)
-            pictures = PictureSet.read(workspace.images, views, device, originals)
-            parent = open_scene(workspace.checkpoint(record.parent))
-            region = region_of(record.last_region)
-            trainer, events = begin(own, parent, views, pictures, prompts, perceptual, device, job.check, region=region)
-            began = job.clock()
-            for event in events:
-                edits += event.edits if isinstance(event, ImageUpdated) else 0
-                plan.advance(trainer.step_index)
-                job.report(plan, stage)
-            edits += own.steps if name == SDS else 0
-            seconds = job.clock() - began
-            frames = [trainer.scene.render(view, job.check).rgb for view in path]
-    _save(folder, name, path, frames)
-    return Made(_as_read(settings), seconds, edits, memory.peak)
 
 
 def _inconsistency(frames: Sequence[Tensor], depths: Sequence[Tensor], path: Sequence[View]) -> float:
@@ -308,12 +223,8 @@ def _clip_measures(
     }
 
 
-def _slug(name: str) -> str:
-    return name.lower().replace(" ", "-")
-
-
 def _files(folder: Path, name: str, path: Sequence[View]) -> list[Path]:
-    return [folder / _slug(name) / f"{view.name}.png" for view in path]
+    return [folder / slug(name) / f"{view.name}.png" for view in path]
 
 
 def _shown(folder: Path, name: str, path: Sequence[View]) -> list[Path]:
@@ -329,15 +240,10 @@ def _save(folder: Path, name: str, path: Sequence[View], frames: Sequence[Tensor
 
 def _made(folder: Path, name: str, settings: EditSettings, path: Sequence[View]) -> Made | None:
     """What a baseline took, where it was run with these settings, and its frames along this path are all there."""
-    made = read_record(folder / _slug(name) / "made.json", Made)
-    if made is None or made.settings != _as_read(settings):
+    made = read_record(folder / slug(name) / "made.json", Made)
+    if made is None or made.settings != as_read(settings):
         return None
     return made if all(file.is_file() for file in _files(folder, name, path)) else None
-
-
-def _as_read(settings: EditSettings) -> dict:
-    """Settings as they are read again from a file: tuples have become lists."""
-    return msgspec.json.decode(msgspec.json.encode(settings))
 
 
 def _write(

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import torch
@@ -18,6 +15,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.jobs.depths import depths_stage, learn_depths, wants_depths
+from engine.jobs.views import Shown, render_views, scene_at
 from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
 from engine.metrics.perceptual import Perceptual, load_perceptual
@@ -27,7 +25,7 @@ from engine.presets import SECONDS_A_RENDER, SECONDS_A_STEP, Preset, choose_pres
 from engine.progress import Job, Plan, Stage
 from engine.protocol import Measures
 from engine.records import MOST_STEPS, SceneRecord
-from engine.scenes.base import RenderedView, Scene
+from engine.scenes.base import Scene
 from engine.scenes.health import ATTEMPTS, is_looked_at
 from engine.scenes.picture_set import PictureSet, view_layers
 from engine.scenes.registry import begin_scene, open_scene
@@ -232,19 +230,19 @@ def _held_out(workspace: Workspace, capture: Capture, job: Job) -> HeldOut:
 def _measure_and_render(
     workspace: Workspace, capture: Capture, record: SceneRecord, device: str, plan: Plan, job: Job
 ) -> None:
-    scene = kept_scene(workspace, None, device, job)
+    scene = shown_scene(workspace, None, device)
     perceptual = kept_perceptual(device, job)
     folder = workspace.views(None)
     figures = []
-    for view, render in render_views(scene, capture.views, plan, job, "before"):
+    for view, seen in render_views(scene, capture.views, plan, job, "before"):
         path = folder / f"{view.name}.png"
-        save_picture(path, render.rgb)
+        save_picture(path, seen.rgb)
         job.on_view(view.name, "before", str(path))
         if view.held_out:
             truth = load_picture(workspace.images / view.image).to(device).float() / 255
             mask, alpha = view_layers(workspace.images, view)
             if mask is None or mask.any():
-                figures.append(_figures(render.rgb, truth, mask, alpha, perceptual))
+                figures.append(_figures(seen.picture(device), truth, mask, alpha, perceptual))
     measures = None
     if figures:
         means = [float(x) for x in np.mean([figure[:3] for figure in figures], axis=0)]
@@ -277,21 +275,25 @@ def _figures(
 
 def kept_perceptual(device: str, job: Job) -> Perceptual:
     """The perceptual measure; it stays loaded for the next job."""
-    return job.keep("perceptual measure", device, lambda: load_perceptual(device))
+    return perceptual_at(device, job.keep)
+
+
+def perceptual_at(device: str, keep: Keep) -> Perceptual:
+    """The perceptual measure, which ``keep`` keeps loaded."""
+    return keep("perceptual measure", device, lambda: load_perceptual(device))
+
+
+def shown_scene(workspace: Workspace, edit: str | None, device: str) -> Shown:
+    """The scene of an edit, or the unedited one, to be looked at in pieces. Raises BadInput where there is none."""
+    path = workspace.checkpoint(edit)
+    open_scene(path)
+    return Shown(path, edit is not None, device)
 
 
 def kept_scene(workspace: Workspace, edit: str | None, device: str, job: Job) -> Scene:
     """The scene of an edit, or the unedited one, to render from; it stays loaded for the next job. Raises BadInput
     where there is none."""
     return scene_at(workspace.checkpoint(edit), edit is not None, device, job.keep)
-
-
-def scene_at(path: Path, edited: bool, device: str, keep: Keep) -> Scene:
-    """The scene of a checkpoint, which ``keep`` keeps loaded. Raises BadInput where there is none."""
-    saved = open_scene(path)
-    state = path.stat()
-    key = (str(path), state.st_size, state.st_mtime_ns, device)
-    return keep("edited scene" if edited else "scene", key, lambda: saved.scene(device))
 
 
 def training_views(capture: Capture) -> list[View]:
@@ -302,14 +304,3 @@ def training_views(capture: Capture) -> list[View]:
             f"{capture.source.name} has {len(views)} views to train on; a scene needs at least 2.", field="views"
         )
     return views
-
-
-def render_views(
-    scene: Scene, views: Sequence[View], plan: Plan, job: Job, stage: str
-) -> Iterator[tuple[View, RenderedView]]:
-    """A stage in which each view is rendered, at its pose in the capture."""
-    current = plan.begin(stage)
-    for index, view in enumerate(views):
-        yield view, scene.render(view, job.check)
-        plan.advance(index + 1)
-        job.report(plan, current)

@@ -13,7 +13,8 @@ from engine.errors import BadInput
 from engine.geometry import Camera
 from engine.jobs.capture import load_opened
 from engine.jobs.output import spread
-from engine.jobs.scene import kept_scene
+from engine.jobs.scene import shown_scene
+from engine.jobs.views import render_views
 from engine.output.splat_cloud import gather
 from engine.output.splat_fit import Fit, compile_kernels
 from engine.output.splats import write_splats
@@ -54,14 +55,10 @@ def make_splats(request: protocol.MakeSplats, job: Job) -> Splats:
         Stage("splats", "Looking at the surfaces", len(cameras), SECONDS_A_RENDER),
         Stage("fit", "Fitting splats", steps, SECONDS_A_STEP),
     )
-    stage = plan.begin("splats")
     job.wait_for(compile_kernels)
-    scene = kept_scene(workspace, request.edit, device, job)
-    looks = []
-    for index, camera in enumerate(cameras):
-        looks.append(_Look.of(camera, scene.render(camera, job.check)))
-        plan.advance(index + 1)
-        job.report(plan, stage)
+    scene = shown_scene(workspace, request.edit, device)
+    seen = render_views(scene, cameras, plan, job, "splats", "depth", "opacity", "background")
+    looks = [_Look.of(camera, what.rendered()) for camera, what in seen]
     cloud = gather([look.surface for look in looks], count, job.check)
     if not len(cloud):
         raise BadInput("The renders show no surface, so there is nothing to make splats of; train for longer.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -117,6 +118,16 @@ class PictureSet:
                 blank if part is None else part.reshape(-1, *blank.shape[1:])
             )
         return torch.from_numpy(whole)
+
+    def copied(self, device: str) -> PictureSet:
+        """The same pictures on a device, to be changed there."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, value.to(device, copy=True))
+        if self.known is not None:
+            other.known = tuple(value.to(device, copy=True) for value in self.known)
+        return other
 
     def __len__(self) -> int:
         return len(self._shapes)

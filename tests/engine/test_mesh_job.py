@@ -15,7 +15,7 @@ from engine import cli, protocol
 from engine.cli_region import box_solid
 from engine.editors import registry
 from engine.errors import BadInput
-from engine.jobs import output, subject
+from engine.jobs import output, subject, views
 from engine.progress import Job
 from engine.records import EditRecord
 from engine.scenes.base import RenderedView
@@ -38,8 +38,8 @@ class Exact:
 def project(trained, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     shutil.copytree(trained, folder)
-    for module in (output, subject):
-        monkeypatch.setattr(module, "kept_scene", lambda *_: Exact())
+    monkeypatch.setattr(subject, "kept_scene", lambda *_: Exact())
+    monkeypatch.setattr(views, "scene_at", lambda *_: Exact())
     monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
     return folder
 

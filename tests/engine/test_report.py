@@ -14,17 +14,8 @@ from PIL import Image
 from engine.capture import Capture, Intrinsics, View
 from engine.edit.settings import EditSettings, as_published, scheduled
 from engine.editors.catalogue import BUNDLED
-from engine.jobs.report import (
-    ONE_TIME,
-    PAPER,
-    PER_FRAME,
-    PROJECTED,
-    SDS,
-    baselines_of,
-    measures_of_edit,
-    path_of,
-    settings_of,
-)
+from engine.jobs.baselines import ONE_TIME, PAPER, PER_FRAME, PROJECTED, SDS, baselines_of, settings_of
+from engine.jobs.report import measures_of_edit, path_of
 from engine.metrics.collapse import has_collapsed
 from engine.metrics.memory import PeakMemory
 from engine.output.report_page import Column, Method, page

@@ -41,15 +41,20 @@ def truth_of(picture):
     return (picture * np.float32([1.0, 0.7, 0.7])).astype(np.uint8)
 
 
+def closed_form(camera=CAMERA, training=TRAINING, held_out=HELD_OUT):
+    """The scene from a ring of cameras, and from others between them."""
+    between = ring(90)[1 : 1 + held_out]
+    poses = np.concatenate([ring(training), between])
+    before = np.stack([sphere_picture(pose, camera) for pose in poses])
+    depth = np.stack([sphere_depth(pose, camera).numpy() for pose in poses])
+    return TruthScene(
+        "sphere", training, np.zeros(3), poses, camera, before, {EDIT: truth_of(before)}, depth, depth < 5
+    )
+
+
 @pytest.fixture(scope="module")
 def scene():
-    between = ring(90)[1 : 1 + HELD_OUT]
-    poses = np.concatenate([ring(TRAINING), between])
-    before = np.stack([sphere_picture(pose, CAMERA) for pose in poses])
-    depth = np.stack([sphere_depth(pose, CAMERA).numpy() for pose in poses])
-    return TruthScene(
-        "sphere", TRAINING, np.zeros(3), poses, CAMERA, before, {EDIT: truth_of(before)}, depth, depth < 5
-    )
+    return closed_form()
 
 
 class Oracle:

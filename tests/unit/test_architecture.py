@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_output"},
     {"cli_cluster", "cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"cluster"},
     {"terminal"},
@@ -73,11 +74,11 @@ def test_engine_imports_run_downward():
 INSIDE = {
     "jobs": [
         {"live_surfels"},
-        {"capture", "depths", "registration", "asked", "following"},
+        {"capture", "depths", "registration", "asked", "following", "views"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},
-        {"subject"},
+        {"subject", "baselines"},
         {"contact_sheet", "output", "report"},
         {"trying"},
         {"frames", "splats"},

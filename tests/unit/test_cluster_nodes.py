@@ -11,6 +11,7 @@ import pytest
 
 from engine.cluster import nodes, worker
 from engine.errors import BadInput
+from engine.pieces import Here, Place
 
 MINE = nodes.Node("driver", "1.0", "abc", "3.12.1", "2.8.0", 1, 2**34, 2**34)
 
@@ -36,7 +37,7 @@ def test_a_node_that_does_not_fit_is_named(other, sentence):
 
 
 def told(piece, files=(), *sent, code=None):
-    return worker.do_piece(code or nodes.code_of_engine(), piece, 2, 3, "cpu", files, *sent)
+    return worker.do_piece(code or nodes.code_of_engine(), piece, 2, 3, "cpu", files, None, *sent)
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +109,30 @@ def test_files_that_were_used_longest_ago_go_first(monkeypatch, folder):
         sent = worker.SentFile(str(number) * 64, ".txt", 5)
         assert told(lambda _s, _i, place: place.files[0].exists(), [sent], np.frombuffer(b"seven", np.uint8)) is True
     assert len(list(worker.cache_folder().iterdir())) == 2
+
+
+def test_what_a_piece_tells_goes_to_its_place_on_the_board_and_not_too_often(monkeypatch):
+    told, clock = [], iter([10.0, 10.0, 10.5, 12.0, 12.0])
+
+    class Board:
+        class tell:
+            remote = staticmethod(lambda key, what: told.append((key, what)))
+
+    monkeypatch.setattr(worker.time, "monotonic", lambda: next(clock))
+    tell = worker.Word(Board, 3).teller()
+    for done in (1, 2, 3):
+        tell(done)
+    assert told == [(3, 1), (3, 3)]
+
+
+def test_pieces_done_here_come_with_their_numbers_and_are_heard_under_them():
+    heard = []
+
+    def piece(shared, item, place):
+        place.tell(item)
+        return shared * item, place.device
+
+    here = Here().as_made(
+        piece, 2, [5, 6], lambda item: Place(f"cpu:{item}", lambda *_: None), lambda *said: heard.append(said)
+    )
+    assert list(here) == [(0, (10, "cpu:5")), (1, (12, "cpu:6"))] and heard == [(0, 5), (1, 6)]
