@@ -190,13 +190,15 @@ def main() -> int:
         },
         "figures": {},
     }
-    parts = [of_preset(preset, options.device, paths) for preset in (PAPER, STANDARD, PREVIEW)]
-    for part in (of_editor(options.device, dtype), *parts):
+    parts = [of_preset(preset, options.device, [path]) for path in paths for preset in (PAPER, STANDARD, PREVIEW)]
+    for part in (*parts, of_editor(options.device, dtype)):
         for name, figures in part:
             result["figures"][name] = figures
-            options.output.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            options.output.with_suffix(".json").write_text(
+                json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8"
+            )
             print(name, json.dumps({key: round(value, 5) for key, value in figures.items()}), flush=True)
-    options.output.with_suffix(".md").write_text(table(result))
+    options.output.with_suffix(".md").write_text(table(result), "utf-8")
     print(table(result))
     return 0
 
