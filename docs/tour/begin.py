@@ -70,7 +70,9 @@ def again(w: Window) -> hand.Program:
         yield from hand.wait(lambda: w.addon("project").project_of(w.scene) is not None, 120)
         yield from hand.wait(w.quiet, 120)
         w.fine("capture")
-        hand.area().spaces.active.region_3d.view_perspective = "CAMERA" if w.scene.camera else "PERSP"
+        view = hand.area().spaces.active
+        view.region_3d.view_perspective = "CAMERA" if w.scene.camera else "PERSP"
+        view.shading.color_type, view.shading.light = "VERTEX", "FLAT"  # as an imported mesh is shown
         yield from w.home()
 
 
