@@ -138,7 +138,7 @@ def train(
 
     _open_first(workspace, capture, preset)
     request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths)
-    show_result(shared.run_job(device, lambda job: scene.train_scene(request, job)))
+    shared.show(request, lambda job: scene.train_scene(request, job))
 
 
 def try_(
@@ -172,12 +172,12 @@ def try_(
     words = how.words() | {"region": region, "across": axis_of(across), "down": axis_of(down)}
     if workspace is None:
         request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **words)
-        shared.run_job(how.device, lambda job: trying.try_photo(request, job))
+        shared.do(request, lambda job: trying.try_photo(request, job))
     else:
         if sheet and across is None:
             raise BadInput("Name what the contact sheet of a view is over with --across.", field="sheet")
         wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), **words)
-        shared.run_job(how.device, lambda job: trying.copy_of_try(wanted, out, job))
+        shared.do(wanted, lambda job: trying.copy_of_try(wanted, out, job))
     console.print(f"Written: {out}")
 
 
@@ -230,7 +230,7 @@ def edit(
         even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region, staleness=staleness,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
-    show_result(shared.run_job(how.device, lambda job: jobs.run_edit(request, job)))
+    shared.show(request, lambda job: jobs.run_edit(request, job))
 
 
 def resume(
@@ -254,7 +254,7 @@ def resume(
     from engine.jobs import edit as jobs
 
     request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu, steps)
-    show_result(shared.run_job(device, lambda job: jobs.resume_edit(request, job)))
+    shared.show(request, lambda job: jobs.resume_edit(request, job))
 
 
 def show(workspace: Project) -> None:

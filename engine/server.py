@@ -31,6 +31,7 @@ from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
 from engine.exchange import Exchange
 from engine.looks import Looks
+from engine.pieces import Pieces
 from engine.process import give_memory_back
 from engine.progress import Job
 from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, read_params, read_request
@@ -92,8 +93,14 @@ class Server:
         send: Callable[[bytes], None],
         warm_up: Callable[[], None] | None = None,
         on_detached: Callable[[Path], None] = lambda log: None,
+        ordered: str | None = None,
     ):
-        """``on_detached`` is called with the path of a log once a job is to outlive the other side."""
+        """``on_detached`` is called with the path of a log once a job is to outlive the other side. ``ordered``: the id
+        of the one detached job that this server is for."""
+        self.pieces: Pieces | None = (
+            None  # who does the jobs' pieces, where that is not this process; set while warming
+        )
+        self._ordered = ordered
         self._send_line = send
         self._on_detached = on_detached
         self._sending = threading.Lock()
@@ -259,7 +266,7 @@ class Server:
             title = getattr(running.params, "instruction", "")
             workspace = Workspace(running.params.workspace)  # type: ignore[attr-defined]
             edit = getattr(running.params, "edit", None)
-            recording = running.recording = Recording(workspace, running.method, title, edit)
+            recording = running.recording = Recording(workspace, running.method, title, edit, self._ordered)
         recording.listen(partial(self._heard, running))
         self._on_detached(recording.folder / "log")
         self._answer(ident, {"id": recording.id, "pid": os.getpid()})
@@ -378,6 +385,8 @@ class Server:
             self._warm_up.wait(job.check)
             self._runtime.settle(job.check)  # nothing builds a module while an abandoned load goes on
             self._runtime.make_room()
+        if self.pieces is not None:
+            job.pieces = self.pieces
         run = getattr(importlib.import_module(f"engine.jobs.{module}"), function)
         try:
             return run(params, job)
