@@ -119,6 +119,7 @@ class Recording:
         self._held = contextlib.ExitStack()
         self._held.enter_context(files.locked(self.folder, "doing a detached job"))  # until the process ends
         if ordered is not None and read_order(self.folder) is None:
+            self._held.close()
             raise BadInput(f"The job {ordered} was withdrawn, or is done elsewhere.", field="id")
         self._events = open(self.folder / "events.jsonl", "ab", buffering=0)  # noqa: SIM115
         self._size = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs that are submitted to a cluster: Ray's job API begins them, and from then on they are detached jobs like others."""
+"""Jobs that are submitted to a cluster: Ray's job API begins them; from then on they are detached jobs like others."""
 
 from __future__ import annotations
 
@@ -89,6 +89,11 @@ def state_of(there, ident):
     return Follower(Workspace(there), ident).state()
 
 
+def ended(there, ident):
+    until(lambda: state_of(there, ident).state != "running")
+    return state_of(there, ident)
+
+
 def test_a_submitted_edit_is_found_followed_and_collected(cluster, project, editor, python, capsys):
     """And is that of one process, though workers edited its pictures."""
     here, there = project("here"), project("there")
@@ -104,24 +109,23 @@ def test_a_submitted_edit_is_found_followed_and_collected(cluster, project, edit
 
 def test_a_submitted_edit_is_cancelled_and_a_second_is_kept_out_meanwhile(cluster, project, editor, python):
     there = project("there")
-    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(0.5))
+    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(4.0))
     until(lambda: state_of(there, first).step)
     second = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python())
-    until(lambda: state_of(there, second).state == "failed")
-    assert "is in use" in state_of(there, second).message
+    assert ended(there, second).state == "failed" and "is in use" in state_of(there, second).message
     cli_jobs.jobs(there, "cancel", first)
-    until(lambda: state_of(there, first).state == "cancelled")
+    assert ended(there, first).state == "cancelled"
     [record] = Workspace(there).edits()
     assert 0 < record.steps < PRESET.edit.steps and not record.finished
 
 
 def test_a_job_that_the_cluster_stops_saves_first(cluster, project, editor, python):
     there = project("there")
-    ident = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(0.3))
+    ident = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(1.0))
     submission = submitting.read_order(Follower(Workspace(there), ident).folder).submission
     until(lambda: state_of(there, ident).step)
     submitting.JobSubmissionClient(cluster.address).stop_job(submission)
-    until(lambda: state_of(there, ident).state == "cancelled")
+    assert ended(there, ident).state == "cancelled"
     assert Workspace(there).edits()[0].steps > 0
 
 
