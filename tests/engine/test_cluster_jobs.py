@@ -89,6 +89,12 @@ def state_of(there, ident):
     return Follower(Workspace(there), ident).state()
 
 
+def edits(there, ident):
+    """Whether it has taken steps of an edit."""
+    state = state_of(there, ident)
+    return state.label == "Editing" and state.step > 2
+
+
 def ended(there, ident):
     until(lambda: state_of(there, ident).state != "running")
     return state_of(there, ident)
@@ -109,10 +115,11 @@ def test_a_submitted_edit_is_found_followed_and_collected(cluster, project, edit
 
 def test_a_submitted_edit_is_cancelled_and_a_second_is_kept_out_meanwhile(cluster, project, editor, python):
     there = project("there")
-    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(4.0))
+    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(3.0))
     until(lambda: state_of(there, first).step)
     second = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python())
     assert ended(there, second).state == "failed" and "is in use" in state_of(there, second).message
+    until(lambda: edits(there, first))
     cli_jobs.jobs(there, "cancel", first)
     assert ended(there, first).state == "cancelled"
     [record] = Workspace(there).edits()
@@ -123,7 +130,7 @@ def test_a_job_that_the_cluster_stops_saves_first(cluster, project, editor, pyth
     there = project("there")
     ident = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(1.0))
     submission = submitting.read_order(Follower(Workspace(there), ident).folder).submission
-    until(lambda: state_of(there, ident).step)
+    until(lambda: edits(there, ident))
     submitting.JobSubmissionClient(cluster.address).stop_job(submission)
     assert ended(there, ident).state == "cancelled"
     assert Workspace(there).edits()[0].steps > 0
