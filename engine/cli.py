@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -268,11 +269,16 @@ def show(workspace: Project) -> None:
     show_result(capture.read_workspace(protocol.ReadWorkspace(full(workspace))))
 
 
-def serve() -> None:
-    """Serve Blender on standard input and output."""
+def serve(shared: Shared = ALONE) -> None:
+    """Serve Blender on standard input and output.
+
+    Args:
+        shared: Who does what can be done in pieces; the cluster, where none is named, is that of the environment
+            variable INSTRUCT_NERF_CLUSTER.
+    """
     from engine.server import serve as run
 
-    run()
+    run(pieces=shared.pieces(os.environ.get("INSTRUCT_NERF_CLUSTER") or None))
 
 
 COMMANDS = {

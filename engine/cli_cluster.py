@@ -47,6 +47,11 @@ class Workers:
     detach: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Submit it to the cluster, whose head sees the project under the same path; it goes on by itself (`jobs`)."""
 
+    def pieces(self, cluster: str | None) -> Callable[[str | None], contextlib.AbstractContextManager[Any]]:
+        """Who does the pieces of jobs, by the device; ``cluster``: the one to take where none is named."""
+        named = self.cluster or cluster
+        return lambda device: pool_of(named, self.workers, device, self.cpus)
+
     def show(self, request: protocol.Message, work: Callable[[Job], Any]) -> None:
         """Do the job of a request, its pieces by these workers, and print the result as JSON; or submit it, and print
         its id. Raises BadInput."""
@@ -64,9 +69,8 @@ class Workers:
 
     def _done(self, request: protocol.Message, work: Callable[[Job], Any]) -> Any:
         def over_workers(job: Job) -> Any:
-            with pool_of(self.cluster, self.workers, getattr(request, "device", None), self.cpus) as pool:
-                if pool is not None:
-                    job.pieces = pool
+            with self.pieces(None)(getattr(request, "device", None)) as pool:
+                job.pieces = pool or job.pieces
                 return work(job)
 
         return run_job(over_workers)

@@ -41,6 +41,8 @@ from engine.wishes import Wishes
 from engine.workspace import Workspace
 
 log = logging.getLogger(__name__)
+# Of a device: who does the pieces of a job on it; None where this process does. May raise BadInput.
+Elsewhere = Callable[[str | None], contextlib.AbstractContextManager[Pieces | None]]
 LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
 
 # Request → module of engine.jobs and function. Modules that import torch are named, not imported.
@@ -94,12 +96,11 @@ class Server:
         warm_up: Callable[[], None] | None = None,
         on_detached: Callable[[Path], None] = lambda log: None,
         ordered: str | None = None,
+        pieces: Elsewhere = lambda device: contextlib.nullcontext(),
     ):
         """``on_detached`` is called with the path of a log once a job is to outlive the other side. ``ordered``: the id
-        of the one detached job that this server is for."""
-        self.pieces: Pieces | None = (
-            None  # who does the jobs' pieces, where that is not this process; set while warming
-        )
+        of the one detached job that this server is for. ``pieces``: who does a job's pieces."""
+        self._pieces = pieces
         self._ordered = ordered
         self._send_line = send
         self._on_detached = on_detached
@@ -385,11 +386,12 @@ class Server:
             self._warm_up.wait(job.check)
             self._runtime.settle(job.check)  # nothing builds a module while an abandoned load goes on
             self._runtime.make_room()
-        if self.pieces is not None:
-            job.pieces = self.pieces
         run = getattr(importlib.import_module(f"engine.jobs.{module}"), function)
+        elsewhere = self._pieces if module in NEEDS_TORCH else lambda device: contextlib.nullcontext()
         try:
-            return run(params, job)
+            with elsewhere(getattr(params, "device", None)) as pieces:
+                job.pieces = pieces or job.pieces
+                return run(params, job)
         except (Cancelled, BadInput, RpcError):
             raise
         except BaseException:
@@ -474,8 +476,9 @@ class _Worker:
             del work  # nothing of a job outlives it
 
 
-def serve(stdin: BinaryIO | None = None) -> None:
-    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended."""
+def serve(stdin: BinaryIO | None = None, pieces: Elsewhere = lambda device: contextlib.nullcontext()) -> None:
+    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended.
+    ``pieces``: who does the jobs' pieces."""
     out = wire.claim_stdout()
     sys.stdout = sys.stderr = _Unheard(sys.stderr)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -487,7 +490,7 @@ def serve(stdin: BinaryIO | None = None) -> None:
         except (OSError, ValueError):  # Blender is gone, or was let go; the end of input says so as well
             server.unheard()
 
-    server = Server(send, on_detached=_let_go_of_the_terminal)
+    server = Server(send, on_detached=_let_go_of_the_terminal, pieces=pieces)
     for line in wire.read_lines(stdin or sys.stdin.buffer):
         server.receive(line)
         if server.finished:

@@ -5,21 +5,23 @@ detached job. Run by Ray: `python -m engine.submitted`, the job's folder in the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from engine import protocol, wire
 from engine.cli_cluster import pool_of
 from engine.detached import Answer, Order, read_order
-from engine.errors import BadInput, explained
+from engine.errors import BadInput
 from engine.files import read_record
-from engine.server import JOBS, NEEDS_TORCH, Server
+from engine.server import Server
 from engine.warm import import_torch
 
 FOLDER = "INSTRUCT_NERF_SUBMITTED"
@@ -30,47 +32,33 @@ def do(folder: Path, order: Order) -> bool:
     """Do an ordered job to its end; whether it ended well, or was cancelled. Raises BadInput where it cannot be
     begun."""
     answers: dict[object, dict] = {}
-    ready, wrong = threading.Event(), []
+    let_go = threading.Event()
 
     def heard(line: bytes) -> None:
         said = msgspec.json.decode(line)
         answers[said.get("id")] = said
 
     def warm_up() -> None:
-        ready.wait()
-        if wrong:
-            raise wrong[0]
+        let_go.wait()  # what the job tells is written down from its beginning
         import_torch()
 
-    server = Server(heard, warm_up, ordered=folder.name)
+    def pieces(device: str | None) -> contextlib.AbstractContextManager[Any]:
+        return pool_of("auto", order.workers, device, order.cpus)
+
+    server = Server(heard, warm_up, ordered=folder.name, pieces=pieces)
+    signal.signal(signal.SIGTERM, lambda *_: server.cancel())  # by which Ray ends it: what was made is saved
     server.receive(_request(_JOB, order.method, {**order.params, "workspace": str(folder.parents[1])}))
     if _JOB not in answers:
         server.receive(_request(_DETACH, "job/detach", {"job": _JOB}))
-    if "result" not in answers.get(_DETACH, {}):
+    begun = "result" in answers.get(_DETACH, {})
+    if not begun:
         server.cancel()
-        ready.set()
-        server.close()
-        said = answers.get(_DETACH) or answers[_JOB]
-        raise BadInput(str(said["error"]["message"]))
-    try:
-        if JOBS[order.method][0] in NEEDS_TORCH:
-            with pool_of("auto", order.workers, order.params.get("device"), order.cpus) as server.pieces:
-                _until_done(server, ready)
-        else:
-            _until_done(server, ready)
-    except Exception as error:
-        if ready.is_set():
-            raise
-        wrong.append(explained(error) or error)
-        _until_done(server, ready)
+    let_go.set()
+    server.close()
+    if not begun:
+        raise BadInput(str((answers.get(_DETACH) or answers[_JOB])["error"]["message"]))
     answer = read_record(folder / "answer.json", Answer)
     return answer is not None and (answer.error is None or answer.error.get("code") == protocol.CANCELLED)
-
-
-def _until_done(server: Server, ready: threading.Event) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: server.cancel())  # after Ray took it; what was made is saved
-    ready.set()
-    server.close()
 
 
 def _request(ident: int, method: str, params: dict) -> bytes:
