@@ -34,7 +34,7 @@ def sentences(layout: Any, context: bpy.types.Context, text: str, icon: str = "N
     """A text in as many lines as the sidebar's width needs: labels do not wrap by themselves."""
     scale = context.preferences.system.ui_scale
     width = context.region.width if context.region else 300
-    room = (width / scale - (78 if icon != "NONE" else 46)) / 6.2  # in a box, too
+    room = (width / scale - (78 if icon != "NONE" else 58)) / 6.2  # in a box, too
     lines = layout.column(align=True)
     lines.scale_y = 0.8
     for index, line in enumerate(wrapped(t(text), max(18, int(room))) or [""]):
@@ -66,7 +66,7 @@ def field(layout: Any, owner: Any, name: str, share: float) -> Any:
     split = layout.split(factor=share)
     label = split.row()
     label.alignment = "RIGHT"
-    label.label(text=owner.bl_rna.properties[name].name)
+    label.label(text=t(owner.bl_rna.properties[name].name))
     row = split.row(align=True)
     row.prop(owner, name, text="")
     return row
@@ -127,7 +127,7 @@ def running(layout: Any, context: bpy.types.Context, panel: str) -> bool:
         row.operator("instruct_nerf.detach", text="", icon="UNLINKED")
     row.operator("instruct_nerf.cancel", text="", icon="CANCEL")
     if job.status == "cancelling":
-        column.label(text="Cancelling; what was made is kept", icon="SORTTIME")
+        column.label(text=t("Cancelling; what was made is kept"), icon="SORTTIME")
     elif job.paused:
         paused = t("Paused at {step} of {of}").format(step=job.step, of=job.of) if job.of > 1 else t("Paused")
         column.label(text=paused, icon="PAUSE")

@@ -20,6 +20,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, Po
 
 from . import choices, messages, session
 from .choices import editor_id
+from .words import in_our_context
 
 PREFIX = "instruct_nerf_knobs_"
 MOST = 64  # knobs of one editor
@@ -70,7 +71,7 @@ def declare(info: messages.EngineInfo) -> None:
         _forget(name)
         annotations = {knob.name: _property(knob) for knob in knobs}
         cls = type(f"INSTRUCT_NERF_PG_{name[-8:]}", (bpy.types.PropertyGroup,), {"__annotations__": annotations})
-        bpy.utils.register_class(cls)
+        bpy.utils.register_class(in_our_context(cls))
         setattr(bpy.types.Scene, name, PointerProperty(type=cls))
         _declared[name] = knobs, cls
     for scene in bpy.data.scenes:

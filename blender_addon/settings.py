@@ -19,7 +19,7 @@ from bpy.props import (
 from . import chores, knobs, lineage, project, rows, session, tree, wire
 from .key_views import RELATIVE, InstructNerfKeyView
 from .sheet_settings import InstructNerfAxis
-from .words import t
+from .words import in_our_context, t
 
 Items = list[tuple[str, str, str, int]]
 
@@ -376,7 +376,7 @@ CLASSES = (InstructNerfRow, InstructNerfKeyView, InstructNerfAxis, InstructNerfS
 def register() -> None:
     """Register the properties."""
     for cls in CLASSES:
-        bpy.utils.register_class(cls)
+        bpy.utils.register_class(in_our_context(cls))
     bpy.types.Scene.instruct_nerf = PointerProperty(type=InstructNerfSettings)
 
 

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable
 
+CONTEXT = "Instruct NeRF"  # where Blender looks up what is ours: its own “Project” is what a projector does
 _look_up: list[Callable[[str], str]] = []
 
 
@@ -24,6 +25,16 @@ def look_up_with(function: Callable[[str], str]) -> None:
 def look_up_nothing() -> None:
     """Leave texts as they are from now on."""
     _look_up.clear()
+
+
+def in_our_context(cls: type) -> type:
+    """Have Blender look up in our context what a class shows, and its properties; before it is registered."""
+    cls.bl_translation_context = CONTEXT  # type: ignore[attr-defined]
+    for base in cls.__mro__:
+        for declared in vars(base).get("__annotations__", {}).values():
+            if isinstance(keywords := getattr(declared, "keywords", None), dict):
+                keywords.setdefault("translation_context", CONTEXT)
+    return cls
 
 
 def duration(seconds: float) -> str:
@@ -58,9 +69,9 @@ def wrapped(text: str, letters: int) -> list[str]:
     if not any(map(_is_wide, text)):
         return textwrap.wrap(text, letters)
     lines, line, room = [], "", float(letters)
-    for word in re.findall(r"[^\s\u2e80-\uffef]+\s*|.\s*", text):
+    for word in re.findall(r"(?:[^\s\u2e80-\uffef]+|.)[、。，．：；！？）」』”’]*\s*", text):
         wide = width(word.rstrip())
-        if wide > room and line and word[0] not in "、。，．：；！？）」』”’":
+        if wide > room and line:
             lines.append(line.rstrip())
             line, room = "", float(letters)
         line += word

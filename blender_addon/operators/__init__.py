@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..words import in_our_context
 from . import (
     capture,
     choose,
@@ -34,7 +35,7 @@ CLASSES = (
 def register() -> None:
     """Register all operators."""
     for cls in CLASSES:
-        bpy.utils.register_class(cls)
+        bpy.utils.register_class(in_our_context(cls))
 
 
 def unregister() -> None:

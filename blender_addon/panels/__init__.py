@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..words import in_our_context
 from . import capture, detached, edit, engine, key_views, region, render, results, tree, tries
 
 CLASSES = (
@@ -16,7 +17,7 @@ CLASSES = (
 def register() -> None:
     """Register the panels."""
     for cls in CLASSES:
-        bpy.utils.register_class(cls)
+        bpy.utils.register_class(in_our_context(cls))
     render.join()
 
 

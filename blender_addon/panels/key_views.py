@@ -49,11 +49,11 @@ class INSTRUCT_NERF_PT_key_views(Base, bpy.types.Panel):
                 row.template_icon(icon_value=icon, scale=3.0)
             row.label(text=key.view, icon="NONE" if icon else "ERROR")
             row.operator("instruct_nerf.remove_key_view", text="", icon="X").view = key.view
-        row = layout.row(align=True)
-        row.operator("instruct_nerf.use_as_key_view", text="Add Try", icon="ADD")
+        column = layout.column(align=True)  # beside each other they would be cut off
+        column.operator("instruct_nerf.use_as_key_view", text="Add Try", icon="ADD")
         view = project.active_view(context)
         text = t("Picture of {view}").format(view=view[cameras.VIEW]) if view is not None else "Add Picture"
-        row.operator("instruct_nerf.picture_as_key_view", text=text, icon="FILE_IMAGE")
+        column.operator("instruct_nerf.picture_as_key_view", text=text, icon="FILE_IMAGE")
         if not settings.key_views:
             layout.operator("instruct_nerf.propose_key_view", icon="CAMERA_DATA")
 

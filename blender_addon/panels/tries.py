@@ -37,7 +37,7 @@ def draw_try(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     icons = previews.icon(tried.before, "before"), previews.icon(after, "after")
     if all(icons):
         row = layout.row(align=True)
-        for icon, label in zip(icons, (tried.view, "Edited"), strict=True):
+        for icon, label in zip(icons, (tried.view, t("Edited")), strict=True):
             column = row.column(align=True)
             column.template_icon(icon_value=icon, scale=6.0)
             column.label(text=label)
@@ -167,7 +167,7 @@ def draw_axis(layout: bpy.types.UILayout, label: str, axis: object, share: float
     split = layout.split(factor=share)
     name = split.row()
     name.alignment = "RIGHT"
-    name.label(text=label)
+    name.label(text=t(label))
     split.row(align=True).prop(axis, "over", text="")
     over, knob = sheet_settings.name_of(axis), sheet_settings.knob_of(axis)
     if over == sheet_settings.INSTRUCTION:

@@ -14,7 +14,7 @@ from .. import words
 from . import german, japanese, simplified_chinese
 
 NAME = "instruct_nerf"
-CONTEXTS = ("*", "Operator")  # in which Blender looks labels up, and those of buttons
+CONTEXTS = (words.CONTEXT, "*")  # in which Blender looks up labels and buttons, and in which tooltips
 LANGUAGES: Mapping[str, Mapping[str, str]] = {
     "de_DE": german.TEXTS,
     "ja_JP": japanese.TEXTS,
@@ -31,8 +31,14 @@ def tables() -> dict[str, dict[tuple[str, str], str]]:
 
 
 def look_up() -> None:
-    """Have sentences looked up where Blender looks up labels."""
-    words.look_up_with(bpy.app.translations.pgettext_iface)
+    """Have sentences looked up where Blender looks up labels; what is an editor's, where it looks up its own."""
+    find = bpy.app.translations.pgettext_iface
+
+    def ours(text: str) -> str:
+        found: str = find(text, words.CONTEXT)
+        return found if found != text else find(text)
+
+    words.look_up_with(ours)
 
 
 def register() -> None:

@@ -35,7 +35,16 @@ def languages(w: Window) -> hand.Program:
     was = view.language, view.use_translate_interface
     for language, name in LANGUAGES.items():
         view.language, view.use_translate_interface = language, True
-        yield 1.5
+        yield from hand.scroll(-150)
+        yield from w.into_viewport(0.15)
+        yield 1.0
         w.look(name) if name == "german" else w.look_aside(name)
+        for page in range(1, 9):  # all of it, for labels that are cut
+            before = hand.scrolled()
+            yield from hand.scroll(18)
+            if abs(hand.scrolled() - before) < 1:
+                break
+            w.look_aside(f"{name}-{page}")
+    yield from hand.scroll(-150)
     view.language, view.use_translate_interface = was
     yield 1.0

@@ -127,7 +127,7 @@ def branch(w: Window) -> hand.Program:
     assert made.finished and made.parent == parent.id and len(w.edits) == 2, made
     assert w.addon("project").chosen_edit(w.scene).id == made.id
     yield from look_at(w, w.middle())
-    yield from hand.show("rows[2].title", share=0.35)
+    yield from hand.show("instruct_nerf.row", share=0.35)
     yield from w.into_viewport(0.15)
     w.look("branch")
 

@@ -29,7 +29,7 @@ def rendered(w: Window) -> hand.Program:
     yield 10.0
     yield from hand.wait(w.quiet, PATIENCE)
     w.look("rendered")
-    yield from hand.press("instruct_nerf.composite")
+    yield from hand.press("instruct_nerf.composite(", hand.LAST)
     bpy.context.preferences.view.render_display_type = "AREA"
     yield from w.into_viewport()
     view.region_3d.view_perspective = "CAMERA"

@@ -25,17 +25,15 @@ import bpy
 Program = Generator[float, None, None]
 Found = Generator[float, None, tuple[float, float]]
 
-LINE = 14  # pixels between two lines that are looked at; a button is 20 high
-COLUMNS = (0.3, 0.75)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
+LINE = 17  # pixels between two lines that are looked at; a button is 20 high
+ROW = 21  # pixels from a row of a list to the next
+COLUMNS = (0.75, 0.3)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
 LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
 BOX = (44, 34, 54)  # the check box in a panel's header
 NEAR = (0, *(sign * 12 * step for step in range(1, 14) for sign in (-1, 1)))  # pixels up from where something was
 
-PATIENCE = (
-    0.08,
-    0.08,
-    0.3,
-)  # seconds until a text is copied, in one search after the other: a busy computer takes longer
+TURNS = 6  # of Blender's event loop, by which what the mouse and the keys did has been handled, however long they take
+PATIENCE = (0.03, 0.08, 0.3)  # seconds at least until a text is copied, in one search after the other
 
 places: dict[str, tuple[float, float]] = {}  # of all that was copied: pixels from the left, and in the content
 
@@ -140,26 +138,29 @@ def region(kind: str) -> bpy.types.Region:
     return next(r for r in area().regions if r.type == kind)
 
 
-def ways(wanted: str) -> tuple[str, ...]:
-    """The keys that have Blender copy what a button is: of an operator its command, of a field its data path."""
+def asked(x: float, y: float, wanted: str) -> tuple[object, ...]:
+    """What has Blender copy what lies at a place, with the mouse over it: of an operator its command, of a field its
+    data path, which of a list's row is that of the number of the active one."""
     known = re.match(r"(?:instruct_nerf\.)?(\w+)", wanted)
-    return ("ctrl+c",) if known and known[1] in dir(bpy.ops.instruct_nerf) else ("ctrl+alt+shift+c",)
+    operator = known and known[1] in dir(bpy.ops.instruct_nerf)
+    return "mousemove", *screen(x, y), "key", "ctrl+c" if operator else "ctrl+alt+shift+c"
 
 
 def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:
-    """Whether the button there has a command, or the field a data path, that holds ``wanted``; ``patience`` seconds
-    after it was asked for."""
-    for combination in ways(wanted):
-        bpy.context.window_manager.clipboard = "-"
-        xdo("mousemove", *screen(x, y), "key", combination)  # in one: a process for each of many lines takes long
-        yield patience
-        copied = bpy.context.window_manager.clipboard
-        if copied != "-":
-            side = region("UI")
-            places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
-        if wanted in copied:
-            return True
-    return False
+    """Whether the button there has a command, or the field a data path, that holds ``wanted``; it is given ``TURNS``
+    of Blender's event loop, and ``patience`` seconds, to say so."""
+    bpy.context.window_manager.clipboard = "-"
+    xdo(*asked(x, y, wanted))  # in one: a process for each of many lines takes long
+    began, turns = time.monotonic(), 0
+    # In turns, not in seconds alone: a busy Blender would copy this line when the next one is asked for.
+    while bpy.context.window_manager.clipboard == "-" and (turns < TURNS or time.monotonic() < began + patience):
+        yield 0.0
+        turns += 1
+    copied = bpy.context.window_manager.clipboard
+    if copied != "-":
+        side = region("UI")
+        places[copied] = x - side.x, side.view2d.region_to_view(0, y - side.y)[1]
+    return wanted in copied
 
 
 def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
@@ -170,6 +171,14 @@ def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
             return x, y
         x += step
     raise LookupError(f"no {wanted} in the row")
+
+
+def press_row(wanted: str, number: int) -> Program:
+    """Click a row of the list whose active one is kept in the field ``wanted``; the first has the number 0."""
+    x, y = yield from find(wanted, (0.3,))  # where a row has no buttons
+    while (yield from under(x, y + 5, wanted)):  # up to the list's first row
+        y += 5
+    yield from click(x, y - 8 - ROW * number)
 
 
 def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
@@ -183,35 +192,33 @@ def find(wanted: str, columns: Sequence[float] = COLUMNS) -> Found:
             x, y = side.x + left, side.y + side.view2d.view_to_region(0, height, clip=False)[1] + up
             if side.y < y < side.y + side.height and (yield from under(x, y, wanted)):
                 return x, y
-    for patience in PATIENCE:  # from here down, then from the top
+    # A column from here down, then each of them from the top: nearly everything is in the first.
+    for column, patience in ((columns[0], PATIENCE[0]), *((c, p) for p in PATIENCE for c in columns)):
         while True:
-            found = yield from _among_visible(wanted, columns, patience)
+            found = yield from _among_visible(wanted, column, patience)
             if found is not None:
                 return found
-            before = _scrolled()
+            before = scrolled()
             yield from scroll(10)
-            if abs(_scrolled() - before) < 1:
+            if abs(scrolled() - before) < 1:
                 break
         yield from scroll(-150)
     raise LookupError(f"no {wanted} in the sidebar")
 
 
-def _among_visible(
-    wanted: str, columns: Sequence[float], patience: float
-) -> Generator[float, None, tuple[float, float] | None]:
-    for column in columns:
-        side = region("UI")
-        within = column * (side.width - 20) if isinstance(column, float) else column
-        x = side.x + (within if within >= 0 else side.width + within)
-        y = side.y + side.height - 12
-        while y > side.y + 6:
-            if (yield from under(x, y, wanted, patience)):
-                return x, y
-            y -= LINE
+def _among_visible(wanted: str, column: float, patience: float) -> Generator[float, None, tuple[float, float] | None]:
+    side = region("UI")
+    within = column * (side.width - 20) if isinstance(column, float) else column
+    x = side.x + (within if within >= 0 else side.width + within)
+    y = side.y + side.height - 12
+    while y > side.y + 6:
+        if (yield from under(x, y, wanted, patience)):
+            return x, y
+        y -= LINE
     return None
 
 
-def _scrolled() -> float:
+def scrolled() -> float:
     """Which height of the sidebar's content is at its top."""
     side = region("UI")
     return side.view2d.region_to_view(0, side.height)[1]
@@ -224,9 +231,9 @@ def _reveal(height: float) -> Program:
         y = side.view2d.view_to_region(0, height, clip=False)[1]
         if 0.08 * side.height < y < 0.92 * side.height:
             return
-        before = _scrolled()
+        before = scrolled()
         yield from scroll(4 if y < 0.5 * side.height else -4)
-        if abs(_scrolled() - before) < 1:
+        if abs(scrolled() - before) < 1:
             return
 
 
@@ -245,12 +252,12 @@ def show(wanted: str, columns: Sequence[float] = COLUMNS, share: float = 0.5) ->
     for _ in range(60):
         side = region("UI")
         y = side.view2d.view_to_region(0, height, clip=False)[1] / side.height
-        turn, before = (1 if y < 1 - share else -1), _scrolled()
+        turn, before = (1 if y < 1 - share else -1), scrolled()
         if abs(y - (1 - share)) < 0.06 or turn == -turned:
             return
         yield from scroll(turn)
         turned = turn
-        if abs(_scrolled() - before) < 1:
+        if abs(scrolled() - before) < 1:
             return
 
 

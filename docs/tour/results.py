@@ -47,7 +47,7 @@ def splats(w: Window) -> hand.Program:
 
 def film(w: Window) -> hand.Program:
     """Fly the camera along the chosen views, and render the first edit's film into the sequencer."""
-    yield from hand.press("rows[1].title")
+    yield from hand.press_row("instruct_nerf.row", 1)
     assert w.addon("project").chosen_edit(w.scene).id == w.edits[0].id
     yield from hand.wait(w.quiet, 30)
     scene = w.scene

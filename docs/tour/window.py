@@ -96,7 +96,8 @@ class Window:
         """Put the mouse into the viewport."""
         window = hand.region("WINDOW")
         hand.move(window.x + share * window.width * 0.8, window.y + window.height / 2)
-        yield 0.7  # until no tooltip stands where the mouse was
+        for _ in range(12):  # until no tooltip stands where the mouse was, and panels that grow have grown, however
+            yield 0.1  # long a redraw takes
 
     def alone(self) -> hand.Program:
         """Only the largest viewport in the window, the other areas closed."""

@@ -126,13 +126,13 @@ def test_they_are_registered_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> 
     asked = SimpleNamespace(
         register=lambda name, tables: known.update({name: tables}),
         unregister=known.pop,
-        pgettext_iface=lambda text: known[translations.NAME]["de_DE"].get(("*", text), text),
+        pgettext_iface=lambda text, context="*": known[translations.NAME]["de_DE"].get((context, text), text),
     )
     monkeypatch.setattr(translations, "bpy", SimpleNamespace(app=SimpleNamespace(translations=asked)))
     before = words.t("{count} views")
     translations.register()
     try:
-        assert known[translations.NAME]["de_DE"]["Operator", "Open Capture"] == german["Open Capture"]
+        assert known[translations.NAME]["de_DE"][words.CONTEXT, "Open Capture"] == german["Open Capture"]
         assert words.t("{count} views") == german["{count} views"] and words.t("of nobody") == "of nobody"
     finally:
         translations.unregister()

@@ -22,6 +22,7 @@ from engine.metrics.perceptual import load_perceptual
 from engine.presets import PAPER, PEAKS, PRESETS, STANDARD
 from engine.progress import Job
 from engine.scenes.nerfacto import kernels
+from engine.scenes.nerfacto import scene as nerfacto_scene
 from engine.scenes.nerfacto.frame import NerfFrame
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.training import Trainer
@@ -74,7 +75,7 @@ def test_a_scene_is_learned(sphere, path):
     assert seen.depth[10, 11].item() == pytest.approx(np.linalg.norm(views[4].pose[:3, 3]) - 1.5, rel=0.15)
 
 
-def test_a_scene_looks_as_on_a_cpu(sphere_set, path, tmp_path):
+def test_a_scene_looks_as_on_a_cpu(sphere_set, path, tmp_path, monkeypatch):
     frame, views, pictures = sphere_set
     trainer = trainer_of(frame, views, training=training_of(rays=256))
     for _ in range(200):
@@ -82,8 +83,10 @@ def test_a_scene_looks_as_on_a_cpu(sphere_set, path, tmp_path):
     trainer.save(tmp_path / "scene.safetensors")
     near, far = (open_scene(tmp_path / "scene.safetensors").scene(device) for device in ("cpu", CUDA))
     camera = Viewpoint(views[3].pose, Intrinsics(96, 80, 120.0, 124.0, 44.0, 42.0))
-    expected, got = near.render(camera), far.render(camera)
-    assert got.rgb.device.type == "cuda" and psnr(got.rgb, expected.rgb) > 40
+    got = far.render(camera)
+    monkeypatch.setattr(nerfacto_scene, "can_march", lambda nerf: False)  # which leaves out what makes no difference
+    expected = near.render(camera)
+    assert got.rgb.device.type == "cuda" and psnr(got.rgb, expected.rgb) > 50
     apart = ((got.depth.cpu() - expected.depth).abs() / expected.depth).median()
     assert apart < 0.005 and (got.opacity.cpu() - expected.opacity).abs().mean() < 0.01
 

@@ -63,8 +63,8 @@ def try_encoding(device: torch.device) -> None:
     from engine.scenes.nerfacto.warp_hash import WarpEncode
 
     random = torch.Generator().manual_seed(0)
-    points = torch.rand(512, 3, generator=random).to(device)
-    table = (torch.rand(4 * 2**8, 2, generator=random) * 2 - 1).to(device)
+    points = torch.rand(512, 3, generator=random, device="cpu").to(device)
+    table = (torch.rand(4 * 2**8, 2, generator=random, device="cpu") * 2 - 1).to(device)
     scalings = torch.tensor([16.0, 29.0, 64.0, 128.0], device=device)
     error = float((WarpEncode.apply(points, table, scalings) - LeanEncode.apply(points, table, scalings)).abs().max())
     if not error <= TOLERANCE:
