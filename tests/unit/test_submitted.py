@@ -19,11 +19,16 @@ from engine.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 DOER = """
-import contextlib, sys
+import contextlib, os, sys
+from engine.errors import BadInput
 sys.path.insert(0, "tests/unit")
 import ticking_engine
 from engine import submitted
-submitted.pool_of = lambda *asked: contextlib.nullcontext(print("workers of", *asked, flush=True))
+def pool_of(*asked):
+    if "NO_WORKERS" in os.environ:
+        raise BadInput(os.environ["NO_WORKERS"])
+    return contextlib.nullcontext(print("workers of", *asked, flush=True))
+submitted.pool_of = pool_of
 submitted.import_torch = lambda: None
 submitted.main()
 """
@@ -88,6 +93,13 @@ def test_a_job_that_its_cluster_ends_saves_and_one_that_fails_says_so(workspace)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     assert state_of(workspace, ident).state == "cancelled"
+
+
+def test_a_cluster_whose_nodes_cannot_be_used_is_the_jobs_own_answer(workspace):
+    ident = ordered(workspace)
+    assert doer(workspace, ident, NO_WORKERS="The node a has no card.").wait(timeout=60) == 1
+    assert state_of(workspace, ident).message == "The node a has no card."
+    assert workspace.edits() == []
 
 
 def test_a_withdrawn_job_is_not_taken_up_and_one_that_was_taken_up_is_not_withdrawn(workspace):
