@@ -92,6 +92,7 @@ def state_of(there, ident):
 def edits(there, ident):
     """Whether it has taken steps of an edit."""
     state = state_of(there, ident)
+    assert state.state == "running", state.message
     return state.label == "Editing" and state.step > 2
 
 
