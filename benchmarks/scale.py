@@ -31,9 +31,9 @@ class Edit:
     image_updates: int = 1500  # of the paper's 15,000 steps, one in ten
     first_pass: int = 0
     steps: int = 15_000
-    step_seconds: float = 0.03
-    update_seconds: float = 3.0
-    render_seconds: float = 0.3
+    step_seconds: float = 0.064  # the three: of Paper on an H100 (docs/speed.md)
+    update_seconds: float = 0.79
+    render_seconds: float = 0.14
     update_bytes: int = 2 * 640 * 360 * 3 * 4  # a render out, an edited picture back
     overhead_seconds: float = 0.02  # of a piece; 0.014 measured within one machine
     capture_bytes: int = 60 * 500_000

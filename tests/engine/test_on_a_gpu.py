@@ -106,6 +106,7 @@ def test_a_step_is_that_of_pytorch(preset, monkeypatch):
     for way in (nullcontext, kernels.without):
         trainer.step_index = 40
         with way():
+            assert kernels.usable(torch.device(CUDA)) is (way is nullcontext)
             losses = trainer.step(pictures)
         found.append((losses, {name: weight.grad.clone() for name, weight in nerf.named_parameters()}))
     (losses, slopes), (expected, expected_slopes) = found

@@ -105,7 +105,8 @@ def test_what_a_preset_says_of_its_memory_is_what_it_takes(preset, card, most, m
     assert found["step"] > found["first step"], found  # Adam's moments came
     assert peak < most, found
     said = re.search(r"at most (\d+\.\d) GiB", preset.description)
-    assert said and peak <= float(said[1]) < peak + 0.1, (found, preset.description)
+    # A card rounds what it gives out up: an H100 held 0.08 GiB more than what is counted.
+    assert said and peak <= float(said[1]) < peak + 0.1 + 0.1, (found, preset.description)
 
 
 def test_the_guide_says_what_the_presets_say():
@@ -113,5 +114,5 @@ def test_the_guide_says_what_the_presets_say():
     guide = " ".join(text.split())
     for preset in (STANDARD, PAPER):
         said = re.search(r"at most (\d+\.\d GiB)", preset.description)
-        assert said and "counted, not measured" in preset.description
+        assert said and "measured on one card" in preset.description
         assert f"{said[1]} with *{preset.label}*" in guide
