@@ -99,6 +99,8 @@ def click(x: float, y: float) -> Program:
     yield 0.3
     xdo("click", 1)
     yield 0.6
+    for _ in range(TURNS):
+        yield 0.0
 
 
 def drag(x0: float, y0: float, x1: float, y1: float) -> Program:

@@ -48,7 +48,7 @@ def splats(w: Window) -> hand.Program:
 def film(w: Window) -> hand.Program:
     """Fly the camera along the chosen views, and render the first edit's film into the sequencer."""
     yield from hand.press_row("instruct_nerf.row", 1)
-    assert w.addon("project").chosen_edit(w.scene).id == w.edits[0].id
+    yield from hand.wait(lambda: w.addon("project").chosen_edit(w.scene).id == w.edits[0].id, 20)
     yield from hand.wait(w.quiet, 30)
     scene = w.scene
     frames = max(w.settings["frames"], len(w.chosen()))  # a path has a frame for each view at least
