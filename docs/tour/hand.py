@@ -180,7 +180,8 @@ def beside(x: float, y: float, wanted: str, step: int = 8) -> Found:
 
 def press_row(wanted: str, number: int) -> Program:
     """Click a row of the list whose active one is kept in the field ``wanted``; the first has the number 0."""
-    x, y = yield from find(wanted, (0.3,))  # where a row has no buttons
+    _, y = yield from find(wanted, (0.3,))
+    x = region("UI").x + 0.3 * region("UI").width  # where a row has no buttons, wherever it was found
     while (yield from under(x, y + 5, wanted)):  # up to the list's first row
         y += 5
     yield from click(x, y - 8 - ROW * number)
