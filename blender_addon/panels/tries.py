@@ -143,7 +143,7 @@ class INSTRUCT_NERF_PT_sheet(Base, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.layout, context.scene.instruct_nerf
         share = share_of_labels(context, ["Columns", "Count"])
-        for label, axis in (("Columns", settings.sheet_across), ("Rows", settings.sheet_down)):
+        for label, axis in ((t("Columns"), settings.sheet_across), (t("Rows"), settings.sheet_down)):
             draw_axis(layout.column(align=True), label, axis, share)
         try:
             asked = sheet_settings.asked(context.scene)
@@ -167,7 +167,7 @@ def draw_axis(layout: bpy.types.UILayout, label: str, axis: object, share: float
     split = layout.split(factor=share)
     name = split.row()
     name.alignment = "RIGHT"
-    name.label(text=t(label))
+    name.label(text=label)
     split.row(align=True).prop(axis, "over", text="")
     over, knob = sheet_settings.name_of(axis), sheet_settings.knob_of(axis)
     if over == sheet_settings.INSTRUCTION:

@@ -68,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Computing on {device} ({name}), as chosen here.": "Gerechnet wird auf {device} ({name}), wie hier gewählt.",
     "Contact Sheet": "Kontaktbogen",
     "Contact Sheet of {view}": "Kontaktbogen von {view}",
+    "Columns": "Spalten",
+    "Rows": "Zeilen",
     "Count": "Anzahl",
     "Curve": "Kurve",
     "Cut Out": "Ausschneiden",

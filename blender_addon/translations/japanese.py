@@ -68,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Computing on {device} ({name}), as chosen here.": "ここで選んだ {device} ({name}) で計算します。",
     "Contact Sheet": "コンタクトシート",
     "Contact Sheet of {view}": "{view} のコンタクトシート",
+    "Columns": "列",
+    "Rows": "行",
     "Count": "数",
     "Curve": "カーブ",
     "Cut Out": "切り抜き",

@@ -68,6 +68,8 @@ TEXTS: dict[str, str] = {
     "Computing on {device} ({name}), as chosen here.": "按此处的选择，在 {device}（{name}）上计算。",
     "Contact Sheet": "样片表",
     "Contact Sheet of {view}": "{view} 的样片表",
+    "Columns": "列",
+    "Rows": "行",
     "Count": "数量",
     "Curve": "曲线",
     "Cut Out": "抠图",
