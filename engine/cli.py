@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -138,7 +139,7 @@ def train(
 
     _open_first(workspace, capture, preset)
     request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths)
-    show_result(shared.run_job(device, lambda job: scene.train_scene(request, job)))
+    shared.show(request, lambda job: scene.train_scene(request, job))
 
 
 def try_(
@@ -172,12 +173,12 @@ def try_(
     words = how.words() | {"region": region, "across": axis_of(across), "down": axis_of(down)}
     if workspace is None:
         request = protocol.TryPhoto(photo=str(photo), out=str(out), sheet=sheet, **words)
-        shared.run_job(how.device, lambda job: trying.try_photo(request, job))
+        shared.do(request, lambda job: trying.try_photo(request, job))
     else:
         if sheet and across is None:
             raise BadInput("Name what the contact sheet of a view is over with --across.", field="sheet")
         wanted = protocol.TryEdit(workspace=full(workspace), view=str(photo), **words)
-        shared.run_job(how.device, lambda job: trying.copy_of_try(wanted, out, job))
+        shared.do(wanted, lambda job: trying.copy_of_try(wanted, out, job))
     console.print(f"Written: {out}")
 
 
@@ -230,7 +231,7 @@ def edit(
         even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region, staleness=staleness,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
-    show_result(shared.run_job(how.device, lambda job: jobs.run_edit(request, job)))
+    shared.show(request, lambda job: jobs.run_edit(request, job))
 
 
 def resume(
@@ -254,7 +255,7 @@ def resume(
     from engine.jobs import edit as jobs
 
     request = protocol.ResumeEdit(full(workspace), edit, device, even_on_cpu, steps)
-    show_result(shared.run_job(device, lambda job: jobs.resume_edit(request, job)))
+    shared.show(request, lambda job: jobs.resume_edit(request, job))
 
 
 def show(workspace: Project) -> None:
@@ -268,11 +269,16 @@ def show(workspace: Project) -> None:
     show_result(capture.read_workspace(protocol.ReadWorkspace(full(workspace))))
 
 
-def serve() -> None:
-    """Serve Blender on standard input and output."""
+def serve(shared: Shared = ALONE) -> None:
+    """Serve Blender on standard input and output.
+
+    Args:
+        shared: Who does what can be done in pieces; the cluster, where none is named, is that of the environment
+            variable INSTRUCT_NERF_CLUSTER.
+    """
     from engine.server import serve as run
 
-    run()
+    run(pieces=shared.pieces(os.environ.get("INSTRUCT_NERF_CLUSTER") or None))
 
 
 COMMANDS = {

@@ -8,15 +8,15 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
+from engine import protocol
+from engine.detached import Follower
 from engine.errors import BadInput
 from engine.progress import Job
-from engine.terminal import console, run_job, say
-
-T = TypeVar("T")
+from engine.terminal import console, run_job, say, show_result
 
 
 @contextlib.contextmanager
@@ -25,8 +25,7 @@ def pool_of(cluster: str | None, workers: int | None, device: str | None, cpus: 
     if not workers and cluster is None:
         yield None
         return
-    if importlib.util.find_spec("ray") is None:
-        raise BadInput("Workers need Ray: install it with “pip install 'ray>=2.47,<3'” in the engine's environment.")
+    _need_ray()
     from engine.cluster.pool import Pool
     from engine.devices import choose_device
 
@@ -45,17 +44,74 @@ class Workers:
     """The address of a Ray cluster that runs, or auto: that of this machine."""
     cpus: float = 1.0
     """Cores that each worker takes."""
+    detach: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Submit it to the cluster, whose head sees the project under the same path; it goes on by itself (`jobs`)."""
 
-    def run_job(self, device: str | None, work: Callable[[Job], T]) -> T:
-        """As `engine.terminal.run_job`, the pieces done by these. ``device``: what they compute on. Raises BadInput."""
+    def pieces(self, cluster: str | None) -> Callable[[str | None], contextlib.AbstractContextManager[Any]]:
+        """Who does the pieces of jobs, by the device; ``cluster``: the one to take where none is named."""
+        named = self.cluster or cluster
+        return lambda device: pool_of(named, self.workers, device, self.cpus)
 
-        def over_workers(job: Job) -> T:
-            with pool_of(self.cluster, self.workers, device, self.cpus) as pool:
-                if pool is not None:
-                    job.pieces = pool
+    def show(self, request: protocol.Message, work: Callable[[Job], Any]) -> None:
+        """Do the job of a request, its pieces by these workers, and print the result as JSON; or submit it, and print
+        its id. Raises BadInput."""
+        if self.detach:
+            say(self._submitted(request))
+        else:
+            show_result(self._done(request, work))
+
+    def do(self, request: protocol.Message, work: Callable[[Job], Any]) -> None:
+        """Do the job of a request, its pieces by these workers, where that cannot be left to others. Raises
+        BadInput."""
+        if self.detach:
+            raise BadInput("This writes a file of yours; it cannot be detached.", field="detach")
+        self._done(request, work)
+
+    def _done(self, request: protocol.Message, work: Callable[[Job], Any]) -> Any:
+        def over_workers(job: Job) -> Any:
+            with self.pieces(None)(getattr(request, "device", None)) as pool:
+                job.pieces = pool or job.pieces
                 return work(job)
 
         return run_job(over_workers)
+
+    def _submitted(self, request: protocol.Message) -> str:
+        if self.cluster is None:
+            raise BadInput("Name the cluster that is to do it with --cluster.", field="cluster")
+        method = next((name for name, kind in protocol.REQUESTS.items() if kind is type(request)), None)
+        if method is None or not hasattr(request, "workspace"):
+            raise BadInput("This is no job of a project; it cannot be detached.", field="detach")
+        _need_ray()
+        from engine.cluster.submitting import submit
+
+        return submit(method, request, self.cluster, self.workers, self.cpus)
+
+
+def look_after(follower: Follower) -> None:
+    """Where a job was ordered from a cluster that ended it before it began, write that down. Raises BadInput where the
+    cluster cannot be asked."""
+    if follower.waiting:
+        _need_ray()
+        from engine.cluster.submitting import look_after as look
+
+        look(follower)
+
+
+def withdraw(follower: Follower) -> bool:
+    """Have a job that was ordered from a cluster not begin; False where it has begun. Raises BadInput."""
+    if not follower.waiting:
+        return False
+    _need_ray()
+    from engine.cluster.submitting import withdraw as call_off
+
+    return call_off(follower)
+
+
+def _need_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise BadInput(
+            "Workers need Ray: install it with “pip install 'ray[default]>=2.47,<3'” in the engine's environment."
+        )
 
 
 def batch(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from engine import protocol
+from engine.cli_cluster import look_after, withdraw
 from engine.detached import LOOK, Follower, detached_jobs
 from engine.errors import BadInput
 from engine.results import Detached
@@ -17,6 +18,7 @@ from engine.rpc import RpcError, error_of
 from engine.terminal import console, full, run_job, say, show_result
 from engine.workspace import Workspace
 
+LOOK_AFTER = 1.0  # seconds between two looks at whether a cluster begins a job
 PATIENCE = 30.0  # seconds that a job has to hear what it is asked: it does between two of its steps
 
 
@@ -36,6 +38,7 @@ def jobs(
         job: The job's id, as `list` has it; the only one that the action can mean where not given.
     """
     project = Workspace(full(workspace))
+    _look_after(project)
     if action == "list":
         say(_table(detached_jobs(project)))
         return
@@ -46,9 +49,20 @@ def jobs(
         if chosen.state == "running":
             raise BadInput(f"The job {chosen.id} still runs; follow it, or cancel it first.", field="job")
         _follow(project, chosen)
+    elif action == "cancel" and withdraw(Follower(project, chosen.id)):
+        console.print(f"{chosen.id}: cancelled before it began")
     else:
         _ask(Follower(project, chosen.id), {"cancel": protocol.CANCEL}.get(action, f"job/{action}"))
         console.print(f"{chosen.id}: {'cancelling' if action == 'cancel' else action + 'd'}")
+
+
+def _look_after(project: Workspace) -> None:
+    """See whether what a cluster is to begin still can be."""
+    for one in detached_jobs(project):
+        try:
+            look_after(Follower(project, one.id))
+        except BadInput as error:
+            console.print(error.message, markup=False)
 
 
 def _chosen(found: list[Detached], action: str, job: str | None) -> Detached:
@@ -66,6 +80,10 @@ def _follow(project: Workspace, chosen: Detached) -> None:
 
     def work(job):
         job.leaving = job.cancelled  # Ctrl-C stops following alone
+        follower = Follower(project, chosen.id)
+        while follower.waiting and not job.leaving():
+            look_after(follower)
+            time.sleep(LOOK_AFTER)
         return follow_job(protocol.AttachJob(str(project.folder), chosen.id), job)
 
     try:

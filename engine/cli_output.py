@@ -14,7 +14,7 @@ from engine.cli_cluster import Workers
 from engine.cli_words import EvenOnCpu, Project
 from engine.errors import BadInput
 from engine.files import read_bounded
-from engine.terminal import full, show_result
+from engine.terminal import full
 
 Shared = Annotated[Workers, tyro.conf.OmitArgPrefixes]
 ALONE = Workers()
@@ -54,7 +54,7 @@ def mesh(
     request = protocol.MakeMesh(
         full(workspace), edit, resolution, device, faces, fill_holes, texture, material, part, list(formats)
     )
-    show_result(shared.run_job(device, lambda job: output.make_mesh(request, job)))
+    shared.show(request, lambda job: output.make_mesh(request, job))
 
 
 def splats(
@@ -76,7 +76,7 @@ def splats(
     from engine.jobs import splats as jobs
 
     request = protocol.MakeSplats(full(workspace), edit, count, device)
-    show_result(shared.run_job(device, lambda job: jobs.make_splats(request, job)))
+    shared.show(request, lambda job: jobs.make_splats(request, job))
 
 
 def render(
@@ -116,7 +116,7 @@ def render(
     request = protocol.RenderFrames(
         full(workspace), edit, name, path, first_frame, device, step, format, overwrite, samples
     )
-    show_result(shared.run_job(device, lambda job: jobs.render_frames(request, job)))
+    shared.show(request, lambda job: jobs.render_frames(request, job))
 
 
 def report(
@@ -142,4 +142,4 @@ def report(
     if edit is None and not finished:
         raise BadInput(f"There is no finished edit in {workspace}; make one first.", field="edit")
     request = protocol.MakeReport(full(workspace), edit or finished[-1], device, even_on_cpu)
-    show_result(shared.run_job(device, lambda job: jobs.make_report(request, job)))
+    shared.show(request, lambda job: jobs.make_report(request, job))

@@ -9,6 +9,7 @@ no port is opened, and no process is asked by its number.
     jobs/<id>/asked/<n>.json     what is asked of it, by whoever follows it …
     jobs/<id>/answers/<n>.json   … and its answers
     jobs/<id>/answer.json        its own answer, once it has ended
+    jobs/<id>/order.json         what is to be done, until a process does it: where a cluster was asked for one
     jobs/<id>/log                what its process would say on a terminal
 
 Imports no torch.
@@ -49,6 +50,7 @@ LOST = (
     "The process that did this job ended without a word: it was killed, or the machine was switched off. What it had "
     "saved is there; go on with the edit, or begin the job again."
 )
+WAITING = "Waiting for the cluster"
 _PATIENCE = 60.0  # seconds that the answer is tried to be written, where the disk is full
 _NUMBER = re.compile(r"\d{20}-[0-9a-f]{8}\.json")
 
@@ -71,6 +73,36 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: dict[str, Any] | None = None
 
 
+class Order(msgspec.Struct, frozen=True):
+    """order.json: a job that a cluster was asked to begin."""
+
+    method: Annotated[str, Meta(max_length=40)]
+    params: dict[str, Any]
+    cluster: Annotated[str, Meta(max_length=500)]  # the address that it was asked at
+    submission: Annotated[str, Meta(max_length=80)]  # its name there
+    workers: Annotated[int, Meta(ge=1)] | None = None  # that do its pieces
+    cpus: Annotated[float, Meta(gt=0)] = 1.0  # of each
+
+
+def write_order(workspace: Workspace, order: Order, title: str, edit: str | None) -> str:
+    """Write down a job that is to be begun elsewhere; its id. Raises BadInput where the project cannot be written."""
+    folder = _new_folder(workspace)
+    record = JobRecord(order.method, title[:200], 0, "", time.time(), edit)
+    files.write_bytes(folder / "order.json", msgspec.json.encode(order))
+    files.write_record(folder / "job.json", record)
+    return folder.name
+
+
+def read_order(folder: Path) -> Order | None:
+    """The order in a job's folder; None where the job was begun, or withdrawn. Raises BadInput where it is damaged."""
+    return files.read_record(folder / "order.json", Order)
+
+
+def _new_folder(workspace: Workspace) -> Path:
+    now = time.time_ns() // 1_000_000
+    return files.exclusive_folder(workspace.below("jobs"), (_id(now + later) for later in range(1000)))
+
+
 # The side that does the job ------------------------------------------------------------------------------------------
 
 
@@ -78,12 +110,17 @@ class Recording:
     """What a job tells, written down from now on; and what is asked of it, passed on. Made once, by the process that
     does the job, which holds its lock until it ends."""
 
-    def __init__(self, workspace: Workspace, method: str, title: str, edit: str | None = None):
-        """Raises BadInput where the project cannot be written."""
-        now = time.time_ns() // 1_000_000
-        self.folder = files.exclusive_folder(workspace.below("jobs"), (_id(now + later) for later in range(1000)))
+    def __init__(
+        self, workspace: Workspace, method: str, title: str, edit: str | None = None, ordered: str | None = None
+    ):
+        """``ordered``: the id of the job, where it was ordered. Raises BadInput where the project cannot be written,
+        or where the order was withdrawn, or carried out, meanwhile."""
+        self.folder = _new_folder(workspace) if ordered is None else workspace.below("jobs", ordered)
         self._held = contextlib.ExitStack()
         self._held.enter_context(files.locked(self.folder, "doing a detached job"))  # until the process ends
+        if ordered is not None and read_order(self.folder) is None:
+            self._held.close()
+            raise BadInput(f"The job {ordered} was withdrawn, or is done elsewhere.", field="id")
         self._events = open(self.folder / "events.jsonl", "ab", buffering=0)  # noqa: SIM115
         self._size = 0
         self._told = 0.0
@@ -91,6 +128,8 @@ class Recording:
         self._writing = threading.Lock()
         record = JobRecord(method, title[:200], os.getpid(), socket.gethostname(), time.time(), edit)
         files.write_record(self.folder / "job.json", record)
+        if ordered is not None:
+            files.remove_file(self.folder / "order.json")
 
     @property
     def id(self) -> str:
@@ -176,8 +215,15 @@ class Follower:
         self._read = 0  # bytes of the events
         self._progress = b""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it was ordered, and no process has begun it yet."""
+        return (self.folder / "order.json").exists()
+
     def alive(self) -> bool:
-        """Whether the process that does it lives."""
+        """Whether the process that does it lives, or is still to come."""
+        if self.waiting:
+            return True
         try:
             with files.locked(self.folder, "looking after a detached job"):
                 return False
@@ -241,6 +287,7 @@ class Follower:
     def state(self) -> Detached:
         """What it is, and how far."""
         record, far, message = self.record, self.progress(), ""
+        label = far.label if far else WAITING if self.waiting else ""
         try:
             answer = self.answer()
             if answer is None and not self.alive():
@@ -257,10 +304,23 @@ class Follower:
             message = str(error.get("message", ""))
         return Detached(
             id=self.id, method=record.method, title=record.title, edit=record.edit, state=state, host=record.host,
-            began=record.began, label=far.label if far else "", step=far.step if far else 0, of=far.of if far else 0,
+            began=record.began, label=label, step=far.step if far else 0, of=far.of if far else 0,
             fraction=far.fraction if far else 0.0, seconds_left=far.seconds_left if far else None,
             message=LOST if state == "lost" and not message else message,
         )  # fmt: skip
+
+    def withdraw(self, why: dict[str, Any]) -> bool:
+        """Have an order not be carried out any more, but be answered with the error ``why``; False where a process has
+        begun it. Raises BadInput where the project cannot be written."""
+        try:
+            with files.locked(self.folder, "withdrawing a job"):
+                if not self.waiting:
+                    return False
+                files.write_bytes(self.folder / "answer.json", msgspec.json.encode(Answer(error=why)))
+                files.remove_file(self.folder / "order.json")
+                return True
+        except Busy:
+            return False
 
     def forget(self, patience: float = 10.0) -> bool:
         """Remove what was written down of a job that has ended, once its process has, too; whether that was so within

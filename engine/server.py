@@ -31,6 +31,7 @@ from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
 from engine.exchange import Exchange
 from engine.looks import Looks
+from engine.pieces import Pieces
 from engine.process import give_memory_back
 from engine.progress import Job
 from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, read_params, read_request
@@ -40,6 +41,8 @@ from engine.wishes import Wishes
 from engine.workspace import Workspace
 
 log = logging.getLogger(__name__)
+# Of a device: who does the pieces of a job on it; None where this process does. May raise BadInput.
+Elsewhere = Callable[[str | None], contextlib.AbstractContextManager[Pieces | None]]
 LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
 
 # Request → module of engine.jobs and function. Modules that import torch are named, not imported.
@@ -92,8 +95,13 @@ class Server:
         send: Callable[[bytes], None],
         warm_up: Callable[[], None] | None = None,
         on_detached: Callable[[Path], None] = lambda log: None,
+        ordered: str | None = None,
+        pieces: Elsewhere = lambda device: contextlib.nullcontext(),
     ):
-        """``on_detached`` is called with the path of a log once a job is to outlive the other side."""
+        """``on_detached`` is called with the path of a log once a job is to outlive the other side. ``ordered``: the id
+        of the one detached job that this server is for. ``pieces``: who does a job's pieces."""
+        self._pieces = pieces
+        self._ordered = ordered
         self._send_line = send
         self._on_detached = on_detached
         self._sending = threading.Lock()
@@ -259,7 +267,7 @@ class Server:
             title = getattr(running.params, "instruction", "")
             workspace = Workspace(running.params.workspace)  # type: ignore[attr-defined]
             edit = getattr(running.params, "edit", None)
-            recording = running.recording = Recording(workspace, running.method, title, edit)
+            recording = running.recording = Recording(workspace, running.method, title, edit, self._ordered)
         recording.listen(partial(self._heard, running))
         self._on_detached(recording.folder / "log")
         self._answer(ident, {"id": recording.id, "pid": os.getpid()})
@@ -379,8 +387,11 @@ class Server:
             self._runtime.settle(job.check)  # nothing builds a module while an abandoned load goes on
             self._runtime.make_room()
         run = getattr(importlib.import_module(f"engine.jobs.{module}"), function)
+        elsewhere = self._pieces if module in NEEDS_TORCH else lambda device: contextlib.nullcontext()
         try:
-            return run(params, job)
+            with elsewhere(getattr(params, "device", None)) as pieces:
+                job.pieces = pieces or job.pieces
+                return run(params, job)
         except (Cancelled, BadInput, RpcError):
             raise
         except BaseException:
@@ -465,8 +476,9 @@ class _Worker:
             del work  # nothing of a job outlives it
 
 
-def serve(stdin: BinaryIO | None = None) -> None:
-    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended."""
+def serve(stdin: BinaryIO | None = None, pieces: Elsewhere = lambda device: contextlib.nullcontext()) -> None:
+    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended.
+    ``pieces``: who does the jobs' pieces."""
     out = wire.claim_stdout()
     sys.stdout = sys.stderr = _Unheard(sys.stderr)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
@@ -478,7 +490,7 @@ def serve(stdin: BinaryIO | None = None) -> None:
         except (OSError, ValueError):  # Blender is gone, or was let go; the end of input says so as well
             server.unheard()
 
-    server = Server(send, on_detached=_let_go_of_the_terminal)
+    server = Server(send, on_detached=_let_go_of_the_terminal, pieces=pieces)
     for line in wire.read_lines(stdin or sys.stdin.buffer):
         server.receive(line)
         if server.finished:

@@ -52,7 +52,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutOthers
 import cv2, numpy as np
 import engine
 cv2.imwrite(str(folder / "photo.png"), (np.random.default_rng(0).random((96, 128, 3)) * 255).astype(np.uint8))
-extras = {"engine.cluster.pool"}  # which needs Ray, of the extra `cluster`
+extras = {"engine.cluster.pool", "engine.cluster.submitting"}  # which need Ray, of the extra `cluster`
 for module in pkgutil.walk_packages(engine.__path__, "engine."):
     if not module.name.endswith("__main__") and module.name not in extras:
         importlib.import_module(module.name)

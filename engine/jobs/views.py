@@ -31,6 +31,11 @@ class Seen:
     opacity: np.ndarray | None = None
     background: np.ndarray | None = None
 
+    def own(self) -> Seen:
+        """The same, to be written in: what was sent to this process may be shared with others."""
+        parts = (self.rgb, self.depth, self.opacity, self.background)
+        return Seen(*(part if part is None or part.flags.writeable else part.copy() for part in parts))
+
     def picture(self, device: str) -> Tensor:
         """(H, W, 3), 0–1."""
         return torch.tensor(self.rgb).to(device)
@@ -81,7 +86,7 @@ def render_views(
         place = replace(place, keep=lambda kind, key, work: scene.live)
     seen = job.pieces.map(seen_by, (scene.edited, parts), cameras, place)
     for number, (camera, what) in enumerate(zip(cameras, seen, strict=True)):
-        yield camera, what
+        yield camera, what.own()
         plan.advance(done + number + 1)
         job.report(plan, current)
 

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 # A package may import those below its own line, and its own.
 LAYERS = [
     {"__main__"},
-    {"cli"},
-    {"cli_output"},
-    {"cli_cluster", "cli_jobs", "cli_machine", "cli_region", "cli_tree", "cli_words"},
+    {"cli", "submitted"},
+    {"cli_output", "cli_jobs"},
+    {"cli_cluster", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"cluster"},
     {"terminal"},
     {"server", "check"},
