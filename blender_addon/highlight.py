@@ -17,7 +17,8 @@ COLOUR = (0.15, 0.85, 0.65, 1.0)  # unlike Blender's for what is selected, activ
 AROUND = 1.04  # times as large as the camera itself
 
 _handle: Any = None
-_lines: dict[int, tuple[object, Any]] = {}  # by scene: what they were made of, and the lines, under the root
+Layer = tuple[int, str]  # a scene, and one of its view layers
+_lines: dict[Layer, tuple[object, Any]] = {}  # what they were made of, and the lines, under the root
 
 
 def frustum(camera: bpy.types.Object, size: float) -> list[tuple[float, float, float]]:
@@ -31,14 +32,19 @@ def frustum(camera: bpy.types.Object, size: float) -> list[tuple[float, float, f
     return [end for i in range(4) for end in (corners[i], corners[i - 1], apex, corners[i])]
 
 
-def _making(uid: int, key: object) -> Iterator[float]:
-    scene = cameras.scene_by_uid(uid)
+def drawn(root: bpy.types.Object, layer: bpy.types.ViewLayer) -> list[bpy.types.Object]:
+    """The chosen cameras that are not hidden."""
+    return [c for c in cameras.cameras_of(root) if c.get(cameras.CHOSEN) and c.visible_get(view_layer=layer)]
+
+
+def _making(layer: Layer, key: object, names: frozenset[str]) -> Iterator[float]:
+    scene = cameras.scene_by_uid(layer[0])
     root = project.root_of(scene) if scene is not None else None
     if root is None:
         return
     scale = sum(map(abs, root.matrix_world.to_scale())) / 3.0 or 1.0
     ends = []
-    for count, camera in enumerate([c for c in cameras.cameras_of(root) if c.get(cameras.CHOSEN)], 1):
+    for count, camera in enumerate([c for c in cameras.cameras_of(root) if c.name in names], 1):
         own = camera.matrix_basis
         ends += [own @ Vector(e) for e in frustum(camera, AROUND * camera.data.display_size / scale)]
         if count % 32 == 0:
@@ -47,7 +53,7 @@ def _making(uid: int, key: object) -> Iterator[float]:
     from gpu_extras.batch import batch_for_shader
 
     shader = gpu.shader.from_builtin("POLYLINE_UNIFORM_COLOR")
-    _lines[uid] = key, batch_for_shader(shader, "LINES", {"pos": [tuple(e) for e in ends]}) if ends else None
+    _lines[layer] = key, batch_for_shader(shader, "LINES", {"pos": [tuple(e) for e in ends]}) if ends else None
     yield 1.0
 
 
@@ -65,12 +71,13 @@ def _draw_lines() -> None:
     root = project.root_of(scene) if space is not None and space.overlay.show_overlays else None
     if root is None or not root.visible_get():
         return
-    shown = [c for c in cameras.cameras_of(root) if c.get(cameras.CHOSEN)]
-    uid, size = scene.session_uid, round(shown[0].data.display_size, 6) if shown else 0.0
-    key = (root.name, len(shown), hash(tuple(c.name for c in shown)), size)
-    if uid not in _lines or _lines[uid][0] != key:
-        chores.do(("highlight", uid), lambda: _making(uid, key), "capture")
-    if uid not in _lines or _lines[uid][1] is None:
+    shown = drawn(root, context.view_layer)
+    layer, size = (scene.session_uid, context.view_layer.name), round(shown[0].data.display_size, 6) if shown else 0.0
+    names = frozenset(c.name for c in shown)
+    key = (root.name, names, size)
+    if layer not in _lines or _lines[layer][0] != key:
+        chores.do(("highlight", *layer), lambda: _making(layer, key, names), "capture")
+    if layer not in _lines or _lines[layer][1] is None:
         return
     import gpu
 
@@ -82,7 +89,7 @@ def _draw_lines() -> None:
         shader.uniform_float("viewportSize", gpu.state.viewport_get()[2:])
         shader.uniform_float("lineWidth", 1.6 * context.preferences.system.ui_scale)
         shader.uniform_float("color", COLOUR)
-        _lines[uid][1].draw(shader)
+        _lines[layer][1].draw(shader)
         gpu.state.depth_test_set("NONE")
         gpu.state.blend_set("NONE")
 

@@ -70,7 +70,9 @@ def again(w: Window) -> hand.Program:
         yield from hand.wait(lambda: w.addon("project").project_of(w.scene) is not None, 120)
         yield from hand.wait(w.quiet, 120)
         w.fine("capture")
-        hand.area().spaces.active.region_3d.view_perspective = "CAMERA" if w.scene.camera else "PERSP"
+        view = hand.area().spaces.active
+        view.region_3d.view_perspective = "CAMERA" if w.scene.camera else "PERSP"
+        view.shading.color_type, view.shading.light = "VERTEX", "FLAT"  # as an imported mesh is shown
         yield from w.home()
 
 
@@ -132,7 +134,7 @@ def choose(w: Window) -> hand.Program:
     left = (xs[-1] + places[len(xs)][0]) / 2 if len(places) > len(xs) else xs[-1] - 20
     yield from hand.drag(window.x + xs[0] + 60, window.y + max(ys) + 60, window.x + left, window.y + min(ys) - 60)
     w.result["selected"] = sum("instruct_nerf_view" in o for o in bpy.context.selected_objects)
-    yield from hand.press("instruct_nerf.use_selected")
+    yield from hand.press("instruct_nerf.use_selected", (0.3,))
     w.result["chosen"] = len(w.addon("scene.cameras").chosen_views(w.root))
     assert w.result["chosen"] == w.result["selected"] > 1, w.result
     yield from w.into_viewport(0.15)

@@ -146,7 +146,7 @@ def region(w: Window) -> hand.Program:
         yield 0.5  # a busy Blender takes them together, and opens its menu
     x, y = yield from hand.find("instruct_nerf.use_region", hand.BOX)
     yield from hand.click(x - 18, y)  # the arrow before it opens the panel
-    yield from hand.press("instruct_nerf.region_box")
+    yield from hand.press("instruct_nerf.region_box", (0.3,))
     assert w.panel.use_region
     (box,) = w.addon("scene.region").objects_of(w.panel.region)
     assert (box.location - w.scene.cursor.location).length < 1e-4

@@ -8,6 +8,7 @@ import bpy
 from . import hand
 from .window import Window
 
+F12 = "96"  # its number: by its name xdotool presses Alt, too, and Blender then renders the sequencer's scene
 PATIENCE = 300.0  # seconds of a picture
 
 
@@ -24,6 +25,9 @@ def rendered(w: Window) -> hand.Program:
     bpy.ops.mesh.primitive_cube_add(size=0.25 * max(found.dimensions), location=found.matrix_world @ middle(found))
     cube = bpy.context.object
     cube.rotation_euler = (0.3, 0.2, 0.6)
+    sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
+    scene.collection.objects.link(sun)
+    sun.data.energy, sun.matrix_world = 4.0, w.middle().matrix_world  # from where the picture is taken
     view.shading.type = "RENDERED"
     yield from w.into_viewport(0.15)
     yield 10.0
@@ -40,10 +44,12 @@ def rendered(w: Window) -> hand.Program:
 
     bpy.app.handlers.render_complete.append(written)
     bpy.app.handlers.render_cancel.append(lambda *_: done.append("cancelled"))
-    yield from hand.keys("F12")
+    yield from hand.keys(F12)
     yield from hand.wait(lambda: done, PATIENCE)
     assert done == ["rendered"], done
-    yield 2.0
+    yield 1.0
+    yield from hand.keys("shift+Home")  # as large as the area is
+    yield 1.0
     w.look("composited")
     picture = w.folder / "composited.png"
     bpy.data.images["Render Result"].save_render(str(picture))
@@ -52,7 +58,7 @@ def rendered(w: Window) -> hand.Program:
     yield 1.0
     view.shading.type = "SOLID"
     yield from hand.press("instruct_nerf.composite_end", hand.LAST)
-    bpy.data.objects.remove(cube)
+    bpy.data.batch_remove([cube, sun])
     for item in hidden:
         item.hide_set(False)
 

@@ -25,7 +25,7 @@ import bpy
 Program = Generator[float, None, None]
 Found = Generator[float, None, tuple[float, float]]
 
-LINE = 17  # pixels between two lines that are looked at; a button is 20 high
+LINE = 14  # pixels between two lines that are looked at; a button is 20 high, a check box in a header less
 ROW = 21  # pixels from a row of a list to the next
 COLUMNS = (0.75, 0.3)  # where in a line: shares of the sidebar's width, or pixels from its left (right: negative) edge
 LAST, THIRD = (-47,), (-87,)  # the small buttons at the right end of a row, the last and the third from there
@@ -140,10 +140,13 @@ def region(kind: str) -> bpy.types.Region:
 
 def asked(x: float, y: float, wanted: str) -> tuple[object, ...]:
     """What has Blender copy what lies at a place, with the mouse over it: of an operator its command, of a field its
-    data path, which of a list's row is that of the number of the active one."""
+    data path, which of a list's row is that of the number of the active one. The mouse comes in two moves, with a key
+    between them that does nothing, or Blender takes them for one: where buttons touch each other, the first only leaves
+    the one before."""
     known = re.match(r"(?:instruct_nerf\.)?(\w+)", wanted)
     operator = known and known[1] in dir(bpy.ops.instruct_nerf)
-    return "mousemove", *screen(x, y), "key", "ctrl+c" if operator else "ctrl+alt+shift+c"
+    there, copy = screen(x, y), "ctrl+c" if operator else "ctrl+alt+shift+c"
+    return "mousemove", there[0] - 1, there[1], "key", "shift", "mousemove", *there, "key", copy
 
 
 def under(x: float, y: float, wanted: str, patience: float = PATIENCE[0]) -> Generator[float, None, bool]:

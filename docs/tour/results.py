@@ -28,7 +28,7 @@ def mesh(w: Window) -> hand.Program:
 
 def splats(w: Window) -> hand.Program:
     """Make splats, and see them in the viewport."""
-    yield from hand.press("instruct_nerf.make_splats")
+    yield from hand.press("instruct_nerf.make_splats", (0.3,))
     yield from w.job("Making splats", "results", 1200)
     if not w.panel.show_surfels:
         yield from hand.press("instruct_nerf.show_surfels")

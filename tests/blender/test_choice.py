@@ -166,3 +166,15 @@ def test_the_colour_lies_where_blender_draws_the_camera(empty: None) -> None:
         seen = [world_to_camera_view(bpy.context.scene, camera, camera.matrix_world @ Vector(c)) for c in corners]
         assert sorted((round(s.x, 3), round(s.y, 3)) for s in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert max(c[0] for c in corners) - min(c[0] for c in corners) == pytest.approx(2.0, abs=1e-4)
+
+
+def test_the_colour_is_of_what_is_not_hidden(opened: bpy.types.Scene) -> None:
+    root, layer = project.root_of(opened), bpy.context.view_layer
+    first, second, *others = cameras.cameras_of(root)
+    assert not highlight.drawn(root, layer)
+    first[cameras.CHOSEN] = second[cameras.CHOSEN] = True
+    assert highlight.drawn(root, layer) == [first, second]
+    first.hide_set(True)
+    assert highlight.drawn(root, layer) == [second]
+    first.hide_set(False)
+    assert highlight.drawn(root, layer) == [first, second] and others
