@@ -61,4 +61,4 @@ def write(weights: Path = EXPORT) -> None:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     card = before + BEGIN + figures_text(read_json(weights / "figures.json")) + END + after
-    replace_file(CARD, lambda path: path.write_text(card))
+    replace_file(CARD, lambda path: path.write_text(card, "utf-8"))

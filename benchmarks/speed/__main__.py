@@ -209,9 +209,9 @@ def main() -> int:
     options = parser.parse_args()
     keep_freed_memory()
     result = measure(options.rounds)
-    options.output.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    options.output.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
     written = table(result)
-    options.output.with_name(options.output.name + "-table.md").write_text(written)
+    options.output.with_name(options.output.name + "-table.md").write_text(written, "utf-8")
     print(written)
     return 0
 

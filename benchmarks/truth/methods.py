@@ -45,6 +45,11 @@ SETTLING = PROJECTED | {
 }  # fmt: skip
 HALF = {"first_share": 0.4, "refit": 0.5, "short_rounds": 1, "round_share": 0.5, "short_noise": (0.6, 0.6)}
 THREE = {"first_share": 0.2, "refit": 0.3, "short_rounds": 3, "round_share": 0.25, "short_noise": (0.7, 0.3)}
+# Without a key view: three quarters first, each for itself, so that their looks cancel out, and as many edits in all.
+ALONE = SETTLING | {
+    "alone": True, "first_tries": 1, "first_share": 0.75,
+    "short_rounds": 1, "round_share": 0.25, "short_noise": (0.7, 0.7),
+}  # fmt: skip
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
@@ -80,7 +85,8 @@ ROWS = {
         Row("half first, 0.6", "edit", SETTLING | HALF, share=0.75),
         Row("half first, 0.4", "edit", SETTLING | HALF | {"short_noise": (0.4, 0.4)}, share=0.75),
         Row("half first, 0.6, a key view", "edit", SETTLING | HALF, share=0.75, keys=1),
-        Row("settling", "edit", SETTLING, share=0.75),
+        Row("settling", "edit", ALONE, share=0.75),
+        Row("settling, led by one view", "edit", SETTLING, share=0.75),
         Row("settling, a key view", "edit", SETTLING, share=0.75, keys=1),
         Row("settling, a key view painted over", "edit", SETTLING, share=0.75, keys=1, drawn=True),
         Row("settling, less noise", "edit", SETTLING | {"short_noise": (0.5, 0.3)}, share=0.75),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,9 @@ from engine.detached import Follower, Order, read_order, write_order
 from engine.errors import BadInput
 from engine.rpc import error_body
 from engine.workspace import Workspace
+
+NOT_YET = "No available agent"  # what a cluster says whose head has only just begun
+PATIENCE = 120.0  # seconds that it has then
 
 
 def submit(
@@ -35,7 +39,8 @@ def submit(
         ident = write_order(workspace, order, params.get("instruction", ""), params.get("edit"))
         follower = Follower(workspace, ident)
         try:
-            client.submit_job(
+            _begin(
+                client,
                 entrypoint=f"{shlex.quote(python)} -m engine.submitted",  # Ray gives it to a shell: nothing else in it
                 submission_id=submission,
                 runtime_env={"env_vars": {"INSTRUCT_NERF_SUBMITTED": str(follower.folder)}},
@@ -46,6 +51,18 @@ def submit(
                 follower.forget()
             raise
     return ident
+
+
+def _begin(client: JobSubmissionClient, **order: Any) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            client.submit_job(**order)
+            return
+        except RuntimeError as error:
+            if NOT_YET not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def look_after(follower: Follower) -> None:
@@ -78,8 +95,8 @@ def _asked(cluster: str) -> Iterator[JobSubmissionClient]:
     try:
         yield JobSubmissionClient(cluster)
     except (RayError, RuntimeError, ConnectionError, OSError, ValueError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
         raise BadInput(
-            f"The cluster {cluster} takes no jobs: {reason}. Its head needs Ray's dashboard, which “ray[default]” has.",
+            f"The cluster {cluster} takes no jobs: {reason}. Its head needs the dashboard of “ray[default]”.",
             field="cluster",
         ) from None

@@ -142,7 +142,8 @@ def projected_dataset_update(
         apart: list[float] = []  # how far the edits so far were from what was carried over
         first, order, edited = following()
         for view in (view for view in edited if view not in left):
-            carried = None if shows_keys and keys else seen().carried(view, done, list(keys), settings.blended)
+            from_others = not shows_keys if keys else not settings.alone
+            carried = seen().carried(view, done, list(keys), settings.blended) if from_others else None
             render = originals[view] if step == 0 else trainer.scene.render(trainer.camera(view), check).rgb
 
             def tried(number: int, view=view, carried=carried, render=render) -> Tensor:

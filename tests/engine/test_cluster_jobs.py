@@ -114,13 +114,13 @@ def test_a_submitted_edit_is_found_followed_and_collected(cluster, project, edit
     assert detached_jobs(Workspace(there)) == []
 
 
-def test_a_submitted_edit_is_cancelled_and_a_second_is_kept_out_meanwhile(cluster, project, editor, python):
+def test_a_submitted_edit_is_paused_and_cancelled_and_a_second_is_kept_out_meanwhile(cluster, project, editor, python):
     there = project("there")
-    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(3.0))
-    until(lambda: state_of(there, first).step)
+    first = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python(1.0))
+    until(lambda: edits(there, first))
+    cli_jobs.jobs(there, "pause", first)
     second = submitting.submit("edit/run", order(there, editor), cluster.address, None, 1.0, python())
     assert ended(there, second).state == "failed" and "is in use" in state_of(there, second).message
-    until(lambda: edits(there, first))
     cli_jobs.jobs(there, "cancel", first)
     assert ended(there, first).state == "cancelled"
     [record] = Workspace(there).edits()

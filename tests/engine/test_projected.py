@@ -126,6 +126,18 @@ def test_the_schedule_without_key_views(few):
     assert all(torch.equal(asked.picture, asked.original) for asked in first)  # the scene still shows the originals
 
 
+def test_without_a_key_view_each_view_can_be_edited_for_itself(few):
+    for keys in (None, {4: painted(Run(few), 4)}):
+        run = Run(few, msgspec.structs.replace(SETTINGS, alone=True, first_share=0.5), keys=keys)
+        events = [event for event in run.events() if isinstance(event, ImageUpdated)]
+        first = run.editor.asked[: run.settings.updates_first(COUNT - len(keys or ()))]
+        if keys:  # which is what all others follow
+            assert all(asked.carried is not None and asked.carried.seen.any() for asked in first)
+        else:
+            assert all(asked.carried is None for asked in first)
+        assert {event.view for event in events} == set(range(COUNT))  # the rest is shown what these became
+
+
 @pytest.mark.parametrize("references", [0, 2, 4])
 def test_key_views_stay_and_the_others_follow_them(few, references):
     editor = ToyEditor(references=references)
