@@ -78,14 +78,20 @@ class Order(msgspec.Struct, frozen=True):
 
     method: Annotated[str, Meta(max_length=40)]
     params: dict[str, Any]
-    cluster: Annotated[str, Meta(max_length=500)]  # the address that it was asked at
+    # The address that it was asked at: of a computer, for Ray would import a module that stands before “://”.
+    cluster: Annotated[str, Meta(max_length=500, pattern=r"^(auto|((https?|ray)://)?[A-Za-z0-9._:\[\]-]+/?)$")]
     submission: Annotated[str, Meta(max_length=80)]  # its name there
     workers: Annotated[int, Meta(ge=1)] | None = None  # that do its pieces
     cpus: Annotated[float, Meta(gt=0)] = 1.0  # of each
 
 
 def write_order(workspace: Workspace, order: Order, title: str, edit: str | None) -> str:
-    """Write down a job that is to be begun elsewhere; its id. Raises BadInput where the project cannot be written."""
+    """Write down a job that is to be begun elsewhere; its id. Raises BadInput where the project cannot be written, or
+    the cluster's address is none."""
+    try:
+        msgspec.convert(msgspec.to_builtins(order), Order)
+    except msgspec.ValidationError:
+        raise BadInput(f"“{order.cluster}” is no address of a cluster.", field="cluster") from None
     folder = _new_folder(workspace)
     record = JobRecord(order.method, title[:200], 0, "", time.time(), edit)
     files.write_bytes(folder / "order.json", msgspec.json.encode(order))

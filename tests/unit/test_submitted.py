@@ -2,6 +2,7 @@
 """Jobs that were ordered: written down, taken up by a process of their own, or withdrawn; what begins that process is a
 test of the cluster's (tests/engine/test_cluster_jobs.py). The edit only ticks."""
 
+import json
 import os
 import signal
 import subprocess
@@ -122,3 +123,23 @@ def test_what_cannot_be_begun_is_one_sentence(workspace):
     _, log = process.communicate(timeout=60)
     assert process.returncode == 2 and "edit/run" in log.splitlines()[-1]
     assert Follower(workspace, ident).waiting  # whoever looks after it asks the cluster why
+
+
+@pytest.mark.parametrize("address", ["antigravity://here", "os.path://x", "http://a b", "", "-x;y"])
+def test_what_is_no_address_of_a_cluster_is_never_asked(address, workspace):
+    """Ray imports the module that stands before “://”, and a project may be anybody's."""
+    with pytest.raises(BadInput, match="no address"):
+        write_order(workspace, Order("edit/run", {}, address, "name"), "", None)
+    assert not workspace.below("jobs").exists()
+    folder = workspace.below("jobs", ordered(workspace))
+    (folder / "order.json").write_text(json.dumps({"method": "x", "params": {}, "cluster": address, "submission": "y"}))
+    with pytest.raises(BadInput, match=r"order\.json"):
+        read_order(folder)
+
+
+@pytest.mark.parametrize(
+    "address", ["auto", "10.0.0.1:6379", "http://[::1]:8265", "ray://head:10001", "https://a-b.c/"]
+)
+def test_addresses_of_clusters(address, workspace):
+    ident = write_order(workspace, Order("edit/run", {}, address, "name"), "", None)
+    assert read_order(workspace.below("jobs", ident)).cluster == address
