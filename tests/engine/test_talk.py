@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from engine import protocol
 from engine.editors import registry
 from engine.errors import BadInput, Cancelled
-from engine.jobs import capture, edit, scene
+from engine.jobs import capture, edit
 from engine.presets import PRESETS
 from engine.progress import Job
 from engine.runtime import Runtime
@@ -301,14 +301,14 @@ def test_wishes_that_make_no_sense_are_refused_and_change_nothing(unbroken, proj
 
 
 def test_editor_and_scenes_stay_loaded_for_the_next_job(project, editor, monkeypatch):
-    from engine.jobs import output, trying
+    from engine.jobs import output, trying, views
 
     runtime, loads = Runtime(), []
     monkeypatch.setattr(
         edit, "load_editor", lambda name, device: loads.append(name) or registry.load(name, name, device)
     )
     opened = []
-    monkeypatch.setattr(scene, "open_scene", _counting(scene.open_scene, opened))
+    monkeypatch.setattr(views, "open_scene", _counting(views.open_scene, opened))
 
     def try_once(instruction):
         view = capture.load_opened(Workspace(project)).views[0].name

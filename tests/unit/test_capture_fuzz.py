@@ -64,7 +64,7 @@ def test_damaged_text(folder: Path, at: int, lost: int, put: bytes) -> None:
 
 
 def _opens_or_says_why(folder: Path) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     try:
         capture = open_capture(folder, 32)
     except CaptureError as problem:
@@ -76,4 +76,4 @@ def _opens_or_says_why(folder: Path) -> None:
             assert np.isfinite(view.pose).all() and 1 <= camera.width <= 32 and 1 <= camera.height <= 32
             assert all(map(math.isfinite, (camera.fx, camera.fy, camera.cx, camera.cy)))
         assert np.isfinite(capture.centre).all() and np.isfinite(capture.up).all() and capture.radius > 0
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1

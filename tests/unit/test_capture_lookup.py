@@ -188,10 +188,10 @@ def test_json_that_people_have_edited_by_hand(tmp_path: Path) -> None:
         json.loads(text)
     assert len(open_capture(tmp_path, 64).views) == COUNT
     path.write_text("/*" * 1_000_000)
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(CaptureError, match="not valid JSON"):
         open_capture(tmp_path, 64)
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,9 @@ def test_thousands_of_photos_of_one_name_are_found_soon(tmp_path: Path) -> None:
         (tmp_path / f"{index:04d}").mkdir()
         os.link(tmp_path / "0000/rgb.png", tmp_path / f"{index:04d}/rgb.png")
     photos = Photos(tmp_path)
-    began = time.process_time()
+    began = time.thread_time()
     assert all(photos.find(f"D:/x/{i:04d}/rgb.png").file == f"{i:04d}/rgb.png" for i in range(1500))
-    assert time.process_time() - began < 3
+    assert time.thread_time() - began < 3
 
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are Linux's")

@@ -49,10 +49,10 @@ def slow_job(monkeypatch):
 
 
 def test_initialize_says_what_there_is_within_a_second(wire):
-    began = time.process_time()  # of this program: others may keep it waiting
+    began = time.thread_time()  # of this thread: another one imports torch meanwhile
     wire.ask("initialize", protocol=protocol.VERSION)
     result = wire.answer(1)["result"]
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
     assert result["devices"][-1]["name"] == "cpu" and result["devices"][-1]["total_bytes"] > 2**30
     assert {p["name"] for p in result["presets"]} == {"preview", "standard", "paper"}
     assert sum(p["default"] for p in result["presets"]) == 1
