@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a scene's depth is not to be believed: a plain sky may be anywhere before what is behind it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from engine.capture.types import Intrinsics
+from engine.geometry import pixel_directions
+
+ABOUT = 0.0275  # of a picture's longer side, each way: what is looked at about a pixel
+PLAIN = 2 / 255  # standard deviation of the brightness there, below which nothing told the scene how far that is …
+ROUGH = 0.005  # … and of inverse depth, as a share of it, from the plane that suits it best, above which nobody guessed
+
+
+def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Intrinsics) -> np.ndarray:
+    """(H, W) bool: where a picture is plain and what it shows is not smooth.
+
+    Where nothing tells them, scenes learn crumpled surfaces; a plain wall or floor that their photos tell of is smooth.
+    ``depth`` (H, W) along the rays, ``color`` (H, W, 3) 0–1; of both only what is ``full`` (H, W) counts."""
+    size = 2 * round(ABOUT * max(full.shape)) + 1
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return cv2.boxFilter(np.where(full, values, 0.0), cv2.CV_64F, (size, size), normalize=False,
+                             borderType=cv2.BORDER_CONSTANT)  # fmt: skip
+
+    count = np.maximum(sums(np.ones(full.shape)), 1)
+    y, x = (axis - (length - 1) / 2 for axis, length in zip(np.indices(full.shape, float), full.shape, strict=True))
+    inverse = np.linalg.norm(pixel_directions(camera), axis=-1) / np.where(full, depth, 1.0)  # even along a plane
+    brightness = color.mean(axis=-1, dtype=np.float64)
+    means = {name: sums(v) / count for name, v in (("x", x), ("y", y), ("i", inverse), ("b", brightness))}
+
+    def spread(one: np.ndarray, other: np.ndarray, names: str) -> np.ndarray:
+        return sums(one * other) / count - means[names[0]] * means[names[1]]
+
+    xx, yy, xy = spread(x, x, "xx"), spread(y, y, "yy"), spread(x, y, "xy")
+    xi, yi = spread(x, inverse, "xi"), spread(y, inverse, "yi")
+    area = np.maximum(xx * yy - xy * xy, 1e-9)  # 0 of a line of pixels, which have no plane but any
+    along = (xi * xi * yy - 2 * xi * yi * xy + yi * yi * xx) / area
+    left = np.sqrt(np.maximum(spread(inverse, inverse, "ii") - along, 0))
+    plain = spread(brightness, brightness, "bb") < PLAIN**2
+    return full & plain & (left > ROUGH * np.abs(means["i"]))
