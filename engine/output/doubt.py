@@ -18,17 +18,18 @@ def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Int
     """(H, W) bool: where a picture is plain and what it shows is not smooth.
 
     Where nothing tells them, scenes learn crumpled surfaces; a plain wall or floor that their photos tell of is smooth.
-    ``depth`` (H, W) along the rays, ``color`` (H, W, 3) 0–1; of both only what is ``full`` (H, W) counts."""
+    ``depth`` (H, W) along the rays, ``color`` (H, W, 3) 0–1; beside what is not ``full`` (H, W) nothing is doubted, for
+    outlines tell, too."""
     size = 2 * round(ABOUT * max(full.shape)) + 1
 
     def sums(values: np.ndarray) -> np.ndarray:
-        return cv2.boxFilter(np.where(full, values, 0.0), cv2.CV_64F, (size, size), normalize=False,
-                             borderType=cv2.BORDER_CONSTANT)  # fmt: skip
+        return cv2.boxFilter(values, cv2.CV_64F, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
 
-    count = np.maximum(sums(np.ones(full.shape)), 1)
+    count = sums(np.ones(full.shape))  # less at the picture's edge
+    whole = full & (sums(full.astype(float)) == count)
     y, x = (axis - (length - 1) / 2 for axis, length in zip(np.indices(full.shape, float), full.shape, strict=True))
     inverse = np.linalg.norm(pixel_directions(camera), axis=-1) / np.where(full, depth, 1.0)  # even along a plane
-    brightness = color.mean(axis=-1, dtype=np.float64)
+    brightness = np.where(full, color.mean(axis=-1, dtype=np.float64), 0.0)
     means = {name: sums(v) / count for name, v in (("x", x), ("y", y), ("i", inverse), ("b", brightness))}
 
     def spread(one: np.ndarray, other: np.ndarray, names: str) -> np.ndarray:
@@ -40,4 +41,4 @@ def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Int
     along = (xi * xi * yy - 2 * xi * yi * xy + yi * yi * xx) / area
     left = np.sqrt(np.maximum(spread(inverse, inverse, "ii") - along, 0))
     plain = spread(brightness, brightness, "bb") < PLAIN**2
-    return full & plain & (left > ROUGH * np.abs(means["i"]))
+    return whole & plain & (left > ROUGH * np.abs(means["i"]))
