@@ -61,7 +61,9 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     )
     fill_holes: BoolProperty(name="Fill Holes", description="Close holes, but for where the capture ends")
     flat_floor: BoolProperty(
-        name="Flat Floor", description="Put what lies on the floor but for noise onto a plane, where there is a floor"
+        name="Flat Floor",
+        description="Put what lies on the floor but for noise onto a plane, where there is a floor",
+        default=True,
     )
     part: EnumProperty(
         name="Part",

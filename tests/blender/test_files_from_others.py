@@ -165,6 +165,7 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     operator = bpy.ops.instruct_nerf.import_mesh.get_rna_type()
     assert {int(item.identifier) for item in operator.properties["colors"].enum_items} == set(meshes.TEXTURES)
     assert operator.properties["faces"].default == 200_000  # all of a scene's can be too many for Blender
+    assert operator.properties["flat_floor"].default  # which is nearer to the truth (docs/geometry.md)
     asked.clear()
     for colors, faces in (("0", None), ("2048", None), ("2048", 0), ("1024", 70_000)):
         bpy.ops.instruct_nerf.import_mesh(colors=colors, **({} if faces is None else {"faces": faces}))
