@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from engine.capture.types import Intrinsics
 from engine.geometry import pixel_directions
@@ -12,10 +13,11 @@ from engine.geometry import pixel_directions
 ABOUT = 0.0275  # of a picture's longer side, each way: what is looked at about a pixel
 PLAIN = 2 / 255  # standard deviation of the brightness there, below which nothing told the scene how far that is …
 ROUGH = 0.005  # … and of inverse depth, as a share of it, from the plane that suits it best, above which nobody guessed
+LEAST = 0.03  # of the picture, that hangs together: a plain tile lies in what is about it
 
 
 def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Intrinsics) -> np.ndarray:
-    """(H, W) bool: where a picture is plain and what it shows is not smooth.
+    """(H, W) bool: where much of a picture is plain and what it shows is not smooth.
 
     Where nothing tells them, scenes learn crumpled surfaces; a plain wall or floor that their photos tell of is smooth.
     ``depth`` (H, W) along the rays, ``color`` (H, W, 3) 0–1; beside what is not ``full`` (H, W) nothing is doubted, for
@@ -41,4 +43,7 @@ def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Int
     along = (xi * xi * yy - 2 * xi * yi * xy + yi * yi * xx) / area
     left = np.sqrt(np.maximum(spread(inverse, inverse, "ii") - along, 0))
     plain = spread(brightness, brightness, "bb") < PLAIN**2
-    return whole & plain & (left > ROUGH * np.abs(means["i"]))
+    parts, _ = ndimage.label(whole & plain & (left > ROUGH * np.abs(means["i"])))
+    pixels = np.bincount(parts.ravel())
+    pixels[0] = 0  # of what is not doubted
+    return (pixels >= LEAST * full.size)[parts]

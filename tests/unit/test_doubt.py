@@ -36,6 +36,15 @@ def test_what_is_plain_and_crumpled_is_doubted_and_what_has_either_is_not() -> N
         assert not doubtful(depth, color, ALL, CAMERA).any()
 
 
+def test_plain_tiles_among_others_are_not_doubted() -> None:
+    rows, columns = np.indices(ALL.shape)
+    tiles = np.where(((rows // 18 + columns // 18) % 2 == 0)[..., None], PLAIN, PLAIN / 2)
+    assert not doubtful(crumpled(1), tiles, ALL, CAMERA).any()
+    sky = np.where((rows < 50)[..., None], PLAIN, tiles)
+    found = doubtful(crumpled(1), sky, ALL, CAMERA)
+    assert found[:44].mean() > 0.99 and not found[54:].any()
+
+
 def test_a_plain_thing_before_nothing_is_doubted_at_its_outline_at_most() -> None:
     """What is behind it is no surface, whatever its depth says."""
     view = render(sphere, cameras()[3])
