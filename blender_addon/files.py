@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,3 +29,16 @@ def open_regular(path: str | Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(f"{path} is not a regular file.")
     return os.fdopen(descriptor, "rb")
+
+
+def png_pixels(path: str | Path) -> int | None:
+    """How many pixels a PNG file claims to have; None where it is none."""
+    try:
+        with open_regular(path) as stream:
+            head = stream.read(24)
+    except OSError:
+        return None
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack(">II", head[16:24])
+    return int(width * height)

@@ -10,12 +10,12 @@ from typing import Any
 import bpy.utils.previews
 
 from . import chores, curves, state
-from .files import regular
+from .files import png_pixels, regular
 
 LIMIT = 32  # pictures of one generation
 PLOT = "curves"
 PLOT_REST = 0.5  # seconds between two drawings of them
-AT_ONCE = 600_000  # bytes: as many are read within a few milliseconds
+AT_ONCE = 600_000, 400 * 400  # bytes and pixels: as many are read within a few milliseconds
 
 # Two generations: when the younger is full, the elder is emptied and takes its place. An icon that is drawn moves to
 # the younger, so that it outlives that: Blender complains of icons that vanish before the next redraw.
@@ -70,7 +70,7 @@ def _reading(key: str, path: str, size: int) -> Iterator[float]:
         _younger, _elder = _elder, _younger
         _ready.intersection_update(_elder)
     preview = _younger.load(key, path, "IMAGE")
-    if size <= AT_ONCE:
+    if size <= AT_ONCE[0] and (png_pixels(path) or 0) <= AT_ONCE[1]:
         # Asking for its size reads it. Blender else does so later, and draws a spinner meanwhile: an edit that shows
         # several pictures a second would show nothing but that.
         tuple(preview.image_size)

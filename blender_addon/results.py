@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 
-from . import asking, chores, session, wire, workspaces
+from . import asking, chores, second_blender, session, wire, workspaces
 from .conversion import Camera
 from .editing import refuse_days
 from .jobs import ready, scene_for
@@ -203,7 +203,7 @@ def photograph_scene(
         if found is not None:
             open_capture(found, str(folder), stand_upright=False, workspace=workspace)
 
-    steps = photograph.photograph(scene.name, standpoints, film, folder)
+    steps = second_blender.photographing(scene, standpoints, film, folder)
     session.run_task("Photographing the scene", "capture", steps, photographed)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The installer's commands: what they may inherit, how they are stopped, and what their failures mean. Free of bpy."""
+"""Other programs that the add-on runs: how they are started and stopped; of the installer's commands what they may
+inherit, and what their failures mean. Free of bpy."""
 
 from __future__ import annotations
 
@@ -111,11 +112,7 @@ class Command:
         with self._lock:
             if self.cancelled:
                 raise InstallError("The installation was cancelled.")
-            self._process = process = subprocess.Popen(
-                list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                encoding="utf-8", errors="replace", env=command_environment() | dict(extra),
-                start_new_session=os.name == "posix", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )  # fmt: skip
+            self._process = process = begin(command, subprocess.DEVNULL, command_environment() | dict(extra))
         said: list[str] = []
         assert process.stdout
         with process.stdout:
@@ -131,6 +128,17 @@ class Command:
             words = next((line for line in reversed(said) if re.search(r"\w", line)), f"exit code {code}")
             raise InstallError(known or f"{label} failed: {words.strip(' │')}")
         return said[-1] if said else ""
+
+
+def begin(
+    command: Sequence[str], stdin: int = subprocess.PIPE, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a command that :func:`end` can end with all its children; all that it says comes by its standard output."""
+    return subprocess.Popen(
+        list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=stdin, text=True, encoding="utf-8",
+        errors="replace", env=env, start_new_session=os.name == "posix",
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )  # fmt: skip
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -207,8 +207,9 @@ def _after_render(*_args: object) -> None:
 # -- tasks on Blender's side -------------------------------------------------------------------------------------
 
 
-def run_task(name: str, panel: str, steps: Iterator[float], then: Callable[[], None] = lambda: None) -> None:
-    """Run a generator in slices from :func:`pump`, and ``then`` once it has ended well.
+def run_task(name: str, panel: str, steps: Iterator[float | None], then: Callable[[], None] = lambda: None) -> None:
+    """Run a generator in slices from :func:`pump`, and ``then`` once it has ended well. Where it yields None it waits
+    for another program, and the slice is over.
 
     Raises ``RuntimeError`` where something else runs.
     """
@@ -225,7 +226,10 @@ def _step_task() -> None:
         get().dirty = True
         try:
             try:
-                task.fraction = next(task.steps)
+                fraction = next(task.steps)
+                if fraction is None:
+                    return
+                task.fraction = fraction
             except StopIteration:
                 get().task = None
                 task.then()

@@ -116,11 +116,12 @@ class Unsent:
 
 @dataclass
 class Task:
-    """Work on Blender's side in small steps; the generator yields a fraction (0–1) between two steps."""
+    """Work on Blender's side in small steps; the generator yields a fraction (0–1) between two steps, or None where it
+    waits for another program."""
 
     name: str
     panel: str
-    steps: Iterator[float]
+    steps: Iterator[float | None]
     then: Callable[[], None]  # called once the last step is done, when other work may start again
     fraction: float = 0.0
 

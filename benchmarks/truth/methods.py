@@ -86,6 +86,7 @@ ROWS = {
         Row("half first, 0.4", "edit", SETTLING | HALF | {"short_noise": (0.4, 0.4)}, share=0.75),
         Row("half first, 0.6, a key view", "edit", SETTLING | HALF, share=0.75, keys=1),
         Row("settling", "edit", ALONE, share=0.75),
+        Row("settling, agreed relevance", "edit", ALONE | {"agreed_relevance": 0.5}, share=0.75),
         Row("settling, led by one view", "edit", SETTLING, share=0.75),
         Row("settling, a key view", "edit", SETTLING, share=0.75, keys=1),
         Row("settling, a key view painted over", "edit", SETTLING, share=0.75, keys=1, drawn=True),

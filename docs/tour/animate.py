@@ -82,7 +82,7 @@ def film(seen: Path, frames: list[tuple[Path, Path]], path: Path) -> None:
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=Fraction(RATE))
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        stream.options = {"crf": "27", "preset": "slow", "tune": "stillimage"}
+        stream.options = {"crf": "31", "preset": "slow", "tune": "stillimage"}
         for picture in sequence(stills, frames):
             out.mux(stream.encode(av.VideoFrame.from_image(picture)))
         out.mux(stream.encode())

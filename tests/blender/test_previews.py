@@ -40,13 +40,14 @@ def test_an_icon_survives_a_full_generation_of_others(addon: object, tmp_path: P
 def test_a_picture_is_read_before_it_is_drawn(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else Blender draws a spinner in its place: beside an edit that goes fast, nothing but that."""
 
-    def size(name: str) -> tuple[int, int]:
-        path = png(tmp_path / name, 40, 30, (200, 9, 9))
+    def size(name: str, width: int = 40, height: int = 30) -> tuple[int, int]:
+        path = png(tmp_path / name, width, height, (200, 9, 9))
         previews.icon(path)
         Path(path).unlink()  # what was not read by now is read never
         (key,) = (key for key in previews._younger if key.startswith(path))
         return tuple(previews._younger[key].image_size)
 
     assert min(size("small.png")) > 0
-    monkeypatch.setattr(previews, "AT_ONCE", 10)
-    assert size("large.png") == (0, 0)  # a panel does not wait for a large one
+    assert size("a sheet.png", 800, 700) == (0, 0)  # a panel does not wait for a large one, few bytes as it may have
+    monkeypatch.setattr(previews, "AT_ONCE", (10, 10_000))
+    assert size("large.png") == (0, 0)
