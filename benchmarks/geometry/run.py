@@ -98,7 +98,7 @@ def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: 
     centre = np.asarray(scene.centre)
     radius = float(np.mean([np.linalg.norm(camera.pose[:3, 3] - centre) for camera in cameras]))
     bounds = bounds_from_depth(views, centre, radius)
-    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds))
+    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds), up=UP)
     if row.flat_floor:
         mesh = flattened(mesh, UP, radius)
     seconds = time.monotonic() - began

@@ -67,7 +67,7 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     resolution = resolution or resolution_for(renders, bounds)
 
     def fused() -> trimesh.Trimesh:
-        whole = fuse(renders, bounds, resolution)
+        whole = fuse(renders, bounds, resolution, up=capture.up)
         # Before a subject is cut out, which may stand on it, and before it is decimated, which leaves little of it.
         return flattened(whole, capture.up, capture.radius) if request.flat_floor else whole
 

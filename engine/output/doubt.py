@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a scene's depth is not to be believed: a plain sky may be anywhere before what is behind it."""
+"""Where a scene's depth is not to be believed: a plain sky may be anywhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from scipy import ndimage
 
 from engine.capture.types import Intrinsics
 from engine.geometry import pixel_directions
+from engine.output.volume import DepthView
 
 ABOUT = 0.0275  # of a picture's longer side, each way: what is looked at about a pixel
 PLAIN = 2 / 255  # standard deviation of the brightness there, below which nothing told the scene how far that is …
 ROUGH = 0.005  # … and of inverse depth, as a share of it, from the plane that suits it best, above which nobody guessed
+HORIZON = -0.05  # sine of the angle to what is level, below which a sky is not
 LEAST = 0.03  # of the picture, that hangs together: a plain tile lies in what is about it
 
 
-def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Intrinsics) -> np.ndarray:
-    """(H, W) bool: where much of a picture is plain and what it shows is not smooth.
+def skylike(view: DepthView, up: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where a view looks above the horizon, much of its picture is plain and what it shows is not smooth.
 
-    Where nothing tells them, scenes learn crumpled surfaces; a plain wall or floor that their photos tell of is smooth.
+    Where nothing tells them, scenes learn crumpled surfaces. Of a plain floor that is kept, for there is one."""
+    rays = pixel_directions(view.intrinsics)
+    rise = rays @ (view.pose[:3, :3].T @ up) / np.linalg.norm(rays, axis=-1)
+    return _large(crumpled(view.depth, view.colour, view.full, view.intrinsics) & (rise > HORIZON))
+
+
+def crumpled(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Intrinsics) -> np.ndarray:
+    """(H, W) bool: where a picture is plain and what it shows is not smooth.
+
     ``depth`` (H, W) along the rays, ``color`` (H, W, 3) 0–1; beside what is not ``full`` (H, W) nothing is doubted, for
     outlines tell, too."""
     size = 2 * round(ABOUT * max(full.shape)) + 1
@@ -43,7 +53,11 @@ def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, camera: Int
     along = (xi * xi * yy - 2 * xi * yi * xy + yi * yi * xx) / area
     left = np.sqrt(np.maximum(spread(inverse, inverse, "ii") - along, 0))
     plain = spread(brightness, brightness, "bb") < PLAIN**2
-    parts, _ = ndimage.label(whole & plain & (left > ROUGH * np.abs(means["i"])))
+    return whole & plain & (left > ROUGH * np.abs(means["i"]))
+
+
+def _large(found: np.ndarray) -> np.ndarray:
+    parts, _ = ndimage.label(found)
     pixels = np.bincount(parts.ravel())
-    pixels[0] = 0  # of what is not doubted
-    return (pixels >= LEAST * full.size)[parts]
+    pixels[0] = 0  # of what was not found
+    return (pixels >= LEAST * found.size)[parts]

@@ -14,7 +14,6 @@ from scipy import ndimage
 
 from engine.capture.types import Intrinsics
 from engine.geometry import pixel_directions
-from engine.output.doubt import doubtful
 from engine.output.fusing import BLOCK, GRAZING, add_view
 
 DOUBT = 3.0  # truncations by which what is doubtful is seen past
@@ -27,7 +26,8 @@ class DepthView:
 
     `pose` (4, 4) camera to world in the capture frame, OpenGL axes. `depth` (H, W): distance from the camera *along
     the normalised ray* through each pixel's centre, in the capture's units. `colour` (H, W, 3): 0 to 1, sRGB.
-    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty.
+    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty. `doubtful` (H, W) bool: where its depth is not
+    to be believed; None: nowhere.
     """
 
     pose: np.ndarray
@@ -35,16 +35,12 @@ class DepthView:
     depth: np.ndarray
     colour: np.ndarray
     opacity: np.ndarray
+    doubtful: np.ndarray | None = None
 
     @cached_property
     def full(self) -> np.ndarray:
         """(H, W) bool: whether a pixel shows a surface."""
         return (self.opacity >= 0.5) & (self.depth > 0) & np.isfinite(self.depth)
-
-    @cached_property
-    def doubtful(self) -> np.ndarray:
-        """(H, W) bool: where what it shows is not to be believed."""
-        return doubtful(self.depth, self.colour, self.full, self.intrinsics)
 
 
 class Volume:
@@ -73,7 +69,7 @@ class Volume:
         """Keep the blocks that the view's surfaces lie in. All views are told of before the first is added."""
         if self._slots is not None:
             raise ValueError("the blocks are fixed once a view was added")
-        seen = view.full & ~view.doubtful
+        seen = view.full if view.doubtful is None else view.full & ~view.doubtful
         rays = pixel_directions(view.intrinsics)[seen]
         rays *= (view.depth[seen] / np.linalg.norm(rays, axis=-1))[:, None]
         points = rays @ view.pose[:3, :3].T + view.pose[:3, 3]
@@ -185,9 +181,9 @@ class _Image:
         # Along z a surface seen from the side is thicker, by |n| z: at most ten times.
         slants = np.clip(normal * z, 1, 1 / GRAZING)
         slant = np.stack([slants[:-1, :-1], slants[:-1, 1:], slants[1:, :-1], slants[1:, 1:]]).max(axis=0)
-        weight = np.where(ends_above | ends_beside | view.doubtful, 0, view.opacity)  # too steep, or not: nobody knows
+        doubt = np.zeros_like(full) if view.doubtful is None else view.doubtful
+        weight = np.where(ends_above | ends_beside | doubt, 0, view.opacity)  # too steep, or not: nobody knows
         # What is doubtful tells of no surface, and counts against one that others see there as if it were seen past.
-        doubt = view.doubtful
         some = doubt[:-1, :-1] | doubt[:-1, 1:] | doubt[1:, :-1] | doubt[1:, 1:]
         nearest = corners.min(axis=0) + np.where(some, DOUBT * truncation * slant, 0)
         length = np.linalg.norm(rays, axis=-1)

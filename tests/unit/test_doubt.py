@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pytest
 from scipy import ndimage
 from test_mesh import BOUNDS, CAMERA, CENTRE, RADIUS, RESOLUTION, cameras, pixel_rays, render, sphere
 
-from engine.output.doubt import doubtful
+from engine.output.doubt import crumpled as doubtful_pixels
+from engine.output.doubt import skylike
 from engine.output.mesh import DepthView, fuse
 
 ALL = np.ones((CAMERA.height, CAMERA.width), bool)
@@ -23,26 +21,44 @@ def wall(slope: float = 0.4) -> np.ndarray:
     return 4 / (1 + slope * pixel_rays(CAMERA)[..., 0]) * LENGTH
 
 
-def crumpled(seed: int, size: float = 0.04) -> np.ndarray:
+def rough(seed: int, size: float = 0.04) -> np.ndarray:
     """The same as a scene sees it that nothing told where it is."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=ALL.shape), 1.5)
     return wall() * (1 + size * noise / noise.std())
 
 
+UP = np.array([0.0, 1.0, 0.0])  # of a camera at the world's own pose
+
+
+def doubtful(depth: np.ndarray, color: np.ndarray, full: np.ndarray, _: object, sine: float = 0.8) -> np.ndarray:
+    """By a camera that looks up, unless its sine says otherwise."""
+    pose = np.eye(4)
+    turn = np.sqrt(1 - sine * sine)
+    pose[1:3, 1:3] = [[turn, -sine], [sine, turn]]
+    return skylike(DepthView(pose, CAMERA, depth, color, full.astype(float)), UP)
+
+
 def test_what_is_plain_and_crumpled_is_doubted_and_what_has_either_is_not() -> None:
     stripes = PLAIN + 0.03 * np.sin(np.arange(CAMERA.width))[None, :, None]
-    assert doubtful(crumpled(1), PLAIN, ALL, CAMERA).mean() > 0.99
-    for depth, color in ((wall(), PLAIN), (crumpled(1), stripes), (wall(), stripes), (crumpled(1, 0.002), PLAIN)):
+    assert doubtful(rough(1), PLAIN, ALL, CAMERA).mean() > 0.99
+    for depth, color in ((wall(), PLAIN), (rough(1), stripes), (wall(), stripes), (rough(1, 0.002), PLAIN)):
         assert not doubtful(depth, color, ALL, CAMERA).any()
 
 
 def test_plain_tiles_among_others_are_not_doubted() -> None:
     rows, columns = np.indices(ALL.shape)
     tiles = np.where(((rows // 18 + columns // 18) % 2 == 0)[..., None], PLAIN, PLAIN / 2)
-    assert not doubtful(crumpled(1), tiles, ALL, CAMERA).any()
+    assert not doubtful(rough(1), tiles, ALL, CAMERA).any()
     sky = np.where((rows < 50)[..., None], PLAIN, tiles)
-    found = doubtful(crumpled(1), sky, ALL, CAMERA)
+    found = doubtful(rough(1), sky, ALL, CAMERA)
     assert found[:44].mean() > 0.99 and not found[54:].any()
+
+
+def test_below_the_horizon_there_is_no_sky() -> None:
+    """A plain floor is kept, however badly it was learned."""
+    assert doubtful(rough(1), PLAIN, ALL, CAMERA, sine=0.8).mean() > 0.99
+    assert not doubtful(rough(1), PLAIN, ALL, CAMERA, sine=-0.8).any()
+    assert doubtful_pixels(rough(1), PLAIN, ALL, CAMERA).mean() > 0.99
 
 
 def test_a_plain_thing_before_nothing_is_doubted_at_its_outline_at_most() -> None:
@@ -83,10 +99,8 @@ def test_a_plain_sky_that_hangs_crumpled_behind_a_thing_is_not_in_its_mesh() -> 
     """But for a fringe about the thing's outline, where the pictures are not plain."""
     views = [behind(render(sphere, pose)) for pose in cameras(40) if pose[2, 2] > 0.6]
     counts = []
-    for doubts in (doubtful, lambda *_: ~ALL):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("engine.output.volume.doubtful", doubts)
-            mesh = fuse([replace(view) for view in views], BOUNDS, RESOLUTION)
+    for up in (np.array([0.0, 0.0, -1.0]), None):  # the cameras look down onto it, so up is there
+        mesh = fuse(views, BOUNDS, RESOLUTION, up=up)
         off = np.abs(np.linalg.norm(mesh.vertices - CENTRE, axis=1) - RADIUS)
         counts.append(((off < 0.05).sum(), (off > 0.05).sum()))
     (ball, sky), (as_before, hung) = counts
