@@ -32,6 +32,7 @@ class Choices:
     resolution: int = 0
     faces: int = HEAVY
     fill_holes: bool = False
+    flat_floor: bool = False
     texture: int = 0
     lit: bool = False
     subject: bool = False
@@ -54,6 +55,8 @@ class Choices:
             said["resolution"] = self.resolution
         if self.fill_holes:
             said["fill_holes"] = True
+        if self.flat_floor:
+            said["flat_floor"] = True
         if self.texture:
             said["texture"] = self.texture
         if self.lit:

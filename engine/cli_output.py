@@ -26,6 +26,7 @@ def mesh(
     resolution: int | None = None,
     faces: int | None = None,
     fill_holes: bool = False,
+    flat_floor: bool = False,
     texture: int = 0,
     material: Literal["unlit", "lit"] = "unlit",
     part: Literal["all", "subject"] = "all",
@@ -42,6 +43,7 @@ def mesh(
         resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
         faces: Decimate to about so many, 0 for all; 200,000 where not given, or 50,000 with a texture.
         fill_holes: Close holes, but for where the capture ends.
+        flat_floor: Make the floor flat, where there is one.
         texture: Bake a texture of so many texels a side, 1024, 2048 or 4096; 0 for colors a vertex.
         material: Of GLB and OBJ: unlit, as captured, or lit by lamps.
         part: The whole scene, or the edit's subject: its region or, without one, what its instruction is about.
@@ -52,7 +54,17 @@ def mesh(
     from engine.jobs import output
 
     request = protocol.MakeMesh(
-        full(workspace), edit, resolution, device, faces, fill_holes, texture, material, part, list(formats)
+        full(workspace),
+        edit,
+        resolution,
+        device,
+        faces,
+        fill_holes,
+        texture,
+        material,
+        part,
+        list(formats),
+        flat_floor=flat_floor,
     )
     shared.show(request, lambda job: output.make_mesh(request, job))
 

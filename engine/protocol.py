@@ -262,9 +262,10 @@ class DeleteEdit(Message, frozen=True):
 
 class MakeMesh(Message, frozen=True):
     """``faces``: at most about so many; 0: all; None: 200,000, or 50,000 with a texture, which shows what they do not.
-    ``texture``: its side in texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or
-    "lit": by lamps. ``part``: "subject": the edit's region or, without, what its instruction is about. ``formats``:
-    files beside the PLY, in ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
+    ``flat_floor``: put what lies on a floor but for noise onto a plane, where there is one. ``texture``: its side in
+    texels, 0: colors a vertex. ``material``: of GLB and OBJ, "unlit": colors as captured, or "lit": by lamps. ``part``:
+    "subject": the edit's region or, without, what its instruction is about. ``formats``: files beside the PLY, in
+    ``world``: the similarity from the capture frame to one with z up, 16 numbers."""
 
     workspace: str
     edit: str | None = None
@@ -277,6 +278,7 @@ class MakeMesh(Message, frozen=True):
     part: Literal["all", "subject"] = "all"
     formats: list[Literal["glb", "obj"]] = []
     world: tuple[float, ...] | None = None  # None: upright about what the cameras look at
+    flat_floor: bool = False
 
 
 class MakeSplats(Message, frozen=True):

@@ -21,6 +21,7 @@ from engine.output.raster import depth_of
 NEAR = 0.01  # of the radius: how far from the true surface a point may lie for the F-score
 FINE, COARSE = 0.0015, 0.003  # of the radius: spacing of points on the surface that is searched, and of those measured
 EDGE = 0.05  # of the radius: longest edge of a face that is sampled, so that those outside the ball fall away
+THIN = 30  # points, of which one is enough to search what is farther than five times that
 SAME = 0.03  # of the radius: how far from the subject what covers its silhouette may be
 HIDDEN = 0.005  # of the radius, behind what a camera sees, from which on a point is hidden from it
 SEEN_BY = 2  # cameras, at least: one tells no depth
@@ -36,6 +37,8 @@ class Surface:
     points: np.ndarray  # (N, 3), evenly at random over the area
     of_face: np.ndarray  # (N,)
     tree: cKDTree
+    thinned: cKDTree  # each `THIN`-th
+    exact: float  # how far away all of them are searched
 
     @classmethod
     def within(
@@ -63,14 +66,19 @@ class Surface:
         u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
         a, b, c = np.moveaxis(corners[of_face], 1, 0)
         points = a + u * (b - a) + v * (c - a)
-        return cls(vertices, faces, chosen, points, of_face, cKDTree(points))
+        return cls(
+            vertices, faces, chosen, points, of_face, cKDTree(points), cKDTree(points[::THIN]), 5 * NEAR * radius
+        )
 
     def nearest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of points (N, 3), the distance to the surface and the face that it is to; infinite and 0 where there is no
-        surface. The nearest sample says which face is looked at, so a distance is at most a spacing too large."""
+        surface. The nearest sample says which face is looked at, so a distance is at most a spacing too large; where it
+        is more than five times `NEAR`, the nearest of one in `THIN` samples does."""
         if not len(self.points) or not len(points):
             return np.full(len(points), np.inf), np.zeros(len(points), np.int64)
-        _, place = self.tree.query(points, workers=-1)
+        _, place = self.tree.query(points, distance_upper_bound=self.exact, workers=-1)
+        far = place == len(self.points)  # where the very nearest of many about as far away is long to be found
+        place[far] = THIN * self.thinned.query(points[far], workers=-1)[1]
         face = self.of_face[place]
         closest = trimesh.triangles.closest_point(self.vertices[self.faces[face]], points)
         return np.linalg.norm(points - closest, axis=1), face

@@ -19,6 +19,7 @@ from benchmarks.geometry.data import ExactScene
 from engine.capture.types import SparsePoints
 from engine.geometry import pixel_directions
 from engine.metrics.image import psnr
+from engine.output.floor import flattened
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
 from engine.output.raster import depth_of
 from engine.presets import PREVIEW
@@ -31,6 +32,7 @@ from engine.scenes.settings import TrainingConfig
 from engine.scenes.stereo import stereo_depths
 
 SAVED_EVERY = 100  # steps
+UP = np.array([0.0, 0.0, 1.0])  # in Blender
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Row:
     points: int = 0  # sparse ones, as a program that finds cameras leaves them; 0: depths by comparing the photos
     exporter: str = ""  # nerfstudio's, of what its nerfacto learns in the seconds that "preview" takes
     resolution: int | None = None  # None: by the detail that the pictures hold
+    flat_floor: bool = False
 
     def configs(self, steps: int, rays: int) -> tuple[NerfactoConfig, TrainingConfig]:
         """What the preset's become for a training of so many steps of so many rays."""
@@ -59,6 +62,8 @@ ROWS = {
     for row in (
         Row("oracle", true_depth=True),
         Row("preview"),
+        Row("oracle, flat floor", true_depth=True, flat_floor=True),
+        Row("preview, flat floor", flat_floor=True),
         Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0}),
         Row("solid", losses={"depth_weight": 0.0}),
         Row("known points", points=2000),
@@ -93,7 +98,9 @@ def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: 
     centre = np.asarray(scene.centre)
     radius = float(np.mean([np.linalg.norm(camera.pose[:3, 3] - centre) for camera in cameras]))
     bounds = bounds_from_depth(views, centre, radius)
-    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds))
+    mesh = fuse(views, bounds, row.resolution or resolution_for(views, bounds), up=UP)
+    if row.flat_floor:
+        mesh = flattened(mesh, UP, radius)
     seconds = time.monotonic() - began
     if not row.true_depth:
         held_out = zip(scene.cameras[scene.training :], scene.pictures[scene.training :], strict=True)

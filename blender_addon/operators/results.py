@@ -60,6 +60,11 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
         update=_usable,
     )
     fill_holes: BoolProperty(name="Fill Holes", description="Close holes, but for where the capture ends")
+    flat_floor: BoolProperty(
+        name="Flat Floor",
+        description="Put what lies on the floor but for noise onto a plane, where there is a floor",
+        default=True,
+    )
     part: EnumProperty(
         name="Part",
         items=(
@@ -107,7 +112,7 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        for name in ("colors", "material", "part", "faces", "resolution", "fill_holes"):
+        for name in ("colors", "material", "part", "faces", "resolution", "fill_holes", "flat_floor"):
             layout.prop(self, name)
         layout.row().prop(self, "formats")
         say(layout, estimates.mesh(context.scene, self.faces, int(self.colors)))
@@ -119,7 +124,7 @@ class INSTRUCT_NERF_OT_import_mesh(bpy.types.Operator):
             shading = context.space_data.shading
             shading.color_type, shading.light = "TEXTURE" if self.colors != "0" else "VERTEX", "FLAT"
         choices = meshes.Choices(
-            self.resolution, self.faces, self.fill_holes, int(self.colors), self.material == "LIT",
+            self.resolution, self.faces, self.fill_holes, self.flat_floor, int(self.colors), self.material == "LIT",
             self.part == "SUBJECT", frozenset(self.formats),
         )  # fmt: skip
         return attempt(self, "results", lambda: meshes.import_mesh(context.scene, edit.id if edit else "", choices))

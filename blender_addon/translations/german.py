@@ -123,6 +123,7 @@ TEXTS: dict[str, str] = {
     "Finding the cameras of the photos": "Kameras der Fotos werden gefunden",
     "Finding the subject": "Motiv wird gefunden",
     "First": "Erste",
+    "Flat Floor": "Boden einebnen",
     "Focal Length": "Brennweite",
     "Folder There": "Ordner dort",
     "Folder of Wheels": "Ordner mit Wheels",

@@ -123,6 +123,7 @@ TEXTS: dict[str, str] = {
     "Finding the cameras of the photos": "写真のカメラを計算中",
     "Finding the subject": "被写体を検出中",
     "First": "最初",
+    "Flat Floor": "床を平らにする",
     "Focal Length": "焦点距離",
     "Folder There": "先方のフォルダー",
     "Folder of Wheels": "Wheelのフォルダー",

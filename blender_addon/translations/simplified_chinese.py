@@ -123,6 +123,7 @@ TEXTS: dict[str, str] = {
     "Finding the cameras of the photos": "正在求解照片的摄像机",
     "Finding the subject": "正在寻找主体",
     "First": "首个",
+    "Flat Floor": "平整地面",
     "Focal Length": "焦距",
     "Folder There": "对方文件夹",
     "Folder of Wheels": "Wheel 文件夹",

@@ -18,6 +18,7 @@ from engine.jobs.capture import load_opened
 from engine.jobs.scene import shown_scene
 from engine.jobs.subject import Subject
 from engine.jobs.views import Seen, render_views
+from engine.output.floor import flattened
 from engine.output.mesh import DepthView, bounds_from_depth, checked_resolution, fuse, resolution_for
 from engine.output.mesh_files import Painted, upright, write_mesh
 from engine.output.texture import Texture, checked_size, textured
@@ -64,7 +65,13 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     renders = [depth_view(*seen) for seen in render_views(scene, views, plan, job, "mesh", "depth", "opacity")]
     bounds = bounds_from_depth(renders, capture.centre, capture.radius)
     resolution = resolution or resolution_for(renders, bounds)
-    mesh = job.wait_for(lambda: fuse(renders, bounds, resolution))
+
+    def fused() -> trimesh.Trimesh:
+        whole = fuse(renders, bounds, resolution, up=capture.up)
+        # Before a subject is cut out, which may stand on it, and before it is decimated, which leaves little of it.
+        return flattened(whole, capture.up, capture.radius) if request.flat_floor else whole
+
+    mesh = job.wait_for(fused)
     plan.advance(stage.units)
     job.report(plan, stage)
     if subject:

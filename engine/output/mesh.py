@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from trimesh.visual.color import ColorVisuals
 from engine.errors import BadInput
 from engine.files import write_bytes
 from engine.geometry import project, sample, unproject
+from engine.output.doubt import skylike
 from engine.output.volume import DepthView, Volume
 
 __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "resolution_for", "write_ply"]
@@ -55,20 +57,27 @@ def bounds_from_depth(renders: Iterable[DepthView], centre: np.ndarray, radius: 
 
 
 def fuse(
-    renders: Iterable[DepthView], bounds: Bounds, resolution: int = 160, smallest_part: float = 0.01
+    renders: Iterable[DepthView],
+    bounds: Bounds,
+    resolution: int = 160,
+    smallest_part: float = 0.01,
+    up: np.ndarray | None = None,
 ) -> trimesh.Trimesh:
     """The surface that the renders agree on inside `bounds`: vertices in the capture frame, colours uint8 sRGB.
 
     `resolution` is the number of samples along the longest side of the box; memory is about 6 bytes for each cell of
     the grid, and 30 more for each near a surface. Parts with less area than `smallest_part` of the largest are left out
-    as floaters. Faces turn counter-clockwise towards the cameras. Raises BadInput where there is no surface; whatever
-    `renders` raises passes through, which is how to cancel.
+    as floaters, and of known `up` (3,) what is most likely sky (`engine/output/doubt.py`). Faces turn counter-clockwise
+    towards the cameras. Raises BadInput where there is no surface; whatever `renders` raises passes through, which is
+    how to cancel.
     """
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
         raise BadInput("The box to make a mesh of has no size.", field="bounds")
     checked_resolution(resolution)
     views = list(renders)
+    if up is not None:
+        views = [replace(view, doubtful=skylike(view, up)) for view in views]
     spacing = float((high - low).max()) / resolution
     reach = np.clip(
         NOISES * disagreement(views, (low, high)) / spacing,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -15,6 +16,7 @@ from engine.capture.types import Intrinsics
 from engine.geometry import pixel_directions
 from engine.output.fusing import BLOCK, GRAZING, add_view
 
+DOUBT = 3.0  # truncations by which what is doubtful is seen past
 _UNLIKE = 3.0  # times as steep as on the other side, and as a surface at 45 degrees, is an edge
 
 
@@ -24,7 +26,8 @@ class DepthView:
 
     `pose` (4, 4) camera to world in the capture frame, OpenGL axes. `depth` (H, W): distance from the camera *along
     the normalised ray* through each pixel's centre, in the capture's units. `colour` (H, W, 3): 0 to 1, sRGB.
-    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty.
+    `opacity` (H, W): 0 to 1; below one half a pixel is taken as empty. `doubtful` (H, W) bool: where its depth is not
+    to be believed; None: nowhere.
     """
 
     pose: np.ndarray
@@ -32,6 +35,12 @@ class DepthView:
     depth: np.ndarray
     colour: np.ndarray
     opacity: np.ndarray
+    doubtful: np.ndarray | None = None
+
+    @cached_property
+    def full(self) -> np.ndarray:
+        """(H, W) bool: whether a pixel shows a surface."""
+        return (self.opacity >= 0.5) & (self.depth > 0) & np.isfinite(self.depth)
 
 
 class Volume:
@@ -60,7 +69,7 @@ class Volume:
         """Keep the blocks that the view's surfaces lie in. All views are told of before the first is added."""
         if self._slots is not None:
             raise ValueError("the blocks are fixed once a view was added")
-        seen = (view.opacity >= 0.5) & (view.depth > 0) & np.isfinite(view.depth)
+        seen = view.full if view.doubtful is None else view.full & ~view.doubtful
         rays = pixel_directions(view.intrinsics)[seen]
         rays *= (view.depth[seen] / np.linalg.norm(rays, axis=-1))[:, None]
         points = rays @ view.pose[:3, :3].T + view.pose[:3, 3]
@@ -86,7 +95,7 @@ class Volume:
     def add(self, view: DepthView) -> None:
         """Takes in one view."""
         self._keep()
-        image = _Image.of(view)
+        image = _Image.of(view, self.truncation)
         world_to_camera = np.linalg.inv(view.pose)
         world_to_camera[1:3] *= -1  # OpenGL's axes to y down, z forward
         matrix = view.intrinsics.matrix() @ world_to_camera[:3]
@@ -157,10 +166,10 @@ class _Image:
     slant: np.ndarray  # (H - 1, W - 1) z to pass a distance of one across the surface
 
     @staticmethod
-    def of(view: DepthView) -> _Image:
+    def of(view: DepthView, truncation: float) -> _Image:
         camera = view.intrinsics
         rays = pixel_directions(camera) * (1, -1, -1)
-        full = (view.opacity >= 0.5) & (view.depth > 0) & np.isfinite(view.depth)
+        full = view.full
         z = np.where(full, view.depth, 1.0) / np.linalg.norm(rays, axis=-1)
         z = np.where(full, z, 1e9)  # an empty pixel shows what is very far
         inverse = 1 / z
@@ -172,10 +181,14 @@ class _Image:
         # Along z a surface seen from the side is thicker, by |n| z: at most ten times.
         slants = np.clip(normal * z, 1, 1 / GRAZING)
         slant = np.stack([slants[:-1, :-1], slants[:-1, 1:], slants[1:, :-1], slants[1:, 1:]]).max(axis=0)
-        weight = np.where(ends_above | ends_beside, 0, view.opacity)  # too steep, or not: nobody knows
+        doubt = np.zeros_like(full) if view.doubtful is None else view.doubtful
+        weight = np.where(ends_above | ends_beside | doubt, 0, view.opacity)  # too steep, or not: nobody knows
+        # What is doubtful tells of no surface, and counts against one that others see there as if it were seen past.
+        some = doubt[:-1, :-1] | doubt[:-1, 1:] | doubt[1:, :-1] | doubt[1:, 1:]
+        nearest = corners.min(axis=0) + np.where(some, DOUBT * truncation * slant, 0)
         length = np.linalg.norm(rays, axis=-1)
         layers = np.concatenate([np.stack([inverse, normal, weight, length]), np.moveaxis(view.colour, -1, 0)])
-        cells = (corners.min(axis=0), corners.max(axis=0), slant)
+        cells = (nearest, np.maximum(corners.max(axis=0), nearest), slant)
         return _Image(layers.astype(np.float32), *(cell.astype(np.float32) for cell in cells))
 
 

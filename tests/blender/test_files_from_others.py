@@ -156,13 +156,16 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     asked = []
     monkeypatch.setattr(meshes, "import_mesh", lambda scene, edit, choices: asked.append(choices))
     for resolution, faces in ((0, 0), (3, 7), (8, 100), (512, 10_000_000), (600, 2_000_000_000)):
-        bpy.ops.instruct_nerf.import_mesh(resolution=resolution, faces=faces, fill_holes=resolution == 8)
-    most = (512, 10_000_000, False)
-    told = [(choices.resolution, choices.faces, choices.fill_holes) for choices in asked]
-    assert told == [(0, 0, False), (8, 100, False), (8, 100, True), most, most]
+        more = {"fill_holes": resolution == 8, "flat_floor": faces == 100}
+        bpy.ops.instruct_nerf.import_mesh(resolution=resolution, faces=faces, **more)
+    most = (512, 10_000_000, False, False)
+    told = [(choices.resolution, choices.faces, choices.fill_holes, choices.flat_floor) for choices in asked]
+    assert told == [(0, 0, False, False), (8, 100, False, False), (8, 100, True, True), most, most]
+    assert [choices.words().get("flat_floor") for choices in asked] == [None, None, True, None, None]
     operator = bpy.ops.instruct_nerf.import_mesh.get_rna_type()
     assert {int(item.identifier) for item in operator.properties["colors"].enum_items} == set(meshes.TEXTURES)
     assert operator.properties["faces"].default == 200_000  # all of a scene's can be too many for Blender
+    assert operator.properties["flat_floor"].default  # which is nearer to the truth (docs/geometry.md)
     asked.clear()
     for colors, faces in (("0", None), ("2048", None), ("2048", 0), ("1024", 70_000)):
         bpy.ops.instruct_nerf.import_mesh(colors=colors, **({} if faces is None else {"faces": faces}))

@@ -152,9 +152,9 @@ def fox(tmp_path_factory: pytest.TempPathFactory) -> Fox:
             rendered[view.name] = original(self, view, *rest)
         return rendered[view.name]
 
-    def off(intrinsics: object, **rest: object) -> object:
+    def off(pose: object, intrinsics: object, *rest: object) -> object:
         moved = replace(intrinsics, cx=intrinsics.cx + 0.5, cy=intrinsics.cy + 0.5)
-        return depth_view(intrinsics=moved, **rest)
+        return depth_view(pose, moved, *rest)
 
     depth_view, request = output.DepthView, protocol.MakeMesh(str(folder), device="cpu")
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,9 @@ from engine import cli, protocol
 from engine.cli_region import box_solid
 from engine.editors import registry
 from engine.errors import BadInput
+from engine.geometry import pixel_directions
 from engine.jobs import output, subject, views
+from engine.output import floor
 from engine.progress import Job
 from engine.records import EditRecord
 from engine.scenes.base import RenderedView
@@ -117,6 +119,39 @@ def test_the_subject_is_what_lies_in_the_edits_region(project, invert):
     inside = (np.abs(part.vertices[:, :2]) < 2.3).all(axis=1) & (part.vertices[:, 2] > 0.1)
     assert inside.all() if not invert else not (on_ball(part) & (part.vertices[:, 2] > 0.8)).any()
     assert (Workspace(project).output(edit) / "mesh.ply").exists()
+
+
+class OnABumpyFloor(Exact):
+    """The same, with a floor at z = −1.4, whose bumps are 0.03 high."""
+
+    def render(self, camera, check=lambda: None, shares=()):
+        view = super().render(camera, check)
+        eye, rays = camera.pose[:3, 3], pixel_directions(camera.intrinsics) @ camera.pose[:3, :3].T
+        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            x, y, _ = np.moveaxis(eye + ((-1.4 - eye[2]) / rays[..., 2])[..., None] * rays, -1, 0)
+            floor = (-1.4 + 0.03 * np.sin(4 * x) * np.sin(5 * y) - eye[2]) / rays[..., 2]
+        floor = torch.from_numpy(np.where(rays[..., 2] < 0, floor, np.inf)).float()
+        view.depth = torch.minimum(view.depth, floor)
+        return view
+
+
+def test_a_floor_is_made_flat_where_that_is_asked_for(project, monkeypatch):
+    monkeypatch.setattr(views, "scene_at", lambda *_: OnABumpyFloor())
+    monkeypatch.setattr(floor, "LEAST", 0.03)  # so few pixels show little of it
+    region = protocol.Region(solids=[box_solid((-2, -2, -2, 2, 2, 2))])
+    edit = edited(project, region=region)
+    spread = {}
+    for flat in (False, True):
+        for part in ("all", "subject"):
+            mesh = trimesh.load(make(project, edit=edit, part=part, flat_floor=flat).mesh, process=False)
+            about = np.abs(mesh.vertices[:, 2] + 1.4) < 0.1
+            ball = np.linalg.norm(mesh.vertices, axis=1)[mesh.vertices[:, 2] > -1]
+            assert about.sum() >= 30 and np.median(np.abs(ball[ball < 1.7] - 1.5)) < 0.05
+            heights = mesh.vertices[about, 2]
+            spread[flat, part] = float(np.median(np.abs(heights - np.median(heights))))
+    assert spread[True, "all"] < 0.5 * spread[False, "all"]
+    assert spread[True, "subject"] < 0.8 * spread[False, "subject"]  # of which much is the ball's foot
 
 
 def test_the_subject_without_a_region_is_where_the_instruction_matters(project, tmp_path):
