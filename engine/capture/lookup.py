@@ -19,6 +19,7 @@ from engine.capture.photos import EXTENSIONS, RAW, Photo, SkipView, find_mask, f
 from engine.capture.texts import is_kept, readings_of, shown
 
 _MOST_FILES = 200_000  # looked at in a capture's folder
+MOST_ABOVE = 3_000  # … and in a folder above it, which may be a whole disk
 _DEEPEST = 6  # folders below it
 _ENDINGS = (".jpg", ".jpeg", *dict.fromkeys(extension.lower() for extension in EXTENSIONS))  # the likelier first
 _FIRST = ("images", "input", "images_2", "images_4", "images_8", "rgb", "rgbd", "imgs", "color", "frames", "image",
@@ -91,9 +92,10 @@ class Missing(SkipView):
 class Photos:
     """The pictures below a folder. It is walked once, when one is first asked for by its name."""
 
-    def __init__(self, root: Path, first: tuple[str, ...] = ()) -> None:
-        """`first` are the folders, relative to `root`, in which listed paths are looked up before all others."""
-        self.root, self.first = root, first
+    def __init__(self, root: Path, first: tuple[str, ...] = (), most: int = _MOST_FILES) -> None:
+        """`first` are the folders, relative to `root`, in which listed paths are looked up before all others; of about
+        `most` files below it pictures are found by their names."""
+        self.root, self.first, self._most = root, first, most
         self._by_end: dict[tuple[str, ...], list[str]] | None = None  # the end of a path, folded -> relative paths
         self._folders: set[str] = set()  # names of folders in which pictures lie
 
@@ -173,7 +175,7 @@ class Photos:
         parts = _parts(path)
         if self._by_end is None:
             self._by_end = {}
-            for file in walk(self.root):
+            for file in walk(self.root, self._most):
                 own = _parts(PurePosixPath(file))
                 self._folders.update(own[-2:-1])
                 for end in range(1, len(own) + 1):
@@ -319,9 +321,9 @@ def _is_other(file: str, wanted: set[str]) -> bool:
     return any(part not in wanted and (NOT_PHOTOS.fullmatch(part) or (splits and part in _SPLITS)) for part in others)
 
 
-def walk(root: Path) -> list[str]:
-    """Relative paths of the pictures and raw photos below `root`. Links are followed, hidden folders and projects of
-    this program left alone, and names that are no Unicode passed over."""
+def walk(root: Path, most: int = _MOST_FILES) -> list[str]:
+    """Relative paths of the pictures and raw photos below `root`, of about `most` files at most. Links are followed,
+    hidden folders and projects of this program left alone, and names that are no Unicode passed over."""
     found: list[str] = []
     count = 0
     seen: set[str] = set()
@@ -337,13 +339,13 @@ def walk(root: Path) -> list[str]:
         if project:
             folders[:] = []
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < _DEEPEST)
-        for name in files:
+        for name in files[: max(0, most - count)]:
             if name.startswith(".") or not (is_picture_name(name) or _is_raw(name)):
                 continue
             if _is_text(name) and _is_text(relative):
                 found.append(name if relative == "." else f"{relative}/{name}")
         count += len(files) + len(folders)
-        if count > _MOST_FILES:
+        if count > most:
             break
     return found
 

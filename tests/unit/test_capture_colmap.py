@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.capture import Capture, CaptureError, open_capture
+from engine.capture import Capture, CaptureError, lookup, open_capture
+from engine.capture.lookup import MOST_ABOVE
 from engine.capture.pinhole import rays_of
 
 KINDS = ("bin", "txt")
@@ -343,3 +344,22 @@ def test_a_size_without_end_is_said(tmp_path: Path, side: str) -> None:
     path.write_text("\n".join(lines))
     with pytest.raises(CaptureError):
         open_capture(model, 32)
+
+
+def test_folders_above_are_not_searched_to_their_last_file(
+    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model in a folder of a full disk: whoever chose it would wait for the disk."""
+    place = tmp_path / "disk" / "work" / "model"
+    shutil.copytree(models["txt"], place)
+    shutil.rmtree(place / "images")
+    other = tmp_path / "disk" / "holidays"
+    other.mkdir()
+    for number in range(MOST_ABOVE + 500):
+        (other / f"{number}.jpg").touch()
+    looked_at: list[int] = []
+    walk = lookup.walk
+    monkeypatch.setattr(lookup, "walk", lambda *asked: looked_at.append(len(found := walk(*asked))) or found)
+    with pytest.raises(CaptureError, match="does not exist in the capture's folder"):
+        open_capture(place, 32)
+    assert 0 < max(looked_at) <= MOST_ABOVE

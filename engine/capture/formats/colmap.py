@@ -24,7 +24,7 @@ from engine.capture.formats.colmap_model import (
     read_points,
 )
 from engine.capture.lens import COLMAP_MODELS, Lens
-from engine.capture.lookup import Photos, folded, pictures_in
+from engine.capture.lookup import MOST_ABOVE, Photos, folded, pictures_in
 from engine.capture.photos import SkipView, inside
 from engine.capture.reading import MOST_VIEWS, Reading, Shot
 from engine.capture.texts import shown
@@ -146,7 +146,7 @@ def _where_pictures_are(model: Path, chosen: Path, images: list[Image]) -> tuple
         if 2 * most >= len(some):
             return best
     for root in above if most == 0 else ():
-        photos = Photos(root)
+        photos = Photos(root) if root.is_relative_to(chosen) else Photos(root, most=MOST_ABOVE)
         if 2 * sum(photos.has(image.name) for image in some) >= len(some):
             return root, ""
     if most == 0 and above[-1] == chosen:
