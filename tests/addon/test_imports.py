@@ -23,7 +23,7 @@ LAYERS = [
     {"opening", "knobs", "key_views"},
     {"jobs", "workspaces"},
     {"rows", "estimates"},
-    {"project", "previews"},
+    {"project", "previews", "second_blender"},
     {"session", "scene"},
     {"asking", "chores"},
     {"state", "install", "trajectories"},
