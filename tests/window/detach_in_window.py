@@ -52,7 +52,7 @@ def program() -> hand.Program:
         ask.start_edit(even_on_cpu=True)
         yield from hand.wait(lambda: session.get().job.step > 2, 60)
         job = session.get().job
-        yield from hand.press("instruct_nerf.detach", hand.LAST + hand.THIRD + (-27, -67))
+        yield from hand.press("instruct_nerf.detach", (-67, -47))
         yield from hand.wait(lambda: job.status == "detached", 20)
         yield from hand.wait(lambda: session.get().settled, 60)
         assert not session.get().notices, session.get().notices
