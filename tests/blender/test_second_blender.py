@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from in_blender import settle
 
-from blender_addon import project, second_blender, session
+from blender_addon import project, running, second_blender, session
+from blender_addon.scene import photographer
 
 # The bpy module as a Blender without a window: the last but two of its arguments is the script.
 BLENDER = "import bpy, runpy, sys; runpy.run_path(sys.argv[-3], run_name='__main__')"
@@ -147,17 +149,10 @@ def test_what_was_painted_and_not_saved_is_photographed_here(
     assert len(pictures) == 8 and "asked" not in capfd.readouterr().out
 
 
-def test_it_ends_with_this_one(tmp_path: Path) -> None:
+def test_it_ends_with_this_one() -> None:
     """Its standard input is a pipe that closes when Blender is gone, however it went."""
-    import subprocess
-
-    from blender_addon import running
-    from blender_addon.scene import photographer
-
-    order = tmp_path / "order.json"
-    order.write_text("{}")
     code = (
-        "import threading, time, runpy, sys; sys.argv = ['x', '--', 'y']\n"
+        "import threading, time, runpy\n"
         f"where = runpy.run_path({photographer.__file__!r})\n"
         "threading.Thread(target=where['end_with_the_other'], daemon=True).start(); time.sleep(60)"
     )
