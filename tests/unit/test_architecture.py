@@ -17,9 +17,9 @@ LAYERS = [
     {"cli_output", "cli_jobs"},
     {"cli_cluster", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"cluster"},
-    {"terminal"},
+    {"terminal", "serving"},
     {"server", "check"},
-    {"looks"},
+    {"looks", "methods"},
     {"warm"},
     {"jobs"},
     {"presets"},
@@ -39,7 +39,7 @@ LAYERS = [
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces"},
+    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces", "worker_thread"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -19,7 +19,7 @@ from engine import jobs, protocol, server
 from engine.errors import BadInput, Cancelled
 from engine.records import EditRecord
 from engine.results import RESULTS, Cell, Detached, Tried
-from engine.server import JOBS
+from engine.methods import JOBS
 from engine.wire import TooLong
 from engine.workspace import Workspace
 
