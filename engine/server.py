@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import queue
 import os
 import threading
 from collections.abc import Callable
@@ -35,7 +36,6 @@ from engine.rpc import Request, RpcError, Unreadable, error_body, failure_line, 
 from engine.runtime import Runtime
 from engine.warm import WarmUp
 from engine.wishes import Wishes
-from engine.worker_thread import Worker
 from engine.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ class Server:
         self._outlive = False  # likewise
         self._warm_up = WarmUp(warm_up)
         self.finished = False
-        self._jobs = Worker("jobs")
-        self._quick = Worker("answers")
-        self._files = Worker("files")
+        self._jobs = _Worker("jobs")
+        self._quick = _Worker("answers")
+        self._files = _Worker("files")
         self._exchange: Exchange | None = None  # once `initialize` has named a folder for files
         self._looks = Looks(
             self._wishes, self._jobs.put, self._answer_with, lambda job: self._warm_up.wait(job.check), self._runtime
@@ -417,3 +417,30 @@ class Server:
         if line:
             with self._sending:
                 self._send_line(line)
+
+
+class _Worker:
+    """A thread that does one thing after the other, whatever becomes of each."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
+
+    def end(self, patience: float | None) -> bool:
+        """End after what is queued; whether it did within ``patience`` seconds (None: it is waited for)."""
+        self._work.put(None)
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except BaseException:
+                log.exception("the thread for %s goes on", self.name)
+            del work  # nothing of a job outlives it

@@ -39,7 +39,7 @@ LAYERS = [
     {"files"},
     {"lock"},
     {"paths"},
-    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces", "worker_thread"},
+    {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
