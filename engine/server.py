@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import queue
 import os
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
