@@ -92,7 +92,7 @@ def test_an_outline_before_what_is_not_shown_is_no_surface():
     views = arc()
     pictures, truths, shown = zip(*map(cut_out, views), strict=True)
     found = stereo_depths(views, pictures, np.zeros(3), shown=shown)
-    blind = stereo_depths(views, pictures, np.zeros(3))
+    blind = stereo_depths(views, pictures, np.zeros(3), shown=[None] * len(views))
     near, deep = 0, []
     for f, b, truth, ball in zip(found, blind, truths, shown, strict=True):
         whole = sliding_window_view(np.pad(ball, 2, constant_values=True), (5, 5)).all(axis=(2, 3))
@@ -105,9 +105,6 @@ def test_an_outline_before_what_is_not_shown_is_no_surface():
     assert near / len(views) > 0.8 and sum(len(f.pixels) for f in found) > 1000
     assert (errors(found, truths) < 0.03).mean() > 0.95
     assert len(np.concatenate(deep)) > 300 and np.median(np.concatenate(deep)) > 0  # behind the surface
-    assert [len(d.pixels) for d in stereo_depths(views, pictures, np.zeros(3), shown=[None] * 8)] == [
-        len(d.pixels) for d in blind
-    ]
 
 
 def test_pictures_of_other_things_agree_on_nothing():
