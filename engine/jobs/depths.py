@@ -42,7 +42,11 @@ def learn_depths(pictures: PictureSet, capture: Capture, views: Sequence[View], 
 
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     stereo = stereo_depths(
-        [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared], capture.centre, done
+        [views[k] for k in compared],
+        [pictures.image(k).cpu().numpy() for k in compared],
+        capture.centre,
+        done,
+        [pictures.shown(k) for k in compared],
     )
     found = dict(zip(compared, stereo, strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
