@@ -126,7 +126,7 @@ def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch
         depths.learn_depths(pictures, opened, views, plan, job)
         return len(pictures.known[0])
 
-    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), depths.depths_stage(9))
+    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9))
     ball = np.random.default_rng(0).normal(size=(300, 3))
     ball *= 0.8 / np.linalg.norm(ball, axis=1, keepdims=True)
     assert known(None) + 300 < known(SparsePoints(ball))
