@@ -206,7 +206,8 @@ def cabin() -> Stage:
     openings = (((left[0], 0.45, 0.5), (left[1], 3.0, 1.0)), ((left[0], 0.45, 2.3), (left[1], 3.0, 0.6)),
                 ((left[0], 1.5, 1.5), (left[1], 0.9, 1.0)), ((left[0], -0.6, 1.5), (left[1], 0.9, 1.0)))  # fmt: skip
     for (location, scale), material in (
-        (back, wash), (ceiling, paint), (((2.1, 0.45, 1.3), (0.1, 3.0, 2.6)), paint), *((box, paint) for box in openings),
+        (back, wash), (ceiling, paint), (((2.1, 0.45, 1.3), (0.1, 3.0, 2.6)), paint),
+        *((box, paint) for box in openings),
     ):  # fmt: skip
         _box(location, scale, "Wall", material)
     oak = pattern("Oak", "waves", (0.28, 0.16, 0.08), (0.52, 0.34, 0.19), 3.0)

@@ -114,8 +114,8 @@ def ensure_scene(
     steps: int | None = None,
     depths: bool = True,
 ) -> Capture:
-    """The stages `images`, `depths`, `planes`, `train` and `before`: the unedited scene is trained, measured and rendered
-    afterwards. Returns the capture without unreadable views."""
+    """The stages `images`, `depths`, `planes`, `train` and `before`: the unedited scene is trained, measured and
+    rendered afterwards. Returns the capture without unreadable views."""
     capture = ensure_images(workspace, capture, plan, job)
     record = workspace.scene_record()
     steps = _target(record, preset, steps)

@@ -41,10 +41,11 @@ def with_plain_areas(
 ) -> list[KnownDepth]:
     """What is known of each view's pixels, and what follows for those of which nothing is known.
 
-    ``pictures``: of each view, (H, W, 3) uint8 sRGB, of its camera's size; ``known``: what `stereo_depths` found. A pixel
-    is on the plane that holds what lies about it, as far as the picture does not change in between; it is told so where
-    other views show the same there as far away. Known pixels on such a plane but for their noise are put onto it. ``done``
-    is told how many views were done, now and then the same number, and ends it by raising.
+    ``pictures``: of each view, (H, W, 3) uint8 sRGB, of its camera's size; ``known``: what `stereo_depths` found.
+    A pixel is on the plane that holds what lies about it, as far as the picture does not change in
+    between; it is told so where other views show the same there as far away. Known pixels on such a plane but for their
+    noise are put onto it. ``done`` is told how many views were done, now and then the same number, and ends it by
+    raising.
     """
     all_seen = [Seen(view, _z(view, depth)) for view, depth in zip(views, known, strict=True)]
     planes = planes_of(all_seen, lambda: done(0))

@@ -60,10 +60,16 @@ def test_photos_are_compared_before_a_scene_is_trained(project):
     said, record = train(project, lambda progress: stages.append((progress.stage, progress.step)))
     compared = [step for stage, step in stages if stage == "depths"]
     assert compared[-1] == 9 and compared == sorted(compared)
+    filled = [step for stage, step in stages if stage == "planes"]
+    assert filled[-1] == 9 and filled == sorted(filled)
     order = [stage for stage, _ in stages]
-    assert order.index("depths") < order.index("train")
+    assert order.index("depths") < order.index("planes") < order.index("train")
     known = next(line for line in said if line.startswith("The depth of"))
     assert int(known.split()[3].replace(",", "")) > 3000
+    by_photos, with_surfaces = (
+        int(known.split(word)[1].split()[0].strip(",").replace(",", "")) for word in ("tell ", "lie ")
+    )
+    assert 3000 < by_photos < with_surfaces  # the floor between what is known of it
     assert record.depths
 
 
@@ -98,9 +104,10 @@ def test_a_training_that_was_cut_off_goes_on_as_the_unbroken_one(project, tmp_pa
     assert mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_it_can_be_cancelled_between_two_photos(project):
+@pytest.mark.parametrize("stage", ["depths", "planes"])
+def test_it_can_be_cancelled_between_two_photos(project, stage):
     def cut(progress):
-        if progress.stage == "depths" and progress.step >= 1:
+        if progress.stage == stage and progress.step >= 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -110,9 +117,9 @@ def test_it_can_be_cancelled_between_two_photos(project):
 
 def test_of_many_photos_some_are_compared(project, monkeypatch):
     monkeypatch.setattr(depths, "MOST_VIEWS", 5)
-    steps = []
-    train(project, lambda progress: steps.append(progress.step) if progress.stage == "depths" else None)
-    assert max(steps) == 5
+    steps = {"depths": [], "planes": []}
+    train(project, lambda progress: steps.get(progress.stage, []).append(progress.step))
+    assert max(steps["depths"]) == max(steps["planes"]) == 5
 
 
 def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far away plain areas are, by what lies about them, against scenes in closed form. What photos tell is given: all of
-what is textured, and what is plain as far as two pixels from its outline, with noise and outliers."""
+"""How far away plain areas are, by what lies about them, against scenes in closed form. What photos tell is given: what
+is textured, and what is plain as far as two pixels from its outline, with noise and outliers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ SKY = -1
 
 def arc(count: int = 9, sweep: float = 70.0, distance: float = 3.4) -> list[Viewpoint]:
     angles = np.radians(np.linspace(-90 - sweep / 2, -90 + sweep / 2, count))
-    eyes = [AHEAD + [distance * np.cos(a), distance * np.sin(a), 0.3 + 0.4 * (k % 2)] for k, a in enumerate(angles)]
+    sides = np.stack([np.cos(angles), np.sin(angles)], axis=1) * distance
+    eyes = [AHEAD + np.array([*side, 0.3 + 0.4 * (k % 2)]) for k, side in enumerate(sides)]
     return [Viewpoint(looking_at(eye, AHEAD), PINHOLE, f"v{k}") for k, eye in enumerate(eyes)]
 
 
@@ -108,8 +109,8 @@ class Photographed:
         return [layer.reshape(truth.shape) for layer, truth in zip(maps, self.truths, strict=True)]
 
     def new(self, made, number: int) -> tuple[float, np.ndarray]:
-        """Of the pixels that show a thing and of which photos told nothing, the share that is known now, and by how much
-        that is off."""
+        """Of the pixels that show a thing and of which photos told nothing, the share that is known now, and by how
+        much that is off."""
         found, true = [], []
         for layer, truth, shown, known in zip(made, self.truths, self.shown, self.known, strict=True):
             own = (shown == number).ravel()
@@ -160,7 +161,9 @@ def test_a_relief_on_a_plane_stays():
 
 POSTS = tuple(
     slab(1, y, 90 + 15 * k, True, x=(x - 0.15, x + 0.15), z=(0, h))
-    for k, (x, y, h) in enumerate(((-1.6, 0.4, 1.9), (-0.7, 2.2, 2.3), (0.3, 1.1, 1.2), (1.1, 3.1, 2.6), (1.7, 0.2, 1.5)))
+    for k, (x, y, h) in enumerate(
+        ((-1.6, 0.4, 1.9), (-0.7, 2.2, 2.3), (0.3, 1.1, 1.2), (1.1, 3.1, 2.6), (1.7, 0.2, 1.5))
+    )
 )
 
 
@@ -253,7 +256,9 @@ def _as_z(view: Viewpoint, known: KnownDepth) -> np.ndarray:
 def test_what_only_one_view_says_is_not_kept():
     """The others look elsewhere, and nobody can say that it is right."""
     views = arc(3)
-    turned = [Viewpoint(looking_at(view.pose[:3, 3], AHEAD + [0, -9, 0]), PINHOLE, view.name) for view in views[1:]]
+    turned = [
+        Viewpoint(looking_at(view.pose[:3, 3], np.array([0.0, -9.0, 1.0])), PINHOLE, view.name) for view in views[1:]
+    ]
     seen = Photographed(FLOOR, BACK, LEFT, RIGHT, views=[views[0], *turned])
     share, _ = seen.new(seen.whole(), 1)
     assert share == 0
