@@ -581,8 +581,8 @@ class Edit(msgspec.Struct, frozen=True):
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
         "download", "images", "depths", "planes", "train", "before", "understand", "first", "edit", "after", "try",
-        "mesh", "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du",
-        "sds",
+        "mesh", "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame",
+        "one-time-du", "sds",
     ]  # fmt: skip
     label: str
     step: int
