@@ -31,7 +31,8 @@ def in_our_context(cls: type) -> type:
     """Have Blender look up in our context what a class shows, and its properties; before it is registered."""
     cls.bl_translation_context = CONTEXT  # type: ignore[attr-defined]
     for base in cls.__mro__:
-        for declared in vars(base).get("__annotations__", {}).values():
+        # Not in its __dict__ before somebody asks for them, from Python 3.14 on, which some builds of Blender 5.2 have.
+        for declared in getattr(base, "__annotations__", {}).values():
             if isinstance(keywords := getattr(declared, "keywords", None), dict):
                 keywords.setdefault("translation_context", CONTEXT)
     return cls

@@ -73,7 +73,10 @@ class Recorder:
             self._set(module(name), "_HANDLERS", dict(timed) if isinstance(pairs, dict) else tuple(timed))
 
     def _watch_properties(self, cls: type) -> None:
-        for name, declared in vars(cls).get("__annotations__", {}).items():
+        for (
+            name,
+            declared,
+        ) in cls.__annotations__.items():  # from Python 3.14 on not in vars(cls) before it is asked for
             keywords = getattr(declared, "keywords", {})
             for function in FUNCTIONS:
                 if callable(keywords.get(function)):

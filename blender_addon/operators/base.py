@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the operators share: when they may run, and how a failure reaches the artist."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import bpy

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tree of edits: choosing, muting, deleting; another on one, or like one; more steps."""
 
-from __future__ import annotations
-
 import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 

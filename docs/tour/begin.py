@@ -86,8 +86,7 @@ def example(w: Window) -> hand.Program:
     assert len(w.views()) == 32, len(w.views())
     w.active(w.views()[1])
     yield from w.write_into("instruct_nerf.instruction", "make it night")  # as the guide says
-    yield from hand.press("instruct_nerf.try_edit")
-    yield from w.job("Trying", "instruction", 300)
+    yield from w.job(hand.press("instruct_nerf.try_edit"), "Trying", "instruction", 300)
     yield from w.into_viewport(0.15)
     yield 0.8
     assert len(w.addon("tries").tries_of(w.scene)) == 1

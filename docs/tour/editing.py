@@ -15,9 +15,8 @@ SHOWN = ("image", "before", "edited", "after")
 
 def edit(w: Window) -> hand.Program:
     """Edit the scene; on the way pause, say something else, look at a view, and go on."""
-    yield from hand.press("instruct_nerf.start_edit")
-    yield from hand.wait(lambda: w.state.job is not None and w.state.job.panel == "edit", 20)
-    job, began = w.state.job, time.monotonic()
+    job = yield from w.begun(hand.press("instruct_nerf.start_edit"), "edit")
+    began = time.monotonic()
     seen: set[str] = set()
     live: set[str] = set()
     gap, last, talked = 0.0, time.monotonic(), False
@@ -119,10 +118,10 @@ def branch(w: Window) -> hand.Program:
     yield from w.write_into("instruct_nerf.instruction", w.settings["further"])
     yield from region(w)
     w.panel.steps = w.settings["more"]
-    yield from hand.press("instruct_nerf.start_edit")
-    yield from hand.wait(lambda: w.state.job is not None and w.state.job.active, 20)
+    job = yield from w.begun(hand.press("instruct_nerf.start_edit"), "edit")
     yield from hand.wait(w.quiet, 1200)
     w.fine("edit")
+    assert job.status == "done", job
     made = w.edits[-1]
     assert made.finished and made.parent == parent.id and len(w.edits) == 2, made
     assert w.addon("project").chosen_edit(w.scene).id == made.id

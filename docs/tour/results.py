@@ -11,8 +11,7 @@ from .window import EXTENSION, TAB, Window
 
 def mesh(w: Window) -> hand.Program:
     """Import the mesh, and look at it among the cameras."""
-    yield from hand.press("instruct_nerf.import_mesh")
-    yield from w.job("Making the mesh", "results", 900)
+    yield from w.job(hand.press("instruct_nerf.import_mesh"), "Making the mesh", "results", 900)
     (found,) = [item for item in w.root.children if item.type == "MESH" and len(item.data.vertices)]
     w.result["vertices"] = len(found.data.vertices)
     w.panel.in_front = False
@@ -28,8 +27,7 @@ def mesh(w: Window) -> hand.Program:
 
 def splats(w: Window) -> hand.Program:
     """Make splats, and see them in the viewport."""
-    yield from hand.press("instruct_nerf.make_splats", (0.3,))
-    yield from w.job("Making splats", "results", 1200)
+    yield from w.job(hand.press("instruct_nerf.make_splats", (0.3,)), "Making splats", "results", 1200)
     if not w.panel.show_surfels:
         yield from hand.press("instruct_nerf.show_surfels")
     assert w.panel.show_surfels
@@ -58,8 +56,7 @@ def film(w: Window) -> hand.Program:
     assert scene.camera.name.startswith("Camera Path")
     w.panel.film = "WIPE"
     scene.render.resolution_percentage = w.settings["percentage"]
-    yield from hand.press("instruct_nerf.render_to_sequencer")
-    yield from w.job("Rendering frames", "results", 1200)
+    yield from w.job(hand.press("instruct_nerf.render_to_sequencer"), "Rendering frames", "results", 1200)
     strips = {strip.name: strip for strip in w.addon("scene.strips").strips_of(scene)}
     assert len(strips) == 3 and {strip.frame_final_duration for strip in strips.values()} == {frames}
     w.result["strips"] = sorted(strips)

@@ -31,8 +31,7 @@ def knobs(w: Window) -> hand.Program:
 
 def try_it(w: Window) -> hand.Program:
     """Try the instruction on the camera's photo."""
-    yield from hand.press("instruct_nerf.try_edit")
-    yield from w.job("Trying", "instruction", 300)
+    yield from w.job(hand.press("instruct_nerf.try_edit"), "Trying", "instruction", 300)
     yield from w.into_viewport(0.15)
     yield from hand.keys("Home")
     yield 1.0
@@ -56,8 +55,7 @@ def sheet(w: Window) -> hand.Program:
     yield 0.7
     yield from w.home()
     hand.region("UI").active_panel_category = TAB
-    yield from hand.press("instruct_nerf.make_sheet")
-    yield from w.job("Contact sheet", "instruction", 900)
+    yield from w.job(hand.press("instruct_nerf.make_sheet"), "Contact sheet", "instruction", 900)
     yield 0.5
     made, tries = w.addon("tries").shown(w.scene), w.addon("tries")
     assert made is not None and len(made.cells) > 3, made

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,22 @@ class Window:
         yield from hand.keys("Home")
         yield 0.8
 
-    def job(self, title: str, panel: str, patience: float) -> hand.Program:
-        """Wait until a job has begun and ended; raises what its panel complains of."""
-        yield from hand.wait(lambda: self.state.job is not None and self.state.job.title.startswith(title), 20)
+    def begun(self, pressed: hand.Program, panel: str, title: str = "") -> Generator[float, None, Any]:
+        """Do what begins a panel's job, and wait until it has begun; the job. It may have ended by then: a short one
+        takes no longer than a few redraws by software."""
+        before = self.state.job
+
+        def new() -> bool:
+            job = self.state.job
+            return job is not before and job.panel == panel and job.title.startswith(title)
+
+        yield from pressed
+        yield from hand.wait(new, 20)
+        return self.state.job
+
+    def job(self, pressed: hand.Program, title: str, panel: str, patience: float) -> hand.Program:
+        """Do what begins a job, and wait until it has ended; raises what its panel complains of."""
+        yield from self.begun(pressed, panel, title)
         yield from hand.wait(self.quiet, patience)
         self.fine(panel)
 

@@ -40,8 +40,9 @@ def learn_depths(pictures: PictureSet, capture: Capture, views: Sequence[View], 
     resumed training goes on as an unbroken one."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
-    stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job))
-    whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job))
+    shown = [pictures.shown(k) for k in compared]
+    stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
+    whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), shown)
     found = dict(zip(compared, whole, strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]

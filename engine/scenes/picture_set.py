@@ -92,6 +92,16 @@ class PictureSet:
         except ValueError as error:
             raise BadInput(f"The pictures cannot be trained on: {error}.", field="views") from None
 
+    def shown(self, view: int) -> np.ndarray | None:
+        """(H, W) bool, which pixels of a view's picture show what was photographed and nothing else: no mask hides
+        them, and no empty space is seen in part; None where all do."""
+        inside, shown = slice(self._starts[view], self._starts[view + 1]), None
+        for layer, least in ((self.seen, 1), (self.alpha, 255)):
+            if layer is not None:
+                full = layer[inside] >= least
+                shown = full if shown is None else shown & full
+        return None if shown is None else shown.view(self._shapes[view]).cpu().numpy()
+
     def learn_depths(self, depths: Sequence[KnownDepth]) -> None:
         """Let some pixels of each picture have a known depth; those that a mask hides, or that show empty space in
         part, are left out."""

@@ -38,6 +38,7 @@ def with_plain_areas(
     pictures: Sequence[np.ndarray],
     known: Sequence[KnownDepth],
     done: Done = lambda count: None,
+    shown: Sequence[np.ndarray | None] | None = None,
 ) -> list[KnownDepth]:
     """What is known of each view's pixels, and what follows for those of which nothing is known.
 
@@ -45,9 +46,11 @@ def with_plain_areas(
     A pixel is on the plane that holds what lies about it, as far as the picture does not change in
     between; it is told so where other views show the same there as far away. Known pixels on such a plane but for their
     noise are put onto it. ``done`` is told how many views were done, now and then the same number, and ends it by
-    raising.
+    raising. ``shown``: of each view, (H, W) bool, which pixels show anything, None where all do: nothing is told of the
+    others, nor across them.
     """
-    all_seen = [Seen(view, _z(view, depth)) for view, depth in zip(views, known, strict=True)]
+    layers = shown or [None] * len(views)
+    all_seen = [Seen(view, _z(view, depth), layer) for view, depth, layer in zip(views, known, layers, strict=True)]
     planes = planes_of(all_seen, lambda: done(0))
     if not planes:
         done(len(views))
@@ -90,27 +93,32 @@ def _on_planes(seen: Seen, picture: np.ndarray, planes: Sequence[Plane]) -> np.n
     shares = np.concatenate([on / np.maximum(on.sum(axis=0), 1), elsewhere[None]])
     told = on.any(axis=0) | elsewhere
     factor = -(-max(known.shape) // LONGEST)
-    spread = _spread(picture, shares, told, factor)
+    spread = _spread(picture, shares, told, seen.shown, factor)
     best = spread.argmax(axis=0)
     z = np.concatenate([at, np.zeros((1, *known.shape))])
     z = np.take_along_axis(z, best[None], axis=0)[0]
-    return np.where((spread.max(axis=0) > CLEAR) & (picture.min(axis=-1) < BURNT), z, 0.0)
+    there = (spread.max(axis=0) > CLEAR) & (picture.min(axis=-1) < BURNT)
+    return np.where(there if seen.shown is None else there & seen.shown, z, 0.0)
 
 
-def _spread(picture: np.ndarray, shares: np.ndarray, told: np.ndarray, factor: int) -> np.ndarray:
+def _spread(
+    picture: np.ndarray, shares: np.ndarray, told: np.ndarray, shown: np.ndarray | None, factor: int
+) -> np.ndarray:
     """(K, H, W) from ``shares`` (K, H, W) of pixels that are ``told`` (H, W), 0–1, to all of them, at one of ``factor``
-    squared pixels."""
+    squared pixels; not across those that are not ``shown`` (H, W)."""
     height, width = told.shape
     size = (-(-width // factor), -(-height // factor))
     lab = cv2.cvtColor(np.ascontiguousarray(picture, np.float32) / 255, cv2.COLOR_RGB2LAB)
     lab = cv2.GaussianBlur(cv2.resize(lab, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
     number = np.arange(size[0] * size[1]).reshape(size[1], size[0])
+    hidden = np.zeros(number.shape) if shown is None else cv2.resize(1.0 - shown, size, interpolation=cv2.INTER_AREA)
     from_, to, holds = [], [], []
     for a, b in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         apart = np.square(lab[a] - lab[b]).sum(axis=-1)
         from_.append(number[a].ravel())
         to.append(number[b].ravel())
-        holds.append(np.exp(-apart.ravel().astype(np.float64) / STEP**2) + LEAK)
+        both_shown = ((hidden[a] == 0) & (hidden[b] == 0)).ravel()
+        holds.append(both_shown * (np.exp(-apart.ravel().astype(np.float64) / STEP**2) + LEAK))
     rows, columns, both = np.concatenate(from_ + to), np.concatenate(to + from_), np.concatenate(holds + holds)
 
     def shrunk(layer: np.ndarray) -> np.ndarray:

@@ -36,10 +36,12 @@ LIKE, APART = np.cos(np.radians(12)), 0.08  # cosine, and share of the middle di
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one view was found to show: ``z`` (H, W) along its axis, 0 where nobody knows."""
+    """What one view was found to show: ``z`` (H, W) along its axis, 0 where nobody knows; ``shown`` (H, W) bool, which
+    pixels show anything, None where all do."""
 
     view: Camera
     z: np.ndarray
+    shown: np.ndarray | None = None
 
     @cached_property
     def rays(self) -> np.ndarray:
@@ -95,7 +97,7 @@ class _Points:
             if known.any():
                 rays = seen.rays[known] * seen.z[known][:, None]
                 parts.append(
-                    (rays, np.broadcast_to(seen.eye, rays.shape), _areas(known), np.full(len(rays), number))
+                    (rays, np.broadcast_to(seen.eye, rays.shape), _areas(known, seen.shown), np.full(len(rays), number))
                 )  # fmt: skip
         if not parts:
             return None
@@ -160,11 +162,12 @@ def planes_of(all_seen: Sequence[Seen], done: Callable[[], None] = lambda: None)
     return found
 
 
-def _areas(known: np.ndarray) -> np.ndarray:
+def _areas(known: np.ndarray, shown: np.ndarray | None) -> np.ndarray:
     """Of each known pixel, how many have none that is nearer, but for a share of `AREA` of them."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     place = np.ravel_multi_index(tuple(nearest), known.shape)
-    return np.minimum(np.bincount(place.ravel(), minlength=known.size)[known.ravel()], AREA * known.size)
+    place = place.ravel() if shown is None else place[shown]
+    return np.minimum(np.bincount(place, minlength=known.size)[known.ravel()], AREA * known.size)
 
 
 def _guessed(
@@ -175,7 +178,8 @@ def _guessed(
     corners = []
     count = -(-GUESSES // len(all_seen))
     for seen in all_seen:
-        free, known = np.flatnonzero(seen.z.ravel() == 0), seen.z > 0
+        known = seen.z > 0
+        free = np.flatnonzero(~known if seen.shown is None else seen.shown & ~known)
         if not len(free) or known.sum() < 10:
             continue
         y, x = np.divmod(random.choice(free, count), known.shape[1])

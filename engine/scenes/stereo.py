@@ -24,6 +24,7 @@ LIKE = 0.7  # correlation, at least, of squares that show the same
 FLAT = 1.5  # of 255, the least standard deviation of a square that can be told from others
 AGREED = 2  # neighbours, at least, that see a point as far away as it is
 SAME = 0.01  # of the distance: how well they must
+NOWHERE = -1e6  # a gray value of what a picture does not show
 
 Done = Callable[[int], None]
 
@@ -38,15 +39,25 @@ class _Swept:
 
 
 def stereo_depths(
-    views: Sequence[Camera], pictures: Sequence[np.ndarray], centre: np.ndarray, done: Done = lambda count: None
+    views: Sequence[Camera],
+    pictures: Sequence[np.ndarray],
+    centre: np.ndarray,
+    done: Done = lambda count: None,
+    shown: Sequence[np.ndarray | None] | None = None,
 ) -> list[KnownDepth]:
     """What pixels of each view show a surface on which other views agree, and how far away it is.
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB, of its camera's size. ``centre`` (3,), capture frame: what the
-    cameras look at. ``done`` is told how many views were compared, and ends it by raising. How sure a depth is is how
-    alike the views are there.
+    cameras look at. ``done`` is told how many views were compared, and ends it by raising. ``shown``: of each view,
+    (H, W) bool, which pixels show what was photographed and nothing else; None where all do. A square with others in it
+    is not compared: what is alike there is an outline before a color that nobody photographed, and the outline of what
+    is round lies behind its surface, a wire's as far as its middle. How sure a depth is is how alike the views are
+    there.
     """
     grays = [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures]
+    for number, where in enumerate(shown or ()):
+        if where is not None:
+            grays[number][~where] = NOWHERE
     swept = []
     for number in range(len(views)):
         swept.append(_sweep(number, views, grays, np.asarray(centre, np.float64)))
@@ -90,7 +101,8 @@ def _between(view: Camera, other: Camera) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sweep(number: int, views: Sequence[Camera], grays: Sequence[np.ndarray], centre: np.ndarray) -> _Swept:
-    view, gray = views[number], grays[number]
+    view, hidden = views[number], grays[number] == NOWHERE
+    gray = np.where(hidden, 0, grays[number])
     height, width = gray.shape
     ahead = float(-view.pose[:3, 2] @ (centre - view.pose[:3, 3]))
     if ahead <= 0:  # cameras that look outward
@@ -118,7 +130,14 @@ def _sweep(number: int, views: Sequence[Camera], grays: Sequence[np.ndarray], ce
             best = np.maximum(best, like)
         # Half of the neighbours may be kept from seeing a point by what is before it.
         scores[plane] = (best + second) / 2 if len(ways) > 1 else best
-    return _Swept(*_best(scores, inverse_z[1]), neighbours)
+    z, like = _best(scores, inverse_z[1])
+    like[_about(hidden)] = -1
+    return _Swept(z, like, neighbours)
+
+
+def _about(where: np.ndarray) -> np.ndarray:
+    """(H, W) bool, which squares hold a pixel of those."""
+    return cv2.dilate(where.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
 
 
 def _local(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,16 +149,16 @@ def _local(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _alike(gray: np.ndarray, mean: np.ndarray, spread: np.ndarray, across: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(H, W) correlation of each square with that of ``other`` to which ``across`` (3, 3) takes its pixels; −1 where
-    one of them is flat or lies outside."""
+    one of them is flat, lies outside or holds what is not shown."""
     height, width = gray.shape
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(other, across, (width, height), flags=how, borderValue=-1e6)
+    moved = cv2.warpPerspective(other, across, (width, height), flags=how, borderValue=NOWHERE)
     outside = moved < -0.5
     moved[outside] = 0
     its_mean, its_spread = _local(moved)
     both = cv2.boxFilter(gray * moved, -1, (WINDOW, WINDOW)) - mean * its_mean
     like = np.where((spread > FLAT) & (its_spread > FLAT), both / np.maximum(spread * its_spread, 1e-6), -1)
-    like[cv2.dilate(outside.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0] = -1
+    like[_about(outside)] = -1
     return like.astype(np.float32)
 
 

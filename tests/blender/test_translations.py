@@ -139,6 +139,26 @@ def test_they_are_registered_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> 
     assert not known and words.t("{count} views") == before == "{count} views"
 
 
+def test_properties_are_looked_up_in_our_context(addon: object) -> None:
+    """Or Blender shows what it calls so itself: Invert is Umkehren here, and Invertieren there."""
+    found = {prop.identifier: prop.translation_context for cls in classes() for prop in properties(cls)}
+    assert len(found) > 100 and set(found.values()) == {words.CONTEXT}
+
+
+def test_annotations_that_are_made_when_they_are_asked_for_are_found() -> None:
+    """As those of Python 3.14 are, which some builds of Blender 5.2 have: no class's own dictionary holds them."""
+
+    class Late(type):
+        @property
+        def __annotations__(cls) -> dict[str, object]:
+            return {"seed": seed, "steps": steps}
+
+    seed = SimpleNamespace(keywords={"name": "Seed"})
+    steps = SimpleNamespace(keywords={"name": "Steps", "translation_context": "*"})
+    words.in_our_context(Late("Settings", (), {}))
+    assert seed.keywords["translation_context"] == words.CONTEXT and steps.keywords["translation_context"] == "*"
+
+
 def test_they_go_and_come_with_the_add_on(addon: object) -> None:
     addon.unregister()
     addon.register()

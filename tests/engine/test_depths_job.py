@@ -19,7 +19,7 @@ from engine.scenes.known_depth import KnownDepth, together
 from engine.scenes.settings import LossConfig
 from engine.workspace import Workspace
 from tests.engine.conftest import PRESET, TINY_NERF
-from tests.engine.test_stereo import PINHOLE, arc, photograph
+from tests.engine.test_stereo import PINHOLE, arc, cut_out, photograph
 
 SHARP = replace(
     PRESET,
@@ -32,10 +32,15 @@ SHARP = replace(
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of a ball on a floor, nine photos of it and one held out; opened, not trained."""
+    return opened(tmp_path, monkeypatch, [photograph(view)[0] for view in arc(10)])
+
+
+def opened(tmp_path, monkeypatch, photos):
+    """A project of these photos from the arc."""
     monkeypatch.setitem(PRESETS, SHARP.name, SHARP)
     frames = []
-    for number, view in enumerate(arc(10)):
-        Image.fromarray(photograph(view)[0]).save(tmp_path / f"{number:02d}.png")
+    for number, (view, photo) in enumerate(zip(arc(len(photos)), photos, strict=True)):
+        Image.fromarray(photo).save(tmp_path / f"{number:02d}.png")
         frames.append({"file_path": f"{number:02d}.png", "transform_matrix": view.pose.tolist()})
     numbers = {"w": PINHOLE.width, "h": PINHOLE.height, "fl_x": PINHOLE.fx, "fl_y": PINHOLE.fy}
     numbers |= {"cx": PINHOLE.cx, "cy": PINHOLE.cy}
@@ -137,6 +142,27 @@ def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch
     ball = np.random.default_rng(0).normal(size=(300, 3))
     ball *= 0.8 / np.linalg.norm(ball, axis=1, keepdims=True)
     assert known(None) + 300 < known(SparsePoints(ball))
+
+
+def test_outlines_of_what_is_cut_out_tell_no_depth(tmp_path, monkeypatch):
+    """Each known pixel has two others on every side of it that show the ball alone."""
+    cut = [cut_out(view) for view in arc(10)]
+    alpha = [np.where(ball, 255, 0)[..., None].astype(np.uint8) for _, _, ball in cut]
+    photos = [np.concatenate([photo, a], axis=-1) for (photo, _, _), a in zip(cut, alpha, strict=True)]
+    folder, job = opened(tmp_path, monkeypatch, photos), Job()
+    plan = job.plan(scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9))
+    capture = capturing.ensure_images(Workspace(folder), capturing.load_opened(Workspace(folder)), plan, job)
+    views = scene.training_views(capture)
+    pictures = scene.PictureSet.read(Workspace(folder).images, views, "cpu")
+    depths.learn_depths(pictures, capture, views, plan, job)
+    assert pictures.alpha is not None and pictures.known is not None
+    shape = (len(views), views[0].intrinsics.height, views[0].intrinsics.width)
+    full = np.pad(pictures.alpha.numpy().reshape(shape) == 255, ((0, 0), (2, 2), (2, 2)), constant_values=True)
+    view, row, column = np.unravel_index(pictures.known[0].numpy(), shape)
+    assert len(row) > 1000
+    for down in range(5):
+        for right in range(5):
+            assert full[view, row + down, column + right].all()
 
 
 def test_what_sources_know_together():

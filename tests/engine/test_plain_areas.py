@@ -253,6 +253,21 @@ def _as_z(view: Viewpoint, known: KnownDepth) -> np.ndarray:
     return z.reshape(60, 72)
 
 
+def test_of_what_is_not_shown_nothing_is_told_nor_across_it():
+    """A mask hides a column all the way down, and whatever is to the right of it is not known at its outlines."""
+    seen = Photographed(FLOOR, BACK, LEFT, RIGHT)
+    shown = [np.ones((60, 72), bool) for _ in seen.views]
+    for layer, known in zip(shown, seen.known, strict=True):
+        layer[:, 34:38] = False
+        kept = known.pixels % 72 < 34
+        for name in ("pixels", "distances", "sure"):
+            object.__setattr__(known, name, getattr(known, name)[kept])
+    made = seen.whole(shown=shown)
+    assert all(np.isnan(layer[:, 34:]).all() for layer in made)
+    assert np.mean([np.isfinite(layer[:, :34]).mean() for layer in made]) > 0.6
+    assert np.mean([np.isfinite(layer[:, 38:]).mean() for layer in seen.whole()]) > 0.05  # but for the mask
+
+
 def test_what_only_one_view_says_is_not_kept():
     """The others look elsewhere, and nobody can say that it is right."""
     views = arc(3)

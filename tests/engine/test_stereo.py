@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
@@ -76,6 +77,34 @@ def test_of_a_plain_surface_nothing_is_said():
         points = view.pose[:3, 3] + (points @ view.pose[:3, :3].T) * truth.ravel()[f.pixels][:, None]
         on_ball = np.linalg.norm(points, axis=1) < BALL + 1e-6
         assert on_ball.mean() > 0.85  # a square beside the ball's edge holds some of it
+
+
+def cut_out(view: Viewpoint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture of the ball alone before white, its distances, and (H, W) where it is seen."""
+    picture, distance = photograph(view)
+    rays = pixel_directions(view.intrinsics) @ view.pose[:3, :3].T
+    points = view.pose[:3, 3] + rays / np.linalg.norm(rays, axis=-1, keepdims=True) * distance[..., None]
+    ball = np.linalg.norm(np.where(np.isfinite(points), points, 9), axis=-1) < BALL + 1e-6
+    return np.where(ball[..., None], picture, 255).astype(np.uint8), distance, ball
+
+
+def test_an_outline_before_what_is_not_shown_is_no_surface():
+    views = arc()
+    pictures, truths, shown = zip(*map(cut_out, views), strict=True)
+    found = stereo_depths(views, pictures, np.zeros(3), shown=shown)
+    blind = stereo_depths(views, pictures, np.zeros(3), shown=[None] * len(views))
+    near, deep = 0, []
+    for f, b, truth, ball in zip(found, blind, truths, shown, strict=True):
+        whole = sliding_window_view(np.pad(ball, 2, constant_values=True), (5, 5)).all(axis=(2, 3))
+        assert whole.ravel()[f.pixels].all()
+        inside = whole.ravel()[b.pixels]
+        # Far from the outline as much is known as before.
+        near += np.isin(b.pixels[inside], f.pixels).sum() / max(1, inside.sum())
+        edge = ball.ravel()[b.pixels] & ~inside
+        deep.append(b.distances[edge] / truth.ravel()[b.pixels][edge] - 1)
+    assert near / len(views) > 0.8 and sum(len(f.pixels) for f in found) > 1000
+    assert (errors(found, truths) < 0.03).mean() > 0.95
+    assert len(np.concatenate(deep)) > 300 and np.median(np.concatenate(deep)) > 0  # behind the surface
 
 
 def test_pictures_of_other_things_agree_on_nothing():

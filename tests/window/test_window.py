@@ -46,7 +46,7 @@ def check(result: dict, tmp_path: Path, without: set[str]) -> None:
     assert len(result["callbacks"]) > 20
 
 
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1700)
 def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path) -> None:
     from addon_captures import ring
     from tiny_wheels import tiny_engine
@@ -54,7 +54,7 @@ def test_the_sidebar_from_capture_to_film_with_a_stand_in_engine(tmp_path: Path)
     result = drive(
         tmp_path, "--capture", ring(tmp_path / "ring", count=24), "--wheel", tiny_engine(tmp_path), "--engine-python",
         sys.executable, "--fake-engine", ROOT / "tests" / "addon" / "fake_engine.py", "--frames", 16, "--steps", 600,
-        "--more", 10, "--skip", "begin.example", timeout=800,
+        "--more", 10, "--skip", "begin.example", timeout=1500,
     )  # fmt: skip
     assert result["views"] == 24 and 12 <= result["chosen"] <= 14
     check(result, tmp_path, {"training", "example"})  # the stand-in trains nothing
