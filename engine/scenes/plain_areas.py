@@ -14,6 +14,7 @@ from scipy.sparse.linalg import splu
 from engine.geometry import Camera, pixel_directions, to_pixels
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.planes import SAME, Plane, Seen, planes_of
+from engine.scenes.stereo import WINDOW
 
 LONGEST = 160  # pixels of a picture that it is asked of which plane they are; a larger one is asked every second, …
 STEP = 1.5  # of CIE L*a*b*: a difference of neighbors that parts them
@@ -49,7 +50,7 @@ def with_plain_areas(
     raising. ``shown``: of each view, (H, W) bool, which pixels show anything, None where all do: nothing is told of the
     others, nor across them.
     """
-    layers = shown or [None] * len(views)
+    layers = [None if layer is None else _well_inside(layer) for layer in shown or [None] * len(views)]
     all_seen = [Seen(view, _z(view, depth), layer) for view, depth, layer in zip(views, known, layers, strict=True)]
     planes = planes_of(all_seen, lambda: done(0))
     if not planes:
@@ -66,6 +67,11 @@ def with_plain_areas(
         made.append(_joined(all_seen[number], depth, np.where(agreed, filled[number], 0.0)))
         done((len(views) + number + 1) // 2)
     return made
+
+
+def _well_inside(shown: np.ndarray) -> np.ndarray:
+    """Without what lies beside others, as far as squares reach that photos are compared by."""
+    return cv2.erode(shown.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8), borderValue=1) > 0
 
 
 def _z(view: Camera, depth: KnownDepth) -> np.ndarray:
