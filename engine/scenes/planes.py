@@ -167,7 +167,7 @@ def _areas(known: np.ndarray, shown: np.ndarray | None) -> np.ndarray:
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     place = np.ravel_multi_index(tuple(nearest), known.shape)
     place = place.ravel() if shown is None else place[shown]
-    return np.minimum(np.bincount(place, minlength=known.size)[known.ravel()], AREA * known.size)
+    return np.clip(np.bincount(place, minlength=known.size)[known.ravel()], 1, AREA * known.size)
 
 
 def _guessed(
