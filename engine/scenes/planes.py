@@ -122,7 +122,7 @@ class _Points:
 
 def planes_of(all_seen: Sequence[Seen], done: Callable[[], None] = lambda: None) -> list[Plane]:
     """The planes, the largest first, that hold a part of what views show; the same for the same views. ``done`` is told
-    of each that was looked for, and ends it by raising.
+    often, and ends it by raising.
 
     Points are weighed by how much of a picture they speak for, so that a plain wall counts of which only the edges are
     known. A part of a plane through which views see what is behind it is none: a cut through other things."""
@@ -140,7 +140,7 @@ def planes_of(all_seen: Sequence[Seen], done: Callable[[], None] = lambda: None)
         rest = drawn.some(np.flatnonzero(left))
         if not len(rest.rays):
             break
-        guesses = _guessed(all_seen, taken, points.scale, random), _built([p.normal for p in found], rest, random)
+        guesses = _guessed(all_seen, taken, points.scale, random, done), _built([p.normal for p in found], rest, random)
         normals, heights = (np.concatenate(parts) for parts in zip(*guesses, strict=True))
         if not len(normals):
             break
@@ -171,13 +171,18 @@ def _areas(known: np.ndarray, shown: np.ndarray | None) -> np.ndarray:
 
 
 def _guessed(
-    all_seen: Sequence[Seen], taken: Sequence[tuple[np.ndarray, float]], scale: float, random: np.random.Generator
+    all_seen: Sequence[Seen],
+    taken: Sequence[tuple[np.ndarray, float]],
+    scale: float,
+    random: np.random.Generator,
+    done: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normals (P, 3) and heights (P,) of planes through the three points that are met first from a pixel of which
     nothing is known, in three directions: what lies about a plain area. Two of them at least lie on no taken plane."""
     corners = []
     count = -(-GUESSES // len(all_seen))
     for seen in all_seen:
+        done()
         known = seen.z > 0
         free = np.flatnonzero(~known if seen.shown is None else seen.shown & ~known)
         if not len(free) or known.sum() < 10:
