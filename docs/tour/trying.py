@@ -84,7 +84,8 @@ def sheet(w: Window) -> hand.Program:
 def gallery(w: Window) -> hand.Program:
     """Go back to the first try, then to the sheet, which its image editor shows; a picture of it becomes a key view."""
     tries = w.addon("tries")
-    newest, columns = tries.tries_of(w.scene), w.addon("panels").tries.COLUMNS
+    newest = tries.tries_of(w.scene)
+    columns = min(len(newest), w.addon("panels").tries.COLUMNS)
     # Where in a line their buttons are, left of the small one that deletes.
     column = {tried.id: ((place % columns + 0.35) / columns,) for place, tried in enumerate(newest)}
     first, made = sorted(newest, key=lambda tried: len(tried.cells))
