@@ -194,8 +194,8 @@ def measure(project: Path, pairs: int) -> dict[str, float]:
     from engine.devices import cpu
     from engine.editors.catalogue import default_editor
     from engine.jobs.capture import load_opened
-    from engine.jobs.edit import editor_at
     from engine.jobs.frames import _Moment, rendered_frame
+    from engine.jobs.named_editor import editor_at
     from engine.progress import Job
     from engine.workspace import Workspace
 

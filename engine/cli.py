@@ -276,7 +276,7 @@ def serve(shared: Shared = ALONE) -> None:
         shared: Who does what can be done in pieces; the cluster, where none is named, is that of the environment
             variable INSTRUCT_NERF_CLUSTER.
     """
-    from engine.server import serve as run
+    from engine.serving import serve as run
 
     run(pieces=shared.pieces(os.environ.get("INSTRUCT_NERF_CLUSTER") or None))
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import logging
 import os
 import queue
-import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any
 
 import msgspec
 
@@ -31,6 +28,7 @@ from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
 from engine.exchange import Exchange
 from engine.looks import Looks
+from engine.methods import DETACHABLE, FILES, JOBS, NEEDS_TORCH, WISHES
 from engine.pieces import Pieces
 from engine.process import give_memory_back
 from engine.progress import Job
@@ -44,34 +42,6 @@ log = logging.getLogger(__name__)
 # Of a device: who does the pieces of a job on it; None where this process does. May raise BadInput.
 Elsewhere = Callable[[str | None], contextlib.AbstractContextManager[Pieces | None]]
 LONGEST_SAVE = 120.0  # seconds that a job may take to save when the engine is to leave
-
-# Request → module of engine.jobs and function. Modules that import torch are named, not imported.
-JOBS: dict[str, tuple[str, str]] = {
-    "model/download": ("download", "download_model"),
-    "capture/open": ("capture", "open_into_workspace"),
-    "capture/register": ("registration", "register_photos"),
-    "capture/images": ("capture", "write_images"),
-    "scene/train": ("scene", "train_scene"),
-    "edit/try": ("trying", "try_edit"),
-    "edit/run": ("edit", "run_edit"),
-    "edit/resume": ("edit", "resume_edit"),
-    "edit/delete": ("tree", "delete_edit"),
-    "output/mesh": ("output", "make_mesh"),
-    "output/splats": ("splats", "make_splats"),
-    "output/frames": ("frames", "render_frames"),
-    "output/report": ("report", "make_report"),
-    protocol.ATTACH: ("following", "follow_job"),
-}
-NEEDS_TORCH = {"scene", "edit", "trying", "output", "splats", "frames", "report"}
-# Wish → the jobs that it may be asked of while they run; one that follows another passes all on.
-PAUSE = {name for name, (module, _) in JOBS.items() if module in NEEDS_TORCH} | {protocol.ATTACH}
-EDITS = {"edit/run", "edit/resume", protocol.ATTACH}
-WISHES = {protocol.PAUSE: PAUSE, protocol.CONTINUE: PAUSE, protocol.CHANGE: EDITS, protocol.REMAKE: EDITS}
-WISHES |= dict.fromkeys((protocol.RENDER, protocol.SURFELS), EDITS | {"scene/train"})
-# What is asked of the folder for files, and what answers it.
-FILES = {protocol.LOOK_AT_FILES: Exchange.look, protocol.WRITE_FILE: Exchange.write, protocol.READ_FILE: Exchange.read}
-# What may go on by itself: what works in a project.
-DETACHABLE = set(JOBS) - {"model/download", "capture/open"}
 
 
 @dataclass
@@ -474,65 +444,3 @@ class _Worker:
             except BaseException:
                 log.exception("the thread for %s goes on", self.name)
             del work  # nothing of a job outlives it
-
-
-def serve(stdin: BinaryIO | None = None, pieces: Elsewhere = lambda device: contextlib.nullcontext()) -> None:
-    """Serve on standard input and output until input ends or `shutdown` is asked, and a detached job has ended.
-    ``pieces``: who does the jobs' pieces."""
-    out = wire.claim_stdout()
-    sys.stdout = sys.stderr = _Unheard(sys.stderr)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-    def send(line: bytes) -> None:
-        try:
-            wire.write_all(out, line)
-        except (OSError, ValueError):  # Blender is gone, or was let go; the end of input says so as well
-            server.unheard()
-
-    server = Server(send, on_detached=_let_go_of_the_terminal, pieces=pieces)
-    for line in wire.read_lines(stdin or sys.stdin.buffer):
-        server.receive(line)
-        if server.finished:
-            break
-    else:
-        server.lost()
-    if server.detached:
-        with contextlib.suppress(OSError):
-            out.close()  # so that the other side, if it is there, need not wait for the job
-    server.close()
-    sys.stderr.flush()
-    os._exit(0)  # threads that load models must not keep the process
-
-
-class _Unheard(io.TextIOBase):
-    """Standard error of a program that goes on where nobody hears it any more: what cannot be written is dropped, and
-    no job fails because a library says something."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        return False
-
-
-def _let_go_of_the_terminal(path: Path) -> None:
-    """What would be said on standard error goes to a file, and no end of a session ends this process."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
-    os.dup2(descriptor, 2)
-    os.dup2(descriptor, 1)
-    os.close(descriptor)
-    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)

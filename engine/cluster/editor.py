@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.editors.base import Carried, Check
-from engine.jobs.edit import editor_at
+from engine.jobs.named_editor import editor_at
 from engine.pieces import Place
 from engine.protocol import OptionValue
 

@@ -19,7 +19,7 @@ from engine.edit.region import region_of
 from engine.edit.settings import EditSettings, as_published, scheduled
 from engine.editors.catalogue import source_of
 from engine.editors.registry import kind_of
-from engine.jobs.edit import editor_at
+from engine.jobs.named_editor import editor_at
 from engine.jobs.scene import perceptual_at
 from engine.metrics.memory import PeakMemory
 from engine.pictures import to_uint8

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from engine import protocol
 from engine.capture import Capture, View
-from engine.devices import choose_device, device_named
+from engine.devices import choose_device
 from engine.edit.iterative import ImageUpdated
 from engine.edit.methods import begin
 from engine.edit.prompt import Again, Prompts
@@ -26,21 +24,12 @@ from engine.edit.settings import (
     Told,
     changed,
     checked_instruction,
-    scheduled,
     settings_for,
-    with_options,
 )
 from engine.editors.base import Editor
 from engine.editors.catalogue import (
-    default_editor,
-    editor_id,
     known_options,
-    load_editor,
-    source_of,
-    state_of,
-    unknown_words,
 )
-from engine.editors.registry import kind_of
 from engine.errors import BadInput, Cancelled
 from engine.files import remove_file
 from engine.jobs.asked import seen_meanwhile
@@ -48,6 +37,14 @@ from engine.jobs.capture import edit_message, load_opened
 from engine.jobs.edit_stages import EditWatch, edit_stages
 from engine.jobs.key_views import check_keys, kept_keys, save_keys
 from engine.jobs.like import as_like
+from engine.jobs.named_editor import (
+    chosen_editor,
+    edit_settings,
+    opened_editor,
+    refuse_one_picture,
+    warn_of_unknown,
+    with_editor,
+)
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import (
     CHECKPOINT_EVERY,
@@ -63,16 +60,13 @@ from engine.jobs.views import Shown, render_views
 from engine.metrics.memory import PeakMemory
 from engine.output.mesh_files import remove_meshes
 from engine.pictures import save_picture
-from engine.pieces import Keep
-from engine.presets import Preset, choose_preset, refuse_days
+from engine.presets import choose_preset, refuse_days
 from engine.progress import Job, Plan
 from engine.records import EditRecord
 from engine.results import Noted
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import open_scene
 from engine.workspace import Workspace, writes
-
-Asked = TypeVar("Asked", bound=protocol.Instruct)
 
 
 @dataclass(frozen=True)
@@ -353,46 +347,6 @@ def _prompts(editor: Editor, settings: EditSettings, record: EditRecord, keys: d
     return Prompts(editor, first, told, again, keys)
 
 
-def opened_editor(name: str, device: str, job: Job) -> Editor:
-    """An editor, loaded while the job can still be cancelled; it stays loaded for the next job. Where pieces are done
-    elsewhere, one that has its edits made there."""
-    return job.pieces.editor(name, device, job.check) or editor_at(name, device, job.keep)
-
-
-def editor_at(name: str, device: str, keep: Keep) -> Editor:
-    """An editor that computes here, which ``keep`` keeps loaded."""
-    return keep("editor", (state_of(name), device), lambda: load_editor(name, device))
-
-
-def with_editor(request: Asked, device: str) -> Asked:
-    """The request with its editor named, the device's default where it names none: chosen once, for how much memory is
-    free may change."""
-    return replace(request, editor=request.editor or default_editor(device_named(device)))
-
-
-def chosen_editor(request: protocol.Instruct) -> str:
-    """The id of the editor that a request names."""
-    assert request.editor
-    return editor_id(request.editor)
-
-
-def refuse_one_picture(editor: str) -> None:
-    """Raises BadInput where an editor cannot edit more than one view."""
-    if kind_of(source_of(editor)).one_view:
-        raise BadInput(
-            f"{Path(editor).name} is the edit of one view; approve it as a key view, and choose an editor for the "
-            "others.",
-            file=editor,
-            field="editor",
-        )
-
-
-def warn_of_unknown(editor: str, instruction: str, job: Job) -> None:
-    """Say in the job's log that an editor knows nothing of an instruction."""
-    if sentence := unknown_words(editor, instruction):
-        job.log(sentence)
-
-
 def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
     """The views to edit and train on: the named ones, or all that are not held out. Raises BadInput."""
     if names is None:
@@ -401,13 +355,3 @@ def chosen_views(capture: Capture, names: list[str] | None) -> list[View]:
     if len(chosen) < 2:
         raise BadInput(f"{len(chosen)} view is chosen; an edit needs at least 2 that see the scene.", field="views")
     return chosen
-
-
-def edit_settings(preset: Preset, request: protocol.Instruct) -> EditSettings:
-    """The preset's settings, with what the request says and what its editor recommends."""
-    steps = getattr(request, "steps", None) or preset.edit.steps
-    settings = msgspec.structs.replace(preset.edit, seed=request.seed, steps=steps)
-    if isinstance(request, protocol.RunEdit):
-        settings = scheduled(settings, request.schedule, bool(request.key_views))
-        settings = msgspec.structs.replace(settings, staleness=request.staleness)
-    return with_options(settings, chosen_editor(request), request.instruction, request.options).checked()

@@ -32,7 +32,7 @@ from engine.jobs.baselines import (
     slug,
 )  # fmt: skip
 from engine.jobs.capture import load_opened
-from engine.jobs.edit import opened_editor
+from engine.jobs.named_editor import opened_editor
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import shown_scene
 from engine.jobs.views import Seen, render_views

@@ -15,7 +15,7 @@ from engine.edit.region import region_of
 from engine.edit.settings import Told, settings_for
 from engine.editors.catalogue import known_options
 from engine.errors import BadInput
-from engine.jobs.edit import opened_editor
+from engine.jobs.named_editor import opened_editor
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_scene
 from engine.output.subject import part_of, shown_values

@@ -26,7 +26,14 @@ from engine.errors import BadInput, Cancelled
 from engine.files import write_bytes
 from engine.jobs.capture import ensure_images, load_opened
 from engine.jobs.contact_sheet import axis_around, caption, cells_of, checked_axes, default_axes
-from engine.jobs.edit import chosen_editor, edit_settings, editor_at, opened_editor, warn_of_unknown, with_editor
+from engine.jobs.named_editor import (
+    chosen_editor,
+    edit_settings,
+    editor_at,
+    opened_editor,
+    warn_of_unknown,
+    with_editor,
+)
 from engine.jobs.parents import check_parent, original_pictures
 from engine.jobs.scene import kept_scene, scene_preset
 from engine.output.sheet_picture import draw_sheet

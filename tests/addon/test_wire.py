@@ -129,7 +129,7 @@ def test_an_editors_terms_are_read() -> None:
 
 
 def test_what_may_be_asked_of_which_job_is_what_the_engine_grants() -> None:
-    from engine.server import DETACHABLE, WISHES
+    from engine.methods import DETACHABLE, WISHES
 
     assert set(wire.DETACHABLE) <= DETACHABLE
     # What follows a detached job may be asked what that may be: the add-on asks by its method.

@@ -72,7 +72,7 @@ def load_tiny_editor(*_, **__):
 def try_model(folder: str, project: str) -> None:
     """What the panel and a try ask of a model's folder."""
     from engine.editors import catalogue
-    from engine.server import JOBS
+    from engine.methods import JOBS
 
     edit.load_editor = REAL_EDITOR
     msgspec.json.encode(catalogue.find_editors(folder))

@@ -160,7 +160,7 @@ def test_what_a_piece_says_is_wrong_names_the_node(pool, project, editor):
 
 
 def _needs_an_editor(_shared, _item, place):
-    from engine.jobs.edit import editor_at
+    from engine.jobs.named_editor import editor_at
 
     return editor_at("/nowhere/at-all", place.device, place.keep)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from engine import protocol
 from engine.editors import registry
-from engine.jobs import edit, report
+from engine.jobs import edit, named_editor, report
 from engine.presets import PRESETS
 from engine.progress import Job
 from engine.workspace import Workspace
@@ -69,7 +69,7 @@ def test_what_is_done_before_and_after_an_edit_is_not_counted_of_any_method(trai
     (folder / "model_index.json").write_text(json.dumps({"_class_name": KIND.pipeline}))
     monkeypatch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
     monkeypatch.setitem(PRESETS, PRESET.name, SHORT)
-    monkeypatch.setattr(edit, "load_editor", lambda name, device: SlowEditor())
+    monkeypatch.setattr(named_editor, "load_editor", lambda name, device: SlowEditor())
     monkeypatch.setattr(report, "FRAMES", 3)
     for module, names in ((edit, ("render_views", "original_pictures")), (report, ("_save", "original_pictures"))):
         for name in names:

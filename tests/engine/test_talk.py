@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from engine import protocol
 from engine.editors import registry
 from engine.errors import BadInput, Cancelled
-from engine.jobs import capture, edit
+from engine.jobs import capture, edit, named_editor
 from engine.presets import PRESETS
 from engine.progress import Job
 from engine.runtime import Runtime
@@ -305,7 +305,7 @@ def test_editor_and_scenes_stay_loaded_for_the_next_job(project, editor, monkeyp
 
     runtime, loads = Runtime(), []
     monkeypatch.setattr(
-        edit, "load_editor", lambda name, device: loads.append(name) or registry.load(name, name, device)
+        named_editor, "load_editor", lambda name, device: loads.append(name) or registry.load(name, name, device)
     )
     opened = []
     monkeypatch.setattr(views, "open_scene", _counting(views.open_scene, opened))

@@ -16,7 +16,7 @@ from engine import cli_tree, protocol, trash
 from engine.editors import registry
 from engine.errors import BadInput
 from engine.files import locked
-from engine.jobs import capture, edit, report, tree, trying
+from engine.jobs import capture, edit, named_editor, report, tree, trying
 from engine.jobs import frames as film
 from engine.presets import PRESETS
 from engine.progress import Job
@@ -74,7 +74,7 @@ def grown(trained, editor, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "KINDS", [*registry.KINDS, KIND])
         patch.setitem(PRESETS, PRESET.name, PRESET)
-        patch.setattr(edit, "load_editor", lambda name, device: toy)
+        patch.setattr(named_editor, "load_editor", lambda name, device: toy)
         parent = run(project, editor, "make it red", options=RED)
         toy.asked.clear()
         child = run(project, editor, "make it dark", parent=parent.id)

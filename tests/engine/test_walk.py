@@ -12,7 +12,7 @@ import torch
 from engine.editors import instruct_pix2pix
 from engine.editors.catalogue import BUNDLED
 from engine.editors.instruct_pix2pix import InstructPix2Pix
-from engine.jobs import edit
+from engine.jobs import named_editor
 from engine.presets import PRESETS
 from engine.server import Server
 from tests.unit.walk import stops, written_walk
@@ -30,7 +30,7 @@ def test_at_most_nine_files():
 def test_from_the_line_to_the_loss(trained, tiny_pipeline, tmp_path, monkeypatch, background):
     shutil.copytree(trained, tmp_path / "project")
     monkeypatch.setitem(PRESETS, PRESET.name, PRESET)
-    monkeypatch.setattr(edit, "load_editor", lambda name, device: InstructPix2Pix(tiny_pipeline, name, device))
+    monkeypatch.setattr(named_editor, "load_editor", lambda name, device: InstructPix2Pix(tiny_pipeline, name, device))
     walks: dict[str, list[str]] = {}
 
     def noting(milestone, function, file=""):

@@ -18,7 +18,7 @@ import msgspec  # noqa: E402
 from engine import presets  # noqa: E402
 from engine.editors import registry  # noqa: E402
 from engine.scenes.settings import TrainingConfig  # noqa: E402
-from engine.server import serve  # noqa: E402
+from engine.serving import serve  # noqa: E402
 from tests.engine.toy_editor import KIND  # noqa: E402
 
 registry.KINDS.append(KIND)

@@ -17,9 +17,9 @@ LAYERS = [
     {"cli_output", "cli_jobs"},
     {"cli_cluster", "cli_machine", "cli_region", "cli_tree", "cli_words"},
     {"cluster"},
-    {"terminal"},
+    {"terminal", "serving"},
     {"server", "check"},
-    {"looks"},
+    {"looks", "methods"},
     {"warm"},
     {"jobs"},
     {"presets"},
@@ -74,7 +74,7 @@ def test_engine_imports_run_downward():
 INSIDE = {
     "jobs": [
         {"live_surfels"},
-        {"capture", "depths", "registration", "asked", "following", "views"},
+        {"capture", "depths", "named_editor", "registration", "asked", "following", "views"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
         {"edit"},

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 from engine import protocol, warm  # noqa: E402
 from engine.records import EditRecord  # noqa: E402
 from engine.results import Noted  # noqa: E402
-from engine.server import serve  # noqa: E402
+from engine.serving import serve  # noqa: E402
 from engine.workspace import Workspace, writes  # noqa: E402
 
 STEPS = int(os.environ.get("STEPS", "100"))
