@@ -45,7 +45,7 @@ class Row:
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
     points: int = 0  # sparse ones, as a program that finds cameras leaves them; 0: depths by comparing the photos
-    plain_areas: bool = True  # what follows from those for plain areas, too
+    plain_areas: bool = False  # what follows from those for plain areas, too
     exporter: str = ""  # nerfstudio's, of what its nerfacto learns in the seconds that "preview" takes
     resolution: int | None = None  # None: by the detail that the pictures hold
     flat_floor: bool = False
@@ -55,7 +55,9 @@ class Row:
         replace = msgspec.structs.replace
         optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
         losses = replace(PREVIEW.train.losses, **self.losses)
-        train = replace(PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses)
+        train = replace(
+            PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses, plain_areas=self.plain_areas
+        )
         return replace(PREVIEW.nerf, **self.nerf), train
 
 
@@ -69,7 +71,7 @@ ROWS = {
         Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0}),
         Row("solid", losses={"depth_weight": 0.0}),
         Row("known points", points=2000),
-        Row("photos compared alone", plain_areas=False),
+        Row("plain areas", plain_areas=True),
         Row("distortion × 10", nerf={"distortion_weight": 0.02}),
         Row("nerfstudio tsdf", exporter="tsdf"),
         Row("nerfstudio poisson", exporter="poisson"),
@@ -174,7 +176,7 @@ def _trained(
     """The scene of a row, trained once, and the seconds that it took."""
     nerf, train = row.configs(steps, rays)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas)).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device, row.points)).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
     path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
     if not finished.exists():
@@ -189,7 +191,7 @@ def _trained(
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
-            data.learn_depths(with_plain_areas(cameras, pictures, found) if row.plain_areas else found)
+            data.learn_depths(with_plain_areas(cameras, pictures, found) if train.plain_areas else found)
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:
