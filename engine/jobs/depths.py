@@ -35,9 +35,9 @@ def depths_stages(views: int, plain_areas: bool) -> list[Stage]:
 def learn_depths(
     pictures: PictureSet, capture: Capture, views: Sequence[View], plain_areas: bool, plan: Plan, job: Job
 ) -> None:
-    """The stages `depths` and, for ``plain_areas``, `planes`: tell the training pictures of ``views`` what the capture's
-    sparse points and the photos themselves know of their depth. A function of the pictures and the cameras alone, so
-    that a resumed training goes on as an unbroken one."""
+    """The stages `depths` and, for ``plain_areas``, `planes`: tell the training pictures of ``views`` what the
+    capture's sparse points and the photos themselves know of their depth. A function of the pictures and the cameras
+    alone, so that a resumed training goes on as an unbroken one."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
