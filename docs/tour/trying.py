@@ -84,17 +84,21 @@ def sheet(w: Window) -> hand.Program:
 def gallery(w: Window) -> hand.Program:
     """Go back to the first try, then to the sheet, which its image editor shows; a picture of it becomes a key view."""
     tries = w.addon("tries")
-    first, made = sorted(tries.tries_of(w.scene), key=lambda tried: len(tried.cells))
-    yield from hand.press(f'take_try(tried="{first.id}"')
+    newest = tries.tries_of(w.scene)
+    columns = min(len(newest), w.addon("panels").tries.COLUMNS)
+    # Where in a line their buttons are, left of the small one that deletes.
+    column = {tried.id: ((place % columns + 0.35) / columns,) for place, tried in enumerate(newest)}
+    first, made = sorted(newest, key=lambda tried: len(tried.cells))
+    yield from hand.press(f'take_try(tried="{first.id}"', column[first.id])
     assert w.panel.tried == first.id
     yield from hand.show(f'take_try(tried="{first.id}"', share=0.6)
     yield from w.into_viewport(0.15)
     w.look("gallery")
-    yield from hand.press(f'show_try(tried="{made.id}"')
+    yield from hand.press(f'show_try(tried="{made.id}"', column[made.id])
     assert tries.shown(w.scene).id == made.id
     number = len(made.cells) // 2  # the middle, which is what the editor recommends
-    columns = [(place + 0.5) / made.columns for place in range(made.columns)]
-    yield from hand.press(f'take_try(tried="{made.id}", cell={number})', (columns[number % made.columns],))
+    middle = (number % made.columns + 0.5) / made.columns
+    yield from hand.press(f'take_try(tried="{made.id}", cell={number})', (middle,))
     assert w.panel.tried_cell == number
     yield from hand.press("instruct_nerf.use_as_key_view")
     assert [key.view for key in w.panel.key_views] == [made.view]
