@@ -75,12 +75,13 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps, compared = settings.preset, settings.device, settings.steps, settings.compare_photos
+    planes = compared and settings.flat_surfaces
     parent, followed = standing_on(scene), key_views.asked(scene, chosen)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "steps": steps or None}
-        more |= {"even_on_cpu": even_on_cpu or None, "depths": None if compared else False}
+        more |= {"even_on_cpu": even_on_cpu or None, "depths": None if compared else False, "planes": planes or None}
         return params() | known(more | followed | {"parent": parent})
 
     run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())

@@ -178,6 +178,11 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
         "become cleaner. Takes about a second a photo on a CPU",
         default=True,
     )
+    flat_surfaces: BoolProperty(
+        name="Flat Surfaces",
+        description="For rooms: find the flat surfaces on which lies what photos beside each other know, so that plain "
+        "walls become flat, too. Under an open sky leave it off",
+    )
     masks: EnumProperty(
         name="Masks",
         description="What the pixels are that the capture's masks hide",

@@ -120,6 +120,7 @@ def train(
     steps: int | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
+    planes: bool = False,
     shared: Shared = ALONE,
 ) -> None:
     """Train the unedited scene, or go on with it.
@@ -133,12 +134,13 @@ def train(
         steps: How many steps the scene is to have in all; the preset's where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
         depths: Compare the photos beforehand to know the depth of some of their pixels, where the preset asks for it.
+        planes: Find flat surfaces on which those pixels lie, for plain walls of rooms.
         shared: Who renders its views afterwards.
     """
     from engine.jobs import scene
 
     _open_first(workspace, capture, preset)
-    request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths)
+    request = protocol.TrainScene(full(workspace), preset, device, seed, steps, even_on_cpu, depths, planes)
     shared.show(request, lambda job: scene.train_scene(request, job))
 
 
@@ -196,6 +198,7 @@ def edit(
     keys: list[str] | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
+    planes: bool = False,
     staleness: int = 0,
     shared: Shared = ALONE,
 ) -> None:
@@ -215,6 +218,7 @@ def edit(
         keys: Key views, VIEW=PICTURE: image files approved as the edits of one to four views, which the others follow.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
         depths: Compare the photos before the unedited scene is trained, as in `train`.
+        planes: Find flat surfaces before it is trained, as in `train`.
         staleness: Rounds that a render may be old when its edit takes its place: with workers, more are made at once.
         shared: Who edits the pictures and renders the views.
     """
@@ -228,7 +232,7 @@ def edit(
     _open_first(workspace, capture, preset)
     request = protocol.RunEdit(
         workspace=full(workspace), views=views, preset=preset, steps=steps, parent=parent, like=like,
-        even_on_cpu=even_on_cpu, depths=depths, schedule=schedule, region=region, staleness=staleness,
+        even_on_cpu=even_on_cpu, depths=depths, planes=planes, schedule=schedule, region=region, staleness=staleness,
         key_views=[protocol.KeyView(view, full(Path(picture))) for view, _, picture in named], **how.words()
     )  # fmt: skip
     shared.show(request, lambda job: jobs.run_edit(request, job))

@@ -31,6 +31,7 @@ class SceneRecord(msgspec.Struct, frozen=True):
     attempt: Annotated[int, Meta(ge=0, le=100)] = 0  # how often its training had collapsed and was begun again
     collapsed: bool = False  # it shows nothing of its pictures all the same
     depths: bool = False  # what the photos know of depth helped its training
+    planes: bool = False  # and the flat surfaces on which that lies
 
     @property
     def finished(self) -> bool:

@@ -55,9 +55,7 @@ class Row:
         replace = msgspec.structs.replace
         optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
         losses = replace(PREVIEW.train.losses, **self.losses)
-        train = replace(
-            PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses, plain_areas=self.plain_areas
-        )
+        train = replace(PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses)
         return replace(PREVIEW.nerf, **self.nerf), train
 
 
@@ -176,7 +174,7 @@ def _trained(
     """The scene of a row, trained once, and the seconds that it took."""
     nerf, train = row.configs(steps, rays)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, device, row.points)).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas)).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
     path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
     if not finished.exists():
@@ -191,7 +189,7 @@ def _trained(
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
-            data.learn_depths(with_plain_areas(cameras, pictures, found) if train.plain_areas else found)
+            data.learn_depths(with_plain_areas(cameras, pictures, found) if row.plain_areas else found)
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

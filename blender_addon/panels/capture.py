@@ -127,9 +127,12 @@ class INSTRUCT_NERF_PT_workspace(Base, bpy.types.Panel):
         layout.prop(settings, "long_side")
         layout.prop(settings, "background")
         layout.prop(settings, "all_pixels")
-        row = layout.row()
-        row.enabled = not project.is_trained(context.scene)  # what is trained goes on as it was begun
-        row.prop(settings, "compare_photos")
+        column = layout.column()
+        column.enabled = not project.is_trained(context.scene)  # what is trained goes on as it was begun
+        column.prop(settings, "compare_photos")
+        row = column.row()
+        row.enabled = settings.compare_photos
+        row.prop(settings, "flat_surfaces")
         layout.operator("instruct_nerf.open_workspace", icon="WORKSPACE")
 
 

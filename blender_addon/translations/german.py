@@ -61,6 +61,7 @@ TEXTS: dict[str, str] = {
     "Compare every installed file with what it should be, and install again what differs": "Jede installierte Datei mit ihrem Soll vergleichen und neu installieren, was abweicht",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "Die Fotos miteinander vergleichen, um zu finden, von wo jedes aufgenommen wurde und wie das Objektiv sieht; dann öffnen. Am besten mit vielen Fotos, die sich überlappen. Wird auf diesem Rechner berechnet; nichts wird hochgeladen",
     "Compare Photos": "Fotos vergleichen",
+    "Flat Surfaces": "Ebene Flächen",
     "Comparing the photos": "Fotos werden verglichen",
     "Finding flat surfaces": "Ebene Flächen werden gesucht",
     "Composite Objects": "Objekte einkomponieren",

@@ -61,6 +61,7 @@ TEXTS: dict[str, str] = {
     "Compare every installed file with what it should be, and install again what differs": "インストール済みの全ファイルを照合し、異なるものを再インストールします",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "写真どうしを照合して撮影位置とレンズを求め、開きます。重なりの多い写真がたくさんあるほど良い結果になります。このコンピューターで計算し、何もアップロードしません",
     "Compare Photos": "写真を比較",
+    "Flat Surfaces": "平らな面",
     "Comparing the photos": "写真を比較中",
     "Finding flat surfaces": "平面を検出中",
     "Composite Objects": "オブジェクトを合成",

@@ -61,6 +61,7 @@ TEXTS: dict[str, str] = {
     "Compare every installed file with what it should be, and install again what differs": "核对每个已安装的文件，重新安装有差异的部分",
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "将照片相互比对，求出各自的拍摄位置和镜头参数，然后打开。照片多且相互重叠时效果最好。全部在本机计算，不上传任何内容",
     "Compare Photos": "比较照片",
+    "Flat Surfaces": "平整表面",
     "Comparing the photos": "正在比较照片",
     "Finding flat surfaces": "正在查找平面",
     "Composite Objects": "合成物体",

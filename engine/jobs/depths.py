@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,22 +21,36 @@ SECONDS_A_VIEW, SECONDS_A_PLAIN_VIEW = 0.6, 0.2  # first guesses, of a photo at 
 MOST_VIEWS = 150  # that are compared: more take long and tell little that is new
 
 
-def wants_depths(record: SceneRecord | None, preset: Preset, asked: bool) -> bool:
-    """Whether a scene's training is helped by depths: as it was begun, or else as is asked now."""
-    return preset.train.losses.depth_weight > 0 and (asked if record is None else record.depths)
+class Compared(NamedTuple):
+    """What a scene's training is helped by."""
+
+    photos: bool = True  # what they know of depth, compared with each other
+    planes: bool = False  # and the flat surfaces on which that lies
 
 
-def depths_stages(views: int, plain_areas: bool) -> list[Stage]:
+PHOTOS = Compared()  # what is asked where nothing is said
+
+
+def compared_for(record: SceneRecord | None, preset: Preset, asked: Compared) -> Compared:
+    """What helps a scene's training: as it was begun, or else as is asked now."""
+    photos, planes = asked if record is None else (record.depths, record.planes)
+    photos = photos and preset.train.losses.depth_weight > 0
+    return Compared(photos, photos and planes)
+
+
+def depths_stages(views: int, compared: Compared) -> list[Stage]:
     """The stages of `learn_depths`."""
-    compared = min(views, MOST_VIEWS)
-    planes = Stage("planes", "Finding flat surfaces", compared, SECONDS_A_PLAIN_VIEW)
-    return [Stage("depths", "Comparing the photos", compared, SECONDS_A_VIEW), *([planes] if plain_areas else [])]
+    if not compared.photos:
+        return []
+    count = min(views, MOST_VIEWS)
+    planes = Stage("planes", "Finding flat surfaces", count, SECONDS_A_PLAIN_VIEW)
+    return [Stage("depths", "Comparing the photos", count, SECONDS_A_VIEW), *([planes] if compared.planes else [])]
 
 
 def learn_depths(
-    pictures: PictureSet, capture: Capture, views: Sequence[View], plain_areas: bool, plan: Plan, job: Job
+    pictures: PictureSet, capture: Capture, views: Sequence[View], planes: bool, plan: Plan, job: Job
 ) -> None:
-    """The stages `depths` and, for ``plain_areas``, `planes`: tell the training pictures of ``views`` what the
+    """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
     capture's sparse points and the photos themselves know of their depth. A function of the pictures and the cameras
     alone, so that a resumed training goes on as an unbroken one."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
@@ -43,7 +58,7 @@ def learn_depths(
     shown = [pictures.shown(k) for k in compared]
     stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
     whole = stereo
-    if plain_areas:
+    if planes:
         whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), shown)
     found = dict(zip(compared, whole, strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
@@ -51,7 +66,7 @@ def learn_depths(
     pictures.learn_depths(own)
     known, all_ = 0 if pictures.known is None else len(pictures.known[0]), len(pictures.pixels)
     job.log(f"The depth of {known:,} of {all_:,} pixels is known beforehand ({100 * known / all_:.0f} %)")
-    if plain_areas:
+    if planes:
         told, total = (sum(len(depth.pixels) for depth in depths) for depths in (stereo, whole))
         job.log(f"Photos that were compared tell {told:,}, with the flat surfaces on which those lie {total:,}")
 

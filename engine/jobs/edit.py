@@ -34,6 +34,7 @@ from engine.errors import BadInput, Cancelled
 from engine.files import remove_file
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import edit_message, load_opened
+from engine.jobs.depths import Compared
 from engine.jobs.edit_stages import EditWatch, edit_stages
 from engine.jobs.key_views import check_keys, kept_keys, save_keys
 from engine.jobs.like import as_like
@@ -113,11 +114,12 @@ def _begun(request: protocol.RunEdit, job: Job) -> _Begun:
     for used in (own, preset) if not is_trained(workspace, preset) else (own,):
         refuse_days(used.name, device, request.even_on_cpu)
     settings = edit_settings(own, request)
+    asked = Compared(request.depths, request.planes)
     plan = job.plan(
-        *scene_stages(workspace, capture, preset, depths=request.depths),
+        *scene_stages(workspace, capture, preset, asked=asked),
         *edit_stages(settings, len(chosen), len(capture.views), 0),
     )
-    capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job, depths=request.depths)
+    capture = ensure_scene(workspace, capture, preset, device, request.seed, plan, job, asked=asked)
     readable = {view.name for view in capture.views}
     record = EditRecord(
         id="",

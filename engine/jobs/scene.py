@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
-from engine.jobs.depths import depths_stages, learn_depths, wants_depths
+from engine.jobs.depths import PHOTOS, Compared, compared_for, depths_stages, learn_depths
 from engine.jobs.views import Shown, render_views, scene_at
 from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
@@ -46,8 +46,9 @@ def train_scene(request: protocol.TrainScene, job: Job) -> protocol.Scene:
     if not -(2**63) <= request.seed < 2**63:
         raise BadInput("The setting seed must be a number of 64 bits.", field="seed")
     refuse_days(preset.name, device, request.even_on_cpu)
-    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps, request.depths))
-    ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps, request.depths)
+    asked = Compared(request.depths, request.planes)
+    plan = job.plan(*scene_stages(workspace, capture, preset, request.steps, asked))
+    ensure_scene(workspace, capture, preset, device, request.seed, plan, job, request.steps, asked)
     record = workspace.scene_record()
     assert record is not None
     return scene_message(workspace, record)
@@ -76,17 +77,21 @@ def _target(record: SceneRecord | None, preset: Preset, steps: int | None) -> in
 
 
 def scene_stages(
-    workspace: Workspace, capture: Capture, preset: Preset, steps: int | None = None, depths: bool = True
+    workspace: Workspace,
+    capture: Capture,
+    preset: Preset,
+    steps: int | None = None,
+    asked: Compared = PHOTOS,
 ) -> list[Stage]:
     """The stages of `ensure_scene`, with what of them is done already."""
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     done = record.steps if record else 0
     renders = len(capture.views) if done < steps else len(_unrendered(workspace, capture))
-    compared = done < steps and wants_depths(record, preset, depths)
+    compared = compared_for(record, preset, asked) if done < steps else Compared(photos=False)
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
-        *(depths_stages(sum(not v.held_out for v in capture.views), preset.train.plain_areas) if compared else []),
+        *depths_stages(sum(not v.held_out for v in capture.views), compared),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
         Stage("before", "Rendering views", renders, SECONDS_A_RENDER),
     ]
@@ -112,7 +117,7 @@ def ensure_scene(
     plan: Plan,
     job: Job,
     steps: int | None = None,
-    depths: bool = True,
+    asked: Compared = PHOTOS,
 ) -> Capture:
     """The stages `images`, `depths` (and `planes`), `train` and `before`: the unedited scene is trained, measured
     and rendered afterwards. Returns the capture without unreadable views."""
@@ -120,7 +125,7 @@ def ensure_scene(
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
     if record is None or record.steps < steps:
-        record = _train(workspace, capture, preset, device, seed, steps, depths, plan, job)
+        record = _train(workspace, capture, preset, device, seed, steps, asked, plan, job)
     elif not record.finished:  # it has what is asked of it now
         record = msgspec.structs.replace(record, of=steps)
         workspace.save_scene(record)
@@ -136,7 +141,7 @@ def _train(
     device: str,
     seed: int,
     steps: int,
-    depths: bool,
+    asked: Compared,
     plan: Plan,
     job: Job,
 ) -> SceneRecord:
@@ -155,9 +160,9 @@ def _train(
         seed, attempt = before.seed, before.attempt
     training = msgspec.structs.replace(preset.train, steps=steps)
     pictures = PictureSet.read(workspace.images, views, device)
-    depths = wants_depths(before, preset, depths)
-    if depths:
-        learn_depths(pictures, capture, views, preset.train.plain_areas, plan, job)
+    compared = compared_for(before, preset, asked)
+    if compared.photos:
+        learn_depths(pictures, capture, views, compared.planes, plan, job)
     stage = plan.begin("train")
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)
@@ -185,7 +190,8 @@ def _train(
             seconds,
             attempt=attempt,
             collapsed=collapsed,
-            depths=depths,
+            depths=compared.photos,
+            planes=compared.planes,
         )
         workspace.save_scene(record)
         return record

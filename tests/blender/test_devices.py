@@ -43,11 +43,15 @@ def test_what_is_asked_before_the_device_is_known_waits_for_it(modes: None, capt
     settle()
     (asked,) = heard(tmp_path, "edit/run")
     assert (asked["device"], asked["preset"]) == ("cuda:0", "paper")
-    assert asked.keys().isdisjoint({"even_on_cpu", "depths"})
+    assert asked.keys().isdisjoint({"even_on_cpu", "depths", "planes"})
+    scene.instruct_nerf.flat_surfaces = True
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    assert heard(tmp_path, "edit/run")[-1]["planes"] is True
     scene.instruct_nerf.compare_photos = False
     bpy.ops.instruct_nerf.start_edit()
     settle()
-    assert heard(tmp_path, "edit/run")[-1]["depths"] is False
+    assert heard(tmp_path, "edit/run")[-1]["depths"] is False and "planes" not in heard(tmp_path, "edit/run")[-1]
 
 
 @pytest.mark.parametrize("modes", [["slow"]], indirect=True)

@@ -25,7 +25,7 @@ SHARP = replace(
     PRESET,
     name="sharp",
     nerf=replace(TINY_NERF, appearance=0, optimise_cameras=False),
-    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05), plain_areas=True),
+    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05)),
 )
 
 
@@ -52,11 +52,11 @@ def opened(tmp_path, monkeypatch, photos):
     return folder
 
 
-def train(folder, on_progress=lambda progress: None, **values):
+def train(folder, on_progress=lambda progress: None, planes=True, **values):
     """What was said, and the scene's record."""
     said: list[str] = []
     job = Job(log=said.append, on_progress=on_progress)
-    scene.train_scene(protocol.TrainScene(str(folder), SHARP.name, "cpu", **values), job)
+    scene.train_scene(protocol.TrainScene(str(folder), SHARP.name, "cpu", planes=planes, **values), job)
     return said, Workspace(folder).scene_record()
 
 
@@ -76,14 +76,21 @@ def test_photos_are_compared_before_a_scene_is_trained(project):
         int(told.split(word)[1].split()[0].strip(",").replace(",", "")) for word in ("tell ", "lie ")
     )
     assert 3000 < by_photos < with_surfaces  # the floor between what is known of it
-    assert record.depths
+    assert record.depths and record.planes
+
+
+def test_flat_surfaces_are_found_where_that_is_asked_for(project):
+    stages = []
+    said, record = train(project, lambda progress: stages.append(progress.stage), planes=False)
+    assert "depths" in stages and "planes" not in stages and not any("flat" in line for line in said)
+    assert record.depths and not record.planes
 
 
 def test_it_can_be_left_out_and_a_scene_goes_on_as_it_was_begun(project):
     stages = []
     said, record = train(project, lambda progress: stages.append(progress.stage), depths=False, steps=3)
     assert "depths" not in stages and not any(line.startswith("The depth of") for line in said)
-    assert not record.depths and record.steps == 3
+    assert not record.depths and not record.planes and record.steps == 3 and "planes" not in stages
     said, record = train(project, lambda progress: stages.append(progress.stage), depths=True, steps=6)
     assert "depths" not in stages and not record.depths and record.steps == 6
 
@@ -104,8 +111,8 @@ def test_a_training_that_was_cut_off_goes_on_as_the_unbroken_one(project, tmp_pa
     with pytest.raises(Cancelled):
         train(other, cut)
     record = Workspace(other).scene_record()
-    assert 0 < record.steps < 6 and record.depths
-    train(other)
+    assert 0 < record.steps < 6 and record.depths and record.planes
+    train(other, planes=False)
     mine, theirs = (load_file(Workspace(folder).checkpoint(None)) for folder in (project, other))
     assert mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
@@ -139,7 +146,7 @@ def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch
         depths.learn_depths(pictures, opened, views, True, plan, job)
         return len(pictures.known[0])
 
-    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, True))
+    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, depths.Compared(planes=True)))
     ball = np.random.default_rng(0).normal(size=(300, 3))
     ball *= 0.8 / np.linalg.norm(ball, axis=1, keepdims=True)
     assert known(None) + 300 < known(SparsePoints(ball))
@@ -151,7 +158,7 @@ def test_outlines_of_what_is_cut_out_tell_no_depth(tmp_path, monkeypatch):
     alpha = [np.where(ball, 255, 0)[..., None].astype(np.uint8) for _, _, ball in cut]
     photos = [np.concatenate([photo, a], axis=-1) for (photo, _, _), a in zip(cut, alpha, strict=True)]
     folder, job = opened(tmp_path, monkeypatch, photos), Job()
-    plan = job.plan(scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, True))
+    plan = job.plan(scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, depths.Compared(planes=True)))
     capture = capturing.ensure_images(Workspace(folder), capturing.load_opened(Workspace(folder)), plan, job)
     views = scene.training_views(capture)
     pictures = scene.PictureSet.read(Workspace(folder).images, views, "cpu")
@@ -177,9 +184,10 @@ def test_what_sources_know_together():
 
 def test_preview_asks_for_it_and_the_others_do_not_yet():
     """Measured on Preview alone (docs/geometry.md)."""
-    assert depths.wants_depths(None, PREVIEW, True) and PREVIEW.train.losses.solid_weight > 0
-    assert not depths.wants_depths(None, PREVIEW, False)
-    assert not any(preset.train.plain_areas for preset in (PREVIEW, STANDARD, PAPER))
+    asked = depths.Compared()
+    assert depths.compared_for(None, PREVIEW, asked) == (True, False) and PREVIEW.train.losses.solid_weight > 0
+    assert depths.compared_for(None, PREVIEW, depths.Compared(planes=True)) == (True, True)
+    assert depths.compared_for(None, PREVIEW, depths.Compared(photos=False, planes=True)) == (False, False)
     for preset in (STANDARD, PAPER):
-        assert not depths.wants_depths(None, preset, True) and not preset.train.losses.solid_weight
+        assert not depths.compared_for(None, preset, asked).photos and not preset.train.losses.solid_weight
     assert not PREVIEW.edit.losses.depth_weight and not PREVIEW.edit.losses.solid_weight  # an edit may change shapes
