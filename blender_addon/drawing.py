@@ -14,7 +14,8 @@ from .words import duration, size, t, wrapped
 
 STAGES = {
     wire.DOWNLOADING: "Downloading",
-    "images": "Preparing pictures", "depths": "Comparing the photos", "train": "Training the NeRF",
+    "images": "Preparing pictures", "depths": "Comparing the photos", "planes": "Finding flat surfaces",
+    "train": "Training the NeRF",
     "before": "Rendering views", "understand": "Finding the subject", "first": "Editing every view", "edit": "Editing",
     "after": "Rendering views", "try": "Trying", "mesh": "Making the mesh",
     "texture": "Baking the texture", "frames": "Rendering frames",

@@ -580,9 +580,9 @@ class Edit(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     stage: Literal[
-        "download", "images", "depths", "train", "before", "understand", "first", "edit", "after", "try", "mesh",
-        "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame", "one-time-du",
-        "sds",
+        "download", "images", "depths", "planes", "train", "before", "understand", "first", "edit", "after", "try",
+        "mesh", "texture", "splats", "fit", "frames", "video", "features", "matches", "cameras", "per-frame",
+        "one-time-du", "sds",
     ]  # fmt: skip
     label: str
     step: int

@@ -27,6 +27,7 @@ from engine.scenes.base import Scene
 from engine.scenes.known_depth import known_depths
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.picture_set import PictureSet
+from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import TrainingConfig
 from engine.scenes.stereo import stereo_depths
@@ -44,6 +45,7 @@ class Row:
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
     points: int = 0  # sparse ones, as a program that finds cameras leaves them; 0: depths by comparing the photos
+    plain_areas: bool = False  # what follows from those for plain areas, too
     exporter: str = ""  # nerfstudio's, of what its nerfacto learns in the seconds that "preview" takes
     resolution: int | None = None  # None: by the detail that the pictures hold
     flat_floor: bool = False
@@ -53,7 +55,9 @@ class Row:
         replace = msgspec.structs.replace
         optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
         losses = replace(PREVIEW.train.losses, **self.losses)
-        train = replace(PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses)
+        train = replace(
+            PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses, plain_areas=self.plain_areas
+        )
         return replace(PREVIEW.nerf, **self.nerf), train
 
 
@@ -67,6 +71,7 @@ ROWS = {
         Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0}),
         Row("solid", losses={"depth_weight": 0.0}),
         Row("known points", points=2000),
+        Row("plain areas", plain_areas=True),
         Row("distortion × 10", nerf={"distortion_weight": 0.02}),
         Row("nerfstudio tsdf", exporter="tsdf"),
         Row("nerfstudio poisson", exporter="poisson"),
@@ -185,7 +190,8 @@ def _trained(
         if train.losses.depth_weight and row.points:
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
-            data.learn_depths(stereo_depths(cameras, pictures, np.asarray(scene.centre)))
+            found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
+            data.learn_depths(with_plain_areas(cameras, pictures, found) if train.plain_areas else found)
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

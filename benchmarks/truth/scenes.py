@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Six Blender scenes of differing kind, made of curves, skins, modifiers and primitives: none of them, and none of
+"""Blender scenes of differing kind, made of curves, skins, modifiers and primitives: none of them, and none of
 their shapes, is used in training the small editor.
 """
 
@@ -196,6 +196,43 @@ def room() -> Stage:
     return Stage(chair, Vector((-0.1, 0.5, 0.7)), 3.1, lowest=8, highest=40, front=-65, sweep=110)
 
 
+def cabin() -> Stage:
+    """The inside of a cabin whose walls and ceiling are painted plain: a cupboard, a stool with a jug, a window."""
+    _sky((0.72, 0.80, 0.94), 1.6, 3.0, 34, -60)
+    _floor(pattern("Planks", "waves", (0.20, 0.11, 0.05), (0.42, 0.27, 0.15), 0.9))
+    paint = pattern("Paint", "noise", (0.56, 0.54, 0.48), (0.60, 0.58, 0.53), 1.3)
+    wash = pattern("Wash", "waves", (0.36, 0.42, 0.46), (0.56, 0.60, 0.62), 1.2)
+    back, left, ceiling = ((0, 1.9, 1.3), (4.5, 0.1, 2.6)), (-1.8, 0.1), ((0, 0.45, 2.65), (4.5, 3.0, 0.1))
+    openings = (((left[0], 0.45, 0.5), (left[1], 3.0, 1.0)), ((left[0], 0.45, 2.3), (left[1], 3.0, 0.6)),
+                ((left[0], 1.5, 1.5), (left[1], 0.9, 1.0)), ((left[0], -0.6, 1.5), (left[1], 0.9, 1.0)))  # fmt: skip
+    for (location, scale), material in (
+        (back, wash), (ceiling, paint), (((2.1, 0.45, 1.3), (0.1, 3.0, 2.6)), paint),
+        *((box, paint) for box in openings),
+    ):  # fmt: skip
+        _box(location, scale, "Wall", material)
+    oak = pattern("Oak", "waves", (0.28, 0.16, 0.08), (0.52, 0.34, 0.19), 3.0)
+    _box((1.35, 1.5, 0.7), (0.9, 0.6, 1.4), "Cupboard", oak)
+    for height in (0.4, 1.0):
+        _box((1.35, 1.19, height), (0.76, 0.03, 0.5), "Door", pattern("Door", "checks", (0.20, 0.26, 0.22), (0.40, 0.44, 0.34), 2.0))  # noqa: E501  # fmt: skip
+    weave = pattern("Weave", "checks", (0.44, 0.18, 0.12), (0.62, 0.50, 0.36), 5.0)
+    bpy.ops.mesh.primitive_cylinder_add(vertices=48, radius=0.42, depth=0.5, location=(-0.1, 0.3, 0.25))
+    stool = _object("Stool", weave, smooth=False)
+    clay = pattern("Clay", "cells", (0.34, 0.18, 0.11), (0.64, 0.42, 0.28), 4.0, roughness=0.8)
+    profile = [(0.0, 0.5), (0.16, 0.5), (0.27, 0.68), (0.24, 0.88), (0.11, 1.02), (0.15, 1.12), (0.13, 1.12), (0.09, 1.02)]  # noqa: E501  # fmt: skip
+    jug = _lathe("Jug", profile, clay)
+    jug.location = (-0.1, 0.3, 0)
+    bpy.ops.mesh.primitive_uv_sphere_add(radius=0.24, location=(-1.0, 0.7, 0.24), segments=48, ring_count=24)
+    _object("Ball", pattern("Rubber", "noise", (0.55, 0.50, 0.20), (0.60, 0.55, 0.24), 2.0))
+    _box((0.25, 1.83, 1.65), (0.7, 0.04, 0.5), "Print", pattern("Print", "cells", (0.20, 0.20, 0.34), (0.70, 0.56, 0.30), 3.0))  # noqa: E501  # fmt: skip
+    return Stage([stool, jug], Vector((0.0, 0.4, 0.85)), 3.0, lowest=4, highest=26, sweep=90, lens=30.0)
+
+
+def _box(location: tuple[float, float, float], size: tuple[float, float, float], name: str, material: bpy.types.Material) -> bpy.types.Object:  # noqa: E501  # fmt: skip
+    bpy.ops.mesh.primitive_cube_add(size=1.0, location=location)
+    bpy.context.object.scale = size
+    return _object(name, material, smooth=False)
+
+
 def outdoor() -> Stage:
     """A boulder with a bent tree on uneven ground, under a sky."""
     _sky((0.36, 0.56, 0.95), 0.8, 3.4, 40, 40)
@@ -257,4 +294,5 @@ BUILDERS: dict[str, Callable[[], Stage]] = {
     "figure": figure,
     "room": room,
     "wire": wire,
+    "cabin": cabin,
 }

@@ -62,6 +62,7 @@ TEXTS: dict[str, str] = {
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "Die Fotos miteinander vergleichen, um zu finden, von wo jedes aufgenommen wurde und wie das Objektiv sieht; dann öffnen. Am besten mit vielen Fotos, die sich überlappen. Wird auf diesem Rechner berechnet; nichts wird hochgeladen",
     "Compare Photos": "Fotos vergleichen",
     "Comparing the photos": "Fotos werden verglichen",
+    "Finding flat surfaces": "Ebene Flächen werden gesucht",
     "Composite Objects": "Objekte einkomponieren",
     "Composite the objects no longer: the scene that renders them and the compositor's nodes go": "Die Objekte nicht mehr einkomponieren: Die Szene, die sie rendert, und die Nodes des Compositors verschwinden",
     "Compute It on the CPU All the Same": "Trotzdem auf der CPU berechnen",

@@ -62,6 +62,7 @@ TEXTS: dict[str, str] = {
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "写真どうしを照合して撮影位置とレンズを求め、開きます。重なりの多い写真がたくさんあるほど良い結果になります。このコンピューターで計算し、何もアップロードしません",
     "Compare Photos": "写真を比較",
     "Comparing the photos": "写真を比較中",
+    "Finding flat surfaces": "平面を検出中",
     "Composite Objects": "オブジェクトを合成",
     "Composite the objects no longer: the scene that renders them and the compositor's nodes go": "オブジェクトの合成をやめる：それらをレンダリングするシーンとコンポジターのノードを削除",
     "Compute It on the CPU All the Same": "それでもCPUで計算する",

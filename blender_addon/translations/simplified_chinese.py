@@ -62,6 +62,7 @@ TEXTS: dict[str, str] = {
     "Compare the photos with each other to find where each was taken from and how its lens sees; then open them. Works best with many photos that overlap. Computed on this computer; nothing is uploaded": "将照片相互比对，求出各自的拍摄位置和镜头参数，然后打开。照片多且相互重叠时效果最好。全部在本机计算，不上传任何内容",
     "Compare Photos": "比较照片",
     "Comparing the photos": "正在比较照片",
+    "Finding flat surfaces": "正在查找平面",
     "Composite Objects": "合成物体",
     "Composite the objects no longer: the scene that renders them and the compositor's nodes go": "不再合成物体：渲染它们的场景和合成器节点将被移除",
     "Compute It on the CPU All the Same": "仍然用 CPU 计算",

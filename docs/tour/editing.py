@@ -19,8 +19,8 @@ def edit(w: Window) -> hand.Program:
     began = time.monotonic()
     seen: set[str] = set()
     live: set[str] = set()
-    gap, last, talked = 0.0, time.monotonic(), False
     yield from hand.find("instruct_nerf.pause", hand.THIRD)
+    gap, last, talked = 0.0, time.monotonic(), False  # from here on: looking for a button is no pause of Blender's
     while not w.quiet():
         now = time.monotonic()
         gap, last = max(gap, now - last), now

@@ -14,7 +14,7 @@ from engine.devices import choose_device
 from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
-from engine.jobs.depths import depths_stage, learn_depths, wants_depths
+from engine.jobs.depths import depths_stages, learn_depths, wants_depths
 from engine.jobs.views import Shown, render_views, scene_at
 from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
@@ -86,7 +86,7 @@ def scene_stages(
     compared = done < steps and wants_depths(record, preset, depths)
     return [
         Stage("images", "Preparing pictures", len(capture.views), SECONDS_AN_IMAGE),
-        *([depths_stage(sum(not view.held_out for view in capture.views))] if compared else []),
+        *(depths_stages(sum(not v.held_out for v in capture.views), preset.train.plain_areas) if compared else []),
         Stage("train", "Learning the scene", steps, SECONDS_A_STEP, done=min(done, steps)),
         Stage("before", "Rendering views", renders, SECONDS_A_RENDER),
     ]
@@ -114,8 +114,8 @@ def ensure_scene(
     steps: int | None = None,
     depths: bool = True,
 ) -> Capture:
-    """The stages `images`, `depths`, `train` and `before`: the unedited scene is trained, measured and rendered
-    afterwards. Returns the capture without unreadable views."""
+    """The stages `images`, `depths` (and `planes`), `train` and `before`: the unedited scene is trained, measured
+    and rendered afterwards. Returns the capture without unreadable views."""
     capture = ensure_images(workspace, capture, plan, job)
     record = workspace.scene_record()
     steps = _target(record, preset, steps)
@@ -157,7 +157,7 @@ def _train(
     pictures = PictureSet.read(workspace.images, views, device)
     depths = wants_depths(before, preset, depths)
     if depths:
-        learn_depths(pictures, capture, views, plan, job)
+        learn_depths(pictures, capture, views, preset.train.plain_areas, plan, job)
     stage = plan.begin("train")
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)

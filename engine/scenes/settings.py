@@ -40,6 +40,7 @@ class TrainingConfig(msgspec.Struct, frozen=True):
     optimiser: OptimiserConfig = OptimiserConfig()
     single_rays: float = 1.0  # share of the steps, from the first, on single rays; then come patches
     patch: int = 32  # edge of a patch, pixels
+    plain_areas: bool = False  # known depths of plain areas, too: no preset has them yet (docs/geometry.md)
 
     @property
     def patches(self) -> int:

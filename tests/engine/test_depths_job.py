@@ -25,7 +25,7 @@ SHARP = replace(
     PRESET,
     name="sharp",
     nerf=replace(TINY_NERF, appearance=0, optimise_cameras=False),
-    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05)),
+    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05), plain_areas=True),
 )
 
 
@@ -65,10 +65,17 @@ def test_photos_are_compared_before_a_scene_is_trained(project):
     said, record = train(project, lambda progress: stages.append((progress.stage, progress.step)))
     compared = [step for stage, step in stages if stage == "depths"]
     assert compared[-1] == 9 and compared == sorted(compared)
+    filled = [step for stage, step in stages if stage == "planes"]
+    assert filled[-1] == 9 and filled == sorted(filled)
     order = [stage for stage, _ in stages]
-    assert order.index("depths") < order.index("train")
+    assert order.index("depths") < order.index("planes") < order.index("train")
     known = next(line for line in said if line.startswith("The depth of"))
     assert int(known.split()[3].replace(",", "")) > 3000
+    told = next(line for line in said if line.startswith("Photos that were compared"))
+    by_photos, with_surfaces = (
+        int(told.split(word)[1].split()[0].strip(",").replace(",", "")) for word in ("tell ", "lie ")
+    )
+    assert 3000 < by_photos < with_surfaces  # the floor between what is known of it
     assert record.depths
 
 
@@ -103,9 +110,10 @@ def test_a_training_that_was_cut_off_goes_on_as_the_unbroken_one(project, tmp_pa
     assert mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_it_can_be_cancelled_between_two_photos(project):
+@pytest.mark.parametrize("stage", ["depths", "planes"])
+def test_it_can_be_cancelled_between_two_photos(project, stage):
     def cut(progress):
-        if progress.stage == "depths" and progress.step >= 1:
+        if progress.stage == stage and progress.step >= 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -115,9 +123,9 @@ def test_it_can_be_cancelled_between_two_photos(project):
 
 def test_of_many_photos_some_are_compared(project, monkeypatch):
     monkeypatch.setattr(depths, "MOST_VIEWS", 5)
-    steps = []
-    train(project, lambda progress: steps.append(progress.step) if progress.stage == "depths" else None)
-    assert max(steps) == 5
+    steps = {"depths": [], "planes": []}
+    train(project, lambda progress: steps.get(progress.stage, []).append(progress.step))
+    assert max(steps["depths"]) == max(steps["planes"]) == 5
 
 
 def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch):
@@ -128,10 +136,10 @@ def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch
         opened = capturing.ensure_images(Workspace(project), opened, plan := job.plan(*stages), job)
         views = scene.training_views(opened)
         pictures = scene.PictureSet.read(Workspace(project).images, views, "cpu")
-        depths.learn_depths(pictures, opened, views, plan, job)
+        depths.learn_depths(pictures, opened, views, True, plan, job)
         return len(pictures.known[0])
 
-    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), depths.depths_stage(9))
+    job, stages = Job(), (scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, True))
     ball = np.random.default_rng(0).normal(size=(300, 3))
     ball *= 0.8 / np.linalg.norm(ball, axis=1, keepdims=True)
     assert known(None) + 300 < known(SparsePoints(ball))
@@ -143,11 +151,11 @@ def test_outlines_of_what_is_cut_out_tell_no_depth(tmp_path, monkeypatch):
     alpha = [np.where(ball, 255, 0)[..., None].astype(np.uint8) for _, _, ball in cut]
     photos = [np.concatenate([photo, a], axis=-1) for (photo, _, _), a in zip(cut, alpha, strict=True)]
     folder, job = opened(tmp_path, monkeypatch, photos), Job()
-    plan = job.plan(scene.Stage("images", "", 10, 0.1), depths.depths_stage(9))
+    plan = job.plan(scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, True))
     capture = capturing.ensure_images(Workspace(folder), capturing.load_opened(Workspace(folder)), plan, job)
     views = scene.training_views(capture)
     pictures = scene.PictureSet.read(Workspace(folder).images, views, "cpu")
-    depths.learn_depths(pictures, capture, views, plan, job)
+    depths.learn_depths(pictures, capture, views, True, plan, job)
     assert pictures.alpha is not None and pictures.known is not None
     shape = (len(views), views[0].intrinsics.height, views[0].intrinsics.width)
     full = np.pad(pictures.alpha.numpy().reshape(shape) == 255, ((0, 0), (2, 2), (2, 2)), constant_values=True)
@@ -171,6 +179,7 @@ def test_preview_asks_for_it_and_the_others_do_not_yet():
     """Measured on Preview alone (docs/geometry.md)."""
     assert depths.wants_depths(None, PREVIEW, True) and PREVIEW.train.losses.solid_weight > 0
     assert not depths.wants_depths(None, PREVIEW, False)
+    assert not any(preset.train.plain_areas for preset in (PREVIEW, STANDARD, PAPER))
     for preset in (STANDARD, PAPER):
         assert not depths.wants_depths(None, preset, True) and not preset.train.losses.solid_weight
     assert not PREVIEW.edit.losses.depth_weight and not PREVIEW.edit.losses.solid_weight  # an edit may change shapes
