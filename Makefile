@@ -32,7 +32,7 @@ test-all: $(VENV)/.ready  ## every test but those that need a Blender window
 	$(PY) -m pytest -m "not window"
 	$(PY) -m pytest -m "not window" tests/blender
 
-extension: $(VENV)/.ready  ## dist/instruct_nerf-<version>.zip, built and validated by Blender's own tool
+extension: $(VENV)/.ready  ## dist/instruct_nerf.zip, built and validated by Blender's own tool
 	$(PY) packaging/build_extension.py
 
 docs: $(VENV)/.ready  ## take the guide's pictures, the animation and the film again; needs BLENDER_GUI and a CAPTURE

@@ -29,6 +29,7 @@ LINES = 200
 SPARE = 500 * 2**20  # bytes that stay free
 CUDA_BYTES = 6 * 10**9  # what PyTorch with CUDA takes, as measured on Linux
 PAIR = ("torch", "torchvision")  # what PyTorch's own index is asked for; what they need of CUDA comes with them
+FIRST_START = "The engine starts for the first time and prepares its own parts for this processor: a minute or two."
 PIP = """
 import glob, os, runpy, sys
 if not os.environ.get("INSTRUCT_NERF_OWN_PIP"):
@@ -273,6 +274,7 @@ class Installer:
     def _check(self, locks: Locks, environment: Path) -> dict[str, Any]:
         """Start the engine once, and ask PyTorch what it can compute on."""
         self.label = "Checking the engine"
+        self._say(FIRST_START)  # or what uv said last would stand there meanwhile
         python = str(python_of(environment))
         # What libraries warn of when they are compiled is nothing that an artist should see as the last word.
         self._call([python, "-I", "-W", "ignore", "-m", "engine", "check", "--quick"])

@@ -65,7 +65,9 @@ def start(command: list[str], folder: Path, outlive: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     session.info, session.stop_deadline, session.outlive = None, None, outlive
     session.client = Client(command, cwd=folder)
-    notice("engine", "")
+    over = session.notices.get("engine")  # why the one before is gone: each panel that it owed an answer says so
+    for panel in [panel for panel, sentence in session.notices.items() if sentence == over]:
+        notice(panel, "")
     request(wire.INITIALIZE, _introduction(), _initialized, panel="engine", failed=_not_initialized)
     wake()
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import tyro
 
-from engine import protocol
+from engine import protocol, typed
 from engine.cli_cluster import Workers
 from engine.cli_words import EvenOnCpu, Project
 from engine.errors import BadInput
@@ -122,7 +122,7 @@ def render(
     from engine.jobs import frames as jobs
 
     try:
-        path = msgspec.json.decode(read_bounded(cameras, 2**28), type=list[protocol.PathCamera])
+        path = typed.decode(read_bounded(cameras, 2**28), list[protocol.PathCamera])
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{cameras} is no list of cameras ({error}).", file=cameras) from None
     request = protocol.RenderFrames(

@@ -33,7 +33,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from engine import files, protocol
+from engine import files, protocol, typed
 from engine.errors import BadInput, Busy
 from engine.results import Detached
 from engine.rpc import error_body
@@ -89,7 +89,7 @@ def write_order(workspace: Workspace, order: Order, title: str, edit: str | None
     """Write down a job that is to be begun elsewhere; its id. Raises BadInput where the project cannot be written, or
     the cluster's address is none."""
     try:
-        msgspec.convert(msgspec.to_builtins(order), Order)
+        typed.convert(msgspec.to_builtins(order), Order)
     except msgspec.ValidationError:
         raise BadInput(f"“{order.cluster}” is no address of a cluster.", field="cluster") from None
     folder = _new_folder(workspace)
@@ -246,7 +246,7 @@ class Follower:
         """How far it is, as far as it said so."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
             told = msgspec.json.decode(files.read_bounded(self.folder / "progress.json", MOST_ASKED))
-            return msgspec.convert(told["params"], protocol.Progress)
+            return typed.convert(told["params"], protocol.Progress)
         return None
 
     def news(self) -> Iterator[tuple[str, dict[str, Any]]]:

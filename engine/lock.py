@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine import typed
 from engine.errors import BadInput, Busy, cannot_write
 from engine.paths import inside, read_bounded, shortened
 
@@ -119,7 +120,7 @@ def locked(folder: Path, what: str) -> Iterator[bool]:
 def holder(folder: Path) -> Holder | None:
     """Who the lock's file names; None where it names nobody. It may be somebody who is dead."""
     try:
-        return msgspec.json.decode(read_bounded(folder / LOCK, 4096), type=Holder)
+        return typed.decode(read_bounded(folder / LOCK, 4096), Holder)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
@@ -205,7 +206,7 @@ else:
         """Where the disk has no locks: whether the file names nobody, or a process of this machine that has ended."""
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
-            who = msgspec.json.decode(os.read(descriptor, 4096), type=Holder)
+            who = typed.decode(os.read(descriptor, 4096), Holder)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return True
         if who.host != socket.gethostname():

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from engine import __version__, protocol, wire
+from engine import __version__, protocol, typed, wire
 from engine.detached import Answer, Recording
 from engine.errors import BadInput, Cancelled
 from engine.exchange import Exchange
@@ -248,7 +248,7 @@ class Server:
         if method not in WISHES and method != protocol.CANCEL:
             raise BadInput(f"A detached job cannot be asked for {method}.", field="method")
         try:
-            asked = msgspec.convert({**params, "job": running.id}, protocol.REQUESTS[method])
+            asked = typed.convert({**params, "job": running.id}, protocol.REQUESTS[method])
         except msgspec.ValidationError as error:
             raise BadInput(f"{method}: {error}.") from None
         if method != protocol.CANCEL:

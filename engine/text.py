@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine import typed
+
 T = TypeVar("T")
 _SURROGATE = re.compile(rb"\\u[dD][cC][89a-fA-F]")  # as JSON has what is no UTF-8 in a file's name
 
@@ -25,8 +27,8 @@ def to_json(record: msgspec.Struct) -> bytes:
 def from_json(data: bytes, kind: type[T]) -> T:
     """What `to_json` made. Raises msgspec.MsgspecError, ValueError or RecursionError."""
     if _SURROGATE.search(data):
-        return msgspec.convert(json.loads(data, parse_constant=_refused), kind)
-    return msgspec.json.decode(data, type=kind)
+        return typed.convert(json.loads(data, parse_constant=_refused), kind)
+    return typed.decode(data, kind)
 
 
 def _refused(constant: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from engine import typed
 from engine.protocol import Ident
 from engine.text import cleaned
 
@@ -89,12 +90,12 @@ def decode(line: bytes, kind: type) -> Any:
     """A line as ``kind``; text that UTF-8 cannot hold is cleaned. Raises msgspec.ValidationError where it is another
     kind of thing, ValueError or RecursionError where it is no JSON."""
     try:
-        return msgspec.json.decode(line, type=kind)
+        return typed.decode(line, kind)
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, perhaps
         loose = json.loads(line.decode("utf-8", "replace"))
-        return msgspec.json.decode(encode(cleaned(loose)), type=kind)
+        return typed.decode(encode(cleaned(loose)), kind)
 
 
 def ident_of(head: bytes, tail: bytes = b"") -> int | str | None:
@@ -120,6 +121,6 @@ def ident_of(head: bytes, tail: bytes = b"") -> int | str | None:
 
 def _plain(token: bytes) -> int | str | None:
     try:
-        return msgspec.json.decode(token, type=Ident)
+        return typed.decode(token, Ident)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -27,7 +27,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from engine import files
+from engine import files, typed
 from engine.errors import BadInput, cannot_write
 from engine.files import checked_path, exclusive_folder, inside, is_link, read_record, write_record
 from engine.records import EditLabel, EditRecord, Numbers, SceneRecord
@@ -90,7 +90,7 @@ class Workspace:
         except BadInput as damage:
             with contextlib.suppress(BadInput, msgspec.ValidationError):
                 fields = read_record(file, dict[str, Any]) or {}
-                return msgspec.convert({**fields, "measures": None}, SceneRecord)
+                return typed.convert({**fields, "measures": None}, SceneRecord)
             raise damage
 
     def save_scene(self, record: SceneRecord) -> None:

@@ -11,8 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
+from engine import typed
 from engine.capture import registration_worker as worker
 from engine.capture.contents import VIDEOS, Contents, look, nothing_known
 from engine.capture.effort import MOST_FRAMES
@@ -144,7 +143,7 @@ def _run(
                     f"{finding.last_words()}); a photo may be damaged, or memory too little.",
                     file=source,
                 )
-            message = msgspec.json.decode(line, type=worker.Plan | worker.Step | worker.Failed | worker.Found)
+            message = typed.decode(line, worker.Plan | worker.Step | worker.Failed | worker.Found)
             if isinstance(message, worker.Plan):
                 on_plan(message.units)
             elif isinstance(message, worker.Step):

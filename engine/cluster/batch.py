@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from engine import protocol
+from engine import protocol, typed
 from engine.cluster.copies import CopiedJob, bring_back, done_in_copy, needed
 from engine.cluster.worker import Word
 from engine.devices import choose_device
@@ -93,7 +93,7 @@ class _Order:
 def read_batch(path: Path) -> Batch:
     """Raises BadInput, naming the file, where it is no batch."""
     try:
-        batch = msgspec.json.decode(path.read_bytes(), type=Batch)
+        batch = typed.decode(path.read_bytes(), Batch)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}.", file=path) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -225,7 +225,7 @@ class _Run:
             with self._may_fail(rows):
                 self._told(rows, "training" if order.row is None else "editing")
                 given = {**params, "workspace": str(order.workspace.folder), "device": self.device}
-                request = msgspec.convert(given, protocol.REQUESTS[method])
+                request = typed.convert(given, protocol.REQUESTS[method])
                 if order.row is None:
                     train_scene(request, self.job)
                 else:

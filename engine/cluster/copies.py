@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from engine import protocol
+from engine import protocol, typed
 from engine.cluster.worker import RUNTIME, cache_folder
 from engine.errors import BadInput
 from engine.files import write_bytes
@@ -67,7 +65,7 @@ def done_in_copy(names: list[str], order: CopiedJob, place: Place) -> dict[str, 
             before[name] = (state := target.stat()).st_mtime_ns, state.st_ino
         module, function = JOBS[order.method]
         kind = protocol.REQUESTS[order.method]
-        request = msgspec.convert({**order.params, "workspace": folder, "device": place.device}, kind)
+        request = typed.convert({**order.params, "workspace": folder, "device": place.device}, kind)
         getattr(importlib.import_module(f"engine.jobs.{module}"), function)(request, _job(place))
         made = {}
         for path in sorted(copy.rglob("*")):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from engine import typed
 from engine.editors.base import KEEP_BACKGROUND, RELEVANCE
 from engine.editors.catalogue import about_subject, known_options, resolved_options
 from engine.errors import BadInput
@@ -252,12 +253,12 @@ def settings_from(record: dict[str, Any]) -> EditSettings:
     given = dict(record)
     try:
         if "guidance" in given:  # until version 0.1, when InstructPix2Pix was the only editor
-            guidance = msgspec.convert(given.pop("guidance"), dict[str, Any])
+            guidance = typed.convert(given.pop("guidance"), dict[str, Any])
             given["keep"] = guidance.pop("relevance", 0.0)
             renamed = {"text": "text_guidance", "image": "image_guidance"}
             options = {renamed.get(name, name): value for name, value in guidance.items()}
             options |= {name: given.pop(name) for name in ("diffusion_steps", "sampler") if name in given}
             given["options"] = options
-        return msgspec.convert(given, EditSettings).checked()
+        return typed.convert(given, EditSettings).checked()
     except msgspec.ValidationError as error:
         raise BadInput(f"The settings of the edit are damaged ({error}).", field="settings") from None

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine import typed
 from engine.editors.base import RELEVANCE_TOP, Carried, Check
 from engine.editors.carrying import covered, put_back, with_carried
 from engine.editors.key_attention import attending
@@ -94,7 +95,7 @@ class InstructPix2Pix:
     def prepare(self, instruction: str, options: Mapping[str, OptionValue]) -> Prepared:
         """The editor, told what to do. ``options``: of the knobs in its row of registry.py, checked; those missing are
         the paper's."""
-        return Prepared(self, self.embed(instruction), msgspec.convert(dict(options), Options, strict=False))
+        return Prepared(self, self.embed(instruction), typed.convert(dict(options), Options, strict=False))
 
     @torch.no_grad()
     def embed(self, instruction: str) -> Tensor:

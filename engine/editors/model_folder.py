@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine import typed
 from engine.errors import BadInput
 from engine.files import open_file, read_bounded, require_file
 from engine.hub import variants_of
@@ -230,7 +231,7 @@ def check_pipeline_folder(folder: Path, parts: Sequence[str]) -> None:
 def read_json(path: Path, kind: type[T], limit: int = LARGEST_JSON) -> T:
     """What a small JSON file of a model holds. Raises BadInput where it is missing, damaged or absurdly large."""
     try:
-        return msgspec.json.decode(read_bounded(path, limit), type=kind)
+        return typed.decode(read_bounded(path, limit), kind)
     except OSError as problem:
         raise _bad(path, problem.strerror or str(problem)) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:

@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from engine import hub_worker as worker
-from engine import protocol
+from engine import protocol, typed
 from engine.editors import registry
 from engine.editors.model_folder import check_model_folder
 from engine.errors import BadInput, Busy, cannot_write
@@ -110,7 +108,7 @@ def _fetch(model: HubModel, job: Job) -> None:
             if line is None:
                 why = downloading.last_words()
                 raise BadInput(f"Downloading {model.label} ended unexpectedly ({why}); try again.", field="model")
-            message = msgspec.json.decode(line, type=worker.Plan | worker.Step | worker.Done | worker.Failed)
+            message = typed.decode(line, worker.Plan | worker.Step | worker.Done | worker.Failed)
             if isinstance(message, worker.Plan):
                 plan = job.plan(
                     Stage("download", f"Downloading {model.label}", max(1, message.bytes), _SECONDS, message.there)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine import protocol
+from engine import protocol, typed
 from engine.detached import LOOK, LOST, Answer, Follower
 from engine.errors import BadInput
 from engine.progress import Job
@@ -78,7 +78,7 @@ def _relay(follower: Follower, job: Job) -> None:
     for method, params in follower.news():
         try:
             if method == protocol.PROGRESS:
-                job.on_progress(msgspec.convert(params, protocol.Progress))
+                job.on_progress(typed.convert(params, protocol.Progress))
             elif method == protocol.VIEW:
                 job.on_view(str(params["view"]), str(params["kind"]), str(params["image"]))
             elif method == protocol.LOG:

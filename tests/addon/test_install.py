@@ -77,6 +77,8 @@ def test_an_environment_is_made_used_kept_and_given_up(order: install.Order, tmp
     shutil.rmtree(order.root)  # with the tool: pip fetches it
     installer = run(order)
     assert installer.error == "", list(installer.lines)
+    lines = list(installer.lines)  # the wait at the end is told, after uv's last word
+    assert lines.index(install.FIRST_START) > max(i for i, line in enumerate(lines) if "instruct-nerf-engine" in line)
     python = python_of(order)
     assert python is not None
     assert says(python, "import engine.__main__, leaf, twig; print(leaf.VERSION, twig.VERSION)").split() == [

@@ -328,6 +328,22 @@ def test_seeing_a_dead_engine_off_waits_for_nothing(opened: bpy.types.Scene, mon
     assert "ended unexpectedly" in session.get().notices["engine"]
 
 
+def test_a_new_engine_takes_back_what_was_said_of_the_end_of_the_old_one(opened: bpy.types.Scene) -> None:
+    state = session.get()
+    state.notices["edit"] = "Something else."
+    workspace = project.workspace_of(opened)
+    request("workspace/read", {"workspace": str(workspace)}, lambda _r: None, panel="capture")
+    state.client.kill()
+    until = time.monotonic() + 10.0
+    while state.client is not None and time.monotonic() < until:
+        session.pump()
+        time.sleep(0.01)
+    assert "ended unexpectedly" in state.notices["capture"] == state.notices["engine"]
+    jobs.start_engine()
+    settle()
+    assert state.notices == {"edit": "Something else."}
+
+
 def test_names_that_no_unicode_holds_are_said_before_anything_is_asked(addon: object, tmp_path: Path) -> None:
     folder = bytes(ring(tmp_path / "photos")) + b"\xff"
     (tmp_path / "photos").rename(folder.decode("utf-8", "surrogateescape"))

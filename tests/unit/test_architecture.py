@@ -40,6 +40,7 @@ LAYERS = [
     {"lock"},
     {"paths"},
     {"errors", "randomness", "text", "unused", "memory", "counting", "workers", "pieces"},
+    {"typed"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -53,6 +54,22 @@ def imports_of(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+ALONE = {"typed.py", "hub_worker.py", "registration_worker.py"}  # two are processes that read one request
+
+
+def test_structs_are_read_by_what_any_thread_may_call():
+    wrong = []
+    for file in sorted((ROOT / "engine").rglob("*.py")):
+        if file.name in ALONE:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and (called := ast.unparse(node.func)).startswith("msgspec."):
+                types = len(node.args) > 1 or any(word.arg == "type" for word in node.keywords)
+                if called.endswith(("convert", "Decoder")) or (called.endswith(".decode") and types):
+                    wrong.append(f"{file.relative_to(ROOT)}:{node.lineno} calls {called}: engine.typed does it safely")
+    assert not wrong
 
 
 def test_engine_imports_run_downward():

@@ -17,6 +17,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from engine import typed
 from engine.capture.fields import (
     PANORAMA,
     BadField,
@@ -108,12 +109,12 @@ def _read_large(path: Path) -> list[dict[str, Any]]:
     try:
         if data.count(b'"shots"') > MOST_VIEWS:
             raise ValueError
-        for part in msgspec.json.decode(data, type=list[_Part]):
+        for part in typed.decode(data, list[_Part]):
             if max(memoryview(raw).nbytes for raw in (part.shots, part.cameras)) > LARGEST_FILE:
                 raise ValueError
             points: Any = _TOO_MANY
             if memoryview(part.points).nbytes <= _LARGEST // 2:
-                points = msgspec.json.decode(part.points, type=dict[str, _Point])
+                points = typed.decode(part.points, dict[str, _Point])
             shots, cameras = msgspec.json.decode(part.shots), msgspec.json.decode(part.cameras)
             parts.append({"shots": shots, "cameras": cameras, "points": points})
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine import typed
 from engine.errors import BadInput
 from engine.geometry import Camera
 from engine.scenes.base import Perceptual
@@ -41,7 +42,7 @@ class Checkpoint:
         except FileNotFoundError:
             raise BadInput(f"There is no checkpoint at {path}; train the scene first.", file=str(path)) from None
         try:
-            self.header = msgspec.json.decode(self._file.metadata.get("header", "{}"), type=CheckpointHeader)
+            self.header = typed.decode(self._file.metadata.get("header", "{}"), CheckpointHeader)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._file.damaged(f"its header is none of a checkpoint's: {error}") from None
         if self.header.format != FORMAT:
