@@ -16,7 +16,7 @@ from . import asking, chores, conversion, session, wire
 from .editing import keep_edit
 from .jobs import ready, scene_for
 from .project import device_name, project_of, root_of, scene_of, undo_step
-from .scene import mesh, usd
+from .scene import example, mesh, usd
 
 RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 FACES = (100, 10_000_000)  # as the engine takes them; 0: all
@@ -121,6 +121,8 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
     if known is not None:
         keep_edit(workspace, replace(known, mesh=path))
     mesh.show_only(found, root, edit)
+    if example.put_away(found):
+        session.say("results", "The example's own things are hidden: the mesh lies where they do.")
     if "usd" in choices.formats:
         file = Path(path).with_suffix(".usdc")
         usd.write_usd(found, item, file)

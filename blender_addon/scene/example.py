@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import bpy
 
+THING = "instruct_nerf_example"  # on what is photographed of the example
 AWAY = 2.4  # of that reach: with Blender's own lens all of it is in the viewport
 
 
@@ -41,6 +42,21 @@ def build(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     bpy.ops.mesh.primitive_cone_add(radius1=0.2, depth=0.5, vertices=48, location=(0.5, 0.62, 0.25))
     cone = _dress("Cone", glaze, smooth=False)
     return [table, head, ball, box, cone]
+
+
+def put_away(scene: bpy.types.Scene) -> bool:
+    """Hide the example's things from the viewports, for a mesh of them lies where they do and is seen in patches;
+    whether any was seen. They are rendered as before."""
+    seen = [
+        (item, layer)
+        for item in scene.objects
+        if THING in item
+        for layer in scene.view_layers
+        if item.name in layer.objects and not item.hide_get(view_layer=layer)
+    ]
+    for item, layer in seen:
+        item.hide_set(True, view_layer=layer)
+    return bool(seen)
 
 
 def look(scene: bpy.types.Scene, centre: Sequence[float], reach: float) -> None:
@@ -78,6 +94,7 @@ def _light(scene: bpy.types.Scene) -> None:
 def _dress(name: str, material: bpy.types.Material, smooth: bool = False) -> bpy.types.Object:
     item = bpy.context.object
     item.name = item.data.name = name
+    item[THING] = True
     item.data.materials.append(material)
     if smooth:
         item.data.polygons.foreach_set("use_smooth", [True] * len(item.data.polygons))

@@ -11,7 +11,7 @@ from in_blender import settle
 from test_panels import drawn
 
 from blender_addon import project, results, session
-from blender_addon.scene import cameras, photograph
+from blender_addon.scene import cameras, example, mesh, photograph
 
 
 def test_an_empty_tab_says_what_this_is_and_what_a_click_costs(addon: object) -> None:
@@ -45,6 +45,14 @@ def test_an_example_opens_in_a_scene_of_its_own_and_leaves_the_artists_alone(
     bpy.ops.instruct_nerf.start_edit()
     settle()
     assert project.edit_of(scene).finished
+    # The mesh lies where the things do: they would be seen in patches.
+    things = [item for item in scene.objects if example.THING in item]
+    assert len(things) == 7 and not any(item.hide_get() for item in things)
+    bpy.ops.instruct_nerf.import_mesh()
+    settle()
+    (made,) = (item for item in scene.objects if mesh.MESH in item)
+    assert all(item.hide_get() and not item.hide_render for item in things) and not made.hide_get()
+    assert "things are hidden" in drawn()
 
 
 def test_an_unsaved_file_is_answered_with_the_button_that_saves_it(addon: object, tmp_path: Path) -> None:
