@@ -73,10 +73,8 @@ class Recorder:
             self._set(module(name), "_HANDLERS", dict(timed) if isinstance(pairs, dict) else tuple(timed))
 
     def _watch_properties(self, cls: type) -> None:
-        for (
-            name,
-            declared,
-        ) in cls.__annotations__.items():  # from Python 3.14 on not in vars(cls) before it is asked for
+        # From Python 3.14 on not in vars(cls) before it is asked for.
+        for name, declared in cls.__annotations__.items():
             keywords = getattr(declared, "keywords", {})
             for function in FUNCTIONS:
                 if callable(keywords.get(function)):

@@ -20,7 +20,7 @@ POINTS, DRAWN, GLANCED = 400_000, 15_000, 1_200  # points at most, those that pl
 GUESSES = 2_400  # planes that are guessed for each that is found, through three points about one pixel
 BUILT = 1_600  # more that stand as those that were found, or upright on two of them
 UPRIGHT = 0.2  # cosine between those two, at most
-CLEARED = 1.5
+CLEARED = 1.5  # times `SAME`: what lies so near a plane that was looked at is not looked at again
 TRIED = 5  # of them that are fitted to their points
 ASIDE = 0.6  # of a picture's longer side, within which those lie
 MOST = 24  # planes that are looked for
@@ -291,4 +291,5 @@ def _twice(plane: Plane, other: Plane, points: _Points) -> bool:
     """Whether a plane is what the noise of a larger one left."""
     middle = (np.argwhere(plane.there).mean(axis=0) + 0.5) * plane.cell + plane.corner
     place = middle @ plane.axes + plane.height * plane.normal
-    return bool(abs(plane.normal @ other.normal) > LIKE and abs(other.normal @ place - other.height) < APART * points.scale)  # noqa: E501  # fmt: skip
+    apart = abs(other.normal @ place - other.height)
+    return bool(abs(plane.normal @ other.normal) > LIKE and apart < APART * points.scale)
