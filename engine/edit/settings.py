@@ -78,6 +78,8 @@ class EditSettings(msgspec.Struct, frozen=True):
     # Where no key view was approved, each view's first edit starts from what it shows, not from what was edited before:
     # so no single view's look leads all others.
     alone: bool = False
+    # The looks of the first edits, each view's own, are brought together before the scene learns from any.
+    agreed_looks: bool = False
     blended: bool = False  # what several views say of a pixel is averaged, not taken from the nearest
     refit: float = 0.5  # share of the steps after which the first of the short rounds comes
     short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
