@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ PASSES = 3  # each edit is brought to the others, and these have moved meanwhile
 LONG_SIDE = 128  # pixels of the pictures that looks are found in
 OTHERS = 48  # views, at most, that an edit is brought to, near and far: the nearest alone agree about too little
 LEAST = 3  # of them that see a surface, for it to count
+USUAL = 2.0  # times the middle edit's distance to the others: those farther away have no say in the colors of all
 CELLS = 16  # along the longer side, whose mean colors are compared: in finer ones it matters what lies a pixel off
 POINTS = 9  # of a bend along each side of a picture
 REWEIGHTED = 5  # times, so that what is far from the fit has little say: sums of distances, not of their squares
@@ -86,14 +88,19 @@ def agreed_looks(
     none = Look.none(device).colors
     for _ in range(PASSES if looks else 0):
         shown = {view: look.of(small[view]) for view, look in looks.items()}
-        found = {}
+        found, left = {}, {}
         for view in looks:
             check()
             said, weight = others_say(view, shown)
             colors = colors_towards(small[view], said, weight)
-            found[view] = Look(colors, bend_towards(recolored(small[view], colors), said, weight))
-        # A fit to what is known less well is too flat: what all of them are brought to is no change of them all.
-        usual = torch.stack([look.colors for look in found.values()]).median(dim=0).values
+            toned = recolored(small[view], colors)
+            found[view] = Look(colors, bend_towards(toned, said, weight))
+            apart = (toned - said).abs().mean(dim=-1)
+            left[view] = float((weight * apart).sum() / weight.sum().clamp_min(1e-6))
+        # A fit to what is known less well is too flat: what all are brought to is no change of them all, but for those
+        # that are far from the others still, which show something else.
+        most = USUAL * median(left.values())
+        usual = torch.stack([found[view].colors for view in found if left[view] <= most]).mean(dim=0)
         looks = {view: Look(look.colors - usual + none, look.bend) for view, look in found.items()}
     if keys and looks:
         shown = {view: look.of(small[view]) for view, look in looks.items()}

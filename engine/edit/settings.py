@@ -199,13 +199,19 @@ def checked_instruction(instruction: str) -> str:
 
 def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
     """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
-    are. The projected one lets each view begin for itself where nothing was approved (docs/benchmark.md). Raises
-    BadInput where key views are to go with the paper's, which has none."""
+    are. Where nothing was approved, the projected one lets each view begin for itself and brings their looks together
+    (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
     if keys and schedule == "paper":
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
     method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
     chosen = method.get("projected" if keys else schedule, settings.method)
-    return msgspec.structs.replace(settings, method=chosen, alone=settings.alone or chosen == "projected")
+    projected = chosen == "projected"
+    return msgspec.structs.replace(
+        settings,
+        method=chosen,
+        alone=settings.alone or projected,
+        agreed_looks=settings.agreed_looks or (projected and not keys),
+    )
 
 
 def as_published(settings: EditSettings) -> EditSettings:

@@ -20,10 +20,8 @@ SIZE = 48
 
 def waves(right: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     """A picture (…, 3) that is smooth and has something everywhere; places from −1 to 1."""
-    return torch.stack(
-        [0.5 + 0.4 * torch.sin(a * right + b) * torch.cos(c * down + a) for a, b, c in ((13, 0, 9), (8, 1, 15), (12, 2, 10))],
-        dim=-1,
-    )  # fmt: skip
+    kinds = ((13, 0, 9), (8, 1, 15), (12, 2, 10))
+    return torch.stack([0.5 + 0.4 * torch.sin(a * right + b) * torch.cos(c * down + a) for a, b, c in kinds], dim=-1)
 
 
 def places(size: int = SIZE) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,9 +30,10 @@ def places(size: int = SIZE) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def transform(seed: int, strength: float = 0.1) -> torch.Tensor:
-    """An affine color transform (4, 3) that is not far from none."""
-    random = torch.Generator().manual_seed(seed)
-    return torch.eye(4, 3) + strength * torch.randn((4, 3), generator=random) * torch.tensor([[1.0], [1], [1], [0.5]])
+    """An affine color transform (4, 3) that is not far from none; of an odd seed the opposite of the one before."""
+    random, sign = torch.Generator().manual_seed(seed // 2), 1 - 2 * (seed % 2)
+    own = strength * torch.randn((4, 3), generator=random) * torch.tensor([[1.0], [1], [1], [0.5]])
+    return torch.eye(4, 3) + sign * own
 
 
 def test_a_color_transform_is_found_again_whatever_a_fifth_of_the_picture_says():
@@ -86,9 +85,10 @@ def test_no_look_changes_nothing_and_a_bend_is_in_halves_of_the_sides():
 
 @pytest.fixture
 def ring_of(sphere_set):
-    """(overlap, true pictures by view) of all views."""
+    """(overlap, true pictures by view) of every second view."""
     _, views, pictures = sphere_set
-    return overlap_of(Unedited(views), VIEWS, "cpu"), {v: pictures.image(v).float() / 255 for v in range(VIEWS)}
+    truth = {number: pictures.image(view).float() / 255 for number, view in enumerate(range(0, VIEWS, 2))}
+    return overlap_of(Unedited(views[::2]), len(truth), "cpu"), truth
 
 
 def brought(edits, overlap, *given):
@@ -105,10 +105,10 @@ def test_looks_that_were_drawn_about_the_truth_go_and_it_is_what_stays(ring_of):
     before = apart(edits, truth, truth)
     after = brought(edits, overlap)
     assert apart(after, truth, truth) < 0.4 * before
-    # A few views that were not edited at all, or wrongly, do not lead the others.
-    for view in (3, 12, 20, 29):
+    # A few views that were edited quite wrongly do not lead the others.
+    for view in (3, 8, 14):
         edits[view] = torch.full_like(truth[view], 0.9)
-    others = [view for view in truth if view not in (3, 12, 20, 29)]
+    others = [view for view in truth if view not in (3, 8, 14)]
     assert apart(brought(edits, overlap), truth, others) < 0.5 * before
 
 
@@ -124,7 +124,7 @@ def test_all_take_the_colors_of_the_key_views_which_stay(ring_of):
     overlap, truth = ring_of
     edits = {view: recolored(truth[view], transform(view)).clamp(0, 1) for view in truth}
     keyed = {view: recolored(truth[view], transform(100, 0.2)).clamp(0, 1) for view in truth}
-    for keys in ([5], [5, 23]):
+    for keys in ([5], [5, 14]):
         given = edits | {key: keyed[key] for key in keys}
         looks = agreed_looks(given, overlap, keys)
         assert sorted(looks) == [view for view in truth if view not in keys]
@@ -203,4 +203,4 @@ def test_many_views_are_not_all_asked(ring_of, monkeypatch):
     monkeypatch.setattr(consensus, "warp", lambda *given: asked.append(1) or warp(*given))
     monkeypatch.setattr(consensus, "OTHERS", 5)
     agreed_looks(truth, overlap)
-    assert len(asked) <= consensus.PASSES * VIEWS * 5
+    assert len(asked) <= consensus.PASSES * len(truth) * 5
