@@ -17,6 +17,7 @@ from .editing import keep_edit
 from .jobs import ready, scene_for
 from .project import device_name, project_of, root_of, scene_of, undo_step
 from .scene import example, mesh, usd
+from .words import t
 
 RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 FACES = (100, 10_000_000)  # as the engine takes them; 0: all
@@ -96,7 +97,7 @@ def mesh_made(workspace: str, uid: int, edit: str, choices: Choices | None = Non
 
     def made(result: tuple[str, dict[str, str]]) -> None:
         path, files = result
-        found = scene_for(workspace, uid, "The mesh")
+        found = scene_for(workspace, uid, t("The mesh"))
         root = root_of(found) if found else None
         if found is None or root is None:
             return
@@ -130,5 +131,5 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
         yield 1.0
     if written:
         names = ", ".join(Path(file).name for file in written)
-        session.say("results", f"{names}: in {Path(path).parent}.")
+        session.say("results", t("{names}: in {folder}.").format(names=names, folder=Path(path).parent))
     chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")

@@ -29,6 +29,7 @@ from .project import (
     workspace_of,
 )
 from .scene import cameras, choice, example, flight, photograph, strips
+from .words import t
 
 SPLATS = (1_000, 5_000_000)  # as many as the engine makes
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
@@ -46,10 +47,10 @@ def make_splats(scene: bpy.types.Scene, count: int) -> None:
         params["device"] = device_name(scene)
 
     def made(path: str) -> None:
-        found = scene_for(workspace, uid, "The splats")
+        found = scene_for(workspace, uid, t("The splats"))
         if found is not None:
             found.instruct_nerf.show_surfels = True
-            session.say("results", f"The splats lie in {path}.")
+            session.say("results", t("The splats lie in {path}.").format(path=path))
 
     asking.run_job(
         wire.OUTPUT_SPLATS, params, made, panel="results", title="Making splats", workspace=workspace, scene=uid
@@ -90,7 +91,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
 
     def rendered(frames: tuple[list[str], ...]) -> None:
         before, after = frames
-        found = scene_for(workspace, uid, "The film's pictures")
+        found = scene_for(workspace, uid, t("The film's pictures"))
         if found is None:
             return
         try:
