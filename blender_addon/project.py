@@ -16,6 +16,8 @@ from . import choices, chores, engine_home, lineage, messages, session, trajecto
 from .scene import cameras, images
 from .words import t
 
+PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
+
 
 def preferences() -> Any:
     """The add-on's preferences, or None where it runs without being enabled."""
@@ -97,6 +99,11 @@ def installation() -> str:
 def workspace_of(scene: bpy.types.Scene) -> str:
     """The scene's workspace as an absolute path; empty before a capture was opened."""
     return cameras.absolute(scene.instruct_nerf.workspace)
+
+
+def photographed_here(scene: bpy.types.Scene) -> bool:
+    """Whether the scene's capture is photographs of a Blender scene, whose frame is Blender's world."""
+    return cameras.absolute(scene.instruct_nerf.source) == str(Path(workspace_of(scene)) / PHOTOGRAPHS)
 
 
 def scenes_of(workspace: str) -> list[bpy.types.Scene]:

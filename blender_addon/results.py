@@ -20,9 +20,11 @@ from .editing import refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
 from .project import (
+    PHOTOGRAPHS,
     device_name,
     edit_of,
     is_trained,
+    photographed_here,
     root_of,
     too_slow,
     undo_step,
@@ -34,7 +36,6 @@ from .words import t
 SPLATS = (1_000, 5_000_000)  # as many as the engine makes
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
 EXAMPLE_INSTRUCTION = "make it night"
-PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
 def make_splats(scene: bpy.types.Scene, count: int) -> None:
@@ -228,8 +229,8 @@ def _folder_for_photographs(scene: bpy.types.Scene) -> str:
         if others:
             raise ValueError(f"The project's folder is that of the scene “{others[0].name}”: name another.")
         return settings.workspace
-    folder = Path(workspace_of(scene)) if settings.workspace else None
-    if folder is not None and cameras.absolute(settings.source) == str(folder / PHOTOGRAPHS):
+    folder = Path(workspace_of(scene))
+    if settings.workspace and photographed_here(scene):
         trained = any((folder / part).exists() for part in ("scene", "edits"))
         if not trained and not workspaces.users_of(str(folder), scene):
             return settings.workspace

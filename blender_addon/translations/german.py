@@ -364,6 +364,7 @@ TEXTS: dict[str, str] = {
     "The example's own things are hidden: the mesh lies where they do.": "Die Dinge des Beispiels sind ausgeblendet: das Mesh liegt, wo sie liegen.",
     "The film's pictures": "Die Bilder des Films",
     "The mesh": "Das Mesh",
+    "The mesh lies where what was photographed does: hide one of them, or both are seen in patches.": "Das Mesh liegt, wo das Fotografierte liegt: eines davon ausblenden, sonst sind beide in Flecken zu sehen.",
     "The photos are edited": "Die Fotos werden bearbeitet",
     "The pictures are prepared anew at the start, at {wanted} px (now {opened}).": "Die Bilder werden beim Start neu vorbereitet, mit {wanted} px (jetzt {opened}).",
     "The pictures of “{edit}” are edited further": "Die Bilder von „{edit}“ werden weiter bearbeitet",

@@ -364,6 +364,7 @@ TEXTS: dict[str, str] = {
     "The example's own things are hidden: the mesh lies where they do.": "例の物体は隠しました：メッシュが同じ場所にあります。",
     "The film's pictures": "フィルムの画像",
     "The mesh": "メッシュ",
+    "The mesh lies where what was photographed does: hide one of them, or both are seen in patches.": "メッシュは撮影した物と同じ場所にあります：どちらかを隠さないと、まだらに見えます。",
     "The photos are edited": "写真を編集します",
     "The pictures are prepared anew at the start, at {wanted} px (now {opened}).": "画像は開始時に {wanted} px で作り直されます（現在 {opened}）。",
     "The pictures of “{edit}” are edited further": "「{edit}」の画像をさらに編集します",

@@ -364,6 +364,7 @@ TEXTS: dict[str, str] = {
     "The example's own things are hidden: the mesh lies where they do.": "示例自身的物体已隐藏：网格就在它们的位置。",
     "The film's pictures": "影片的图片",
     "The mesh": "网格",
+    "The mesh lies where what was photographed does: hide one of them, or both are seen in patches.": "网格与被拍摄的物体位置相同：请隐藏其一，否则两者会斑驳相杂。",
     "The photos are edited": "编辑照片",
     "The pictures are prepared anew at the start, at {wanted} px (now {opened}).": "开始时会以 {wanted} px 重新准备图片（现为 {opened}）。",
     "The pictures of “{edit}” are edited further": "继续编辑“{edit}”的图片",
