@@ -190,6 +190,8 @@ def _trained(
         elif train.losses.depth_weight:
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
             data.learn_depths(with_plain_areas(cameras, pictures, found) if row.plain_areas else found)
+        if train.losses.flat_weight:
+            data.find_plain()
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

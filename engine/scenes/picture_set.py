@@ -15,6 +15,7 @@ from engine.capture import View
 from engine.capture.images import alpha_of, beside, mask_of
 from engine.errors import BadInput
 from engine.pictures import load_alpha, load_mask, read_picture
+from engine.scenes.flatness import plain_discs
 from engine.scenes.known_depth import KnownDepth
 
 LEAST_EMPTY = 0.01  # of all pixels, or what is transparent is an edge, not the space around a scene
@@ -51,6 +52,8 @@ class PictureSet:
         # Pixels whose depth is known, (K,) of all: where they are, (K,) how far away what they show is, capture frame,
         # and (K,) how sure that is.
         self.known: tuple[Tensor, Tensor, Tensor] | None = None
+        # Pixels about which a picture is plain, (K,) of all, and (K,) how far, in pixels.
+        self.plain: tuple[Tensor, Tensor] | None = None
         self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
@@ -114,6 +117,14 @@ class PictureSet:
             values = (place, np.concatenate([d.distances for d in depths]), np.concatenate([d.sure for d in depths]))
             self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
 
+    def find_plain(self) -> None:
+        """Let flat be taught where the pictures are plain, as they are now."""
+        discs = (plain_discs(self.image(k).cpu().numpy(), self.shown(k)) for k in range(len(self)))
+        radii = np.concatenate([disc.ravel() for disc in discs])
+        places = np.flatnonzero(radii)
+        if len(places):
+            self.plain = torch.from_numpy(places).to(self.device), torch.from_numpy(radii[places]).to(self.device)
+
     def confine(self, masks: Iterable[np.ndarray]) -> None:
         """Say for each picture which pixels an edit may change, (H, W) bool. What patches show of the others teaches
         nothing then: single pixels do, of all views at once, so that they stay as they were learned."""
@@ -135,9 +146,16 @@ class PictureSet:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(other, name, value.to(device, copy=True))
-        if self.known is not None:
-            other.known = tuple(value.to(device, copy=True) for value in self.known)
+            elif isinstance(value, tuple) and isinstance(value[0], Tensor):
+                setattr(other, name, tuple(part.to(device, copy=True) for part in value))
         return other
+
+    def located(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The view, row and column of pixels that are counted through all views."""
+        view = torch.bucketize(flat, self.starts, right=True) - 1
+        inside, width = flat - self.starts[view], self.widths[view]
+        y = torch.div(inside, width, rounding_mode="floor")
+        return view, y, inside - y * width
 
     def __len__(self) -> int:
         return len(self._shapes)
