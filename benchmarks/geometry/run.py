@@ -30,6 +30,7 @@ from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import TrainingConfig
+from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
 SAVED_EVERY = 100  # steps
@@ -174,7 +175,7 @@ def _trained(
     """The scene of a row, trained once, and the seconds that it took."""
     nerf, train = row.configs(steps, rays)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas)).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas, "skies")).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
     path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
     if not finished.exists():
@@ -189,7 +190,8 @@ def _trained(
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
-            data.learn_depths(with_plain_areas(cameras, pictures, found) if row.plain_areas else found)
+            found = with_plain_areas(cameras, pictures, found) if row.plain_areas else found
+            data.learn_depths(with_skies(found, skies(cameras, pictures, UP)))
         if train.losses.flat_weight:
             data.find_plain()
         while trainer.step_index < train.steps:

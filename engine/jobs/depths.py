@@ -15,6 +15,7 @@ from engine.records import SceneRecord
 from engine.scenes.known_depth import known_depths, together
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
+from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
 SECONDS_A_VIEW, SECONDS_A_PLAIN_VIEW = 0.6, 0.2  # first guesses, of a photo at Preview's size
@@ -51,8 +52,8 @@ def learn_depths(
     pictures: PictureSet, capture: Capture, views: Sequence[View], planes: bool, plan: Plan, job: Job
 ) -> None:
     """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
-    capture's sparse points and the photos themselves know of their depth. A function of the pictures and the cameras
-    alone, so that a resumed training goes on as an unbroken one."""
+    capture's sparse points and the photos themselves know of their depth, and where they show a sky. A function of the
+    pictures and the cameras alone, so that a resumed training goes on as an unbroken one."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
@@ -60,12 +61,15 @@ def learn_depths(
     whole = stereo
     if planes:
         whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), shown)
-    found = dict(zip(compared, whole, strict=True))
+    sky = skies(chosen, photos, capture.up, shown)
+    found = dict(zip(compared, with_skies(whole, sky), strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]
     pictures.learn_depths(own)
     known, all_ = 0 if pictures.known is None else len(pictures.known[0]), len(pictures.pixels)
     job.log(f"The depth of {known:,} of {all_:,} pixels is known beforehand ({100 * known / all_:.0f} %)")
+    if showing := sum(bool(where.any()) for where in sky):
+        job.log(f"{showing} of {len(sky)} photos show a plain sky, which is told to be far away")
     if planes:
         told, total = (sum(len(depth.pixels) for depth in depths) for depths in (stereo, whole))
         job.log(f"Photos that were compared tell {told:,}, with the flat surfaces on which those lie {total:,}")

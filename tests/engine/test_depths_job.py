@@ -76,6 +76,7 @@ def test_photos_are_compared_before_a_scene_is_trained(project):
         int(told.split(word)[1].split()[0].strip(",").replace(",", "")) for word in ("tell ", "lie ")
     )
     assert 3000 < by_photos < with_surfaces  # the floor between what is known of it
+    assert any(line.startswith("5 of 9 photos show a plain sky") for line in said)  # every second stands low
     assert record.depths and record.planes
 
 

@@ -12,11 +12,12 @@ from msgspec.structs import replace as changed
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
-from engine.scenes.nerfacto.depth_loss import FAINTEST, termination_loss
+from engine.scenes.nerfacto.depth_loss import FAINTEST, FARTHEST, termination_loss
 from engine.scenes.nerfacto.rays import KNOWN, cameras_from, sample_pixels
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
+from engine.scenes.skies import with_skies
 from tests.engine.conftest import TINY_NERF, ring
 
 PINHOLE = Intrinsics(24, 20, 22.0, 22.0, 12.0, 10.0)
@@ -81,6 +82,40 @@ def test_it_draws_weight_to_the_known_depth_alone():
     gradient = weights.grad[0]
     assert int(gradient.argmin()) == 3 and gradient[3] < 20 * gradient[[0, 1, 5, 6, 7]].min() < 0
     assert middles.grad is None
+
+
+def test_of_a_sky_all_that_ends_far_away_is_right_wherever():
+    middles = torch.tensor([[1.0, 4.0, FARTHEST + 1, 30.0, 500.0]]).expand(3, 5).contiguous()
+    weights = torch.tensor([[0, 0, 0.25, 0.5, 0.25], [0.5, 0.25, 0, 0.25, 0], [0, 1, 0, 0, 0]])
+    distances = torch.tensor([math.inf, math.inf, 4.0])
+    expected = [-math.log(1 + FAINTEST), -math.log(0.25 + FAINTEST), -math.log(1 + FAINTEST)]
+    found = termination_loss(weights, middles, distances, torch.ones(3))
+    assert float(found) == pytest.approx(sum(expected) / 3, abs=1e-6)
+    weights.requires_grad_(True)
+    termination_loss(weights, middles, distances, torch.ones(3)).backward()
+    gradient = weights.grad
+    assert gradient.isfinite().all() and (gradient[1, :2] == 0).all() and (gradient[1, 2:] < 0).all()
+
+
+@pytest.mark.parametrize("appearance", [0, 4])  # by the compiled networks, and by nerfstudio's own
+def test_a_plain_sky_is_learnt_far_away(gray, appearance):
+    """Of one gray all over, as its ground is: nothing else tells them apart."""
+    views, pictures, _ = gray
+    nothing = KnownDepth(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+    def far(said: bool) -> float:
+        nerf = changed(TINY_NERF, appearance=appearance, optimise_cameras=False, initial_density=0.1)
+        how = changed(training(), losses=LossConfig(depth_weight=0.1, solid_weight=0.1))
+        trainer = begin_scene(nerf, views, np.zeros(3), how, 0, "cpu")
+        data, sky = PictureSet(pictures, "cpu"), [np.arange(480).reshape(20, 24) < 120 for _ in views]
+        if said:
+            data.learn_depths(with_skies([nothing] * len(views), sky))
+        while trainer.step_index < 40:
+            trainer.step(data)
+        depth = torch.stack([trainer.scene.render(view).depth for view in views[:3]])
+        return float((depth[:, :5] > FARTHEST / trainer.scene.frame.scale).float().mean())
+
+    assert far(True) > 0.95 > 0.05 > far(False)
 
 
 def test_the_last_rays_of_a_batch_go_through_pixels_of_known_depth(gray):
