@@ -118,12 +118,19 @@ class PictureSet:
             self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
 
     def find_plain(self) -> None:
-        """Let flat be taught where the pictures are plain, as they are now."""
-        discs = (plain_discs(self.image(k).cpu().numpy(), self.shown(k)) for k in range(len(self)))
-        radii = np.concatenate([disc.ravel() for disc in discs])
-        places = np.flatnonzero(radii)
+        """Let flatness be taught where the pictures, as they are now, are plain, but for what is known to be a sky."""
+        kept = np.ones(self._starts[-1], bool)
+        if self.known is not None:
+            places, distances, _ = (value.cpu().numpy() for value in self.known)
+            kept[places[np.isinf(distances)]] = False
+        radii = []
+        for view, (begin, shape) in enumerate(zip(self._starts, self._shapes, strict=False)):
+            own, shown = kept[begin : self._starts[view + 1]].reshape(shape), self.shown(view)
+            radii.append(plain_discs(self.image(view).cpu().numpy(), own if shown is None else own & shown).ravel())
+        whole = np.concatenate(radii)
+        places = np.flatnonzero(whole)
         if len(places):
-            self.plain = torch.from_numpy(places).to(self.device), torch.from_numpy(radii[places]).to(self.device)
+            self.plain = torch.from_numpy(places).to(self.device), torch.from_numpy(whole[places]).to(self.device)
 
     def confine(self, masks: Iterable[np.ndarray]) -> None:
         """Say for each picture which pixels an edit may change, (H, W) bool. What patches show of the others teaches

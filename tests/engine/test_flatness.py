@@ -105,6 +105,18 @@ def test_no_disc_holds_what_is_not_shown():
     assert discs.max() > 15
 
 
+def test_no_line_is_drawn_over_what_is_known_to_be_a_sky():
+    data = PictureSet([np.full((40, 48, 3), 90, np.uint8)] * 2, "cpu", masks=[None, np.indices((40, 48))[1] < 30])
+    sky = np.arange(10 * 48)  # the uppermost rows of the second picture
+    none = KnownDepth(sky[:0], np.float32(sky[:0]), np.float32(sky[:0]))
+    data.learn_depths([none, KnownDepth(sky, np.full(480, np.inf, np.float32), np.ones(480, np.float32))])
+    data.find_plain()
+    view, y, x = data.located(data.plain[0])
+    assert y[view == 0].min() == 0 and x[view == 0].max() == 47
+    assert 10 < y[view == 1].min() <= 14 and y[view == 1].max() == 39
+    assert x[view == 1].min() == 0 and 25 <= x[view == 1].max() < 30
+
+
 def test_lines_stay_within_discs_and_pictures(half_plain):
     data, flat, _, _ = lines(half_plain, 2000)
     view, y, x = (part.view(-1, 3) for part in data.located(flat))
