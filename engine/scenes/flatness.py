@@ -10,12 +10,11 @@ from scipy import ndimage
 WINDOW = 5  # pixels: what is looked at about each is a square
 PLAIN = 2.0  # of 255: standard deviation, all channels together, of such a square from the ramp that suits it best
 BESIDE = 1.0  # pixels that discs reach beyond the middles of plain squares: most is known at the border
-LEAST = 3.0  # pixels: the radius of a disc that is worth it
 
 
 def plain_discs(picture: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:
     """(H, W) float32: the radius, in pixels, of the disc about each pixel in which a picture (H, W, 3) uint8 shows
-    nothing but smooth shading; 0 where that is too small. Discs may reach beyond the picture, and hold
+    nothing but smooth shading; 0 where it shows more at the pixel itself. Discs may reach beyond the picture, and hold
     no pixel that is not ``shown`` (H, W) bool; None: all are."""
     half = WINDOW // 2
     if min(picture.shape[:2]) < WINDOW:
@@ -27,8 +26,7 @@ def plain_discs(picture: np.ndarray, shown: np.ndarray | None = None) -> np.ndar
     if plain.all():  # there is no nearest other
         return np.full(plain.shape, np.hypot(*plain.shape), np.float32)
     radius = ndimage.distance_transform_edt(plain)
-    radius = np.where(plain, radius + BESIDE, 0)
-    return np.where(radius < LEAST, 0, radius).astype(np.float32)
+    return np.where(plain, radius + BESIDE, 0).astype(np.float32)
 
 
 def _off_ramp(picture: np.ndarray) -> np.ndarray:

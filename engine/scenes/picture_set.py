@@ -52,8 +52,9 @@ class PictureSet:
         # Pixels whose depth is known, (K,) of all: where they are, (K,) how far away what they show is, capture frame,
         # and (K,) how sure that is.
         self.known: tuple[Tensor, Tensor, Tensor] | None = None
-        # Pixels about which a picture is plain, (K,) of all, and (K,) how far, in pixels.
-        self.plain: tuple[Tensor, Tensor] | None = None
+        self.plain: Tensor | None = (
+            None  # (pixels,) uint8, how many pixels about each a picture is plain; None: nowhere
+        )
         self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
@@ -127,10 +128,8 @@ class PictureSet:
         for view, (begin, shape) in enumerate(zip(self._starts, self._shapes, strict=False)):
             own, shown = kept[begin : self._starts[view + 1]].reshape(shape), self.shown(view)
             radii.append(plain_discs(self.image(view).cpu().numpy(), own if shown is None else own & shown).ravel())
-        whole = np.concatenate(radii)
-        places = np.flatnonzero(whole)
-        if len(places):
-            self.plain = torch.from_numpy(places).to(self.device), torch.from_numpy(whole[places]).to(self.device)
+        whole = np.concatenate(radii).clip(max=255).astype(np.uint8)
+        self.plain = torch.from_numpy(whole).to(self.device) if whole.any() else None
 
     def confine(self, masks: Iterable[np.ndarray]) -> None:
         """Say for each picture which pixels an edit may change, (H, W) bool. What patches show of the others teaches
@@ -153,8 +152,8 @@ class PictureSet:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(other, name, value.to(device, copy=True))
-            elif isinstance(value, tuple) and isinstance(value[0], Tensor):
-                setattr(other, name, tuple(part.to(device, copy=True) for part in value))
+        if self.known is not None:
+            other.known = tuple(value.to(device, copy=True) for value in self.known)
         return other
 
     def located(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:

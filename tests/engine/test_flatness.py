@@ -11,7 +11,7 @@ from engine.geometry import Viewpoint, pixel_directions
 from engine.scenes.flatness import plain_discs
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.nerfacto.rays import cameras_from, sample_pixels
-from engine.scenes.nerfacto.triples import FAR, TOLERANCE, draw_triples, flatness_loss
+from engine.scenes.nerfacto.triples import FAR, TOLERANCE, flatness_loss, on_lines
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
@@ -72,7 +72,9 @@ def lines(half_plain, count: int = 300):
     views, pictures = half_plain
     data = PictureSet(pictures, "cpu")
     data.find_plain()
-    flat, slants = draw_triples(data, cameras_from(views, begun(views).scene.frame, "cpu"), count, random())
+    where = data.plain.nonzero()[:, 0]
+    drawn = where[torch.randint(len(where), (3 * count,), generator=random())]
+    flat, slants = on_lines(data, cameras_from(views, begun(views).scene.frame, "cpu"), drawn, random())
     rays = pixel_directions(PINHOLE).reshape(-1, 3)[flat.numpy() % (40 * 48)]
     return data, flat, rays / np.linalg.norm(rays, axis=1, keepdims=True), slants
 
@@ -83,7 +85,7 @@ def test_the_discs_of_a_drawn_picture():
     discs = plain_discs(picture)
     column = np.arange(80)
     beside = np.where(column < 40, 39 - column, column - 40)  # pixels to the last of the same color
-    expected = np.where(beside >= 3, beside, 0)  # of two pixels, a square holds some of the other side
+    expected = np.where(beside >= 2, beside, 0)  # of two pixels, a square holds some of the other side
     np.testing.assert_array_equal(discs, np.broadcast_to(expected, (60, 80)))
     ramp = np.broadcast_to((np.arange(60) * 3)[:, None, None], (60, 80, 3)).astype(np.uint8)
     assert (plain_discs(ramp) == 100).all()  # smooth shading is plain
@@ -111,10 +113,10 @@ def test_no_line_is_drawn_over_what_is_known_to_be_a_sky():
     none = KnownDepth(sky[:0], np.float32(sky[:0]), np.float32(sky[:0]))
     data.learn_depths([none, KnownDepth(sky, np.full(480, np.inf, np.float32), np.ones(480, np.float32))])
     data.find_plain()
-    view, y, x = data.located(data.plain[0])
+    view, y, x = data.located(data.plain.nonzero()[:, 0])
     assert y[view == 0].min() == 0 and x[view == 0].max() == 47
-    assert 10 < y[view == 1].min() <= 14 and y[view == 1].max() == 39
-    assert x[view == 1].min() == 0 and 25 <= x[view == 1].max() < 30
+    assert y[view == 1].min() == 13 and y[view == 1].max() == 39
+    assert x[view == 1].min() == 0 and x[view == 1].max() == 26
 
 
 def test_lines_stay_within_discs_and_pictures(half_plain):
@@ -123,10 +125,8 @@ def test_lines_stay_within_discs_and_pictures(half_plain):
     assert (view == view[:, :1]).all() and len(view.unique()) == 8
     assert (x >= 20).all() and x.max() == 47 and y.min() == 0 and y.max() == 39
     assert (x[:, 0] + x[:, 2] == 2 * x[:, 1]).all() and (y[:, 0] + y[:, 2] == 2 * y[:, 1]).all()
-    places, radii = data.plain
-    radius = dict(zip(places.tolist(), radii.tolist(), strict=True))
     length = torch.hypot((x[:, 2] - x[:, 1]).float(), (y[:, 2] - y[:, 1]).float())
-    most = torch.tensor([radius[place] for place in flat.view(-1, 3)[:, 1].tolist()])
+    most = data.plain[flat.view(-1, 3)[:, 1]]
     assert (length <= most + 0.71).all() and float(length.max()) > 8 and (length == 0).float().mean() < 0.3
     torch.testing.assert_close(data.located(torch.tensor([0, 1919, 1920 + 48])), tuple(
         torch.tensor(each) for each in ([0, 0, 1], [0, 39, 1], [0, 47, 0])
@@ -182,21 +182,36 @@ def test_its_gradient_is_that_of_finite_differences():
     assert middles.grad is None and float(weights.grad.abs().max()) > 0
 
 
-def test_a_part_of_a_batch_comes_as_lines(half_plain):
+def test_rays_through_what_is_plain_come_as_lines(half_plain):
     views, pictures = half_plain
     cameras, data = cameras_from(views, begun(views).scene.frame, "cpu"), PictureSet(pictures, "cpu")
-    assert sample_pixels(data, cameras, 120, random(), 10).slants is None
+    none = [KnownDepth(np.arange(9), np.ones(9, np.float32), np.ones(9, np.float32))] * 8
+    data.learn_depths(none)
+    assert sample_pixels(data, cameras, 120, random(), lines=True).slants is None
     data.find_plain()
-    assert sample_pixels(data, cameras, 120, random()).slants is None
-    batch = sample_pixels(data, cameras, 120, random(), 10)
-    assert batch.slants.shape == (10, 3) and len(batch.colours) == 120
-    red = batch.colours[: batch.slants.numel(), 0].view(-1, 3) * 255  # a ramp along the picture
+    before = sample_pixels(data, cameras, 120, random())
+    batch = sample_pixels(data, cameras, 120, random(), lines=True)
+    assert before.slants is None and batch.slants.shape == (30, 3) and len(batch.colours) == 120
+    are = (batch.slants > 0).all(dim=1)
+    count = int(are.sum())
+    assert are[:count].all() and (batch.slants[count:] == 0).all()
+    gray = (batch.colours[:, 0] == batch.colours[:, 1]) & (batch.colours[:, 1] == batch.colours[:, 2])
+    plain = int((before.colours[:90, 0] == before.colours[:90, 1]).sum())
+    assert 5 < count <= plain // 3 and gray[: 3 * count].all()  # of the ramp's pixels those that are drawn
+    red = batch.colours[: 3 * count, 0].view(-1, 3) * 255
     torch.testing.assert_close(red[:, 0] + red[:, 2], 2 * red[:, 1])
-    copy = data.copied("cpu")
-    assert copy.plain[0] is not data.plain[0] and torch.equal(copy.plain[1], data.plain[1])
+    kept = sorted(batch.colours[3 * count : 90].tolist())
+    assert all(colour in before.colours[:90].tolist() for colour in kept)
+    torch.testing.assert_close(batch.colours[90:], before.colours[90:])  # those of known depth
     noise = PictureSet([np.random.default_rng(0).integers(0, 255, (40, 48, 3)).astype(np.uint8)], "cpu")
     noise.find_plain()
     assert noise.plain is None
+
+
+def test_what_is_no_line_adds_nothing():
+    slants, bend = torch.ones(2, 3), 1 / np.array([1.0, 1.02, 1.01])
+    slants[1] = 0
+    assert loss_of(np.tile(bend, 2), slants) == pytest.approx(loss_of(bend, slants[:1]) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("appearance", [0, 4])  # by the compiled networks, and by nerfstudio's own

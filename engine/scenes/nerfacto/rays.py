@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.geometry import Camera, camera_rays, pixel_directions, projection_of
 from engine.scenes.nerfacto.frame import NerfFrame
-from engine.scenes.nerfacto.triples import draw_triples
+from engine.scenes.nerfacto.triples import on_lines
 from engine.scenes.picture_set import PictureSet
 
 KNOWN = 0.25  # share of a batch's rays that go through pixels of known depth, where there are any
@@ -49,7 +49,7 @@ class RayBatch:
     alpha: Tensor | None = None  # (R,) 0–1, how much of the pixel is not empty space; None: all of it
     # Of the last K rays, (K,) how far away what they show is, capture frame, and (K,) how sure that is; None: K is 0.
     known: tuple[Tensor, Tensor] | None = None
-    slants: Tensor | None = None  # (T, 3) of the first 3 · T rays, which are lines over what is plain (triples.py)
+    slants: Tensor | None = None  # (T, 3) of the first 3 · T rays: lines over what is plain (triples.py)
     in_patches: int | None = None  # how many of the rays, the first, come in patches; None: all, where patch > 1
 
     @property
@@ -68,17 +68,17 @@ class RayBatch:
 
 
 def sample_pixels(
-    pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator, lines: int = 0
+    pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator, lines: bool = False
 ) -> RayBatch:
     """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
-    space, half of them over what is not empty; where depths are known, the last of them through pixels of these; on so
-    many ``lines`` over what is plain, where anything is, the first of them."""
-    lines = 0 if pictures.plain is None else lines
-    flat, known = _drawn(pictures, count - 3 * lines, generator)
+    space, half of them over what is not empty; where depths are known, the last of them through pixels of these. Of the
+    others, those through what is plain are on ``lines``, where that is asked for."""
+    flat, known = _drawn(pictures, count, generator)
     slants = None
-    if lines:
-        plain, slants = draw_triples(pictures, cameras, lines, generator)
-        flat = torch.cat([plain, flat])
+    if lines and pictures.plain is not None:
+        others = len(flat) - (0 if known is None else len(known[0]))
+        drawn, slants = on_lines(pictures, cameras, flat[:others], generator)
+        flat = torch.cat([drawn, flat[others:]])
     colours, alpha = _colours(pictures, flat), _alpha(pictures, flat)
     return RayBatch(_through(pictures, cameras, flat), colours, alpha=alpha, known=known, slants=slants)
 

@@ -31,7 +31,7 @@ from engine.scenes.nerfacto.rays import (
 )
 from engine.scenes.nerfacto.saving import FORMAT, CheckpointHeader, save_checkpoint
 from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
-from engine.scenes.nerfacto.triples import SHARE, flatness_loss
+from engine.scenes.nerfacto.triples import flatness_loss
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
@@ -118,8 +118,7 @@ class Trainer:
         if confined is not None:
             single = single or step >= SETTLING * c.steps or not len(confined)
         if single:
-            lines = int(SHARE * c.rays / 3) if self._flat_weight() else 0
-            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator, lines))
+            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator, self._flat_weight() > 0))
         if confined is None:
             return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
         patches, singles = max(1, c.patches // 2), max(1, c.rays // 2)
