@@ -32,14 +32,15 @@ def on_lines(pictures: PictureSet, cameras: Cameras, flat: Tensor, generator: to
     flat = flat[torch.argsort((pictures.plain[flat] == 0).to(torch.uint8), stable=True)]
     count = len(flat) // 3
     own, after = flat[: 3 * count].view(-1, 3), flat[3 * count :]
+    middle = own[:, 1].contiguous()
     are_lines = (pictures.plain[own] > 0).all(dim=1, keepdim=True)
     turn, share = torch.rand(2, count, generator=generator).to(pictures.device)
-    view, y, x = pictures.located(own[:, 1])
+    view, y, x = pictures.located(middle)
     width, height = pictures.widths[view], pictures.heights[view]
     across, down = torch.cos(2 * math.pi * turn), torch.sin(2 * math.pi * turn)
     room_x, room_y = torch.minimum(x, width - 1 - x), torch.minimum(y, height - 1 - y)
     longest = torch.minimum(room_x / across.abs().clamp(min=1e-6), room_y / down.abs().clamp(min=1e-6))
-    length = torch.minimum(pictures.plain[own[:, 1]], longest) * share.sqrt()  # long ones reach what is known beside
+    length = torch.minimum(pictures.plain[middle], longest) * share.sqrt()  # long ones reach what is known beside
     off_x, off_y = (length * across).round().long(), (length * down).round().long()
     side = torch.tensor([-1, 0, 1], device=pictures.device)
     columns, rows = x[:, None] + side * off_x[:, None], y[:, None] + side * off_y[:, None]
