@@ -15,6 +15,7 @@ import bpy
 from . import asking, editing, meshes, messages, opening, session, talking, wire
 from .jobs import ready, start_engine
 from .project import project_of, workspace_of
+from .words import t
 
 _PANELS = {wire.CAPTURE_IMAGES: "capture", wire.CAPTURE_REGISTER: "capture"} | dict.fromkeys(
     (wire.OUTPUT_MESH, wire.OUTPUT_SPLATS, wire.OUTPUT_FRAMES, wire.OUTPUT_REPORT), "results"
@@ -50,7 +51,8 @@ def detach(scene: bpy.types.Scene) -> None:
     panel, workspace = job.panel, job.workspace
 
     def let_go(ident: str) -> None:
-        session.say(panel, f"“{job.title}” goes on by itself, also without Blender; Attach finds it again.")
+        said = t("“{title}” goes on by itself, also without Blender; Attach finds it again.")
+        session.say(panel, said.format(title=t(job.title)))
         if job.attached:
             return  # it was by itself already, and this engine only followed it
         asking.let_go(job)
@@ -87,7 +89,8 @@ def _handler(job: messages.Detached, workspace: str, uid: int) -> Callable[[obje
         if imported is not None:
             imported(result)
         else:
-            session.say(_PANELS.get(job.method, "edit"), f"“{title_of(job)}” is done; it lies in {workspace}.")
+            said = t("“{title}” is done; it lies in {folder}.").format(title=t(title_of(job)), folder=workspace)
+            session.say(_PANELS.get(job.method, "edit"), said)
 
     return done
 

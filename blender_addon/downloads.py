@@ -58,7 +58,7 @@ def download(model: messages.Editor | messages.Model, panel: str) -> None:
     agreed = {"model": model.name, "licence": model.offer.licence, "bytes": model.offer.bytes}
 
     def done(_result: object) -> None:
-        session.say(panel, f"{model.label} is downloaded.")
+        session.say(panel, t("{model} is downloaded.").format(model=model.label))
         session.ask_again()
 
     def begin() -> None:

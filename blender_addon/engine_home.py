@@ -107,11 +107,6 @@ class Locks:
         return self.folder / f"{self.platform}{part}.txt"
 
     @property
-    def download(self) -> int:
-        """Bytes of all packages as they are downloaded."""
-        return sum(p.download for p in (*self.packages, *self.torch, *self.tool))
-
-    @property
     def name(self) -> str:
         """Names the environment: the same packages, the same name."""
         words = " ".join(f"{p.name}=={p.version}" for p in sorted((*self.packages, *self.torch), key=lambda p: p.name))
@@ -198,6 +193,18 @@ def installed_python(base: Path, locks: Locks | None, wheel: Path | None) -> Pat
     environment = base / "e" / locks.name
     marker = read_marker(environment)
     return python_of(environment) if marker and marker.get("wheel") == digest(wheel) else None
+
+
+def missing(base: Path, locks: Locks) -> list[Package]:
+    """What the locks name and is not at ``base`` in that version, so that it would be downloaded: everything at first,
+    little or nothing once the add-on was updated."""
+    there: set[tuple[str, str]] = set()
+    for environment in (base / "e").glob("[!.]*"):
+        packages = (read_marker(environment) or {}).get("packages")
+        if isinstance(packages, dict):
+            there |= {(str(name), str(version)) for name, version in packages.items()}
+    there |= {("uv", folder.name) for folder in (base / "uv").glob("*")}
+    return [p for p in (*locks.packages, *locks.torch, *locks.tool) if (p.name, p.version) not in there]
 
 
 def unused_environments(base: Path, keep: str, user: str) -> list[Path]:

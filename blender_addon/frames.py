@@ -13,6 +13,7 @@ from .jobs import ready
 from .project import device_name, edit_of, is_trained
 from .results import film_name
 from .scene import flight
+from .words import t
 
 
 def render_frames(scene: bpy.types.Scene, kind: str, overwrite: bool, moments: int) -> None:
@@ -41,7 +42,9 @@ def render_frames(scene: bpy.types.Scene, kind: str, overwrite: bool, moments: i
 
     def rendered(frames: tuple[list[str], ...]) -> None:
         _before, after = frames
-        session.say("results", f"{len(after)} frames lie in {Path(after[0]).parent}.")
+        session.say(
+            "results", t("{count} frames lie in {folder}.").format(count=len(after), folder=Path(after[0]).parent)
+        )
 
     when = flight.moments_of(scene, moments) if moments > 1 else [0.0]
     steps = flight.sample(scene.name, workspace, numbers, sampled, when)

@@ -25,6 +25,7 @@ from .project import (
     engine_command,
     engine_line,
     engine_outlives,
+    offline,
     preferences,
     root_of,
     scene_of,
@@ -33,6 +34,7 @@ from .project import (
     workspace_of,
 )
 from .scene import cameras, images, region
+from .words import t
 
 ENGINE_ARGUMENTS = ["-m", "engine", "serve"]
 
@@ -63,7 +65,7 @@ def install_engine(*, repair: bool = False) -> None:
     wheels = bpy.path.abspath(getattr(chosen, "wheels_folder", ""))
     if wheels and not Path(wheels).is_dir():
         raise RuntimeError(f"There is no folder of wheels at {wheels}: see the add-on's preferences.")
-    if not wheels and not bpy.app.online_access:
+    if offline() or (repair and not wheels and not bpy.app.online_access):
         raise RuntimeError(
             "Installing downloads packages: turn on Allow Online Access in Preferences, System, or name a folder of "
             "wheels in the add-on's preferences."
@@ -124,11 +126,11 @@ def scene_for(workspace: str, asked: int, what: str) -> bpy.types.Scene | None:
     """The scene that a result goes to, the one that asked; where none shows the workspace any more, that is said."""
     scene = scene_of(workspace, asked)
     if scene is None:
-        session.say(
-            "capture",
-            f"{what} is ready in {workspace}, which no scene of this file shows: open the file that it was made for, "
-            "or name that folder under Project.",
+        said = t(
+            "{what} is ready in {folder}, which no scene of this file shows: open the file that it was made for, or "
+            "name that folder under Project."
         )
+        session.say("capture", said.format(what=what, folder=workspace))
     return scene
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import bpy
+from mathutils import Matrix
 
 from . import asking, chores, conversion, session, wire
 from .editing import keep_edit
 from .jobs import ready, scene_for
-from .project import device_name, project_of, root_of, scene_of, undo_step
+from .project import device_name, photographed_here, project_of, root_of, scene_of, undo_step
 from .scene import example, mesh, usd
+from .words import t
 
 RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
 FACES = (100, 10_000_000)  # as the engine takes them; 0: all
@@ -96,7 +98,7 @@ def mesh_made(workspace: str, uid: int, edit: str, choices: Choices | None = Non
 
     def made(result: tuple[str, dict[str, str]]) -> None:
         path, files = result
-        found = scene_for(workspace, uid, "The mesh")
+        found = scene_for(workspace, uid, t("The mesh"))
         root = root_of(found) if found else None
         if found is None or root is None:
             return
@@ -121,8 +123,11 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
     if known is not None:
         keep_edit(workspace, replace(known, mesh=path))
     mesh.show_only(found, root, edit)
+    news = []
     if example.put_away(found):
-        session.say("results", "The example's own things are hidden: the mesh lies where they do.")
+        news.append(t("The example's own things are hidden: the mesh lies where they do."))
+    elif photographed_here(found) and root.matrix_world == Matrix():
+        news.append(t("The mesh lies where what was photographed does: hide one of them, or both are seen in patches."))
     if "usd" in choices.formats:
         file = Path(path).with_suffix(".usdc")
         usd.write_usd(found, item, file)
@@ -130,5 +135,6 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
         yield 1.0
     if written:
         names = ", ".join(Path(file).name for file in written)
-        session.say("results", f"{names}: in {Path(path).parent}.")
+        news.append(t("{names}: in {folder}.").format(names=names, folder=Path(path).parent))
+    session.say("results", " ".join(news))
     chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")

@@ -19,6 +19,7 @@ from . import asking, choices, chores, messages, session, state, wire, workspace
 from .jobs import known, show_again, start_engine
 from .project import apply_pictures, root_of, scene_of, undo_step, workspace_of
 from .scene import cameras, points
+from .words import t
 
 Then = Callable[[bpy.types.Scene], None]
 PANEL = "capture"
@@ -175,7 +176,8 @@ def _open(
         session.get().unplaced.pop(uid, None)
         scene = cameras.scene_by_uid(uid)
         if scene is None:
-            session.say(PANEL, f"{Path(source).name} was opened into {workspace} for a scene that is gone.")
+            said = t("{name} was opened into {folder} for a scene that is gone.")
+            session.say(PANEL, said.format(name=Path(source).name, folder=workspace))
             return
         settings = scene.instruct_nerf
         if cameras.absolute(settings.workspace) != workspace:
@@ -325,7 +327,7 @@ def find_project(scene: bpy.types.Scene, folder: str, then: Then = lambda _scene
         session.get().projects[there] = project
         if root_of(found) is None:
             show_capture(found, there, capture)
-        session.say(PANEL, f"The project was found in {there}.")
+        session.say(PANEL, t("The project was found in {folder}.").format(folder=there))
         show_again(there)
         undo_step("Find Project")
         chores.then(("then", uid), lambda: _then(there, uid, then), PANEL)

@@ -14,6 +14,9 @@ import bpy
 
 from . import choices, chores, engine_home, lineage, messages, session, trajectories, wire
 from .scene import cameras, images
+from .words import t
+
+PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
 def preferences() -> Any:
@@ -71,6 +74,21 @@ def engine_outlives() -> bool:
     return engine_home.is_command(bpy.path.abspath(getattr(preferences(), "engine_python", "").strip()))
 
 
+def missing_packages() -> list[engine_home.Package]:
+    """What is downloaded where the engine is installed now."""
+    here = locks()
+    return engine_home.missing(engine_home.root(), here) if here else []
+
+
+def offline() -> bool:
+    """Whether the engine cannot be installed because that downloads packages and Blender is not allowed to."""
+    if bpy.app.online_access or getattr(preferences(), "wheels_folder", ""):
+        return False
+    here = locks()
+    known = here is not None and engine_home.read_marker(engine_home.root() / "e" / here.name) is not None
+    return not known or bool(missing_packages())
+
+
 def installation() -> str:
     """A sentence on the installed engine: what it computes on; empty where none is installed."""
     here = locks()
@@ -81,6 +99,11 @@ def installation() -> str:
 def workspace_of(scene: bpy.types.Scene) -> str:
     """The scene's workspace as an absolute path; empty before a capture was opened."""
     return cameras.absolute(scene.instruct_nerf.workspace)
+
+
+def photographed_here(scene: bpy.types.Scene) -> bool:
+    """Whether the scene's capture is photographs of a Blender scene, whose frame is Blender's world."""
+    return cameras.absolute(scene.instruct_nerf.source) == str(Path(workspace_of(scene)) / PHOTOGRAPHS)
 
 
 def scenes_of(workspace: str) -> list[bpy.types.Scene]:
@@ -206,21 +229,23 @@ def warnings_of_settings(scene: bpy.types.Scene) -> tuple[str, ...]:
         return ()
     editor, preset, device = editor_of(scene), preset_of(scene), choices.device_of(info, settings.device)
     named = (
-        ("editor", choices.editor_id(settings.editor), editor),
-        ("preset", settings.preset, preset),
-        ("device", settings.device, device),
+        (t("The editor “{name}” is not here any more: {other} is used."), choices.editor_id(settings.editor), editor),
+        (t("The preset “{name}” is not here any more: {other} is used."), settings.preset, preset),
+        (t("The device “{name}” is not here any more: {other} is used."), settings.device, device),
     )
-    for what, wanted, used in named[1:] if session.own_editor(scene) else named:
+    for said, wanted, used in named[1:] if session.own_editor(scene) else named:
         if wanted and used is not None and wanted not in {used.name, choices.editor_id(used.name)}:
-            found.append(f"The {what} “{wanted}” is not here any more: {used.label or used.name} is used.")
+            found.append(said.format(name=wanted, other=used.label or used.name))
     opened, wanted_now = settings.opened_size, other_size(scene)
     if wanted_now and is_trained(scene):
-        found.append(
-            f"This project's NeRF was trained on pictures of {opened} px and goes on with them: to work at "
-            f"{wanted_now} px, name another folder under Project and open the capture again."
+        said = t(
+            "This project's NeRF was trained on pictures of {opened} px and goes on with them: to work at {wanted} px, "
+            "name another folder under Project and open the capture again."
         )
+        found.append(said.format(opened=opened, wanted=wanted_now))
     elif wanted_now:
-        found.append(f"The pictures are prepared anew at the start, at {wanted_now} px (now {opened}).")
+        said = t("The pictures are prepared anew at the start, at {wanted} px (now {opened}).")
+        found.append(said.format(opened=opened, wanted=wanted_now))
     return tuple(found)
 
 

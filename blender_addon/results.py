@@ -20,20 +20,22 @@ from .editing import refuse_days
 from .jobs import ready, scene_for
 from .opening import open_capture
 from .project import (
+    PHOTOGRAPHS,
     device_name,
     edit_of,
     is_trained,
+    photographed_here,
     root_of,
     too_slow,
     undo_step,
     workspace_of,
 )
 from .scene import cameras, choice, example, flight, photograph, strips
+from .words import t
 
 SPLATS = (1_000, 5_000_000)  # as many as the engine makes
 EXAMPLE = photograph.Dome(32, 18.0, 48.0, 2.2, 150.0)
 EXAMPLE_INSTRUCTION = "make it night"
-PHOTOGRAPHS = "source"  # in a workspace: photographs of a Blender scene
 
 
 def make_splats(scene: bpy.types.Scene, count: int) -> None:
@@ -46,10 +48,10 @@ def make_splats(scene: bpy.types.Scene, count: int) -> None:
         params["device"] = device_name(scene)
 
     def made(path: str) -> None:
-        found = scene_for(workspace, uid, "The splats")
+        found = scene_for(workspace, uid, t("The splats"))
         if found is not None:
             found.instruct_nerf.show_surfels = True
-            session.say("results", f"The splats lie in {path}.")
+            session.say("results", t("The splats lie in {path}.").format(path=path))
 
     asking.run_job(
         wire.OUTPUT_SPLATS, params, made, panel="results", title="Making splats", workspace=workspace, scene=uid
@@ -90,7 +92,7 @@ def render_to_sequencer(scene: bpy.types.Scene) -> None:
 
     def rendered(frames: tuple[list[str], ...]) -> None:
         before, after = frames
-        found = scene_for(workspace, uid, "The film's pictures")
+        found = scene_for(workspace, uid, t("The film's pictures"))
         if found is None:
             return
         try:
@@ -227,8 +229,8 @@ def _folder_for_photographs(scene: bpy.types.Scene) -> str:
         if others:
             raise ValueError(f"The project's folder is that of the scene “{others[0].name}”: name another.")
         return settings.workspace
-    folder = Path(workspace_of(scene)) if settings.workspace else None
-    if folder is not None and cameras.absolute(settings.source) == str(folder / PHOTOGRAPHS):
+    folder = Path(workspace_of(scene))
+    if settings.workspace and photographed_here(scene):
         trained = any((folder / part).exists() for part in ("scene", "edits"))
         if not trained and not workspaces.users_of(str(folder), scene):
             return settings.workspace

@@ -17,6 +17,7 @@ from . import asking, choices, knobs, messages, session, wire
 from .jobs import region_params
 from .project import edit_of, project_of, root_of, workspace_of
 from .state import Job
+from .words import t
 
 NOW = "now"  # the kind of picture that was asked for, beside those that the engine sends by itself
 
@@ -83,7 +84,7 @@ def change(scene: bpy.types.Scene) -> None:
             job.sent = {**job.sent, "instruction": asked["instruction"]}
         said = [f"“{asked['instruction']}”"] if "instruction" in asked else []
         said += [f"{name.replace('_', ' ')} {value}" for name, value in asked.get("options", {}).items()]
-        session.say(job.panel, f"From step {step} on: {', '.join(said)}")
+        session.say(job.panel, t("From step {step} on: {what}").format(step=step, what=", ".join(said)))
 
     asking.request(wire.JOB_CHANGE, {"job": job.id, **asked}, done, panel=job.panel)
 
@@ -104,8 +105,8 @@ def change_region(scene: bpy.types.Scene) -> None:
 
     def done(step: int) -> None:
         job.sent = {**job.sent, "region": region}
-        what = "the whole scene" if region is None else "inside the region alone"
-        session.say(job.panel, f"From step {step} on: {what}")
+        what = t("the whole scene") if region is None else t("inside the region alone")
+        session.say(job.panel, t("From step {step} on: {what}").format(step=step, what=what))
 
     asking.request(wire.JOB_CHANGE, {"job": job.id, "region": region}, done, panel=job.panel)
 
@@ -116,8 +117,9 @@ def edit_again(scene: bpy.types.Scene, view: str, captured: bool = False) -> Non
     job = _wanted(edit_heard(scene), "No edit of this capture runs.")
 
     def done(step: int) -> None:
-        what = f"is as captured, from step {step} on" if captured else f"is edited once more, at step {step}"
-        session.say(job.panel, f"{view} {what}")
+        back = t("{view} is as captured, from step {step} on")
+        said = back if captured else t("{view} is edited once more, at step {step}")
+        session.say(job.panel, said.format(view=view, step=step))
 
     asked = {"job": job.id, "view": view} | ({"captured": True} if captured else {})
     asking.request(wire.JOB_REMAKE, asked, done, panel=job.panel)
@@ -133,7 +135,7 @@ def look(scene: bpy.types.Scene, view: str) -> None:
 
     def done(rendered: messages.Rendered) -> None:
         job.view, job.kind, job.image, job.pictured = view, NOW, rendered.image, time.monotonic()
-        session.say(job.panel, f"{view} after step {rendered.step}")
+        session.say(job.panel, t("{view} after step {step}").format(view=view, step=rendered.step))
 
     asking.request(wire.JOB_RENDER, {"job": job.id, "camera": wire.camera_object(camera)}, done, panel=job.panel)
 

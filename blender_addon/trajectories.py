@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from .conversion import Matrix, Vector, add, column, cross, dot, length, matrix_from_columns, normalized
+from .words import t
 
 T = TypeVar("T")
 
@@ -205,10 +206,8 @@ def looking_at_choice(
     """
     found = []
     if len(chosen) < min_views:
-        found.append(
-            f"{len(chosen)} chosen, at least {min_views} wanted: with so few views the scene may fall apart "
-            "between them."
-        )
+        said = t("{count} chosen, at least {least} wanted: with so few views the scene may fall apart between them.")
+        found.append(said.format(count=len(chosen), least=min_views))
     directions = yield from _directions(chosen, centre)
     others = yield from _directions(everything, centre)
     others = others[:: max(1, len(others) // 300)]
@@ -222,16 +221,17 @@ def looking_at_choice(
         yield 0.3
     spread = math.degrees(math.acos(max(-1.0, least)))
     if spread < NARROW:
-        found.append(f"The chosen views lie within {spread:.0f}°: too alike to tell near from far.")
+        said = t("The chosen views lie within {angle}°: too alike to tell near from far.")
+        found.append(said.format(angle=f"{spread:.0f}"))
     near, unseen = math.cos(math.radians(FAR)), 0
     for a in others:
         unseen += all(dot(a, b) < near for b in directions)
         yield 0.6
     if unseen / len(others) > UNSEEN_SHARE:
-        found.append(
-            f"No chosen view comes near {100 * unseen / len(others):.0f} % of the capture's directions: "
-            "the scene will be empty or torn there."
+        said = t(
+            "No chosen view comes near {share} % of the capture's directions: the scene will be empty or torn there."
         )
+        found.append(said.format(share=f"{100 * unseen / len(others):.0f}"))
     return tuple(found)
 
 

@@ -28,6 +28,7 @@ from .project import (
     workspace_of,
 )
 from .scene import cameras, mesh
+from .words import t
 
 PANEL = "tree"
 
@@ -140,8 +141,9 @@ def delete(scene: bpy.types.Scene, edit: str, name: str = "") -> None:
             if found.instruct_nerf.parent in names:
                 found.instruct_nerf.parent = below
             show(found)
-        what = "The edit is" if len(names) == 1 else f"{len(names)} edits are"
-        session.say(PANEL, f"{what} in {folder or 'the system trash'}.")
+        one, several = t("The edit is in {folder}."), t("{count} edits are in {folder}.")
+        where = folder or t("the system trash")
+        session.say(PANEL, (one if len(names) == 1 else several).format(count=len(names), folder=where))
         _read_again(workspace)
 
     asking.run_job(

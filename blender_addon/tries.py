@@ -19,6 +19,7 @@ from .jobs import ready, scene_for
 from .opening import read_workspace
 from .project import device_name, editor_of, project_of, root_of, undo_step, workspace_of
 from .scene import cameras, sheet_view
+from .words import t
 
 PANEL = "instruction"
 LARGEST_SEED = 2**31 - 1  # Blender's whole numbers
@@ -42,7 +43,7 @@ def _ask(scene: bpy.types.Scene, view: str, axes: dict[str, Any], title: str) ->
 
     def done(made: messages.Tried) -> None:
         _keep(workspace, made)
-        found = scene_for(workspace, uid, f"What was tried on {made.view}")
+        found = scene_for(workspace, uid, t("What was tried on {view}").format(view=made.view))
         if found is not None:
             show(found, made.id)
 
@@ -200,6 +201,7 @@ def propose_key_view(scene: bpy.types.Scene) -> None:
             camera.select_set(True, view_layer=layer)
             layer.objects.active = camera
             undo_step("Propose View")
-        session.say("edit", f"{view} sees most of what the others see: try on it, and use what you like as key view.")
+        said = t("{view} sees most of what the others see: try on it, and use what you like as key view.")
+        session.say("edit", said.format(view=view))
 
     asking.request(wire.EDIT_KEY, {"workspace": workspace}, proposed, panel="edit")

@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.truth import tables
 from benchmarks.truth.data import ensure
 from benchmarks.truth.edits import SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SCHEDULES, SIZES
+from benchmarks.truth.methods import BASELINES, ENDS, OURS, ROWS, SCHEDULES, SIZES, refuse_what_cannot_be
 from benchmarks.truth.pool import Processes, cores
 from benchmarks.truth.run import recovery
 from engine.devices import choose_device, device_named
@@ -95,6 +95,7 @@ def main(options: Options) -> None:
     records = earlier["records"]
     asked, methods = jobs_of(options), methods_of(options)
     size = "smallest" if options.smallest else options.size
+    refuse_what_cannot_be(methods, size)
     processes = options.workers or (min(len(cores()), 4) if device == "cpu" else 1)
     about = {
         "half": options.half, "size": size, "editor": Path(editor).name if editor else "simulated",

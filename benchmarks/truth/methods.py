@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from engine.edit.settings import EditSettings
+from engine.errors import BadInput
 from engine.presets import PREVIEW
 from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
 from engine.scenes.settings import LossConfig, OptimiserConfig, TrainingConfig
@@ -155,3 +157,12 @@ SIZES = {
     "quick": Size(128, PREVIEW.nerf, _train(1500), _edit(200, 10)),
     "full": Size(256, PREVIEW.nerf, _train(1500), _edit(600, 20)),
 }
+
+
+def refuse_what_cannot_be(rows: Iterable[str], size: str) -> None:
+    """End the program with a sentence where the settings of a row make no sense at a size."""
+    for name in rows:
+        try:
+            ROWS[name].settings(SIZES[size].edit, 0)
+        except BadInput as error:
+            raise SystemExit(f"The row “{name}” cannot be made with --size {size}. {error}") from None

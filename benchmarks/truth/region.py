@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import tyro
 
 from benchmarks.truth.data import TruthScene, load
 from benchmarks.truth.edits import SCENES
-from benchmarks.truth.methods import OURS, ROWS, SIZES
+from benchmarks.truth.methods import OURS, ROWS, SIZES, refuse_what_cannot_be
 from benchmarks.truth.run import Harness, Outcome, cameras_of
 from benchmarks.truth.worker import TRAINED
 from engine import protocol
@@ -40,7 +41,7 @@ class Options:
 
     scene: str = "still life"
     edit: str = "gold"
-    size: str = "smallest"
+    size: Literal["small", "smallest", "quick", "full"] = "smallest"
     method: str = OURS
     seed: int = 0
     margin: float = 0.03
@@ -89,6 +90,7 @@ def measure(outcome: Outcome, oracle: Outcome, unedited: Outcome, scene: TruthSc
 
 def main(options: Options) -> None:
     """Run the edit with the region and without, and print both."""
+    refuse_what_cannot_be([options.method], options.size)
     device = choose_device(options.device)
     size = SIZES[options.size]
     harness = Harness(

@@ -7,7 +7,7 @@ import bpy
 
 from .. import project, session
 from ..drawing import installing, notice, sentences
-from ..words import about, t
+from ..words import about, size, t
 from .base import Base
 
 SPEED = 100e6  # bits a second, of a connection
@@ -18,16 +18,20 @@ def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The button that installs the engine, and before it what that costs."""
     sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
     if (locks := project.locks()) is not None:
-        room = sum(package.installed for package in (*locks.packages, *locks.torch)) / 1e9
-        said = t("Up to {size} GB are downloaded; on the disk they take {room} GB.").format(
-            size=f"{locks.download / 1e9:.1f}", room=f"{room:.0f}"
-        )
-        if locks.platform.startswith("windows"):
-            said += " " + t("For an NVIDIA card several GB more.")
-        said += " " + t("With 100 Mbit/s about {time}.").format(time=about(locks.download * 8 / SPEED + INSTALLING))
+        missing = project.missing_packages()
+        download = sum(package.download for package in missing)
+        if missing:
+            said = t("Up to {size} are downloaded; on the disk they take {room}.").format(
+                size=size(download), room=size(sum(package.installed for package in missing))
+            )
+            if locks.platform.startswith("windows") and any(package in locks.torch for package in missing):
+                said += " " + t("For an NVIDIA card several GB more.")
+            said += " " + t("With 100 Mbit/s about {time}.").format(time=about(download * 8 / SPEED + INSTALLING))
+        else:
+            said = t("Its packages are on this computer already: nothing is downloaded.")
         sentences(layout, context, said)
     layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
-    if not bpy.app.online_access and not getattr(project.preferences(), "wheels_folder", ""):
+    if project.offline():
         sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # settings are known without PyTorch
     from engine.edit.region import Region
 
 MOST_STALE = 64  # rounds; the paper's have ten steps
+LEAST_COMPARED = 32  # edge of a patch that LPIPS, which halves pictures again and again, has something left of
 MOST_RAYS = 2**20  # a step; the paper takes 16,384
 
 Method = Literal["iterative", "projected", "one-time", "sds"]
@@ -101,6 +102,11 @@ class EditSettings(msgspec.Struct, frozen=True):
             ("agreed_relevance", 0 <= self.agreed_relevance <= 1, "0 to 1"),
             ("patches", 1 <= self.patches <= 1024, "1 to 1024"),
             ("patch", 1 <= self.patch <= 256, "1 to 256"),
+            (
+                "patch",
+                self.patch >= LEAST_COMPARED or self.single_rays == 1 or not self.losses.perceptual_weight,
+                f"at least {LEAST_COMPARED}, which is what LPIPS compares; or single_rays 1, or perceptual_weight 0",
+            ),
             (
                 "patches",
                 self.patches * self.patch**2 <= MOST_RAYS,

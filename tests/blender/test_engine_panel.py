@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from blender_addon import engine_home, jobs, project, session
+from blender_addon import engine_home, jobs, project, session, words
 from blender_addon.panels import engine as panels
 
 
@@ -63,7 +64,9 @@ def finish(root: Path, outcome: str, wheel: str) -> None:
 
 def test_before_it_is_installed(fresh: Path) -> None:
     layout = drawn(panels.INSTRUCT_NERF_PT_engine)
-    assert layout.operators == ["install_engine"] and "GB are downloaded; on the disk they take" in layout.text
+    assert layout.operators == ["install_engine"] and re.search(
+        r"Up to [1-9][.\d]* GB are downloaded; on the disk they take \d", layout.text
+    )
     assert "Allow Online Access" in layout.text
     assert "repair_engine" not in drawn(panels.INSTRUCT_NERF_PT_python).operators
     with pytest.raises(RuntimeError, match="not installed"):
@@ -100,6 +103,23 @@ def test_once_it_is_installed(fresh: Path) -> None:
 def test_an_older_engine_is_not_started(fresh: Path) -> None:
     finish(fresh, "", "another wheel's digest")
     assert drawn(panels.INSTRUCT_NERF_PT_engine).operators == ["install_engine"]
+
+
+def test_after_an_update_only_what_is_new_is_said_to_be_downloaded(fresh: Path) -> None:
+    locks = project.locks()
+    finish(fresh, "", "another wheel's digest")
+    environment, versions = fresh / "e" / locks.name, {p.name: p.version for p in (*locks.packages, *locks.torch)}
+    (fresh / "uv" / locks.version("uv")).mkdir(parents=True)
+    engine_home.write_marker(environment, {"wheel": "another", "packages": versions})
+    said = drawn(panels.INSTRUCT_NERF_PT_engine).text
+    assert "nothing is downloaded" in said and "Allow Online Access" not in said and "100 Mbit/s" not in said
+    # With packages of which one is newer now, that one is, in an environment of its own.
+    one = max(locks.packages, key=lambda package: package.download)
+    engine_home.write_marker(environment, {"wheel": "another", "packages": versions | {one.name: "0.1"}})
+    environment.rename(environment.with_name("older"))
+    said = drawn(panels.INSTRUCT_NERF_PT_engine).text
+    assert f"Up to {words.size(one.download)} are downloaded" in said and "Allow Online Access" in said
+    assert engine_home.missing(fresh, locks) == [one]
 
 
 def test_an_engine_elsewhere_is_started_as_it_is_named(fresh: Path) -> None:

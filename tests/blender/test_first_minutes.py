@@ -19,7 +19,7 @@ def test_an_empty_tab_says_what_this_is_and_what_a_click_costs(addon: object) ->
     for words in ("1. Open a capture", "3. Press Start", "instruct_nerf.open_example", "32 small renders"):
         assert words in shown
     project.preferences().engine_python = ""
-    assert "Install Engine" in drawn() and "GB are downloaded" in drawn()
+    assert "Install Engine" in drawn() and "GB are downloaded; on the disk" in drawn()
     with pytest.raises(RuntimeError, match="Set up the engine first"):
         bpy.ops.instruct_nerf.open_example()
 

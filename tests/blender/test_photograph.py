@@ -45,6 +45,22 @@ def test_the_scene_is_left_as_it_was_and_the_root_is_the_world(ball: bpy.types.S
     assert len(bpy.data.cameras) == 8
 
 
+def test_its_mesh_lies_where_what_was_photographed_does_and_that_is_said(ball: bpy.types.Scene) -> None:
+    bpy.ops.instruct_nerf.photograph(count=8, width=32, height=32)
+    settle(60)
+    ball.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    root, said = project.root_of(ball), []
+    for place in (0.0, 3.0):
+        root.location.x = place
+        bpy.context.view_layer.update()
+        bpy.ops.instruct_nerf.import_mesh()
+        settle()
+        said.append(session.get().news.get("results", ""))
+    assert "hide one of them" in said[0] and "hide one of them" not in said[1]
+
+
 def test_stopped_in_the_middle_it_leaves_no_capture(ball: bpy.types.Scene) -> None:
     bpy.ops.instruct_nerf.photograph(count=20, width=32, height=32)
     assert session.wait(lambda: session.get().task.fraction > 0.1, 30.0)

@@ -24,7 +24,7 @@ PLACEHOLDER = re.compile(r"\{\w*\}")
 
 
 def texts_in_code() -> Iterator[str]:
-    """What is given to `t`, as a `text`, `title` or `confirm_text`, or to `sentences`."""
+    """What is given to `t`, as a `text`, `title` or `confirm_text`, to `sentences`, or is said in a panel."""
     for path in sorted(ADDON.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(call, ast.Call):
@@ -32,6 +32,7 @@ def texts_in_code() -> Iterator[str]:
             name = ast.unparse(call.func).split(".")[-1]
             found = [k.value for k in call.keywords if k.arg in {"text", "title", "confirm_text"}]
             found += call.args[:1] if name in {"t", "run_task"} else call.args[2:3] if name in {"sentences"} else []
+            found += call.args[1:2] if ast.unparse(call.func) == "session.say" else []
             for argument in found:
                 parts = [argument.body, argument.orelse] if isinstance(argument, ast.IfExp) else [argument]
                 yield from (str(p.value) for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
@@ -106,6 +107,19 @@ def test_every_label_has_a_translation(addon: object, language: str) -> None:
 def test_no_translation_is_of_what_is_not_there_any_more(addon: object, language: str) -> None:
     stale = LANGUAGES[language].keys() - labels() - said_besides()
     assert not stale, sorted(stale)
+
+
+def test_no_sentence_of_a_panel_is_put_together_before_it_is_translated() -> None:
+    """News, and warnings of views and settings: what is put together is in no table."""
+    warning = {"looking_at_choice", "warnings_of_settings"}
+    for path in sorted(ADDON.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            calls = [node] if isinstance(node, ast.Call) and ast.unparse(node.func) == "session.say" else []
+            if isinstance(node, ast.FunctionDef) and node.name in warning:
+                calls = [c for c in ast.walk(node) if isinstance(c, ast.Call) and ast.unparse(c.func) == "found.append"]
+                assert calls
+            for call in calls:
+                assert not isinstance(call.args[-1], ast.JoinedStr), f"{path.name}:{call.lineno}"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

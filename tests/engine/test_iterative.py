@@ -19,6 +19,7 @@ from engine.edit.settings import EditSettings, Told, with_options
 from engine.editors.catalogue import HUB_NAME
 from engine.editors.instruct_pix2pix import Options
 from engine.errors import BadInput, Cancelled
+from engine.metrics.perceptual import load_perceptual
 from engine.scenes.nerfacto.nerfacto import Nerfacto
 from engine.scenes.nerfacto.training import Trainer
 from engine.scenes.registry import open_scene
@@ -327,6 +328,17 @@ def test_senseless_settings_are_refused_by_name(field, value):
     with pytest.raises(BadInput, match=field) as caught:
         replaced(**{field: value}).checked()
     assert caught.value.field == field
+
+
+def test_patches_too_small_for_lpips_are_refused_where_it_compares_them():
+    wanted = {"single_rays": 0.5, "losses": LossConfig("l1", 0.3)}
+    with pytest.raises(BadInput, match="at least 32") as caught:
+        replaced(patch=31, **wanted).checked()
+    assert caught.value.field == "patch"
+    patch = torch.rand(1, 32, 32, 3)
+    assert load_perceptual("cpu")(patch, patch).item() == 0 and replaced(patch=32, **wanted).checked()
+    replaced(patch=31, **wanted | {"single_rays": 1.0}).checked()
+    replaced(patch=31, **wanted | {"losses": LossConfig("l1")}).checked()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from benchmarks.truth import worker as worker_module
 from benchmarks.truth.__main__ import Options, keep, known_of, methods_of, of_strength, strengths_of, write
 from benchmarks.truth.data import TruthScene
 from benchmarks.truth.edits import EDITS, SCENES, SMALLEST
-from benchmarks.truth.methods import BASELINES, OURS, ROWS, SCHEDULES, Row, Size
+from benchmarks.truth.methods import BASELINES, OURS, ROWS, SCHEDULES, SIZES, Row, Size, refuse_what_cannot_be
 from benchmarks.truth.region import box_around, measure, subject_points
 from benchmarks.truth.run import PINK, Harness, Outcome, approved_picture, cameras_of, key_views, recovery
 from benchmarks.truth.worker import Worker
@@ -211,7 +211,10 @@ def test_rows_and_scenes_are_whole():
     assert methods_of(Options(strengths=(1.0,))) == ["unedited", "oracle", *SCHEDULES]
     assert methods_of(Options(strengths=(1.0,), methods=("SDS",))) == ["unedited", "oracle", "SDS"]
     for row in ROWS.values():
-        assert msgspec.to_builtins(row.settings(SIZE.edit, 3))["seed"] == 3
+        assert msgspec.to_builtins(row.settings(SIZES["quick"].edit, 3))["seed"] == 3
+    with pytest.raises(SystemExit, match="--size small"):
+        refuse_what_cannot_be(ROWS, "small")  # OURS compares patches by LPIPS, and these are too small for it
+    refuse_what_cannot_be(SCHEDULES, "small")
     assert isinstance(ROWS["SDS"], Row) and ROWS["SDS"].settings(SIZE.edit, 0).losses.pixel == "mse"
     halves = [half for half, _ in SCENES.values()]
     assert halves.count("reporting") == halves.count("development") == 3
