@@ -49,8 +49,8 @@ class RayBatch:
     alpha: Tensor | None = None  # (R,) 0–1, how much of the pixel is not empty space; None: all of it
     # Of the last K rays, (K,) how far away what they show is, capture frame, and (K,) how sure that is; None: K is 0.
     known: tuple[Tensor, Tensor] | None = None
-    slants: Tensor | None = None  # (T, 3) of the first 3 · T rays: lines over what is plain (triples.py)
     in_patches: int | None = None  # how many of the rays, the first, come in patches; None: all, where patch > 1
+    slants: Tensor | None = None  # (T, 3) of the first 3 · T rays: lines over what is plain (triples.py)
 
     @property
     def of_patches(self) -> int:
