@@ -48,6 +48,11 @@ class Surface:
         """What of the triangles lies about ``centre`` as far as ``radius``, a point for each square of ``spacing``
         (a share of the radius)."""
         chosen = np.zeros(len(faces), bool) if chosen is None else chosen
+        # Faces that do not come so near are not divided first: a mesh of fog can be a thousand times as large.
+        middles = vertices[faces].mean(axis=1)
+        reach = np.linalg.norm(vertices[faces] - middles[:, None], axis=-1).max(axis=1)
+        reaching = np.linalg.norm(middles - centre, axis=1) - reach < radius
+        faces, chosen = faces[reaching], chosen[reaching]
         vertices, faces, origin = trimesh.remesh.subdivide_to_size(
             vertices, faces, EDGE * radius, max_iter=40, return_index=True
         )

@@ -137,6 +137,20 @@ def test_what_the_truth_has_not_costs_precision_and_what_cameras_do_not_see_cost
     assert measure(nested, inside)["precision"] == 1
 
 
+def test_what_lies_far_away_is_not_divided_and_changes_nothing(true_ball, monkeypatch):
+    near, divided = ball(0.301), []
+    fog = trimesh.Trimesh(np.random.default_rng(0).normal(size=(6, 3)) * 1e4 + 1e5, [[0, 1, 2], [3, 4, 5]])
+    original = trimesh.remesh.subdivide_to_size
+    monkeypatch.setattr(
+        trimesh.remesh, "subdivide_to_size", lambda v, f, *a, **k: divided.append(len(f)) or original(v, f, *a, **k)
+    )
+    alone, both = measure(near, true_ball), measure(trimesh.util.concatenate([fog, near]), true_ball)
+    assert divided == [len(near.faces)] * 2
+    assert {key: both[key] for key in both if key not in {"parts", "faces"}} == {
+        key: alone[key] for key in alone if key not in {"parts", "faces"}
+    }
+
+
 def test_the_subject_is_measured_apart():
     both = trimesh.util.concatenate([ball(), sheet(low=(-0.9, -0.9), high=(0.9, 0.9), height=-0.4)])
     subject = np.arange(len(both.faces)) < len(ball().faces)
