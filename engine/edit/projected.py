@@ -12,6 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from engine.edit.consensus import agreed_looks
 from engine.edit.iterative import (
     AGAIN,
     Event,
@@ -166,10 +167,22 @@ def projected_dataset_update(
             done.views.append(view)
             if prompts.at(step) is not told:
                 return  # wished for meanwhile: what was made for this step is made again
+        if settings.agreed_looks:
+            yield from in_agreement(done)
         for view in (view for view in order if view not in edited and view not in left):
             carried = seen().carried(view, done, list(keys), settings.blended)
             yield updated(view, finished(view, with_carried(originals[view], carried)), edits=0)
             check()
+
+    def in_agreement(edited: _Edited) -> Iterator[Event]:
+        """What was edited, brought to the look that all of it agrees about."""
+
+        def mask(view: int) -> Tensor | None:
+            background = backgrounds.get(view)
+            return None if background is None else background.mask(*pictures.image(view).shape[:2])
+
+        for view, look in agreed_looks(edited, seen(), list(keys), mask, check).items():
+            yield updated(view, finished(view, look.of(edited[view].to(originals.device))), edits=0)
 
     def updated(view: int, image: Tensor, edits: int = 1) -> ImageUpdated:
         if originals.mask(view, check) is not None:

@@ -79,6 +79,8 @@ class EditSettings(msgspec.Struct, frozen=True):
     # Where no key view was approved, each view's first edit starts from what it shows, not from what was edited before:
     # so no single view's look leads all others.
     alone: bool = False
+    # The looks of the first edits, each view's own, are brought together before the scene learns from any.
+    agreed_looks: bool = False
     blended: bool = False  # what several views say of a pixel is averaged, not taken from the nearest
     refit: float = 0.5  # share of the steps after which the first of the short rounds comes
     short_rounds: int = 3  # in which every view is edited once more, evenly through the other steps
@@ -203,13 +205,19 @@ def checked_instruction(instruction: str) -> str:
 
 def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
     """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
-    are. The projected one lets each view begin for itself where nothing was approved (docs/benchmark.md). Raises
-    BadInput where key views are to go with the paper's, which has none."""
+    are. Where nothing was approved, the projected one lets each view begin for itself and brings their looks together
+    (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
     if keys and schedule == "paper":
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
     method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
     chosen = method.get("projected" if keys else schedule, settings.method)
-    return msgspec.structs.replace(settings, method=chosen, alone=settings.alone or chosen == "projected")
+    projected = chosen == "projected"
+    return msgspec.structs.replace(
+        settings,
+        method=chosen,
+        alone=settings.alone or projected,
+        agreed_looks=settings.agreed_looks or (projected and not keys),
+    )
 
 
 def as_published(settings: EditSettings) -> EditSettings:

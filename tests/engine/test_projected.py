@@ -353,15 +353,16 @@ def state(run):
 
 
 @pytest.mark.parametrize("keys", [False, True])
-@pytest.mark.parametrize("stop", [3, 12, 18])
-def test_stopped_and_resumed_it_is_bit_for_bit_the_unbroken_run(sphere, keys, stop, tmp_path):
+@pytest.mark.parametrize(("stop", "agreed"), [(3, False), (12, False), (18, False), (3, True), (17, True)])
+def test_stopped_and_resumed_it_is_bit_for_bit_the_unbroken_run(sphere, keys, stop, agreed, tmp_path):
     from engine.scenes.registry import open_scene
 
     frame, views, images = sphere
     views, images = views[::3], images[::3]
 
     def fresh():
-        run = Run((frame, views, PictureSet(images, "cpu")))
+        settings = msgspec.structs.replace(SETTINGS, alone=agreed, agreed_looks=agreed)
+        run = Run((frame, views, PictureSet(images, "cpu")), settings)
         if keys:
             run.prompts.keys = {4: painted(run, 4)}
         return run
@@ -371,7 +372,7 @@ def test_stopped_and_resumed_it_is_bit_for_bit_the_unbroken_run(sphere, keys, st
     broken = fresh()
     events = broken.events()
     edited = set()
-    for _ in range(stop):  # in the first pass, between two steps, amid the first round
+    for _ in range(stop):  # in the first pass or as looks are brought together, between two steps, amid the first round
         event = next(events)
         if isinstance(event, ImageUpdated):
             edited.add(event.view)

@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 
-from engine.edit.settings import EditSettings, settings_from, with_options
+from engine.edit.settings import EditSettings, scheduled, settings_from, with_options
 from engine.editors.catalogue import BUNDLED, editor_id, source_of
 from engine.errors import BadInput
 from engine.presets import PREVIEW
@@ -77,3 +77,10 @@ def test_options_come_from_the_request_the_editor_and_the_preset_in_this_order()
         with pytest.raises(BadInput) as caught:
             with_options(EditSettings(), BUNDLED, "x", wrong)
         assert caught.value.field in wrong
+
+
+def test_looks_are_brought_together_where_the_projected_schedule_has_no_key_view_to_follow():
+    for schedule, keys, agreed in (("projected", False, True), ("projected", True, False), (None, True, False),
+                                   (None, False, False), ("paper", False, False)):  # fmt: skip
+        assert scheduled(PREVIEW.edit, schedule, keys).agreed_looks is agreed
+        assert scheduled(msgspec.structs.replace(PREVIEW.edit, agreed_looks=True), schedule, keys).agreed_looks
