@@ -91,7 +91,8 @@ PREVIEW = Preset(
     train=TrainingConfig(
         steps=1500,
         rays=1024,
-        losses=LossConfig(depth_weight=0.01, solid_weight=0.1),  # surfaces in so few steps (docs/geometry.md)
+        # surfaces in so few steps (docs/geometry.md)
+        losses=LossConfig(depth_weight=0.01, solid_weight=0.1, flat_weight=1.0),
         optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1500),
     ),
     edit=EditSettings(

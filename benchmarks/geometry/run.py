@@ -67,8 +67,9 @@ ROWS = {
         Row("preview"),
         Row("oracle, flat floor", true_depth=True, flat_floor=True),
         Row("preview, flat floor", flat_floor=True),
-        Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0}),
-        Row("solid", losses={"depth_weight": 0.0}),
+        Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0, "flat_weight": 0.0}),
+        Row("solid", losses={"depth_weight": 0.0, "flat_weight": 0.0}),
+        Row("not flat", losses={"flat_weight": 0.0}),
         Row("known points", points=2000),
         Row("plain areas", plain_areas=True),
         Row("distortion × 10", nerf={"distortion_weight": 0.02}),
@@ -192,6 +193,8 @@ def _trained(
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
             found = with_plain_areas(cameras, pictures, found) if row.plain_areas else found
             data.learn_depths(with_skies(found, skies(cameras, pictures, UP)))
+        if train.losses.flat_weight:
+            data.find_plain()
         while trainer.step_index < train.steps:
             trainer.step(data)
             if trainer.step_index % SAVED_EVERY == 0 or trainer.step_index == train.steps:

@@ -163,6 +163,8 @@ def _train(
     compared = compared_for(before, preset, asked)
     if compared.photos:
         learn_depths(pictures, capture, views, compared.planes, plan, job)
+    if training.losses.flat_weight:
+        pictures.find_plain()
     stage = plan.begin("train")
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)

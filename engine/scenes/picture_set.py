@@ -15,6 +15,7 @@ from engine.capture import View
 from engine.capture.images import alpha_of, beside, mask_of
 from engine.errors import BadInput
 from engine.pictures import load_alpha, load_mask, read_picture
+from engine.scenes.flatness import plain_discs
 from engine.scenes.known_depth import KnownDepth
 
 LEAST_EMPTY = 0.01  # of all pixels, or what is transparent is an edge, not the space around a scene
@@ -51,6 +52,9 @@ class PictureSet:
         # Pixels whose depth is known, (K,) of all: where they are, (K,) how far away what they show is, capture frame,
         # and (K,) how sure that is.
         self.known: tuple[Tensor, Tensor, Tensor] | None = None
+        self.plain: Tensor | None = (
+            None  # (pixels,) uint8, how many pixels about each a picture is plain; None: nowhere
+        )
         self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
@@ -114,6 +118,19 @@ class PictureSet:
             values = (place, np.concatenate([d.distances for d in depths]), np.concatenate([d.sure for d in depths]))
             self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
 
+    def find_plain(self) -> None:
+        """Let flatness be taught where the pictures, as they are now, are plain, but for what is known to be a sky."""
+        kept = np.ones(self._starts[-1], bool)
+        if self.known is not None:
+            places, distances, _ = (value.cpu().numpy() for value in self.known)
+            kept[places[np.isinf(distances)]] = False
+        radii = []
+        for view, (begin, shape) in enumerate(zip(self._starts, self._shapes, strict=False)):
+            own, shown = kept[begin : self._starts[view + 1]].reshape(shape), self.shown(view)
+            radii.append(plain_discs(self.image(view).cpu().numpy(), own if shown is None else own & shown).ravel())
+        whole = np.concatenate(radii).clip(max=255).astype(np.uint8)
+        self.plain = torch.from_numpy(whole).to(self.device) if whole.any() else None
+
     def confine(self, masks: Iterable[np.ndarray]) -> None:
         """Say for each picture which pixels an edit may change, (H, W) bool. What patches show of the others teaches
         nothing then: single pixels do, of all views at once, so that they stay as they were learned."""
@@ -138,6 +155,13 @@ class PictureSet:
         if self.known is not None:
             other.known = tuple(value.to(device, copy=True) for value in self.known)
         return other
+
+    def located(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The view, row and column of pixels that are counted through all views."""
+        view = torch.bucketize(flat, self.starts, right=True) - 1
+        inside, width = flat - self.starts[view], self.widths[view]
+        y = torch.div(inside, width, rounding_mode="floor")
+        return view, y, inside - y * width
 
     def __len__(self) -> int:
         return len(self._shapes)

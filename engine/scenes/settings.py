@@ -15,6 +15,7 @@ class LossConfig(msgspec.Struct, frozen=True):
     perceptual_weight: float = 0.0  # of LPIPS, where the batch comes in patches; 0: not computed
     opacity_weight: float = 0.1  # of the squared error of opacity, where a scene stands in empty space
     depth_weight: float = 0.0  # of the loss of known depth, where there is any
+    flat_weight: float = 0.0  # of how far from flat it is where pictures are plain, at the last step
     solid_weight: float = (
         0.0  # of the square of what comes through a scene that does not: photos show something all over
     )

@@ -25,7 +25,7 @@ SHARP = replace(
     PRESET,
     name="sharp",
     nerf=replace(TINY_NERF, appearance=0, optimise_cameras=False),
-    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05)),
+    train=replace(PRESET.train, steps=6, losses=LossConfig(depth_weight=0.05, flat_weight=1.0)),
 )
 
 
@@ -85,6 +85,15 @@ def test_flat_surfaces_are_found_where_that_is_asked_for(project):
     said, record = train(project, lambda progress: stages.append(progress.stage), planes=False)
     assert "depths" in stages and "planes" not in stages and not any("flat" in line for line in said)
     assert record.depths and not record.planes
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_plain_pictures_teach_flatness_where_a_preset_says_so(project, monkeypatch, weight):
+    own = replace(SHARP, train=replace(SHARP.train, losses=LossConfig(flat_weight=weight)))
+    monkeypatch.setitem(PRESETS, SHARP.name, own)
+    taught = []
+    train(project, lambda progress: taught.append("flat" in (progress.losses or {})), planes=False)
+    assert any(taught) == (weight > 0)
 
 
 def test_it_can_be_left_out_and_a_scene_goes_on_as_it_was_begun(project):
@@ -186,9 +195,12 @@ def test_what_sources_know_together():
 def test_preview_asks_for_it_and_the_others_do_not_yet():
     """Measured on Preview alone (docs/geometry.md)."""
     asked = depths.Compared()
-    assert depths.compared_for(None, PREVIEW, asked) == (True, False) and PREVIEW.train.losses.solid_weight > 0
+    assert depths.compared_for(None, PREVIEW, asked) == (True, False)
+    assert PREVIEW.train.losses.solid_weight > 0 and PREVIEW.train.losses.flat_weight > 0
     assert depths.compared_for(None, PREVIEW, depths.Compared(planes=True)) == (True, True)
     assert depths.compared_for(None, PREVIEW, depths.Compared(photos=False, planes=True)) == (False, False)
     for preset in (STANDARD, PAPER):
         assert not depths.compared_for(None, preset, asked).photos and not preset.train.losses.solid_weight
-    assert not PREVIEW.edit.losses.depth_weight and not PREVIEW.edit.losses.solid_weight  # an edit may change shapes
+        assert not preset.train.losses.flat_weight
+    edit = PREVIEW.edit.losses  # an edit may change shapes
+    assert not edit.depth_weight and not edit.solid_weight and not edit.flat_weight

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.geometry import Camera, camera_rays, pixel_directions, projection_of
 from engine.scenes.nerfacto.frame import NerfFrame
+from engine.scenes.nerfacto.triples import on_lines
 from engine.scenes.picture_set import PictureSet
 
 KNOWN = 0.25  # share of a batch's rays that go through pixels of known depth, where there are any
@@ -49,6 +50,7 @@ class RayBatch:
     # Of the last K rays, (K,) how far away what they show is, capture frame, and (K,) how sure that is; None: K is 0.
     known: tuple[Tensor, Tensor] | None = None
     in_patches: int | None = None  # how many of the rays, the first, come in patches; None: all, where patch > 1
+    slants: Tensor | None = None  # (T, 3) of the first 3 · T rays: lines over what is plain (triples.py)
 
     @property
     def of_patches(self) -> int:
@@ -65,13 +67,20 @@ class RayBatch:
         return premultiplied + (1 - alpha) * other
 
 
-def sample_pixels(pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator) -> RayBatch:
+def sample_pixels(
+    pictures: PictureSet, cameras: Cameras, count: int, generator: torch.Generator, lines: bool = False
+) -> RayBatch:
     """``count`` rays of ``cameras``, uniform over the pixels of all views that no mask hides; where there is empty
-    space, half of them over what is not empty; where depths are known, the last of them through pixels of these."""
+    space, half of them over what is not empty; where depths are known, the last of them through pixels of these. Of the
+    others, those through what is plain are on ``lines``, where that is asked for."""
     flat, known = _drawn(pictures, count, generator)
-    return RayBatch(
-        _through(pictures, cameras, flat), _colours(pictures, flat), alpha=_alpha(pictures, flat), known=known
-    )
+    slants = None
+    if lines and pictures.plain is not None:
+        others = len(flat) - (0 if known is None else len(known[0]))
+        drawn, slants = on_lines(pictures, cameras, flat[:others], generator)
+        flat = torch.cat([drawn, flat[others:]])
+    colours, alpha = _colours(pictures, flat), _alpha(pictures, flat)
+    return RayBatch(_through(pictures, cameras, flat), colours, alpha=alpha, known=known, slants=slants)
 
 
 def _drawn(pictures: PictureSet, count: int, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -119,7 +128,7 @@ def sample_confined(
     device = pictures.device
     edge = _fitting(pictures, edge)
     number = torch.randint(len(pictures.confined), (count,), generator=generator).to(device)
-    view, y, x = _places_of(pictures, pictures.confined[number].long())
+    view, y, x = pictures.located(pictures.confined[number].long())
     off = torch.randint(edge, (2, count), generator=generator).to(device)
     top = torch.minimum((y - off[0]).clamp(min=0), pictures.heights[view] - edge)
     left = torch.minimum((x - off[1]).clamp(min=0), pictures.widths[view] - edge)
@@ -150,17 +159,9 @@ def _of_patches(pictures: PictureSet, view: Tensor, top: Tensor, left: Tensor, e
     return pictures.starts[view] + y * pictures.widths[view] + x
 
 
-def _places_of(pictures: PictureSet, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The view, row and column of pixels that are counted through all views."""
-    view = torch.bucketize(flat, pictures.starts, right=True) - 1
-    inside, width = flat - pictures.starts[view], pictures.widths[view]
-    y = torch.div(inside, width, rounding_mode="floor")
-    return view, y, inside - y * width
-
-
 def _through(pictures: PictureSet, cameras: Cameras, flat: Tensor) -> RayBundle:
     """The rays through pixels that are counted through all views."""
-    return rays_through(cameras, *_places_of(pictures, flat))
+    return rays_through(cameras, *pictures.located(flat))
 
 
 def rays_through(cameras: Cameras, view: Tensor, y: Tensor, x: Tensor) -> RayBundle:

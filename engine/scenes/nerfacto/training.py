@@ -31,10 +31,12 @@ from engine.scenes.nerfacto.rays import (
 )
 from engine.scenes.nerfacto.saving import FORMAT, CheckpointHeader, save_checkpoint
 from engine.scenes.nerfacto.scene import NerfactoScene, pixel_angle
+from engine.scenes.nerfacto.triples import flatness_loss
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.settings import TrainingConfig
 
 SETTLING = 0.85  # share of the steps of a confined edit after which its patches end
+FLAT_FROM = 0.3  # share of the steps from which on flatness is taught, more and more to the last
 LOOKED_AT = 2048  # rays, for a training's health
 
 
@@ -116,7 +118,7 @@ class Trainer:
         if confined is not None:
             single = single or step >= SETTLING * c.steps or not len(confined)
         if single:
-            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator))
+            return self._update(sample_pixels(pictures, self._cameras, c.rays, generator, self._flat_weight() > 0))
         if confined is None:
             return self._update(sample_patches(pictures, self._cameras, c.patches, c.patch, generator))
         patches, singles = max(1, c.patches // 2), max(1, c.rays // 2)
@@ -191,6 +193,10 @@ class Trainer:
             distances, last = self.scene.frame.nerf_from_capture_distance(distances), slice(-len(distances), None)
             ends = termination_loss(rendered.weights[-1].flatten(1)[last], rendered.along()[last], distances, sure)
             terms["depth"] = weights.depth_weight * ends
+        if batch.slants is not None:
+            first = slice(batch.slants.numel())
+            bends = flatness_loss(rendered.weights[-1].flatten(1)[first], rendered.along()[first], batch.slants)
+            terms["flat"] = self._flat_weight() * bends
         self.optimiser.zero_grad(set_to_none=True)
         losses = torch.stack([term.reshape(()) for term in terms.values()])
         losses.sum().backward()
@@ -219,6 +225,12 @@ class Trainer:
         background = background.repeat_interleave(times, dim=0)
         background = background.to(batch.colours)
         return background, batch.over(self.nerf.background, background)
+
+    def _flat_weight(self) -> float:
+        """Of flatness in this step: what is flat too early stays where it happens to be."""
+        steps, begin = self.training.steps, FLAT_FROM * self.training.steps
+        grown = min(max((self.step_index - begin) / max(steps - begin, 1), 0.0), 1.0)
+        return grown * self.training.losses.flat_weight
 
     def _begin_step(self) -> None:
         """Set all that depends on the position alone: learning rates, anneal, and the samplers' random numbers, so
