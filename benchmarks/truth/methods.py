@@ -93,6 +93,8 @@ ROWS = {
         Row("settling, agreed relevance", "edit", ALONE | {"agreed_relevance": 0.5}, share=0.75),
         Row("settling, agreed looks", "edit", TOGETHER, share=0.75),
         Row("settling, agreed looks, a key view", "edit", SETTLING | {"agreed_looks": True}, share=0.75, keys=1),
+        Row("settling, agreed looks, a key view painted over", "edit", SETTLING | {"agreed_looks": True}, share=0.75,
+            keys=1, drawn=True),
         Row("settling, agreed looks, all first, a key view", "edit", TOGETHER, share=0.75, keys=1),
         Row("settling, agreed relevance and looks", "edit", TOGETHER | {"agreed_relevance": 0.5}, share=0.75),
         Row("settling, led by one view", "edit", SETTLING, share=0.75),

@@ -205,7 +205,7 @@ def checked_instruction(instruction: str) -> str:
 
 def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
     """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
-    are. Where nothing was approved, the projected one lets each view begin for itself and brings their looks together
+    are. The projected one brings the views' looks together and, where nothing was approved, lets each begin for itself
     (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
     if keys and schedule == "paper":
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
@@ -216,7 +216,7 @@ def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | 
         settings,
         method=chosen,
         alone=settings.alone or projected,
-        agreed_looks=settings.agreed_looks or (projected and not keys),
+        agreed_looks=settings.agreed_looks or projected,
     )
 
 

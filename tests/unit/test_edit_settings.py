@@ -79,8 +79,8 @@ def test_options_come_from_the_request_the_editor_and_the_preset_in_this_order()
         assert caught.value.field in wrong
 
 
-def test_looks_are_brought_together_where_the_projected_schedule_has_no_key_view_to_follow():
-    for schedule, keys, agreed in (("projected", False, True), ("projected", True, False), (None, True, False),
+def test_looks_are_brought_together_by_the_projected_schedule():
+    for schedule, keys, agreed in (("projected", False, True), ("projected", True, True), (None, True, True),
                                    (None, False, False), ("paper", False, False)):  # fmt: skip
         assert scheduled(PREVIEW.edit, schedule, keys).agreed_looks is agreed
         assert scheduled(msgspec.structs.replace(PREVIEW.edit, agreed_looks=True), schedule, keys).agreed_looks
