@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.edit.settings import EditSettings
+from engine.edit.settings import FOLLOWING, TOGETHER, EditSettings
 from engine.errors import BadInput
 from engine.presets import PREVIEW
 from engine.scenes.nerfacto.config import NerfactoConfig, ProposalConfig
@@ -52,8 +52,6 @@ ALONE = SETTLING | {
     "alone": True, "first_tries": 1, "first_share": 0.75,
     "short_rounds": 1, "round_share": 0.25, "short_noise": (0.7, 0.7),
 }  # fmt: skip
-# All views at once, each for itself, and their looks brought together.
-TOGETHER = PROJECTED | {"alone": True, "first_share": 1.0, "short_rounds": 0, "agreed_looks": True}
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 
@@ -91,12 +89,20 @@ ROWS = {
         Row("half first, 0.6, a key view", "edit", SETTLING | HALF, share=0.75, keys=1),
         Row("settling", "edit", ALONE, share=0.75),
         Row("settling, agreed relevance", "edit", ALONE | {"agreed_relevance": 0.5}, share=0.75),
-        Row("settling, agreed looks", "edit", TOGETHER, share=0.75),
-        Row("settling, agreed looks, a key view", "edit", SETTLING | {"agreed_looks": True}, share=0.75, keys=1),
-        Row("settling, agreed looks, a key view painted over", "edit", SETTLING | {"agreed_looks": True}, share=0.75,
-            keys=1, drawn=True),
-        Row("settling, agreed looks, all first, a key view", "edit", TOGETHER, share=0.75, keys=1),
-        Row("settling, agreed relevance and looks", "edit", TOGETHER | {"agreed_relevance": 0.5}, share=0.75),
+        Row("settling, agreed looks", "edit", PROJECTED | TOGETHER, share=0.75),
+        Row("settling, agreed looks, a key view", "edit", PROJECTED | FOLLOWING, share=0.75, keys=1),
+        Row(
+            "settling, agreed looks, a key view painted over",
+            "edit",
+            PROJECTED | FOLLOWING,
+            share=0.75,
+            keys=1,
+            drawn=True,
+        ),
+        Row("settling, agreed looks, all first, a key view", "edit", PROJECTED | TOGETHER, share=0.75, keys=1),
+        Row(
+            "settling, agreed relevance and looks", "edit", PROJECTED | TOGETHER | {"agreed_relevance": 0.5}, share=0.75
+        ),
         Row("settling, led by one view", "edit", SETTLING, share=0.75),
         Row("settling, a key view", "edit", SETTLING, share=0.75, keys=1),
         Row("settling, a key view painted over", "edit", SETTLING, share=0.75, keys=1, drawn=True),

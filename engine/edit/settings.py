@@ -203,21 +203,25 @@ def checked_instruction(instruction: str) -> str:
     return instruction
 
 
+# The projected schedule without key views: all at once, each for itself, and no round, which would bring new looks; and
+# with key views: a quarter of the views first, what they say carried over into the others, two thirds of all in rounds.
+TOGETHER: dict[str, Any] = {"alone": True, "first_share": 1.0, "short_rounds": 0, "agreed_looks": True}
+FOLLOWING: dict[str, Any] = {
+    "first_share": 0.25, "outlier": 1.5, "blended": True, "agreed_looks": True,
+    "refit": 0.4, "short_rounds": 2, "round_share": 1 / 3, "short_noise": (0.7, 0.4),
+}  # fmt: skip
+
+
 def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
     """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
-    are. The projected one brings the views' looks together and, where nothing was approved, lets each begin for itself
-    (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
+    are. The projected one is as it was measured best (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
     if keys and schedule == "paper":
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
     method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
     chosen = method.get("projected" if keys else schedule, settings.method)
-    projected = chosen == "projected"
-    return msgspec.structs.replace(
-        settings,
-        method=chosen,
-        alone=settings.alone or projected,
-        agreed_looks=settings.agreed_looks or projected,
-    )
+    if chosen != "projected":
+        return msgspec.structs.replace(settings, method=chosen)
+    return msgspec.structs.replace(settings, method=chosen, **(FOLLOWING if keys else TOGETHER))
 
 
 def as_published(settings: EditSettings) -> EditSettings:
