@@ -146,6 +146,28 @@ def test_what_was_not_edited_has_no_say(ring_of):
     assert wrong(masked) < wrong(whole) and wrong(masked) < 0.8 * wrong(edits)
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+def test_of_whom_nothing_is_said_has_no_say_in_what_is_usual(ring_of, keyed):
+    """Most pictures show nothing that was edited, and one of the key views."""
+    overlap, truth = ring_of
+    edits = {view: recolored(truth[view], transform(view)).clamp(0, 1) for view in truth}
+    heard = [view for view in truth if view % 3 == 0]
+    keys = [heard[0], 1] if keyed else []
+
+    def mask(view):
+        return torch.full((20, 24, 1), float(view in heard))
+
+    looks = agreed_looks(edits, overlap, keys, mask)
+    others = [looks[view] for view in truth if view not in heard and view not in keys]
+    if keyed:  # the colors of that key view alone of which something is said
+        alone = agreed_looks({view: edits[view] for view in truth if view != 1}, overlap, keys[:1], mask)
+        assert (others[0].colors - alone[2].colors).abs().max() < 0.1 * (alone[2].colors - torch.eye(4, 3)).abs().max()
+    else:
+        assert all(torch.equal(look.colors, torch.eye(4, 3)) and not look.bend.any() for look in others)
+        mean = torch.stack([looks[view].colors for view in heard]).mean(dim=0)
+        torch.testing.assert_close(mean, torch.eye(4, 3), atol=1e-5, rtol=0)
+
+
 def test_few_others_say_nothing(ring_of):
     overlap, truth = ring_of
     assert not agreed_looks({}, overlap)
