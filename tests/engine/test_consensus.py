@@ -13,7 +13,7 @@ from engine.edit.keep import Background
 from engine.edit.overlap import overlap_of
 
 from .conftest import VIEWS
-from .test_projected import COUNT, SETTINGS, Run, Unedited, few  # noqa: F401
+from .test_projected import COUNT, SETTINGS, RightHalf, Run, Unedited, few  # noqa: F401
 
 SIZE = 48
 
@@ -216,6 +216,25 @@ def test_what_has_to_stay_stays_when_looks_are_brought_together(few):  # noqa: F
         image, original = run.pictures.image(view), run.originals.pictures[view]
         still = backgrounds[view][..., 0] == 0
         assert still.any() and torch.equal(image[still], original[still])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_what_lies_outside_a_region_has_no_say(few, keep, monkeypatch):  # noqa: F811
+    settings = msgspec.structs.replace(SETTINGS, alone=True, agreed_looks=True, short_rounds=0, steps=1, keep=keep)
+    run, masks = Run(few, settings), {}
+    run.prompts.told[0] = msgspec.structs.replace(run.prompts.told[0], region=RightHalf())
+    run.originals.region = run.prompts.told[0].region
+
+    def noted(pictures, overlap, keys, mask, check):
+        masks.update({view: mask(view) for view in pictures})
+        return agreed_looks(pictures, overlap, keys, mask, check)
+
+    monkeypatch.setattr("engine.edit.projected.agreed_looks", noted)
+    list(run.events())
+    for view in range(COUNT):
+        where, region = masks[view], run.originals.mask(view)
+        assert (region == 0).any() and (where[region == 0] == 0).all() and where.any()
+        assert torch.equal(where, region) == (keep == 0)
 
 
 def test_many_views_are_not_all_asked(ring_of, monkeypatch):
