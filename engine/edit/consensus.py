@@ -92,21 +92,27 @@ def agreed_looks(
         for view in looks:
             check()
             said, weight = others_say(view, shown)
+            if not weight.any():
+                continue  # nothing is said of it: it has no say in what is usual, and stays as it is
             colors = colors_towards(small[view], said, weight)
             toned = recolored(small[view], colors)
             found[view] = Look(colors, bend_towards(toned, said, weight))
             apart = (toned - said).abs().mean(dim=-1)
             left[view] = float((weight * apart).sum() / weight.sum().clamp_min(1e-6))
+        if not found:
+            break
         # A fit to what is known less well is too flat: what all are brought to is no change of them all, but for those
         # that are far from the others still, which show something else.
         most = USUAL * median(left.values())
         usual = torch.stack([found[view].colors for view in found if left[view] <= most]).mean(dim=0)
-        looks = {view: Look(look.colors - usual + none, look.bend) for view, look in found.items()}
+        looks |= {view: Look(look.colors - usual + none, look.bend) for view, look in found.items()}
     if keys and looks:
         shown = {view: look.of(small[view]) for view, look in looks.items()}
-        said = {key: others_say(key, shown) for key in keys}
-        theirs = torch.stack([colors_towards(said[key][0], small[key], said[key][1]) for key in keys]).mean(dim=0)
-        looks = {view: Look(_then(look.colors, theirs), look.bend) for view, look in looks.items()}
+        said = [(key, *others_say(key, shown)) for key in keys]
+        theirs = [colors_towards(picture, small[key], weight) for key, picture, weight in said if weight.any()]
+        if theirs:
+            to_keys = torch.stack(theirs).mean(dim=0)
+            looks = {view: Look(_then(look.colors, to_keys), look.bend) for view, look in looks.items()}
     return looks
 
 

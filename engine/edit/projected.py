@@ -178,8 +178,11 @@ def projected_dataset_update(
         """What was edited, brought to the look that all of it agrees about."""
 
         def mask(view: int) -> Tensor | None:
-            background = backgrounds.get(view)
-            return None if background is None else background.mask(*pictures.image(view).shape[:2])
+            background, inside = backgrounds.get(view), originals.mask(view, check)
+            if background is None:
+                return inside
+            changes = background.mask(*pictures.image(view).shape[:2])
+            return changes if inside is None else changes * inside.to(changes)
 
         for view, look in agreed_looks(edited, seen(), list(keys), mask, check).items():
             yield updated(view, finished(view, look.of(edited[view].to(originals.device))), edits=0)

@@ -61,7 +61,7 @@ def learn_depths(
     whole = stereo
     if planes:
         whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), shown)
-    sky = skies(chosen, photos, capture.up, shown)
+    sky = skies(chosen, photos, capture.up, shown, job.check)
     found = dict(zip(compared, with_skies(whole, sky), strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]

@@ -164,7 +164,7 @@ def _train(
     if compared.photos:
         learn_depths(pictures, capture, views, compared.planes, plan, job)
     if training.losses.flat_weight:
-        pictures.find_plain()
+        pictures.find_plain(job.check)
     stage = plan.begin("train")
     red, green, blue = (channel / 255 for channel in capture.background)
     background = None if pictures.alpha is None else (red, green, blue)

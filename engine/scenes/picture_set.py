@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +52,8 @@ class PictureSet:
         # Pixels whose depth is known, (K,) of all: where they are, (K,) how far away what they show is, capture frame,
         # and (K,) how sure that is.
         self.known: tuple[Tensor, Tensor, Tensor] | None = None
-        self.plain: Tensor | None = (
-            None  # (pixels,) uint8, how many pixels about each a picture is plain; None: nowhere
-        )
+        # (pixels,) uint8, how many pixels about each a picture is plain; None: nowhere.
+        self.plain: Tensor | None = None
         self.seen: Tensor | None = None  # (pixels,) bool, false where a mask hides one; None: all are seen
         self.alpha: Tensor | None = None  # (pixels,) uint8; None: there is no empty space
         self.drawn: Tensor | None = None  # which pixels single ones are drawn from; None: all
@@ -118,17 +117,20 @@ class PictureSet:
             values = (place, np.concatenate([d.distances for d in depths]), np.concatenate([d.sure for d in depths]))
             self.known = tuple(torch.from_numpy(value[kept]).to(self.device) for value in values)
 
-    def find_plain(self) -> None:
-        """Let flatness be taught where the pictures, as they are now, are plain, but for what is known to be a sky."""
+    def find_plain(self, check: Callable[[], None] = lambda: None) -> None:
+        """Let flatness be taught where the pictures, as they are now, are plain, but for what is known to be a sky.
+        ``check`` is called between pictures and may raise Cancelled."""
         kept = np.ones(self._starts[-1], bool)
         if self.known is not None:
             places, distances, _ = (value.cpu().numpy() for value in self.known)
             kept[places[np.isinf(distances)]] = False
-        radii = []
+        whole = np.empty(self._starts[-1], np.uint8)
         for view, (begin, shape) in enumerate(zip(self._starts, self._shapes, strict=False)):
-            own, shown = kept[begin : self._starts[view + 1]].reshape(shape), self.shown(view)
-            radii.append(plain_discs(self.image(view).cpu().numpy(), own if shown is None else own & shown).ravel())
-        whole = np.concatenate(radii).clip(max=255).astype(np.uint8)
+            check()
+            inside, shown = slice(begin, self._starts[view + 1]), self.shown(view)
+            own = kept[inside].reshape(shape)
+            radii = plain_discs(self.image(view).cpu().numpy(), own if shown is None else own & shown)
+            whole[inside] = radii.clip(max=255).ravel()
         self.plain = torch.from_numpy(whole).to(self.device) if whole.any() else None
 
     def confine(self, masks: Iterable[np.ndarray]) -> None:

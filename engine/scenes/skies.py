@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -42,6 +42,7 @@ def skies(
     pictures: Sequence[np.ndarray],
     up: np.ndarray,
     shown: Sequence[np.ndarray | None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
     """(H, W) bool of each view: which pixels show the sky; none where one of these does not hold, so that rather too
     few are found.
@@ -53,14 +54,17 @@ def skies(
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB, of its camera's size. ``up`` (3,), a unit vector, capture frame.
     ``shown``: of each view, (H, W) bool, which pixels show what was photographed and nothing else; None: all do.
+    ``check`` is called between views and may raise Cancelled.
     """
     shown = shown or [None] * len(views)
-    rays = [_directions(view) for view in views]
     found = [np.zeros(picture.shape[:2], bool) for picture in pictures]
-    parts = [part for k in range(len(views)) for part in _parts(k, pictures[k], rays[k], up, shown[k])]
+    parts: list[_Part] = []
+    for k, view in enumerate(views):
+        check()
+        parts += _parts(k, pictures[k], _directions(view), up, shown[k])
     if not parts:
         return found
-    sky = [part for part, good in zip(parts, _fitting(parts), strict=True) if good]
+    sky = [part for part, good in zip(parts, _fitting(parts, check), strict=True) if good]
     if sky and min(part.low for part in sky) <= LOW and _told(views, sky):
         for part in sky:  # squares that are plain, whole
             found[part.view] |= cv2.dilate(part.where.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
@@ -132,7 +136,7 @@ def _terms(directions: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(len(x)), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1], axis=1)
 
 
-def _fitting(parts: Sequence[_Part]) -> np.ndarray:
+def _fitting(parts: Sequence[_Part], check: Callable[[], None]) -> np.ndarray:
     """(P,) bool, which of the parts are of one color of direction, that of most of what they show. Least squares,
     reweighted so that the others do not pull at it (Cauchy's weights)."""
     terms = _terms(np.concatenate([part.directions for part in parts]))
@@ -141,6 +145,7 @@ def _fitting(parts: Sequence[_Part]) -> np.ndarray:
     share = np.array([part.where.sum() / len(part.colors) for part in parts])[part_of]
     weight = share
     for _ in range(ROUNDS):
+        check()
         root = np.sqrt(weight)[:, None]
         fit = np.linalg.lstsq(terms * root, colors * root, rcond=1e-6)[0]
         square = np.square(colors - terms @ fit).mean(axis=-1)

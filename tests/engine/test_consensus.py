@@ -13,7 +13,7 @@ from engine.edit.keep import Background
 from engine.edit.overlap import overlap_of
 
 from .conftest import VIEWS
-from .test_projected import COUNT, SETTINGS, Run, Unedited, few  # noqa: F401
+from .test_projected import COUNT, SETTINGS, RightHalf, Run, Unedited, few  # noqa: F401
 
 SIZE = 48
 
@@ -146,6 +146,28 @@ def test_what_was_not_edited_has_no_say(ring_of):
     assert wrong(masked) < wrong(whole) and wrong(masked) < 0.8 * wrong(edits)
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+def test_of_whom_nothing_is_said_has_no_say_in_what_is_usual(ring_of, keyed):
+    """Most pictures show nothing that was edited, and one of the key views."""
+    overlap, truth = ring_of
+    edits = {view: recolored(truth[view], transform(view)).clamp(0, 1) for view in truth}
+    heard = [view for view in truth if view % 3 == 0]
+    keys = [heard[0], 1] if keyed else []
+
+    def mask(view):
+        return torch.full((20, 24, 1), float(view in heard))
+
+    looks = agreed_looks(edits, overlap, keys, mask)
+    others = [looks[view] for view in truth if view not in heard and view not in keys]
+    if keyed:  # the colors of that key view alone of which something is said
+        alone = agreed_looks({view: edits[view] for view in truth if view != 1}, overlap, keys[:1], mask)
+        assert (others[0].colors - alone[2].colors).abs().max() < 0.1 * (alone[2].colors - torch.eye(4, 3)).abs().max()
+    else:
+        assert all(torch.equal(look.colors, torch.eye(4, 3)) and not look.bend.any() for look in others)
+        mean = torch.stack([looks[view].colors for view in heard]).mean(dim=0)
+        torch.testing.assert_close(mean, torch.eye(4, 3), atol=1e-5, rtol=0)
+
+
 def test_few_others_say_nothing(ring_of):
     overlap, truth = ring_of
     assert not agreed_looks({}, overlap)
@@ -194,6 +216,25 @@ def test_what_has_to_stay_stays_when_looks_are_brought_together(few):  # noqa: F
         image, original = run.pictures.image(view), run.originals.pictures[view]
         still = backgrounds[view][..., 0] == 0
         assert still.any() and torch.equal(image[still], original[still])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_what_lies_outside_a_region_has_no_say(few, keep, monkeypatch):  # noqa: F811
+    settings = msgspec.structs.replace(SETTINGS, alone=True, agreed_looks=True, short_rounds=0, steps=1, keep=keep)
+    run, masks = Run(few, settings), {}
+    run.prompts.told[0] = msgspec.structs.replace(run.prompts.told[0], region=RightHalf())
+    run.originals.region = run.prompts.told[0].region
+
+    def noted(pictures, overlap, keys, mask, check):
+        masks.update({view: mask(view) for view in pictures})
+        return agreed_looks(pictures, overlap, keys, mask, check)
+
+    monkeypatch.setattr("engine.edit.projected.agreed_looks", noted)
+    list(run.events())
+    for view in range(COUNT):
+        where, region = masks[view], run.originals.mask(view)
+        assert (region == 0).any() and (where[region == 0] == 0).all() and where.any()
+        assert torch.equal(where, region) == (keep == 0)
 
 
 def test_many_views_are_not_all_asked(ring_of, monkeypatch):

@@ -7,6 +7,7 @@ import torch
 from msgspec.structs import replace as changed
 
 from engine.capture import Intrinsics
+from engine.errors import Cancelled
 from engine.geometry import Viewpoint, pixel_directions
 from engine.scenes.flatness import plain_discs
 from engine.scenes.known_depth import KnownDepth
@@ -105,6 +106,25 @@ def test_no_disc_holds_what_is_not_shown():
     for y, x in np.argwhere(discs > 0):
         assert np.hypot(rows - y, columns - x).min() > discs[y, x] + 0.71  # places are rounded to pixels
     assert discs.max() > 15
+
+
+def test_finding_what_is_plain_can_be_stopped_at_each_picture():
+    data, asked = PictureSet([np.full((40, 48, 3), 90, np.uint8)] * 5, "cpu"), []
+
+    def stop():
+        asked.append(1)
+        if len(asked) == 3:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        data.find_plain(stop)
+    assert data.plain is None
+
+
+def test_discs_are_no_larger_than_a_byte_holds():
+    data = PictureSet([np.full((200, 240, 3), 90, np.uint8), np.full((9, 7, 3), 90, np.uint8)], "cpu")
+    data.find_plain()
+    assert (data.plain[: 200 * 240] == 255).all() and (data.plain[200 * 240 :] == 11).all()  # the whole pictures
 
 
 def test_no_line_is_drawn_over_what_is_known_to_be_a_sky():

@@ -63,6 +63,15 @@ class Unedited:
         return self.views[view]
 
 
+class RightHalf:
+    """A region that each view sees so."""
+
+    def mask_of(self, scene, camera, check):
+        allowed = torch.zeros(*scene.render(camera, check).depth.shape, 1)
+        allowed[:, 12:] = 1
+        return allowed
+
+
 class Run(IterativeRun):
     """An edit of the sphere whose unedited scene is the true one."""
 
@@ -411,12 +420,6 @@ def test_another_instruction_edits_every_view_again_and_key_views_no_longer_hold
 
 
 def test_outside_a_region_every_picture_stays_the_key_views_among_them(few):
-    class RightHalf:
-        def mask_of(self, scene, camera, check):
-            allowed = torch.zeros(*scene.render(camera, check).depth.shape, 1)
-            allowed[:, 12:] = 1
-            return allowed
-
     run = Run(few)
     run.prompts.told[0] = msgspec.structs.replace(run.prompts.told[0], region=RightHalf())
     run.originals.region = run.prompts.told[0].region

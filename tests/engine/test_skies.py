@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from engine.capture import Intrinsics
+from engine.errors import Cancelled
 from engine.geometry import Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.skies import skies, with_skies
@@ -163,6 +164,22 @@ def test_empty_space_and_what_masks_hide_is_no_sky():
 def test_few_views_have_nothing_to_agree_on():
     cameras, pictures, _ = photographed([GROUND, *BOXES])
     assert nowhere(skies(cameras[:2], pictures[:2], UP)) and nowhere(skies([], [], UP))
+
+
+def test_it_can_be_stopped_at_each_view():
+    cameras, pictures, _ = photographed([GROUND, *BOXES])
+    asked = []
+
+    def stop():
+        asked.append(1)
+        if len(asked) == 3:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        skies(cameras, pictures, UP, check=stop)
+    asked = [1] * 3
+    skies(cameras, pictures, UP, check=stop)
+    assert len(asked) - 3 > len(cameras)  # and while what is found is compared
 
 
 def test_what_is_known_of_a_sky_is_that_it_is_far_away():
