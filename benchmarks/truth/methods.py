@@ -52,6 +52,7 @@ ALONE = SETTLING | {
     "alone": True, "first_tries": 1, "first_share": 0.75,
     "short_rounds": 1, "round_share": 0.25, "short_noise": (0.7, 0.7),
 }  # fmt: skip
+AT_ONCE, LED = PROJECTED | TOGETHER, PROJECTED | FOLLOWING  # as the engine has it without key views, and with some
 AGREED = FIRST_PASS | {"agreed_relevance": 0.5}
 SHARP = AGREED | {"single_rays": 0.6, "losses": LossConfig("l1", 0.3)}
 

@@ -214,7 +214,8 @@ FOLLOWING: dict[str, Any] = {
 
 def scheduled(settings: EditSettings, schedule: Literal["paper", "projected"] | None, keys: bool) -> EditSettings:
     """The settings of a schedule by its name; where none is asked for, the projected one with key views, else as they
-    are. The projected one is as it was measured best (docs/benchmark.md). Raises BadInput where key views are to go with the paper's, which has none."""
+    are. The projected one is as it was measured best (docs/benchmark.md). Raises BadInput where key views are to go
+    with the paper's, which has none."""
     if keys and schedule == "paper":
         raise BadInput("The paper's schedule has no key views; choose the projected one.", field="schedule")
     method: dict[str | None, Method] = {"paper": "iterative", "projected": "projected"}
