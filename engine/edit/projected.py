@@ -185,11 +185,13 @@ def projected_dataset_update(
             return changes if inside is None else changes * inside.to(changes)
 
         for view, look in agreed_looks(edited, seen(), list(keys), mask, check).items():
-            yield updated(view, finished(view, look.of(edited[view].to(originals.device))), edits=0)
+            before, may_change = edited[view].to(originals.device), mask(view)
+            after = look.of(before)
+            if may_change is not None:  # what has to stay was put back already, softly at its edges
+                after = before + may_change.to(before) * (after - before)
+            yield updated(view, to_uint8(after), edits=0)
 
     def updated(view: int, image: Tensor, edits: int = 1) -> ImageUpdated:
-        if originals.mask(view, check) is not None:
-            image = to_uint8(originals.outside_kept(view, image.to(originals.device).float() / 255, check))
         change = _apart(image, pictures.image(view))
         pictures.replace(view, image)
         return ImageUpdated(view, pictures.image(view), change, edits)

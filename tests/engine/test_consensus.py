@@ -13,7 +13,7 @@ from engine.edit.keep import Background
 from engine.edit.overlap import overlap_of
 
 from .conftest import VIEWS
-from .test_projected import COUNT, SETTINGS, RightHalf, Run, Unedited, few  # noqa: F401
+from .test_projected import COUNT, SETTINGS, RightHalf, Run, SoftRightHalf, Unedited, few  # noqa: F401
 
 SIZE = 48
 
@@ -245,3 +245,20 @@ def test_many_views_are_not_all_asked(ring_of, monkeypatch):
     monkeypatch.setattr(consensus, "OTHERS", 5)
     agreed_looks(truth, overlap)
     assert len(asked) <= consensus.PASSES * len(truth) * 5
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+def test_a_soft_edge_is_put_back_once(few, agreed, monkeypatch):  # noqa: F811
+    settings = msgspec.structs.replace(SETTINGS, alone=True, agreed_looks=agreed, short_rounds=0, steps=1)
+    monkeypatch.setattr("engine.edit.projected.agreed_looks", lambda of, *_: {view: Look.none("cpu") for view in of})
+    whole, soft = Run(few, settings), Run(few, settings)  # they share their training pictures
+    list(whole.events())
+    edits = [whole.pictures.image(view).clone().float() for view in range(COUNT)]
+    soft.prompts.told[0] = msgspec.structs.replace(soft.prompts.told[0], region=SoftRightHalf())
+    soft.originals.region = soft.prompts.told[0].region
+    list(soft.events())
+    for view, edited in enumerate(edits):
+        original = soft.originals.pictures[view].float()
+        expected = original + 0.25 * (edited - original)
+        assert (soft.pictures.image(view).float() - expected)[:, 8:12].abs().max() <= 1.0
+        assert (edited - original)[:, 8:12].abs().max() > 16  # so that a quarter of a quarter would be seen

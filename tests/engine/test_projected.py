@@ -72,6 +72,15 @@ class RightHalf:
         return allowed
 
 
+class SoftRightHalf(RightHalf):
+    """The same, with an edge that changes by a quarter."""
+
+    def mask_of(self, scene, camera, check):
+        allowed = super().mask_of(scene, camera, check)
+        allowed[:, 8:12] = 0.25
+        return allowed
+
+
 class Run(IterativeRun):
     """An edit of the sphere whose unedited scene is the true one."""
 
