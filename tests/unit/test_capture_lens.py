@@ -11,7 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 from capture_on_disk import SHARED, shared
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from engine.capture.lens import COLMAP_MODELS, Lens
@@ -130,6 +130,8 @@ lenses = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(lenses)
+# Nearly folded in a corner, where differences from one of 97 places to the next are too coarse to tell.
+@example(Lens("OPENCV", 250, 250, 250, 180, (-0.298828125, 0.04045, 0.001953125, -0.001953125, 0, 0, 0, 0)))
 def test_largest_picture_without_empty_pixels(lens: Lens) -> None:
     width, height = 640, 480
     try:
@@ -137,10 +139,11 @@ def test_largest_picture_without_empty_pixels(lens: Lens) -> None:
     except NoPinhole:
         assume(False)
     x, y = np.meshgrid(np.linspace(left, right, 97), np.linspace(top, bottom, 97))
-    at = lens.project(np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)).reshape(97, 97, 2)
+    rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
+    at, right_of, below = (lens.project(rays + shift) for shift in ((0, 0, 0), (1e-6, 0, 0), (0, 1e-6, 0)))
     assert (at > -0.01).all() and (at < (width + 0.01, height + 0.01)).all(), "an empty pixel"
     # Nowhere does the picture run backwards, as a polynomial beyond its range would have it.
-    across, down = np.diff(at, axis=1)[:-1], np.diff(at, axis=0)[:, :-1]
+    across, down = right_of - at, below - at
     assert (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0] > 0).all(), "folded"
     assert max(-left, right, -top, bottom) <= math.tan(WIDEST) + 1e-9
 
