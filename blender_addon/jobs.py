@@ -65,7 +65,7 @@ def install_engine(*, repair: bool = False) -> None:
     wheels = bpy.path.abspath(getattr(chosen, "wheels_folder", ""))
     if wheels and not Path(wheels).is_dir():
         raise RuntimeError(f"There is no folder of wheels at {wheels}: see the add-on's preferences.")
-    if offline() or (repair and not wheels and not bpy.app.online_access):
+    if offline(repair):
         raise RuntimeError(
             "Installing downloads packages: turn on Allow Online Access in Preferences, System, or name a folder of "
             "wheels in the add-on's preferences."

@@ -136,5 +136,6 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
     if written:
         names = ", ".join(Path(file).name for file in written)
         news.append(t("{names}: in {folder}.").format(names=names, folder=Path(path).parent))
-    session.say("results", " ".join(news))
+    if news:
+        session.say("results", " ".join(news))
     chores.then(("undo", uid), lambda: undo_step("Import Mesh"), "results")
