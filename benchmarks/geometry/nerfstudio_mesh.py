@@ -3,7 +3,7 @@
 `ns-export tsdf` or `ns-export poisson`. Needs an environment with all that nerfstudio asks for (the engine's has less);
 `INSTRUCT_NERF_NERFSTUDIO_PYTHON` names its Python where it is not this one.
 
-    python -m benchmarks.geometry.nerfstudio_mesh FOLDER SECONDS      # what runs in that environment
+    python -m benchmarks.geometry.nerfstudio_mesh FOLDER SECONDS DEVICE      # what runs in that environment
 
 Two things differ from the commands, neither of which touches what is learned or exported: LPIPS, which nerfacto builds
 to measure itself and downloads weights for, is left out, and training ends by the clock.
@@ -43,13 +43,13 @@ def write_capture(pictures: np.ndarray, poses: list[np.ndarray], focal: float, f
     (folder / "transforms.json").write_text(json.dumps(camera | {"frames": frames} | lists))
 
 
-def make(folder: Path, seconds: float) -> dict:
-    """Train on the capture in ``folder`` for so many seconds and export; {"steps", "seconds", method: seconds}. Meshes
-    lie in ``folder`` as ``tsdf.ply`` and ``poisson.ply``, in the capture's frame."""
+def make(folder: Path, seconds: float, device: str) -> dict:
+    """Train on the capture in ``folder`` for so many seconds on ``device`` (cpu, cuda:0), and export;
+    {"steps", "seconds", method: seconds}. Meshes lie there as ``tsdf.ply`` and ``poisson.ply``, in its frame."""
     report = folder / "report.json"
     if not report.exists():
         python = os.environ.get("INSTRUCT_NERF_NERFSTUDIO_PYTHON", sys.executable)
-        command = [python, "-m", "benchmarks.geometry.nerfstudio_mesh", str(folder), f"{seconds:.0f}"]
+        command = [python, "-m", "benchmarks.geometry.nerfstudio_mesh", str(folder), f"{seconds:.0f}", device]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not report.exists():
             raise SystemExit(f"nerfstudio made no mesh:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
@@ -70,14 +70,15 @@ def _without_lpips() -> None:
     torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = Nothing
 
 
-def _train(folder: Path, seconds: float) -> tuple[Path, int, float]:
+def _train(folder: Path, seconds: float, device: str) -> tuple[Path, int, float]:
     """The run's config.yml, its steps, and the seconds they took."""
     from nerfstudio.configs.method_configs import method_configs
     from nerfstudio.scripts.train import _set_random_seed
 
     config = method_configs["nerfacto"]
     config.data = config.pipeline.datamanager.data = folder
-    config.output_dir, config.vis, config.machine.device_type = folder / "run", "tensorboard", "cpu"
+    config.output_dir, config.vis = folder / "run", "tensorboard"
+    config.machine.device_type = device.partition(":")[0]  # of cards it takes the first
     config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 10**9
     config.steps_per_save = 10**9
     config.set_timestamp()
@@ -118,13 +119,13 @@ def _export(method: str, config: Path, folder: Path) -> None:
 
 
 def _main() -> None:
-    folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    folder, seconds, device = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     import torch
 
     # nerfstudio 1.1.5 loads its checkpoint as PyTorch did before 2.6; these are the numbers in it that are no tensors.
     torch.serialization.add_safe_globals([np.core.multiarray.scalar, np.dtype, np.dtypes.Float64DType])
     _without_lpips()
-    config, steps, took = _train(folder, seconds)
+    config, steps, took = _train(folder, seconds, device)
     report: dict = {"steps": steps, "seconds": took}
     for method in METHODS:
         began = time.monotonic()

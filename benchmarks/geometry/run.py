@@ -118,9 +118,10 @@ def _of_nerfstudio(row: Row, scene: ExactScene, steps: int, rays: int, seed: int
     """What nerfstudio makes in the seconds of training that the preset's own row took, which is trained first."""
     _, seconds = _trained(ROWS["preview"], scene, steps, rays, seed, folder, device)
     pictures, cameras = scene.pictures[: scene.training], scene.cameras[: scene.training]
-    own = folder / f"nerfstudio-{scene.name.replace(' ', '-')}-{pictures.shape[1]}-{seconds:.0f}"
+    name = f"nerfstudio-{scene.name.replace(' ', '-')}-{pictures.shape[1]}-{seconds:.0f}-{device.replace(':', '-')}"
+    own = folder / name
     nerfstudio_mesh.write_capture(pictures, [c.pose for c in cameras], cameras[0].intrinsics.fx, own)
-    report = nerfstudio_mesh.make(own, seconds)
+    report = nerfstudio_mesh.make(own, seconds, device)
     print(
         f"nerfstudio took {report['steps']} steps in {report['seconds']:.0f} s; {row.exporter}: {report[row.exporter]}"
     )
