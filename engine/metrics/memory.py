@@ -20,6 +20,7 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         self._most, self._stop = 0, threading.Event()
         if self._counted:
+            torch.cuda.init()  # a process that has not used a card yet counts nothing there, and refuses
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -58,10 +58,18 @@ def test_peak_memory_is_of_what_was_held_and_let_go():
 
 
 def test_peak_memory_is_that_of_the_device_that_was_named(monkeypatch):
-    """Of two GPUs, and of the processor's on a computer that has both."""
-    asked = []
+    """Of two GPUs, and of the processor's on a computer that has both; in a process that has not used a card yet, where
+    counters are refused until it is begun with."""
+    asked, begun = [], []
+
+    def reset(device):
+        if not begun:
+            raise RuntimeError("Invalid device argument")
+        asked.append(str(device))
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device=None: asked.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "init", lambda: begun.append(True))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: {"cuda:0": 5, "cuda:1": 7}[str(device)])
     for device, peak in (("cuda:1", 7), ("cuda:0", 5)):
         with PeakMemory(device) as memory:

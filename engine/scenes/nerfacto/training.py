@@ -193,7 +193,7 @@ class Trainer:
             distances, last = self.scene.frame.nerf_from_capture_distance(distances), slice(-len(distances), None)
             ends = termination_loss(rendered.weights[-1].flatten(1)[last], rendered.along()[last], distances, sure)
             terms["depth"] = weights.depth_weight * ends
-        if batch.slants is not None:
+        if batch.slants is not None and batch.slants.numel():
             first = slice(batch.slants.numel())
             bends = flatness_loss(rendered.weights[-1].flatten(1)[first], rendered.along()[first], batch.slants)
             terms["flat"] = self._flat_weight() * bends
