@@ -13,8 +13,8 @@ from scipy.sparse.linalg import splu
 
 from engine.geometry import Camera, pixel_directions, to_pixels
 from engine.scenes.known_depth import KnownDepth
+from engine.scenes.plane_sweep import WINDOW
 from engine.scenes.planes import SAME, Plane, Seen, planes_of
-from engine.scenes.stereo import WINDOW
 
 LONGEST = 160  # pixels of a picture that it is asked of which plane they are; a larger one is asked every second, …
 STEP = 1.5  # of CIE L*a*b*: a difference of neighbors that parts them
@@ -29,6 +29,7 @@ PAST = 0.25  # of those, at most, that see what is behind
 UNLIKE = 30.0  # of 255: what looks so different from elsewhere is not the same
 RELIEF = 0.006  # of the distance, that a neighborhood of known pixels is off a plane from which on that is no noise
 ABOUT = 7  # pixels: that neighborhood
+EDGE = 0.03  # of the distance, that what lies beside is nearer from which on there is an outline
 SURE = 0.8  # how much what is filled in is believed
 
 Done = Callable[[int], None]
@@ -189,6 +190,9 @@ def _joined(seen: Seen, depth: KnownDepth, filled: np.ndarray) -> KnownDepth:
     relief = near & (count > 0.3) & (np.abs(mean) > RELIEF)
     z = np.where(known & (filled > 0) & ~near, 0.0, seen.z)  # an outlier
     z = np.where((filled > 0) & (~known | (near & ~relief)), filled, z)
+    inverse = np.where(z > 0, 1 / np.where(z > 0, z, 1.0), 0.0)
+    beside = cv2.dilate(inverse, np.ones((3, 3), np.uint8)) * z > 1 + EDGE
+    z = np.where(beside & ~known, 0.0, z)  # what is beside is nearer: a pixel of its outline shows both
     sure = np.full(z.size, SURE, np.float32)
     sure[depth.pixels] = depth.sure
     pixels = np.flatnonzero(z.ravel())

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from engine.geometry import Camera, pixel_directions
+from engine.scenes.right_angles import squared
 
 SAME = 0.01  # of a point's distance from its camera: how far along the ray a plane may lie from it
 FAR = 4.0  # times the middle distance of all points, beyond which they are background
@@ -30,6 +31,7 @@ CELL = 0.02  # of the middle distance: what is told apart on a plane
 FEW = 4  # points about a cell that tell nothing yet
 GAP = 0.15  # of the middle distance, that a plane's parts lie apart at most
 NARROWEST = 0.03  # of the middle distance: spread across, below which it is a line
+BORNE = 0.8  # of a plane's points, that must lie on it at right angles, too
 SEEN_PAST = 0.6  # times the points on a part, of points that views see behind it, from which on it is a mere cut
 LIKE, APART = np.cos(np.radians(12)), 0.08  # cosine, and share of the middle distance, of what is the same plane twice
 
@@ -159,7 +161,34 @@ def planes_of(all_seen: Sequence[Seen], done: Callable[[], None] = lambda: None)
         plane = _reaching(points, normal, height)
         if plane is not None and not any(_twice(plane, other, points) for other in found):
             found.append(plane)
-    return found
+    return _at_right_angles(found, points)
+
+
+def _at_right_angles(planes: list[Plane], points: _Points) -> list[Plane]:
+    """Planes with those that are nearly so put at right angles to each other, where their points bear that."""
+    owns = [points.some(_held(plane, points)) for plane in planes]
+    spreads = [SAME / 2 * np.linalg.norm(own.rays, axis=1) for own in owns]
+    sizes = np.array([plane.there.sum() for plane in planes])
+    normals = np.array([plane.normal for plane in planes]).reshape(-1, 3)
+    normals, heights, stand = squared(normals, sizes, [own.places for own in owns], spreads)
+    made = []
+    for plane, own, normal, height, stands in zip(planes, owns, normals, heights, stand, strict=True):
+        before, after = (
+            _on(own, n[None], np.array([h]))[0] for n, h in ((plane.normal, plane.height), (normal, height))
+        )
+        better = _reaching(points, normal, height) if stands and after >= BORNE * before else None
+        made.append(better or plane)
+    return made
+
+
+def _held(plane: Plane, points: _Points) -> np.ndarray:
+    """The numbers of points, `DRAWN` at most, that lie about a plane where that reaches."""
+    off = points.off(plane.normal[None], np.array([plane.height]))[0]
+    cells = np.floor((points.places @ plane.axes.T - plane.corner) / plane.cell)
+    inside = (np.abs(off) < 3 * SAME) & ((cells >= 0) & (cells < plane.there.shape)).all(axis=1)
+    row, column = np.where(inside[:, None], cells, 0).astype(np.int64).T
+    held = np.flatnonzero(inside & plane.there[row, column])
+    return held[:: -(-len(held) // DRAWN) or 1]
 
 
 def _areas(known: np.ndarray, shown: np.ndarray | None) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from engine.geometry import Camera, pixel_directions
 from engine.scenes.known_depth import KnownDepth
-from engine.scenes.stereo import FLAT, WINDOW
+from engine.scenes.plane_sweep import FLAT, WINDOW
 
 LEAST = 0.004  # of a picture, that hangs together
 BELOW = -0.15  # sine of the angle to what is level, below which no sky reaches: walls do

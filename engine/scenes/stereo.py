@@ -10,32 +10,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.geometry import Camera, pixel_directions
+from engine.geometry import Camera, Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
+from engine.scenes.patch_match import NOWHERE, UNLIKE, Photos, refined
+from engine.scenes.plane_sweep import WINDOW, swept
 
-NEIGHBOURS = 4  # views that each is compared with
-ANGLE = 12.0  # degrees between two views of what they look at: best to tell its depth by
+NEIGHBOURS = 4  # views that tell first how far away things are
+ANGLE = 12.0  # degrees between two views of what they look at: best to tell that by
 LEAST_ANGLE, MOST_ANGLE = 2.0, 35.0  # less tells no depth; more shows another side
-NEAREST = 0.3  # of a camera's distance to what it looks at; the farthest is infinitely far
-PLANES = 200  # at most
-STEP = 0.7  # pixels that a point moves in the neighbours from one plane to the next
-WINDOW = 5  # pixels: what is compared is a square about each
-LIKE = 0.7  # correlation, at least, of squares that show the same
-FLAT = 1.5  # of 255, the least standard deviation of a square that can be told from others
-AGREED = 2  # neighbours, at least, that see a point as far away as it is
+OTHERS, BESIDE, ASIDE = 10, 6.0, 50.0  # views that each is compared with then, and degrees between them
+SMALL = 200  # pixels of the longer side of photos that are compared first
+ROUNDS, LAST_ROUNDS = (0.06, 0.02, 0.007), (0.01, 0.004)  # of the distance, that is tried; at that size, and at the photos' own  # noqa: E501  # fmt: skip
+LIKE = 0.999  # of 1 − correlation as unlike as can be, below which something was found
+AGREED, SURELY = 3, 0.9  # views, at least, that see a point as far away as it is; of 1, from which on one less will do
 SAME = 0.01  # of the distance: how well they must
-NOWHERE = -1e6  # a gray value of what a picture does not show
 
 Done = Callable[[int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class _Swept:
-    """Of one view: (H, W) z of what each pixel shows, how alike it looks elsewhere (−1 to 1), and the neighbours."""
-
-    z: np.ndarray
-    like: np.ndarray
-    neighbours: list[int]
 
 
 def stereo_depths(
@@ -58,20 +48,75 @@ def stereo_depths(
     for number, where in enumerate(shown or ()):
         if where is not None:
             grays[number][~where] = NOWHERE
-    swept = []
+    centre = np.asarray(centre, np.float64)
+    photos, small = Photos(views, grays), _smaller(views, grays)
+    found = []
     for number in range(len(views)):
-        swept.append(_sweep(number, views, grays, np.asarray(centre, np.float64)))
+        found.append(_matched(number, photos, small, centre))
         done(number + 1)
-    return [_agreed(number, views, swept) for number in range(len(views))]
+    return [_agreed(number, views, found) for number in range(len(views))]
 
 
-def neighbours_of(number: int, views: Sequence[Camera], ahead: float) -> list[int]:
-    """The views that tell best how far away is what one shows ``ahead`` of it: seen from about `ANGLE` aside, and in
-    their pictures."""
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """Of one view: (H, W, 3) planes of what its pixels show, as `refined` has them, (H, W) how alike the views are
+    there (0–1; 0 where they are not), and the views that it was compared with."""
+
+    planes: np.ndarray
+    alike: np.ndarray
+    others: list[int]
+
+
+def _smaller(views: Sequence[Camera], grays: Sequence[np.ndarray]) -> Photos:
+    """Photos of `SMALL` pixels at most, of which it is first asked where things are about."""
+    cameras: list[Camera] = []
+    pictures = []
+    for view, gray in zip(views, grays, strict=True):
+        height, width = gray.shape
+        share = min(1.0, SMALL / max(height, width))
+        size = max(2, round(width * share)), max(2, round(height * share))
+        less = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+        less[less < 0] = NOWHERE
+        pictures.append(less)
+        cameras.append(Viewpoint(view.pose, view.intrinsics.scaled_to(*size), view.name))
+    return Photos(cameras, pictures)
+
+
+def _matched(number: int, photos: Photos, small: Photos, centre: np.ndarray) -> _Matched:
+    view, gray = photos.views[number], photos.grays[number]
+    ahead = float(-view.pose[:3, 2] @ (centre - view.pose[:3, 3]))
+    if ahead <= 0:  # cameras that look outward
+        ahead = float(np.mean([np.linalg.norm(other.pose[:3, 3] - centre) for other in photos.views])) or 1.0
+    near, others = neighbours_of(number, photos.views, ahead), compared_with(number, photos.views, ahead)
+    if not others:
+        return _Matched(np.ones((*gray.shape, 3)), np.zeros(gray.shape, np.float32), [])
+    less = small.grays[number]
+    begin = np.zeros((*less.shape, 3), np.float32)
+    begin[..., 0] = swept(number, small.views, small.grays, near or others[:NEIGHBOURS], ahead)
+    planes, costs = refined(small, number, others, begin, ROUNDS)
+    if less.shape != gray.shape:
+        planes, costs = refined(photos, number, others, _enlarged(planes, gray.shape), LAST_ROUNDS)
+    alike = np.where((costs < LIKE * UNLIKE) & ~_about(gray == NOWHERE), 1 - costs, 0)
+    return _Matched(planes, alike.astype(np.float32), others)
+
+
+def _enlarged(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The planes (H, W, 3) of a photo's pixels for those of a larger one."""
+    height, width = planes.shape[:2]
+    down, across = height / shape[0], width / shape[1]
+    y, x = (np.arange(shape[0]) + 0.5) * down - 0.5, (np.arange(shape[1]) + 0.5) * across - 0.5
+    row, column = np.clip(np.rint(y), 0, height - 1).astype(int), np.clip(np.rint(x), 0, width - 1).astype(int)
+    near = planes[row[:, None], column]
+    off = near[..., 1] * (x - column) + near[..., 2] * (y - row)[:, None]
+    return np.stack([np.maximum(near[..., 0] + off, 1e-6), near[..., 1] * across, near[..., 2] * down], axis=-1)
+
+
+def seen_from(number: int, views: Sequence[Camera], ahead: float) -> list[tuple[float, int]]:
+    """The views that show what one shows ``ahead`` of it, by how many degrees aside they see it from."""
     view = views[number]
     target = view.pose[:3, 3] - ahead * view.pose[:3, 2]
     own = -view.pose[:3, 2]
-    ranked = []
+    found = []
     for other, candidate in enumerate(views):
         towards = target - candidate.pose[:3, 3]
         length = np.linalg.norm(towards)
@@ -80,59 +125,23 @@ def neighbours_of(number: int, views: Sequence[Camera], ahead: float) -> list[in
         angle = np.degrees(np.arccos(np.clip(towards @ own / length, -1, 1)))
         depth = -(candidate.pose[:3, 2] @ towards)
         i, local = candidate.intrinsics, towards @ candidate.pose[:3, :3]
-        seen = depth > 0 and abs(local[0]) < depth * i.width / i.fx / 2 and abs(local[1]) < depth * i.height / i.fy / 2
-        if seen and LEAST_ANGLE <= angle <= MOST_ANGLE:
-            ranked.append((abs(np.log(angle / ANGLE)), other))
-    return [other for _, other in sorted(ranked)[:NEIGHBOURS]]
+        if depth > 0 and abs(local[0]) < depth * i.width / i.fx / 2 and abs(local[1]) < depth * i.height / i.fy / 2:
+            found.append((float(angle), other))
+    return sorted(found)
 
 
-def _matrix(camera: Camera) -> np.ndarray:
-    """(3, 3): x right, y down, z forward to pixels counted from the first one's centre."""
-    matrix = camera.intrinsics.matrix()
-    matrix[:2, 2] -= 0.5
-    return matrix
+def neighbours_of(number: int, views: Sequence[Camera], ahead: float) -> list[int]:
+    """The views that tell first how far away is what one shows ``ahead`` of it: seen from about `ANGLE` aside."""
+    near = [(abs(np.log(a / ANGLE)), k) for a, k in seen_from(number, views, ahead) if LEAST_ANGLE <= a <= MOST_ANGLE]
+    return [other for _, other in sorted(near)[:NEIGHBOURS]]
 
 
-def _between(view: Camera, other: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (3, 3) and shift (3,) from one camera's axes (x right, y down, z forward) to another's."""
-    flip = np.diag([1.0, -1.0, -1.0])
-    turn = flip @ other.pose[:3, :3].T @ view.pose[:3, :3] @ flip
-    return turn, flip @ other.pose[:3, :3].T @ (view.pose[:3, 3] - other.pose[:3, 3])
-
-
-def _sweep(number: int, views: Sequence[Camera], grays: Sequence[np.ndarray], centre: np.ndarray) -> _Swept:
-    view, hidden = views[number], grays[number] == NOWHERE
-    gray = np.where(hidden, 0, grays[number])
-    height, width = gray.shape
-    ahead = float(-view.pose[:3, 2] @ (centre - view.pose[:3, 3]))
-    if ahead <= 0:  # cameras that look outward
-        ahead = float(np.mean([np.linalg.norm(other.pose[:3, 3] - centre) for other in views])) or 1.0
-    neighbours = neighbours_of(number, views, ahead)
-    if not neighbours:
-        return _Swept(np.full(gray.shape, np.inf), np.full(gray.shape, -1.0), [])
-    ways = [(_between(view, views[n]), _matrix(views[n]), grays[n]) for n in neighbours]
-    inverse = np.linalg.inv(_matrix(view))
-    moved = [views[n].intrinsics.fx * np.linalg.norm(shift) for n, ((_, shift), _, _) in zip(neighbours, ways, strict=True)]  # noqa: E501  # fmt: skip
-    nearest = NEAREST * ahead
-    planes = int(np.clip(np.median(moved) / nearest / STEP, 2, PLANES)) + 1
-    inverse_z = np.linspace(0, 1 / nearest, planes)
-    mean, spread = _local(gray)
-    scores = np.full((planes, height, width), -1, np.float32)
-    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]], float).T
-    for plane, one in enumerate(inverse_z):
-        best, second = (np.full(gray.shape, -1, np.float32) for _ in range(2))
-        for (turn, shift), matrix, other in ways:
-            across = matrix @ (turn + np.outer(shift, [0, 0, one])) @ inverse
-            if (across @ corners)[2].min() <= 1e-6:  # a part of the plane is behind the other camera
-                continue
-            like = _alike(gray, mean, spread, across, other)
-            second = np.maximum(second, np.minimum(best, like))
-            best = np.maximum(best, like)
-        # Half of the neighbours may be kept from seeing a point by what is before it.
-        scores[plane] = (best + second) / 2 if len(ways) > 1 else best
-    z, like = _best(scores, inverse_z[1])
-    like[_about(hidden)] = -1
-    return _Swept(z, like, neighbours)
+def compared_with(number: int, views: Sequence[Camera], ahead: float) -> list[int]:
+    """The views that tell best how far away is what one shows ``ahead`` of it: seen from near to far aside."""
+    fit = [other for angle, other in seen_from(number, views, ahead) if BESIDE <= angle <= ASIDE]
+    if len(fit) < NEIGHBOURS:
+        fit = [other for angle, other in seen_from(number, views, ahead) if LEAST_ANGLE <= angle <= ASIDE]
+    return [fit[k] for k in np.unique(np.linspace(0, len(fit) - 1, min(len(fit), OTHERS)).round().astype(int))]
 
 
 def _about(where: np.ndarray) -> np.ndarray:
@@ -140,62 +149,28 @@ def _about(where: np.ndarray) -> np.ndarray:
     return cv2.dilate(where.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
 
 
-def _local(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) mean and standard deviation about each pixel."""
-    mean = cv2.boxFilter(gray, -1, (WINDOW, WINDOW))
-    square = cv2.boxFilter(gray * gray, -1, (WINDOW, WINDOW))
-    return mean, np.sqrt(np.maximum(square - mean * mean, 0))
-
-
-def _alike(gray: np.ndarray, mean: np.ndarray, spread: np.ndarray, across: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(H, W) correlation of each square with that of ``other`` to which ``across`` (3, 3) takes its pixels; −1 where
-    one of them is flat, lies outside or holds what is not shown."""
-    height, width = gray.shape
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(other, across, (width, height), flags=how, borderValue=NOWHERE)
-    outside = moved < -0.5
-    moved[outside] = 0
-    its_mean, its_spread = _local(moved)
-    both = cv2.boxFilter(gray * moved, -1, (WINDOW, WINDOW)) - mean * its_mean
-    like = np.where((spread > FLAT) & (its_spread > FLAT), both / np.maximum(spread * its_spread, 1e-6), -1)
-    like[_about(outside)] = -1
-    return like.astype(np.float32)
-
-
-def _best(scores: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) z and score of the best of the planes (P, H, W), ``step`` of 1 / z apart from infinity on, and between
-    them by a parabola."""
-    plane = scores.argmax(axis=0)
-    inside = np.clip(plane, 1, len(scores) - 2)
-    below, at, above = (np.take_along_axis(scores, (inside + d)[None], axis=0)[0] for d in (-1, 0, 1))
-    bend = below - 2 * at + above
-    off = np.where((bend < -1e-6) & (plane == inside), np.clip((below - above) / (2 * np.minimum(bend, -1e-6)), -0.5, 0.5), 0)  # noqa: E501  # fmt: skip
-    with np.errstate(divide="ignore"):
-        z = 1 / ((plane + off) * step)
-    like = scores.max(axis=0)
-    like[plane != inside] = -1  # at the end of the sweep: nobody knows
-    return z, like
-
-
-def _agreed(number: int, views: Sequence[Camera], swept: Sequence[_Swept]) -> KnownDepth:
-    """The pixels of a view that are like, and as far away, in others."""
-    view, own = views[number], swept[number]
+def _agreed(number: int, views: Sequence[Camera], all_found: Sequence[_Matched]) -> KnownDepth:
+    """The pixels of a view that show what others show as far away."""
+    view, own = views[number], all_found[number]
     rays = pixel_directions(view.intrinsics)  # z = −1
     length = np.linalg.norm(rays, axis=-1)
-    candidate = (own.like >= LIKE) & np.isfinite(own.z)
-    pixel = np.flatnonzero(candidate)
-    points = (rays[candidate] * own.z[candidate][:, None]) @ view.pose[:3, :3].T + view.pose[:3, 3]
+    pixel = np.flatnonzero(own.alike > 0)
+    z = 1 / own.planes[..., 0].astype(np.float64).ravel()[pixel]
+    points = (rays.reshape(-1, 3)[pixel] * z[:, None]) @ view.pose[:3, :3].T + view.pose[:3, 3]
     times = np.zeros(len(points), int)
-    for other in own.neighbours:
-        camera, theirs = views[other], swept[other]
+    for other in own.others:
+        camera, theirs = views[other], all_found[other]
         i, local = camera.intrinsics, (points - camera.pose[:3, 3]) @ camera.pose[:3, :3]
-        z = -local[:, 2]
+        ahead = -local[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
-            x, y = local[:, 0] / z * i.fx + i.cx, i.cy - local[:, 1] / z * i.fy
-        inside = (z > 0) & (x >= 0) & (y >= 0) & (x < i.width) & (y < i.height)
-        row, column = np.where(inside, y, 0).astype(int), np.where(inside, x, 0).astype(int)
-        near = np.abs(theirs.z[row, column] - z) <= SAME * z
-        times += inside & near & (theirs.like[row, column] >= LIKE)
-    kept = times >= min(AGREED, len(own.neighbours))
-    distance = (own.z * length)[candidate][kept]
-    return KnownDepth(pixel[kept], distance.astype(np.float32), own.like[candidate][kept].astype(np.float32))
+            x, y = local[:, 0] / ahead * i.fx + i.cx, i.cy - local[:, 1] / ahead * i.fy
+        inside = (ahead > 0) & (x >= 0) & (y >= 0) & (x < i.width) & (y < i.height)
+        x, y = np.where(inside, x, 0), np.where(inside, y, 0)
+        row, column = y.astype(int), x.astype(int)
+        plane = theirs.planes[row, column]
+        inverse = plane[:, 0] + plane[:, 1] * (x - 0.5 - column) + plane[:, 2] * (y - 0.5 - row)
+        times += inside & (np.abs(inverse * ahead - 1) <= SAME) & (theirs.alike[row, column] > 0)
+    alike = own.alike.ravel()[pixel]
+    kept = times >= np.minimum(np.where(alike < SURELY, AGREED, AGREED - 1), len(own.others))
+    distance = z[kept] * length.ravel()[pixel][kept]
+    return KnownDepth(pixel[kept], distance.astype(np.float32), alike[kept])

@@ -199,7 +199,7 @@ def test_what_is_curved_is_not_made_flat(thing):
     made = seen.whole()
     share, off = seen.new(made, 4)
     assert sum((shown == 4).sum() for shown in seen.shown) > 2000
-    assert share * (off > 0.02).mean() < 0.06
+    assert not len(off) or share * (off > 0.02).mean() < 0.06
     share, off = seen.new(made, 1)  # the wall behind it is found all the same
     assert share > 0.6 and (off < 0.015).mean() > 0.9
 

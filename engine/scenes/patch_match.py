@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far away, and how slanted, what each pixel of a photo shows is, by other photos: PatchMatch stereo (Bleyer et al.
+2011; Galliani et al. 2015). Each pixel has a small plane of its own; it takes its neighbors' or one a bit different
+where what lies about it then looks more like it does in the other photos.
+
+The inverse of the distance along a camera's axis is linear over the picture of a plane: three numbers a pixel say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numba
+import numpy as np
+
+from engine.geometry import Camera
+
+REACH, STRIDE = 6, 2  # pixels: what is compared is a square about each, of every second pixel
+NEAR, ALIKE = 5.0, 5.0  # pixels, and gray levels of 255: what lies farther off or looks more different counts less
+BUSY = 6.0  # gray levels, standard deviation: from which on a small square says enough, of every pixel:
+SMALL, SMALL_NEAR, SMALL_ALIKE = 3, 2.5, 8.0
+LEAST = 0.01  # of 1, below which a pixel of the square does not count
+NOISE = 0.3  # variance of gray levels that says nothing
+UNLIKE = np.float32(0.4)  # 1 − correlation, from which on a photo may as well show something else
+FAR = 5  # pixels: planes are taken from neighbors and from there, an odd number
+TRIED = 6  # planes a bit different, each round: of its spread, how much nearer or farther, and how much more slanted
+NEARER, SLANTED = np.array([0, 0.5, 1], np.float32), np.array([15, 7, 0], np.float32)
+NOWHERE = -1e6  # a gray value of what a picture does not show
+NOTHING = np.float32(9)  # the cost of a plane that was not looked at
+
+_kernel = numba.njit(fastmath=True, error_model="numpy", cache=True, nogil=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Photos and their cameras: ``grays``, of each, (H, W) float32 of 0 to 255, `NOWHERE` where they show nothing."""
+
+    views: Sequence[Camera]
+    grays: Sequence[np.ndarray]
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """(N,) float32: those of all photos, row by row."""
+        return np.concatenate([np.ravel(gray) for gray in self.grays]).astype(np.float32)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(V, 3) of each photo, where its pixels begin, its height and its width."""
+        sizes = np.array([gray.shape for gray in self.grays], np.int64).reshape(-1, 2)
+        starts = np.cumsum([0, *sizes.prod(axis=1)])[:-1]
+        return np.concatenate([starts[:, None], sizes], axis=1)
+
+
+def camera_matrix(camera: Camera) -> np.ndarray:
+    """(3, 3): x right, y down, z forward to pixels counted from the first one's centre."""
+    matrix = camera.intrinsics.matrix()
+    matrix[:2, 2] -= 0.5
+    return matrix
+
+
+def between(view: Camera, other: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3, 3) and shift (3,) from one camera's axes (x right, y down, z forward) to another's."""
+    flip = np.diag([1.0, -1.0, -1.0])
+    turn = flip @ other.pose[:3, :3].T @ view.pose[:3, :3] @ flip
+    return turn, flip @ other.pose[:3, :3].T @ (view.pose[:3, 3] - other.pose[:3, 3])
+
+
+def refined(
+    photos: Photos, number: int, others: Sequence[int], planes: np.ndarray, spreads: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The planes (H, W, 3) of one photo's pixels by which they look most alike in the ``others``, and (H, W) how
+    unlike they are still: 1 − correlation, at most `UNLIKE` for each photo, the mean over them.
+
+    A plane: the inverse of the distance along the camera's axis at the pixel, and how much that grows a pixel to the
+    right and down. ``planes``: where to begin; ``spreads``: of each round, how much of the distance planes that are
+    tried differ. The same for the same photos."""
+    view = photos.views[number]
+    inverse = np.linalg.inv(camera_matrix(view))
+    turns, shifts = [], []
+    for other in others:
+        turn, shift = between(view, photos.views[other])
+        matrix = camera_matrix(photos.views[other])
+        turns.append(matrix @ turn @ inverse)
+        shifts.append(matrix @ shift)
+    turned, shifted = np.stack(turns).astype(np.float32), np.stack(shifts).astype(np.float32)
+    gray = np.ascontiguousarray(photos.grays[number], np.float32)
+    planes = np.array(planes, np.float32, order="C")
+    costs = np.full(gray.shape, NOTHING, np.float32)
+    told = photos.pixels, photos.places[np.asarray(others)], turned, shifted
+    threads, focal = numba.get_num_threads(), np.float32(view.intrinsics.fx)
+    rows = np.linspace(0, len(gray), threads + 1).astype(int)
+    # Python's own threads: numba's may be used by one of them only, where a scene is rendered on another.
+    with ThreadPoolExecutor(threads) as pool:
+        for round_, spread in enumerate(np.asarray(spreads, np.float32)):
+            for color in (0, 1):  # of a checkerboard: a pixel reads what only those of the other color write
+
+                def share(k: int, color: int = color, round_: int = round_, spread: np.float32 = spread) -> None:
+                    _round(gray, told, planes, costs, rows[k], rows[k + 1], color, round_, spread, focal)
+
+                list(pool.map(share, range(threads)))
+    return planes, costs
+
+
+@_kernel
+def _round(gray, told, planes, costs, first, last, color, round_, spread, focal):
+    """Of rows ``first`` to ``last``, the pixels of one ``color``: their neighbors' planes, and some a bit different."""
+    height, width = gray.shape
+    most = max(2 * REACH // STRIDE + 1, 2 * SMALL + 1) ** 2
+    square = np.empty((4, most), np.float32)  # right, below, weight, gray level
+    own = np.empty(3, np.float32)  # sum of the weights, mean and variance of the square
+    for y in range(first, last):
+        for x in range((y + color) % 2, width, 2):
+            middle = gray[y, x]
+            if middle == NOWHERE:
+                continue
+            count = _look_about(gray, y, x, square, own)
+            a, b, c = planes[y, x]
+            best = costs[y, x]
+            if best == NOTHING:
+                best = _cost(told, y, x, a, b, c, square, own, middle, count, best)
+            seed = np.uint32((y * width + x) * 747796405 + round_ * 277803737 + 1)
+            for k in range(8 + TRIED):
+                if k < 8:  # a neighbor's plane
+                    step = (1 if k < 4 else FAR) * (2 * (k % 2) - 1)
+                    right, below = (step, 0) if k % 4 < 2 else (0, step)
+                    if not (0 <= y + below < height and 0 <= x + right < width):
+                        continue
+                    its, to_right, down = planes[y + below, x + right]
+                    its -= to_right * np.float32(right) + down * np.float32(below)
+                else:  # farther or nearer, more or less slanted, or a bit of both
+                    seed, of_distance = _drawn(seed)
+                    seed, of_right = _drawn(seed)
+                    seed, of_below = _drawn(seed)
+                    near, slant = NEARER[k % 3] * spread, SLANTED[k % 3] * spread * a / focal
+                    its, to_right, down = a * (1 + near * of_distance), b + slant * of_right, c + slant * of_below
+                if its > 0:
+                    cost = _cost(told, y, x, its, to_right, down, square, own, middle, count, best)
+                    if cost < best:
+                        best, a, b, c = cost, its, to_right, down
+            planes[y, x, 0], planes[y, x, 1], planes[y, x, 2] = a, b, c
+            costs[y, x] = best
+
+
+@_kernel
+def _drawn(seed):
+    """The next number of a sequence, and one of −1 to 1."""
+    seed = np.uint32(seed * np.uint32(1664525) + np.uint32(1013904223))
+    return seed, np.float32(seed) * np.float32(2 / 4294967296) - np.float32(1)
+
+
+@_kernel
+def _look_about(gray, y, x, square, own):
+    """What a pixel is compared by: places about it, gray levels from its own on, and weights; how many there are."""
+    height, width = gray.shape
+    middle = gray[y, x]
+    near, off, least = 0, np.float32(0), np.float32(0)
+    for below in range(-SMALL, SMALL + 1):
+        for right in range(-SMALL, SMALL + 1):
+            if 0 <= y + below < height and 0 <= x + right < width and gray[y + below, x + right] != NOWHERE:
+                value = gray[y + below, x + right] - middle
+                near += 1
+                least += value
+                off += value * value
+    busy = off / near - (least / near) ** 2 > BUSY * BUSY
+    reach, stride = (SMALL, 1) if busy else (REACH, STRIDE)
+    nearness = np.float32(SMALL_NEAR) if busy else np.float32(NEAR)
+    alike = np.float32(SMALL_ALIKE) if busy else np.float32(ALIKE)
+    count, total, mean, squares = 0, np.float32(0), np.float32(0), np.float32(0)
+    for below in range(-reach, reach + 1, stride):
+        for right in range(-reach, reach + 1, stride):
+            if not (0 <= y + below < height and 0 <= x + right < width) or gray[y + below, x + right] == NOWHERE:
+                continue
+            value = gray[y + below, x + right] - middle
+            away = np.float32(right * right + below * below) / (2 * nearness * nearness)
+            weight = np.exp(-abs(value) / alike - away)
+            if weight < LEAST:
+                continue
+            square[0, count], square[1, count], square[2, count], square[3, count] = right, below, weight, value
+            total += weight
+            mean += weight * value
+            squares += weight * value * value
+            count += 1
+    own[0], own[1] = total, mean / total
+    own[2] = max(squares / total - own[1] * own[1], np.float32(0))
+    return count
+
+
+@_kernel
+def _cost(told, y, x, a, b, c, square, own, middle, count, best):
+    """How unlike a pixel's square is in the other photos by a plane; `NOTHING` where that is more than ``best``."""
+    pixels, places, turns, shifts = told
+    photos = len(turns)
+    column, row = np.float32(x), np.float32(y)
+    total, limit = np.float32(0), best * photos
+    for k in range(photos):
+        if total >= limit:
+            return NOTHING
+        turn, shift = turns[k], shifts[k]
+        start, height, width = places[k]
+        x0 = turn[0, 0] * column + turn[0, 1] * row + turn[0, 2] + shift[0] * a
+        y0 = turn[1, 0] * column + turn[1, 1] * row + turn[1, 2] + shift[1] * a
+        z0 = turn[2, 0] * column + turn[2, 1] * row + turn[2, 2] + shift[2] * a
+        xx, xy = turn[0, 0] + shift[0] * b, turn[0, 1] + shift[0] * c
+        yx, yy = turn[1, 0] + shift[1] * b, turn[1, 1] + shift[1] * c
+        zx, zy = turn[2, 0] + shift[2] * b, turn[2, 1] + shift[2] * c
+        if z0 - np.float32(REACH) * (abs(zx) + abs(zy)) <= np.float32(1e-6):
+            total += UNLIKE
+            continue
+        right, bottom = np.float32(width - 1), np.float32(height - 1)
+        if not (0 <= x0 < right * z0 and 0 <= y0 < bottom * z0):
+            total += UNLIKE
+            continue
+        if pixels[start + int(y0 / z0 + np.float32(0.5)) * width + int(x0 / z0 + np.float32(0.5))] == NOWHERE:
+            total += UNLIKE
+            continue
+        held, mean, squares, both = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        own_mean, own_squares = np.float32(0), np.float32(0)
+        for j in range(count):
+            one = np.float32(1) / (z0 + square[0, j] * zx + square[1, j] * zy)
+            px, py = (
+                (x0 + square[0, j] * xx + square[1, j] * xy) * one,
+                (y0 + square[0, j] * yx + square[1, j] * yy) * one,
+            )
+            if not (0 <= px < right and 0 <= py < bottom):
+                continue
+            left, top = int(px), int(py)
+            off_x, off_y = px - np.float32(left), py - np.float32(top)
+            at = start + top * width + left
+            upper = pixels[at] + (pixels[at + 1] - pixels[at]) * off_x
+            lower = pixels[at + width] + (pixels[at + width + 1] - pixels[at + width]) * off_x
+            value = upper + (lower - upper) * off_y
+            if value < 0:  # a part of what is not shown
+                continue
+            value -= middle
+            weight, its = square[2, j], square[3, j]
+            held += weight
+            own_mean += weight * its
+            own_squares += weight * its * its
+            mean += weight * value
+            squares += weight * value * value
+            both += weight * its * value
+        if held < np.float32(0.5) * own[0]:
+            total += UNLIKE
+            continue
+        own_mean, mean = own_mean / held, mean / held
+        own_spread = max(own_squares / held - own_mean * own_mean, np.float32(0)) + np.float32(NOISE)
+        spread = max(squares / held - mean * mean, np.float32(0)) + np.float32(NOISE)
+        total += min(np.float32(1) - (both / held - own_mean * mean) / np.sqrt(own_spread * spread), UNLIKE)
+    return total / np.float32(photos)
