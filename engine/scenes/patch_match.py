@@ -8,7 +8,7 @@ The inverse of the distance along a camera's axis is linear over the picture of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ UNLIKE = np.float32(0.4)  # 1 − correlation, from which on a photo may as well
 FAR = 5  # pixels: planes are taken from neighbors and from there, an odd number
 TRIED = 6  # planes a bit different, each round: of its spread, how much nearer or farther, and how much more slanted
 NEARER, SLANTED = np.array([0, 0.5, 1], np.float32), np.array([15, 7, 0], np.float32)
+BANDS = 4  # of rows, between which it can be ended
 NOWHERE = -1e6  # a gray value of what a picture does not show
 NOTHING = np.float32(9)  # the cost of a plane that was not looked at
 
@@ -69,14 +70,74 @@ def between(view: Camera, other: Camera) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refined(
-    photos: Photos, number: int, others: Sequence[int], planes: np.ndarray, spreads: Sequence[float]
+    photos: Photos,
+    number: int,
+    others: Sequence[int],
+    planes: np.ndarray,
+    spreads: Sequence[float],
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The planes (H, W, 3) of one photo's pixels by which they look most alike in the ``others``, and (H, W) how
     unlike they are still: 1 − correlation, at most `UNLIKE` for each photo, the mean over them.
 
     A plane: the inverse of the distance along the camera's axis at the pixel, and how much that grows a pixel to the
     right and down. ``planes``: where to begin; ``spreads``: of each round, how much of the distance planes that are
-    tried differ. The same for the same photos."""
+    tried differ. The same for the same photos. ``check`` is called often, and ends it by raising."""
+    told, focal = _told(photos, number, others), np.float32(photos.views[number].intrinsics.fx)
+    gray = np.ascontiguousarray(photos.grays[number], np.float32)
+    planes = np.array(planes, np.float32, order="C")
+    costs = np.full(gray.shape, NOTHING, np.float32)
+    # Python's own threads: numba's may be used by one of them only, where a scene is rendered on another.
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for round_, spread in enumerate(np.asarray(spreads, np.float32)):
+            for color in (0, 1):  # of a checkerboard: a pixel reads what only those of the other color write
+
+                def share(first: int, last: int, how: tuple = (color, round_, spread)) -> None:
+                    _round(gray, told, planes, costs, first, last, *how, focal)
+
+                for rows in _bands(len(gray)):
+                    check()
+                    list(pool.map(share, rows[:-1], rows[1:]))
+    return planes, costs
+
+
+def worse(
+    photos: Photos,
+    number: int,
+    others: Sequence[int],
+    planes: np.ndarray,
+    off: float,
+    check: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """(H, W) how unlike the pixels of a photo are in the ``others`` by planes that are nearer or farther than these (H,
+    W, 3) by a share ``off``, whichever is more alike: hardly more than by these where nothing says how far away it is.
+    ``check`` is called often, and ends it by raising."""
+    gray = np.ascontiguousarray(photos.grays[number], np.float32)
+    costs = np.full(gray.shape, NOTHING, np.float32)
+    told = _told(photos, number, others)
+
+    def share(first: int, last: int) -> None:
+        _off(gray, told, planes, costs, first, last, np.float32(off))
+
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for rows in _bands(len(gray)):
+            check()
+            list(pool.map(share, rows[:-1], rows[1:]))
+    return costs
+
+
+def _bands(height: int) -> list[np.ndarray]:
+    """A picture's rows, in parts after each of which the work can be ended: where each thread's share begins, and where
+    the last ends."""
+    threads = numba.get_num_threads()
+    rows = np.linspace(0, height, BANDS * threads + 1).astype(int)
+    return [rows[k * threads : (k + 1) * threads + 1] for k in range(BANDS)]
+
+
+def _told(photos: Photos, number: int, others: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """What the kernels read: the pixels of all photos, where the ``others`` lie among them, and of each (3, 3) and
+    (3,): pixel (x, y, 1) of the photo, at a distance of 1 / q along its axis, is at the first · pixel + q · the
+    second."""
     view = photos.views[number]
     inverse = np.linalg.inv(camera_matrix(view))
     turns, shifts = [], []
@@ -85,23 +146,23 @@ def refined(
         matrix = camera_matrix(photos.views[other])
         turns.append(matrix @ turn @ inverse)
         shifts.append(matrix @ shift)
-    turned, shifted = np.stack(turns).astype(np.float32), np.stack(shifts).astype(np.float32)
-    gray = np.ascontiguousarray(photos.grays[number], np.float32)
-    planes = np.array(planes, np.float32, order="C")
-    costs = np.full(gray.shape, NOTHING, np.float32)
-    told = photos.pixels, photos.places[np.asarray(others)], turned, shifted
-    threads, focal = numba.get_num_threads(), np.float32(view.intrinsics.fx)
-    rows = np.linspace(0, len(gray), threads + 1).astype(int)
-    # Python's own threads: numba's may be used by one of them only, where a scene is rendered on another.
-    with ThreadPoolExecutor(threads) as pool:
-        for round_, spread in enumerate(np.asarray(spreads, np.float32)):
-            for color in (0, 1):  # of a checkerboard: a pixel reads what only those of the other color write
+    way = np.stack(turns).astype(np.float32), np.stack(shifts).astype(np.float32)
+    return photos.pixels, photos.places[np.asarray(others)], *way
 
-                def share(k: int, color: int = color, round_: int = round_, spread: np.float32 = spread) -> None:
-                    _round(gray, told, planes, costs, rows[k], rows[k + 1], color, round_, spread, focal)
 
-                list(pool.map(share, range(threads)))
-    return planes, costs
+@_kernel
+def _off(gray, told, planes, costs, first, last, off):
+    most = max(2 * REACH // STRIDE + 1, 2 * SMALL + 1) ** 2
+    square, own = np.empty((4, most), np.float32), np.empty(3, np.float32)
+    for y in range(first, last):
+        for x in range(gray.shape[1]):
+            if gray[y, x] == NOWHERE:
+                continue
+            count = _look_about(gray, y, x, square, own)
+            a, b, c = planes[y, x]
+            for share in (1 - off, 1 + off):
+                cost = _cost(told, y, x, a * share, b * share, c * share, square, own, gray[y, x], count, NOTHING)
+                costs[y, x] = min(costs[y, x], cost)
 
 
 @_kernel

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.geometry import Camera, Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
-from engine.scenes.patch_match import NOWHERE, UNLIKE, Photos, refined
+from engine.scenes.patch_match import NOWHERE, UNLIKE, Photos, refined, worse
 from engine.scenes.plane_sweep import WINDOW, swept
 
 NEIGHBOURS = 4  # views that tell first how far away things are
@@ -23,6 +23,8 @@ SMALL = 200  # pixels of the longer side of photos that are compared first
 ROUNDS, LAST_ROUNDS = (0.06, 0.02, 0.007), (0.01, 0.004)  # of the distance, that is tried; at that size, and at the photos' own  # noqa: E501  # fmt: skip
 LIKE = 0.999  # of 1 − correlation as unlike as can be, below which something was found
 AGREED, SURELY = 3, 0.9  # views, at least, that see a point as far away as it is; of 1, from which on one less will do
+OFF, SHARP = 0.03, 0.01  # of the distance, and how much less alike all must be there: a ramp is alike everywhere
+LEAST_SURE, SURER = 0.6, 2.0  # how sure a depth is that is hardly more alike than others, and times how much it is
 SAME = 0.01  # of the distance: how well they must
 
 Done = Callable[[int], None]
@@ -38,11 +40,11 @@ def stereo_depths(
     """What pixels of each view show a surface on which other views agree, and how far away it is.
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB, of its camera's size. ``centre`` (3,), capture frame: what the
-    cameras look at. ``done`` is told how many views were compared, and ends it by raising. ``shown``: of each view,
-    (H, W) bool, which pixels show what was photographed and nothing else; None where all do. A square with others in it
-    is not compared: what is alike there is an outline before a color that nobody photographed, and the outline of what
-    is round lies behind its surface, a wire's as far as its middle. How sure a depth is is how alike the views are
-    there.
+    cameras look at. ``done`` is told how many views were compared, often the same number, and ends it by raising.
+    ``shown``: of each view, (H, W) bool, which pixels show what was photographed and nothing else; None where all do.
+    Others are not compared, and of what lies beside them nothing is told: alike there is an outline before a color that
+    nobody photographed, and the outline of what is round lies behind its surface, a wire's as far as its middle. A
+    depth is the surer, the less alike the views are a bit before and behind it.
     """
     grays = [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures]
     for number, where in enumerate(shown or ()):
@@ -52,7 +54,7 @@ def stereo_depths(
     photos, small = Photos(views, grays), _smaller(views, grays)
     found = []
     for number in range(len(views)):
-        found.append(_matched(number, photos, small, centre))
+        found.append(_matched(number, photos, small, centre, lambda number=number: done(number)))
         done(number + 1)
     return [_agreed(number, views, found) for number in range(len(views))]
 
@@ -60,10 +62,11 @@ def stereo_depths(
 @dataclass(frozen=True, eq=False)
 class _Matched:
     """Of one view: (H, W, 3) planes of what its pixels show, as `refined` has them, (H, W) how alike the views are
-    there (0–1; 0 where they are not), and the views that it was compared with."""
+    there and how sure that is (0–1; 0 where nothing was found), and the views that it was compared with."""
 
     planes: np.ndarray
     alike: np.ndarray
+    sure: np.ndarray
     others: list[int]
 
 
@@ -82,22 +85,28 @@ def _smaller(views: Sequence[Camera], grays: Sequence[np.ndarray]) -> Photos:
     return Photos(cameras, pictures)
 
 
-def _matched(number: int, photos: Photos, small: Photos, centre: np.ndarray) -> _Matched:
+def _matched(
+    number: int, photos: Photos, small: Photos, centre: np.ndarray, check: Callable[[], None]
+) -> _Matched:  # fmt: skip
     view, gray = photos.views[number], photos.grays[number]
     ahead = float(-view.pose[:3, 2] @ (centre - view.pose[:3, 3]))
     if ahead <= 0:  # cameras that look outward
         ahead = float(np.mean([np.linalg.norm(other.pose[:3, 3] - centre) for other in photos.views])) or 1.0
     near, others = neighbours_of(number, photos.views, ahead), compared_with(number, photos.views, ahead)
     if not others:
-        return _Matched(np.ones((*gray.shape, 3)), np.zeros(gray.shape, np.float32), [])
-    less = small.grays[number]
+        return _Matched(np.ones((*gray.shape, 3)), *np.zeros((2, *gray.shape), np.float32), [])
+    less, level = small.grays[number], small
     begin = np.zeros((*less.shape, 3), np.float32)
     begin[..., 0] = swept(number, small.views, small.grays, near or others[:NEIGHBOURS], ahead)
-    planes, costs = refined(small, number, others, begin, ROUNDS)
+    planes, costs = refined(small, number, others, begin, ROUNDS, check)
     if less.shape != gray.shape:
-        planes, costs = refined(photos, number, others, _enlarged(planes, gray.shape), LAST_ROUNDS)
-    alike = np.where((costs < LIKE * UNLIKE) & ~_about(gray == NOWHERE), 1 - costs, 0)
-    return _Matched(planes, alike.astype(np.float32), others)
+        level = photos
+        planes, costs = refined(photos, number, others, _enlarged(planes, gray.shape), LAST_ROUNDS, check)
+    told = (costs < LIKE * UNLIKE) & ~_about(gray == NOWHERE)
+    sharp = worse(level, number, others, planes, OFF, check) - costs
+    told &= sharp > SHARP
+    sure = np.clip(LEAST_SURE + SURER * sharp, 0, 1)
+    return _Matched(planes, *(np.where(told, part, 0).astype(np.float32) for part in (1 - costs, sure)), others)
 
 
 def _enlarged(planes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -173,4 +182,4 @@ def _agreed(number: int, views: Sequence[Camera], all_found: Sequence[_Matched])
     alike = own.alike.ravel()[pixel]
     kept = times >= np.minimum(np.where(alike < SURELY, AGREED, AGREED - 1), len(own.others))
     distance = z[kept] * length.ravel()[pixel][kept]
-    return KnownDepth(pixel[kept], distance.astype(np.float32), alike[kept])
+    return KnownDepth(pixel[kept], distance.astype(np.float32), own.sure.ravel()[pixel][kept])

@@ -59,7 +59,7 @@ def test_depths_of_textured_surfaces_are_found():
     found = stereo_depths(views, pictures, np.zeros(3))
     share = sum(len(f.pixels) for f in found) / sum(int(np.isfinite(t).sum()) for t in truths)
     off = errors(found, truths)
-    assert share > 0.25 and np.median(off) < 0.009 and (off < 0.03).mean() > 0.9
+    assert share > 0.25 and np.median(off) < 0.004 and (off < 0.01).mean() > 0.85 and (off < 0.03).mean() > 0.98
     for f in found:
         assert len(np.unique(f.pixels)) == len(f.pixels) > 0
         assert (f.sure > 0).all() and (f.sure <= 1.001).all()
@@ -147,7 +147,7 @@ def test_it_can_be_stopped():
         pass
 
     def done(count: int) -> None:
-        assert count == 1
+        assert count == 0
         raise Stop
 
     views = arc(3)
