@@ -13,6 +13,7 @@ from engine.presets import Preset
 from engine.progress import Job, Plan, Stage
 from engine.records import SceneRecord
 from engine.scenes.known_depth import known_depths, together
+from engine.scenes.patch_match import compile_kernels
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.skies import skies, with_skies
@@ -57,6 +58,7 @@ def learn_depths(
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
+    job.wait_for(compile_kernels)
     stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
     whole = stereo
     if planes:

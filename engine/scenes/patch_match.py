@@ -16,7 +16,8 @@ from functools import cached_property
 import numba
 import numpy as np
 
-from engine.geometry import Camera
+from engine.capture import Intrinsics
+from engine.geometry import Camera, Viewpoint
 
 REACH, STRIDE = 6, 2  # pixels: what is compared is a square about each, of every second pixel
 NEAR, ALIKE = 5.0, 5.0  # pixels, and gray levels of 255: what lies farther off or looks more different counts less
@@ -153,15 +154,15 @@ def _told(photos: Photos, number: int, others: Sequence[int]) -> tuple[np.ndarra
 @_kernel
 def _off(gray, told, planes, costs, first, last, off):
     most = max(2 * REACH // STRIDE + 1, 2 * SMALL + 1) ** 2
-    square, own = np.empty((4, most), np.float32), np.empty(3, np.float32)
+    square = np.empty((4, most), np.float32)
     for y in range(first, last):
         for x in range(gray.shape[1]):
             if gray[y, x] == NOWHERE:
                 continue
-            count = _look_about(gray, y, x, square, own)
+            count, held = _look_about(gray, y, x, square)
             a, b, c = planes[y, x]
             for share in (1 - off, 1 + off):
-                cost = _cost(told, y, x, a * share, b * share, c * share, square, own, gray[y, x], count, NOTHING)
+                cost = _cost(told, y, x, a * share, b * share, c * share, square, held, gray[y, x], count, NOTHING)
                 costs[y, x] = min(costs[y, x], cost)
 
 
@@ -171,17 +172,16 @@ def _round(gray, told, planes, costs, first, last, color, round_, spread, focal)
     height, width = gray.shape
     most = max(2 * REACH // STRIDE + 1, 2 * SMALL + 1) ** 2
     square = np.empty((4, most), np.float32)  # right, below, weight, gray level
-    own = np.empty(3, np.float32)  # sum of the weights, mean and variance of the square
     for y in range(first, last):
         for x in range((y + color) % 2, width, 2):
             middle = gray[y, x]
             if middle == NOWHERE:
                 continue
-            count = _look_about(gray, y, x, square, own)
+            count, all_held = _look_about(gray, y, x, square)
             a, b, c = planes[y, x]
             best = costs[y, x]
             if best == NOTHING:
-                best = _cost(told, y, x, a, b, c, square, own, middle, count, best)
+                best = _cost(told, y, x, a, b, c, square, all_held, middle, count, best)
             seed = np.uint32((y * width + x) * 747796405 + round_ * 277803737 + 1)
             for k in range(8 + TRIED):
                 if k < 8:  # a neighbor's plane
@@ -198,7 +198,7 @@ def _round(gray, told, planes, costs, first, last, color, round_, spread, focal)
                     near, slant = NEARER[k % 3] * spread, SLANTED[k % 3] * spread * a / focal
                     its, to_right, down = a * (1 + near * of_distance), b + slant * of_right, c + slant * of_below
                 if its > 0:
-                    cost = _cost(told, y, x, its, to_right, down, square, own, middle, count, best)
+                    cost = _cost(told, y, x, its, to_right, down, square, all_held, middle, count, best)
                     if cost < best:
                         best, a, b, c = cost, its, to_right, down
             planes[y, x, 0], planes[y, x, 1], planes[y, x, 2] = a, b, c
@@ -213,8 +213,9 @@ def _drawn(seed):
 
 
 @_kernel
-def _look_about(gray, y, x, square, own):
-    """What a pixel is compared by: places about it, gray levels from its own on, and weights; how many there are."""
+def _look_about(gray, y, x, square):
+    """What a pixel is compared by: places about it, weights, and gray levels from its own on; how many there are, and
+    the sum of the weights."""
     height, width = gray.shape
     middle = gray[y, x]
     near, off, least = 0, np.float32(0), np.float32(0)
@@ -229,7 +230,7 @@ def _look_about(gray, y, x, square, own):
     reach, stride = (SMALL, 1) if busy else (REACH, STRIDE)
     nearness = np.float32(SMALL_NEAR) if busy else np.float32(NEAR)
     alike = np.float32(SMALL_ALIKE) if busy else np.float32(ALIKE)
-    count, total, mean, squares = 0, np.float32(0), np.float32(0), np.float32(0)
+    count, total = 0, np.float32(0)
     for below in range(-reach, reach + 1, stride):
         for right in range(-reach, reach + 1, stride):
             if not (0 <= y + below < height and 0 <= x + right < width) or gray[y + below, x + right] == NOWHERE:
@@ -241,16 +242,12 @@ def _look_about(gray, y, x, square, own):
                 continue
             square[0, count], square[1, count], square[2, count], square[3, count] = right, below, weight, value
             total += weight
-            mean += weight * value
-            squares += weight * value * value
             count += 1
-    own[0], own[1] = total, mean / total
-    own[2] = max(squares / total - own[1] * own[1], np.float32(0))
-    return count
+    return count, total
 
 
 @_kernel
-def _cost(told, y, x, a, b, c, square, own, middle, count, best):
+def _cost(told, y, x, a, b, c, square, all_held, middle, count, best):
     """How unlike a pixel's square is in the other photos by a plane; `NOTHING` where that is more than ``best``."""
     pixels, places, turns, shifts = told
     photos = len(turns)
@@ -281,10 +278,8 @@ def _cost(told, y, x, a, b, c, square, own, middle, count, best):
         own_mean, own_squares = np.float32(0), np.float32(0)
         for j in range(count):
             one = np.float32(1) / (z0 + square[0, j] * zx + square[1, j] * zy)
-            px, py = (
-                (x0 + square[0, j] * xx + square[1, j] * xy) * one,
-                (y0 + square[0, j] * yx + square[1, j] * yy) * one,
-            )
+            px = (x0 + square[0, j] * xx + square[1, j] * xy) * one
+            py = (y0 + square[0, j] * yx + square[1, j] * yy) * one
             if not (0 <= px < right and 0 <= py < bottom):
                 continue
             left, top = int(px), int(py)
@@ -303,7 +298,7 @@ def _cost(told, y, x, a, b, c, square, own, middle, count, best):
             mean += weight * value
             squares += weight * value * value
             both += weight * its * value
-        if held < np.float32(0.5) * own[0]:
+        if held < np.float32(0.5) * all_held:
             total += UNLIKE
             continue
         own_mean, mean = own_mean / held, mean / held
@@ -311,3 +306,11 @@ def _cost(told, y, x, a, b, c, square, own, middle, count, best):
         spread = max(squares / held - mean * mean, np.float32(0)) + np.float32(NOISE)
         total += min(np.float32(1) - (both / held - own_mean * mean) / np.sqrt(own_spread * spread), UNLIKE)
     return total / np.float32(photos)
+
+
+def compile_kernels() -> None:
+    """Compile them for what photos give, or load them from numba's cache."""
+    intrinsics = Intrinsics(4, 4, 4.0, 4.0, 2.0, 2.0)
+    photos = Photos([Viewpoint(np.eye(4), intrinsics)] * 2, [np.ones((4, 4), np.float32)] * 2)
+    planes, _ = refined(photos, 0, [1], np.ones((4, 4, 3)), (0.1,))
+    worse(photos, 0, [1], planes, 0.1)
