@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -332,6 +334,7 @@ def test_a_new_engine_takes_back_what_was_said_of_the_end_of_the_old_one(opened:
     state = session.get()
     state.notices["edit"] = "Something else."
     workspace = project.workspace_of(opened)
+    os.kill(state.client.pid, signal.SIGSTOP)  # it would answer now and then before its end
     request("workspace/read", {"workspace": str(workspace)}, lambda _r: None, panel="capture")
     state.client.kill()
     until = time.monotonic() + 10.0
