@@ -49,7 +49,7 @@ def swept(
     return _best(scores, inverse_z[1])
 
 
-def _about(where: np.ndarray) -> np.ndarray:
+def about(where: np.ndarray) -> np.ndarray:
     """(H, W) bool, which squares hold a pixel of those."""
     return cv2.dilate(where.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
 
@@ -72,7 +72,7 @@ def _alike(gray: np.ndarray, mean: np.ndarray, spread: np.ndarray, across: np.nd
     its_mean, its_spread = _local(moved)
     both = cv2.boxFilter(gray * moved, -1, (WINDOW, WINDOW)) - mean * its_mean
     like = np.where((spread > FLAT) & (its_spread > FLAT), both / np.maximum(spread * its_spread, 1e-6), -1)
-    like[_about(outside)] = -1
+    like[about(outside)] = -1
     return like.astype(np.float32)
 
 

@@ -74,10 +74,14 @@ class Plane:
             z = (self.height - self.normal @ seen.eye) / (seen.rays @ self.normal)
         ahead = np.isfinite(z) & (z > 0)
         z = np.where(ahead, z, 1.0)
-        cells = np.floor(((seen.eye + seen.rays * z[..., None]) @ self.axes.T - self.corner) / self.cell)
-        inside = ahead & ((cells >= 0) & (cells < self.there.shape)).all(axis=-1)
+        return np.where(ahead & self.reaches(seen.eye + seen.rays * z[..., None]), z, 0.0)
+
+    def reaches(self, places: np.ndarray) -> np.ndarray:
+        """(…) bool, whether it is there at, or above or below, places (…, 3)."""
+        cells = np.floor((places @ self.axes.T - self.corner) / self.cell)
+        inside = ((cells >= 0) & (cells < self.there.shape)).all(axis=-1)
         row, column = np.moveaxis(np.where(inside[..., None], cells, 0).astype(np.int64), -1, 0)
-        return np.where(inside & self.there[row, column], z, 0.0)
+        return inside & self.there[row, column]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +177,7 @@ def _at_right_angles(planes: list[Plane], points: _Points) -> list[Plane]:
     normals, heights, stand = squared(normals, sizes, [own.places for own in owns], spreads)
     made = []
     for plane, own, normal, height, stands in zip(planes, owns, normals, heights, stand, strict=True):
-        before, after = (
-            _on(own, n[None], np.array([h]))[0] for n, h in ((plane.normal, plane.height), (normal, height))
-        )
+        before, after = _on(own, np.stack([plane.normal, normal]), np.array([plane.height, height]))
         better = _reaching(points, normal, height) if stands and after >= BORNE * before else None
         made.append(better or plane)
     return made
@@ -184,10 +186,7 @@ def _at_right_angles(planes: list[Plane], points: _Points) -> list[Plane]:
 def _held(plane: Plane, points: _Points) -> np.ndarray:
     """The numbers of points, `DRAWN` at most, that lie about a plane where that reaches."""
     off = points.off(plane.normal[None], np.array([plane.height]))[0]
-    cells = np.floor((points.places @ plane.axes.T - plane.corner) / plane.cell)
-    inside = (np.abs(off) < 3 * SAME) & ((cells >= 0) & (cells < plane.there.shape)).all(axis=1)
-    row, column = np.where(inside[:, None], cells, 0).astype(np.int64).T
-    held = np.flatnonzero(inside & plane.there[row, column])
+    held = np.flatnonzero((np.abs(off) < 3 * SAME) & plane.reaches(points.places))
     return held[:: -(-len(held) // DRAWN) or 1]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from engine.geometry import Camera, Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.patch_match import NOWHERE, UNLIKE, Photos, refined, worse
-from engine.scenes.plane_sweep import WINDOW, swept
+from engine.scenes.plane_sweep import about, swept
 
 NEIGHBOURS = 4  # views that tell first how far away things are
 ANGLE = 12.0  # degrees between two views of what they look at: best to tell that by
@@ -103,9 +103,8 @@ def _matched(
     if less.shape != gray.shape:
         level = photos
         planes, costs = refined(photos, number, others, _enlarged(planes, gray.shape), LAST_ROUNDS, check)
-    told = (costs < LIKE * UNLIKE) & ~_about(gray == NOWHERE)
     sharp = worse(level, number, others, planes, OFF, check) - costs
-    told &= sharp > SHARP
+    told = (costs < LIKE * UNLIKE) & (sharp > SHARP) & ~about(gray == NOWHERE)
     sure = np.clip(LEAST_SURE + SURER * sharp, 0, 1)
     return _Matched(planes, *(np.where(told, part, 0).astype(np.float32) for part in (1 - costs, sure)), others)
 
@@ -148,15 +147,11 @@ def neighbours_of(number: int, views: Sequence[Camera], ahead: float) -> list[in
 
 def compared_with(number: int, views: Sequence[Camera], ahead: float) -> list[int]:
     """The views that tell best how far away is what one shows ``ahead`` of it: seen from near to far aside."""
-    fit = [other for angle, other in seen_from(number, views, ahead) if BESIDE <= angle <= ASIDE]
+    seen = seen_from(number, views, ahead)
+    fit = [other for angle, other in seen if BESIDE <= angle <= ASIDE]
     if len(fit) < NEIGHBOURS:
-        fit = [other for angle, other in seen_from(number, views, ahead) if LEAST_ANGLE <= angle <= ASIDE]
+        fit = [other for angle, other in seen if LEAST_ANGLE <= angle <= ASIDE]
     return [fit[k] for k in np.unique(np.linspace(0, len(fit) - 1, min(len(fit), OTHERS)).round().astype(int))]
-
-
-def _about(where: np.ndarray) -> np.ndarray:
-    """(H, W) bool, which squares hold a pixel of those."""
-    return cv2.dilate(where.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8)) > 0
 
 
 def _agreed(number: int, views: Sequence[Camera], all_found: Sequence[_Matched]) -> KnownDepth:
