@@ -192,8 +192,10 @@ def _trained(
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
             found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
-            found = with_plain_areas(cameras, pictures, found) if row.plain_areas else found
-            data.learn_depths(with_skies(found, skies(cameras, pictures, UP)))
+            sky = skies(cameras, pictures, UP)
+            if row.plain_areas:
+                found = with_plain_areas(cameras, pictures, found, shown=[~above for above in sky])
+            data.learn_depths(with_skies(found, sky))
         if train.losses.flat_weight:
             data.find_plain()
         while trainer.step_index < train.steps:

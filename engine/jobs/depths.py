@@ -12,8 +12,8 @@ from engine.capture import Capture, View
 from engine.presets import Preset
 from engine.progress import Job, Plan, Stage
 from engine.records import SceneRecord
+from engine.scenes import area_sweep, patch_match
 from engine.scenes.known_depth import known_depths, together
-from engine.scenes.patch_match import compile_kernels
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.skies import skies, with_skies
@@ -58,12 +58,14 @@ def learn_depths(
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
-    job.wait_for(compile_kernels)
+    job.wait_for(patch_match.compile_kernels)
     stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
+    sky = skies(chosen, photos, capture.up, shown, job.check)
     whole = stereo
     if planes:
-        whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), shown)
-    sky = skies(chosen, photos, capture.up, shown, job.check)
+        job.wait_for(area_sweep.compile_kernels)
+        below = [~above if where is None else where & ~above for where, above in zip(shown, sky, strict=True)]
+        whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), below)
     found = dict(zip(compared, with_skies(whole, sky), strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]

@@ -14,7 +14,8 @@ from scipy.sparse.linalg import splu
 from engine.geometry import Camera, pixel_directions, to_pixels
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.plane_sweep import WINDOW
-from engine.scenes.planes import SAME, Plane, Seen, planes_of
+from engine.scenes.planes import SAME, Seen
+from engine.scenes.walls import Surface, surfaces_of
 
 LONGEST = 160  # pixels of a picture that it is asked of which plane they are; a larger one is asked every second, …
 STEP = 1.5  # of CIE L*a*b*: a difference of neighbors that parts them
@@ -53,18 +54,19 @@ def with_plain_areas(
     """
     layers = [None if layer is None else _well_inside(layer) for layer in shown or [None] * len(views)]
     all_seen = [Seen(view, _z(view, depth), layer) for view, depth, layer in zip(views, known, layers, strict=True)]
-    planes = planes_of(all_seen, lambda: done(0))
-    if not planes:
+    others = [_others(number, all_seen) for number in range(len(views))]
+    surfaces = surfaces_of(all_seen, pictures, others, lambda: done(0))
+    if not surfaces:
         done(len(views))
         return list(known)
     filled = []
     for number, (seen, picture) in enumerate(zip(all_seen, pictures, strict=True)):
-        filled.append(_on_planes(seen, picture, planes))
+        filled.append(_on_planes(number, seen, picture, surfaces))
         done(number // 2)
     smooth = [cv2.blur(np.ascontiguousarray(picture), (3, 3)).astype(np.float32) for picture in pictures]
     made = []
     for number, depth in enumerate(known):
-        agreed = _agreed(number, all_seen, filled, smooth)
+        agreed = _agreed(number, others[number], all_seen, filled, smooth)
         made.append(_joined(all_seen[number], depth, np.where(agreed, filled[number], 0.0)))
         done((len(views) + number + 1) // 2)
     return made
@@ -83,20 +85,25 @@ def _z(view: Camera, depth: KnownDepth) -> np.ndarray:
     return z.reshape(i.height, i.width)
 
 
-def _on_planes(seen: Seen, picture: np.ndarray, planes: Sequence[Plane]) -> np.ndarray:
+def _on_planes(number: int, seen: Seen, picture: np.ndarray, surfaces: Sequence[Surface]) -> np.ndarray:
     """(H, W) z of the plane that each pixel is of; 0 where it is of none, or of several alike.
 
-    Known pixels say of which they are; what lies between is told by them through neighbors that look alike: the
-    smoothest share of each plane (Grady 2006)."""
-    at = np.stack([plane.seen_from(seen) for plane in planes])
+    Known pixels say of which they are, and so do plain areas, which outdo what is known within them; what lies between
+    is told by them through neighbors that look alike: the smoothest share of each plane (Grady 2006)."""
+    at = np.stack([surface.plane.seen_from(seen) for surface in surfaces])
     known = seen.z > 0
     off = np.where(known & (at > 0), np.abs(at / np.where(known, seen.z, 1.0) - 1), np.inf)
     on = off < ON
+    by_areas = np.zeros(on.shape, bool)
+    for layer, surface in zip(by_areas.reshape(len(on), -1), surfaces, strict=True):
+        layer[surface.shown.get(number, [])] = True
+    by_areas &= (at > 0) & ~on.any(axis=0)
+    on |= by_areas
     some = on.any(axis=(1, 2))
     if not some.any():
         return np.zeros(known.shape)
     at, on = at[some], on[some]
-    elsewhere = known & (off.min(axis=0) > OFF)
+    elsewhere = known & (off.min(axis=0) > OFF) & ~by_areas.any(axis=0)
     shares = np.concatenate([on / np.maximum(on.sum(axis=0), 1), elsewhere[None]])
     told = on.any(axis=0) | elsewhere
     factor = -(-max(known.shape) // LONGEST)
@@ -143,7 +150,11 @@ def _spread(
 
 
 def _agreed(
-    number: int, all_seen: Sequence[Seen], filled: Sequence[np.ndarray], smooth: Sequence[np.ndarray]
+    number: int,
+    others: Sequence[int],
+    all_seen: Sequence[Seen],
+    filled: Sequence[np.ndarray],
+    smooth: Sequence[np.ndarray],
 ) -> np.ndarray:
     """(H, W) whether other views show what was filled in there: as far away, and not unlike."""
     seen, z = all_seen[number], filled[number]
@@ -151,7 +162,6 @@ def _agreed(
     points = seen.eye + seen.rays[there] * z[there][:, None]
     color = smooth[number][there]
     same, past = np.zeros(len(points), int), np.zeros(len(points), int)
-    others = _others(number, all_seen)
     for other in others:
         theirs, i = all_seen[other], all_seen[other].view.intrinsics
         local = (points - theirs.eye) @ theirs.view.pose[:3, :3]

@@ -21,7 +21,7 @@ def squared(
 
     ``normals`` (P, 3) and ``sizes`` (P,) of planes; ``places``, of each, (K, 3) points on it; ``spreads``, of each,
     (K,) how far off those may be."""
-    axes = _begin(normals, sizes)
+    axes = axes_of(normals, sizes)
     made, heights = np.array(normals, np.float64), np.zeros(len(normals))
     if axes is None:
         return made, heights, np.zeros(len(normals), bool)
@@ -50,7 +50,7 @@ def squared(
     return made, heights, stands
 
 
-def _begin(normals: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:
+def axes_of(normals: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:
     """(3, 3) axes: the largest plane's, and the largest of those that stand upright on it; None where there is none."""
     if len(normals) < 2:
         return None

@@ -12,7 +12,8 @@ from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.plain_areas import with_plain_areas
-from engine.scenes.planes import Seen, planes_of
+from engine.scenes.plane_search import planes_of
+from engine.scenes.planes import Points, Seen
 from tests.engine.conftest import looking_at
 
 PINHOLE = Intrinsics(72, 60, 60.0, 60.0, 36.0, 30.0)
@@ -74,7 +75,10 @@ BACK, LEFT, RIGHT = (
 class Photographed:
     """Pictures (H, W, 3), (H, W) true distances and numbers of things, and what photos tell."""
 
-    def __init__(self, *things, views=None, density: float = 0.6, noise: float = 0.004, sky: int = 170) -> None:
+    def __init__(
+        self, *things, views=None, density: float = 0.6, noise: float = 0.004, sky: int = 170, soft: float = 0.0
+    ) -> None:
+        """``soft``: how far plain things shade, of 255, in stripes 1.4 m wide or so."""
         self.views = views or arc()
         random = np.random.default_rng(1)
         self.pictures, self.truths, self.shown, self.known = [], [], [], []
@@ -88,6 +92,8 @@ class Photographed:
             gray = np.array([*colors, sky])[shown].astype(float)
             texture = np.array([*textured, False])[shown]
             gray += texture * random.uniform(-60, 60, gray.shape)
+            places = view.pose[:3, 3] + rays * np.where(np.isfinite(truth), truth, 0.0)[..., None]
+            gray += ~texture * soft * np.sin(places @ np.array([2.6, 2.9, 2.2]))
             self.pictures.append(np.repeat(gray[..., None], 3, axis=-1).clip(0, 255).astype(np.uint8))
             outline = ndimage.maximum_filter(shown, 5) != ndimage.minimum_filter(shown, 5)
             told = np.isfinite(truth) & (outline | texture) & (random.random(truth.shape) < density)
@@ -210,7 +216,7 @@ def test_what_stands_before_a_wall_and_looks_like_it_is_not_the_wall():
     seen = Photographed(FLOOR, BACK, LEFT, RIGHT, board)
     made = seen.whole()
     share, off = seen.new(made, 4)
-    assert share * (off > 0.02).mean() < 0.05
+    assert not len(off) or share * (off > 0.02).mean() < 0.05
     share, off = seen.new(made, 1)
     assert share > 0.5 and (off < 0.015).mean() > 0.9
 
@@ -234,9 +240,8 @@ def test_a_plane_that_is_seen_through_is_cut_out_there():
         slab(1, 1.9, 200, x=(-0.4, 0.4), z=(0, 0.9)), slab(1, 1.9, 200, x=(-0.4, 0.4), z=(1.6, 2.4)),
     )  # fmt: skip
     seen = Photographed(FLOOR, *walls, LEFT, RIGHT, slab(1, 3.4, 120, True, x=(-4, 4), z=(0, 4)), density=0.5)
-    planes = planes_of([
-        Seen(view, _as_z(view, known)) for view, known in zip(seen.views, seen.known, strict=True)
-    ])  # fmt: skip
+    all_seen = [Seen(view, _as_z(view, known)) for view, known in zip(seen.views, seen.known, strict=True)]
+    planes = planes_of(all_seen, Points.of(all_seen))
     wall = next(plane for plane in planes if abs(plane.normal[1]) > 0.99 and abs(abs(plane.height) - 1.9) < 0.05)
 
     def there(place) -> bool:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planes by what whole areas show, against scenes in closed form and a slow, obvious comparison."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.geometry import Viewpoint, pixel_directions, to_pixels
+from engine.scenes.area_sweep import UNLIKE, ManyPhotos, plain_parts
+from engine.scenes.known_depth import KnownDepth
+from engine.scenes.planes import Seen
+from engine.scenes.walls import surfaces_of
+from tests.engine.test_plain_areas import BACK, FLOOR, LEFT, PINHOLE, RIGHT, Photographed, arc, ball, slab
+
+CEILING = slab(2, 2.4, 215, x=(-1.8, 1.8), y=(-1, 1.9))
+
+
+def without(seen: Photographed, number: int, kept: float = 0.0) -> Photographed:
+    """Of a thing photos tell nothing, but for a share of what they told."""
+    random = np.random.default_rng(3)
+    for k, (known, shown) in enumerate(zip(seen.known, seen.shown, strict=True)):
+        stays = (shown.ravel()[known.pixels] != number) | (random.random(len(known.pixels)) < kept)
+        seen.known[k] = KnownDepth(known.pixels[stays], known.distances[stays], known.sure[stays])
+    return seen
+
+
+def seen_and_others(photographed: Photographed) -> tuple[list[Seen], list[list[int]]]:
+    all_seen = []
+    for view, known in zip(photographed.views, photographed.known, strict=True):
+        z = np.zeros(60 * 72)
+        z[known.pixels] = known.distances / np.linalg.norm(pixel_directions(PINHOLE), axis=-1).ravel()[known.pixels]
+        all_seen.append(Seen(view, z.reshape(60, 72)))
+    return all_seen, [[k for k in range(len(all_seen)) if k != own] for own in range(len(all_seen))]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_wall_of_which_next_to_nothing_is_known_is_found_by_what_all_photos_show(number):
+    """One in thirty of what photos tell of its outline is left: too little for a plane to be found by."""
+    photographed = without(Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0), number, kept=0.03)
+    share, off = photographed.new(photographed.whole(), number)
+    assert share > 0.5 and np.median(off) < 0.008 and (off < 0.015).mean() > 0.9
+
+
+def test_where_wrong_depths_lie_within_an_area_it_outdoes_them():
+    """Half of what is known of a wall lies 15 % before it, as edges that were taken for others do."""
+    photographed = without(Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0), 3, kept=0.15)
+    random = np.random.default_rng(4)
+    for known, shown in zip(photographed.known, photographed.shown, strict=True):
+        wrong = (shown.ravel()[known.pixels] == 3) & (random.random(len(known.pixels)) < 0.5)
+        known.distances[wrong] *= 0.85
+    share, off = photographed.new(photographed.whole(), 3)
+    assert share > 0.5 and (off < 0.015).mean() > 0.9
+
+
+def test_a_wall_ends_where_the_ceiling_begins():
+    """They look alike, so that a photo's area goes over from one to the other."""
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, CEILING)
+    all_seen, others = seen_and_others(photographed)
+    surfaces = surfaces_of(all_seen, photographed.pictures, others)
+    back = next(s.plane for s in surfaces if abs(s.plane.normal[1]) > 0.99 and abs(abs(s.plane.height) - 1.9) < 0.05)
+    x, z = np.meshgrid(np.linspace(-1.5, 1.5, 31), np.linspace(0.2, 3.0, 57))
+    reached = back.reaches(np.stack([x, np.full(x.shape, 1.9), z], axis=-1))
+    assert reached[z < 2.2].mean() > 0.7 and not reached[z > 2.4 + 1.5 * back.cell].any()
+
+
+def test_a_ball_and_a_sky_lie_on_no_plane():
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, ball((0.0, 0.4, 0.75), 0.75, 150))
+    all_seen, others = seen_and_others(photographed)
+    surfaces = surfaces_of(all_seen, photographed.pictures, others)
+    on_ball = on_sky = 0
+    for surface in surfaces:
+        for view, pixels in surface.shown.items():
+            on_ball += (photographed.shown[view].ravel()[pixels] == 4).sum()
+            on_sky += (photographed.shown[view].ravel()[pixels] == -1).sum()
+    assert on_ball == 0
+    assert on_sky < 0.05 * sum((shown == -1).sum() for shown in photographed.shown)
+
+
+def test_how_unlike_photos_are_is_what_a_slow_comparison_says():
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(4))
+    all_seen, others = seen_and_others(photographed)
+    photos = ManyPhotos.of(all_seen, photographed.pictures, others)
+    normal, heights = np.array([0.2, 1.0, 0.1]) / np.linalg.norm([0.2, 1.0, 0.1]), np.array([1.2, 1.7, 2.3])
+    pixels = np.random.default_rng(0).permutation(60 * 72)[:200]
+    sums, counts, hidden = photos.unlike(1, pixels, normal, heights)
+    soft = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.5) for picture in photographed.pictures]
+    for row, height in enumerate(heights):
+        for column, pixel in enumerate(pixels):
+            ray = all_seen[1].rays.reshape(-1, 3)[pixel]
+            z = (height - normal @ all_seen[1].eye) / (ray @ normal)
+            place, wanted, count, behind = all_seen[1].eye + z * ray, 0.0, 0, 0
+            for other in others[1]:
+                local = (place - all_seen[other].eye) @ all_seen[other].view.pose[:3, :3]
+                if z <= 0 or local[2] >= 0:
+                    continue
+                x, y = (float(v) - 0.5 for v in to_pixels(local[0], local[1], -local[2], PINHOLE))
+                if not (0 <= x < 71 and 0 <= y < 59):
+                    continue
+                if 0 < all_seen[other].z[int(y + 0.5), int(x + 0.5)] < 0.97 * -local[2]:
+                    behind += 1
+                    continue
+                c, r = int(x), int(y)
+                square = soft[other][r : r + 2, c : c + 2].astype(float)
+                there = np.einsum("r,c,rck->k", [1 - (y - r), y - r], [1 - (x - c), x - c], square)
+                wanted += min(np.abs(there - soft[1].reshape(-1, 3)[pixel]).max(), UNLIKE)
+                count += 1
+            assert (counts[row, column], hidden[row, column]) == (count, behind)
+            assert sums[row, column] == pytest.approx(wanted, abs=0.02)
+
+
+def test_areas_are_of_what_is_shown_and_plain():
+    """A square of texture in a plain picture, whose right half is hidden."""
+    picture = np.full((60, 72, 3), 120, np.uint8)
+    picture[20:40, 5:25] = np.random.default_rng(0).integers(0, 255, (20, 20, 3))
+    shown = np.ones((60, 72), bool)
+    shown[:, 40:] = False
+    (area,) = plain_parts(0, picture, shown)
+    row, column = np.divmod(area.pixels, 72)
+    assert column.max() < 40 and not ((row >= 25) & (row < 35) & (column >= 10) & (column < 20)).any()
+    assert np.isin(area.asked, area.pixels).all() and len(np.unique(area.asked)) == len(area.asked) == 300
+    assert plain_parts(0, np.random.default_rng(1).integers(0, 255, (60, 72, 3)).astype(np.uint8)) == []
+
+
+def test_cameras_all_at_one_place_tell_nothing():
+    views = [Viewpoint(arc(3)[1].pose, PINHOLE, f"v{k}") for k in range(3)]
+    photographed = without(Photographed(FLOOR, BACK, LEFT, RIGHT, views=views), 3)
+    share, _ = photographed.new(photographed.whole(), 3)
+    assert share < 0.05
