@@ -18,7 +18,7 @@ from engine.capture import Intrinsics
 from engine.geometry import Camera, Viewpoint
 from engine.scenes.flatness import plain_discs
 from engine.scenes.patch_match import camera_matrix
-from engine.scenes.planes import Seen
+from engine.scenes.planes import Plane, Seen
 
 LARGE = 0.004  # of a photo, that an area holds
 BESIDE = 5  # pixels across: squares by which areas grow, to what they end at
@@ -32,6 +32,7 @@ ALIKE, FACES = 4.0, 0.75  # of 255, how much it may differ still, and times how 
 TOGETHER = 0.03  # of the middle distance, that areas of one plane are apart, at most
 DEFINITE = 1.03  # times how alike they are there, that they are unlike so far before and behind
 JOINS = 1.25  # times how unlike an area is anywhere, that it may be where others stand
+NEARBY = np.arange(-4, 5) * 0.003  # of the middle distance: heights about one that are tried as it turns
 MET = 0.75  # of what is seen of one in others' plain areas, that must be seen in areas of it
 VIEWS, PART = 3, 0.003  # that show one, and of all that views show
 
@@ -162,6 +163,27 @@ def _met(photos: ManyPhotos, stand: Stand, axis: np.ndarray, areas: Sequence[Are
         for other in photos.others[area.view]:
             met += np.bincount(own[other][photos.seen_at(other, places)], minlength=3)
     return met[2] / max(met[1] + met[2], 1)
+
+
+def unlike_if_turned(
+    photos: ManyPhotos, stands_: Sequence[tuple[Plane, Sequence[Area]]], turn: np.ndarray, scale: float
+) -> float:
+    """How unlike photos are, of 255, if planes with their areas are turned (3, 3) about the middles of those, each at the
+    height that is best then."""
+    total = 0.0
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for plane, areas in stands_:
+            normal = turn @ plane.normal
+            middle = np.median(np.concatenate([photos.on(a, plane.normal, plane.height) for a in areas]), axis=0)
+            heights = normal @ middle + NEARBY * scale
+
+            def told(area: Area, how: tuple = (normal, heights)) -> tuple[np.ndarray, np.ndarray]:
+                sums, counts, hidden = (part.sum(axis=1) for part in photos.unlike(area.view, area.asked, *how))
+                return sums + HIDDEN * hidden, counts + hidden
+
+            sums, counts = np.sum(list(pool.map(told, areas)), axis=0)
+            total += len(areas) * (sums / np.maximum(counts, 1)).min()
+    return total / sum(len(areas) for _, areas in stands_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,11 +32,8 @@ def squared(
         for k in np.flatnonzero(stands):
             axis = axes[which[k]]
             at = places[k] @ axis
-            off = at - np.median(at)
-            for _ in range(3):  # a height that suits most
-                weights = 1 / (np.square(spreads[k]) * (1 + np.square(off / spreads[k])))
-                heights[k] = np.average(at, weights=weights)
-                off = at - heights[k]
+            heights[k] = height_of(at, spreads[k])
+            off = at - heights[k]
             weights = 1 / (np.square(spreads[k]) * (1 + np.square(off / spreads[k])))
             by_turn = np.cross(axis, places[k])  # d(turned axis · p) for a turn about each axis: turn · (axis × p)
             by_turn = by_turn - np.average(by_turn, axis=0, weights=weights)
@@ -48,6 +45,15 @@ def squared(
         sign = np.sign(axis @ normals[k])
         made[k], heights[k] = sign * axis, sign * heights[k]
     return made, heights, stands
+
+
+def height_of(at: np.ndarray, spread: np.ndarray) -> float:
+    """The height along an axis that suits most of those at which points are, ``at`` (K,), each off by ``spread`` (K,)."""
+    height = np.median(at)
+    for _ in range(3):
+        weights = 1 / (np.square(spread) * (1 + np.square((at - height) / spread)))
+        height = np.average(at, weights=weights)
+    return float(height)
 
 
 def axes_of(normals: np.ndarray, sizes: np.ndarray) -> np.ndarray | None:

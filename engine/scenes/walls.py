@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from engine.scenes.area_sweep import ALIKE, FACES, Area, ManyPhotos, stands
+from engine.scenes.area_sweep import ALIKE, FACES, Area, ManyPhotos, stands, unlike_if_turned
 from engine.scenes.plane_search import planes_of
 from engine.scenes.planes import LIKE, SAME, UPRIGHT, Plane, Points, Seen, Spread, reaching
-from engine.scenes.right_angles import axes_of, squared
+from engine.scenes.right_angles import axes_of, height_of, squared
 
 BORNE = 0.8  # of a plane's points, that must lie on it at right angles, too
+SPREAD = SAME / 8  # of the distance, that points are off: what lies on another layer, a rug, says little then
+STRAIGHT = 0.9999  # cosine to an axis, from which on a plane stands along it
+TURNS, EXACT = (0.015, 0.007), 0.006  # radians, by which they are turned, and less than which says nothing
 ONE = 0.025  # of the middle distance, that a plane and areas of it are apart at most
 ROOM = (0.002, 0.998)  # of the points: what lies between is where planes are looked for
 SQUARE = 9  # pixels: of which surface an area's pixel is, is asked of what lies about it
@@ -64,7 +68,9 @@ def surfaces_of(
     planes = [reaching(points, axes[s.axis], s.height, _spreads(s.areas, all_seen)) for s in shown]
     more = [_Begun(plane, s.areas) for plane, s in zip(planes, shown, strict=True) if plane is not None]
     begun = _joined([*begun, *more], all_seen, points)
-    begun = _joined(_squared(begun, all_seen, points), all_seen, points)  # what comes to lie on another now
+    begun = _squared(begun, all_seen, points)
+    begun = _turned(begun, photos, all_seen, points, done)
+    begun = _joined(begun, all_seen, points)  # what comes to lie on another now
     return _shared_out(begun, photos, points, done)
 
 
@@ -154,7 +160,7 @@ def _squared(begun: Sequence[_Begun], all_seen: Sequence[Seen], points: Points) 
     held = [_held(plane, planes, points) for plane in planes]
     made, many = list(begun), [k for k, own in enumerate(held) if len(own) >= BORNE_BY]
     owns = [points.some(held[k]) for k in many]
-    spreads = [SAME / 2 * np.linalg.norm(own.rays, axis=1) for own in owns]
+    spreads = [SPREAD * np.linalg.norm(own.rays, axis=1) for own in owns]
     normals, sizes = _normals_and_sizes([begun[k] for k in many])
     normals, heights, stand = squared(normals, sizes, [own.places for own in owns], spreads)
     for k, own, normal, height in zip(many, owns, normals, heights, strict=True):
@@ -163,6 +169,58 @@ def _squared(begun: Sequence[_Begun], all_seen: Sequence[Seen], points: Points) 
         if stand[many.index(k)] and after >= BORNE * before:
             better = reaching(points, normal, height, _spreads(areas, all_seen))
             made[k] = _Begun(better or plane, areas)
+    return made
+
+
+def _turned(
+    begun: Sequence[_Begun],
+    photos: ManyPhotos,
+    all_seen: Sequence[Seen],
+    points: Points,
+    done: Callable[[], None],
+) -> list[_Begun]:
+    """Surfaces at right angles, turned about the normal of the one that is known best, mostly a floor, to where areas look
+    most alike, as far as points bear it: those of plain walls say where these are, but hardly how they are turned."""
+    axes = axes_of(*_normals_and_sizes(begun))
+    if axes is None:
+        return list(begun)
+    along = np.stack([axes @ one.plane.normal for one in begun])
+    stand = np.abs(along).max(axis=1) > STRAIGHT
+    on = points.on_each(
+        *(np.array(each) for each in zip(*((o.plane.normal, o.plane.height) for o in begun), strict=True))
+    )
+    about = begun[int(np.argmax(np.where(stand, on, -1)))].plane.normal
+    shown = [
+        (o.plane, o.areas)
+        for o, stands in zip(begun, stand, strict=True)
+        if stands and abs(o.plane.normal @ about) < 0.5
+    ]
+    shown = [each for each in shown if each[1]]
+    if not shown:
+        return list(begun)
+    angle = 0.0
+    for step in TURNS:
+        done()
+        turns = [Rotation.from_rotvec((angle + sign * step) * about).as_matrix() for sign in (-1, 0, 1)]
+        before, here, after = (unlike_if_turned(photos, shown, turn, points.scale) for turn in turns)
+        if (bend := before + after - 2 * here) > 0:
+            angle += step * float(np.clip((before - after) / (2 * bend), -1, 1))
+    print("turn", about.round(3), angle)
+    if abs(angle) < EXACT:
+        return list(begun)
+    turn = Rotation.from_rotvec(angle * about).as_matrix()
+    made = []
+    planes = [one.plane for one in begun]
+    for one, stands in zip(begun, stand, strict=True):
+        plane, held = one.plane, _held(one.plane, planes, points)
+        if stands and len(held) >= BORNE_BY:
+            own, normal = points.some(held), turn @ plane.normal
+            height = height_of(own.places @ normal, SPREAD * np.linalg.norm(own.rays, axis=1))
+            before, after = own.on_each(np.stack([plane.normal, normal]), np.array([plane.height, height]))
+            print(plane.normal.round(3), plane.height, normal.round(3), height, before, after)
+            if after >= BORNE * before:
+                plane = reaching(points, normal, height, _spreads(one.areas, all_seen)) or plane
+        made.append(_Begun(plane, one.areas))
     return made
 
 
