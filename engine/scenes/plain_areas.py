@@ -93,7 +93,8 @@ def _on_planes(number: int, seen: Seen, picture: np.ndarray, surfaces: Sequence[
     at = np.stack([surface.plane.seen_from(seen) for surface in surfaces])
     known = seen.z > 0
     off = np.where(known & (at > 0), np.abs(at / np.where(known, seen.z, 1.0) - 1), np.inf)
-    on = off < ON
+    relief = np.stack([_relief(seen.z, z) for z in at])
+    on = (off < ON) & ~relief
     by_areas = np.zeros(on.shape, bool)
     for layer, surface in zip(by_areas.reshape(len(on), -1), surfaces, strict=True):
         layer[surface.shown.get(number, [])] = True
@@ -103,7 +104,8 @@ def _on_planes(number: int, seen: Seen, picture: np.ndarray, surfaces: Sequence[
     if not some.any():
         return np.zeros(known.shape)
     at, on = at[some], on[some]
-    elsewhere = known & (off.min(axis=0) > OFF) & ~by_areas.any(axis=0)
+    apart = (off.min(axis=0) > OFF) | (relief.any(axis=0) & ~on.any(axis=0))
+    elsewhere = known & apart & ~by_areas.any(axis=0)
     shares = np.concatenate([on / np.maximum(on.sum(axis=0), 1), elsewhere[None]])
     told = on.any(axis=0) | elsewhere
     factor = -(-max(known.shape) // LONGEST)
@@ -189,17 +191,24 @@ def _others(number: int, all_seen: Sequence[Seen]) -> list[int]:
     return [near[k] for k in np.unique(np.linspace(0, len(near) - 1, min(len(near), OTHERS)).round().astype(int))]
 
 
+def _relief(known: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(H, W) bool, what is known (H, W) near a plane at ``z`` (H, W), 0 where it is not, and is not on it: those about it
+    are off it, too, taken together, which noise is not."""
+    off = np.where((known > 0) & (z > 0), known / np.where(z > 0, z, 1.0) - 1, np.inf)
+    near = np.abs(off) < OFF
+    count = cv2.boxFilter(near.astype(np.float64), -1, (ABOUT, ABOUT))
+    mean = cv2.boxFilter(np.where(near, off, 0.0), -1, (ABOUT, ABOUT)) / np.maximum(count, 1e-9)
+    return near & (count > 0.3) & (np.abs(mean) > RELIEF)
+
+
 def _joined(seen: Seen, depth: KnownDepth, filled: np.ndarray) -> KnownDepth:
     """What was known, and ``filled`` (H, W) z where that knows better. A known pixel that is off its plane is noise
     where those about it are not, taken together."""
     known = seen.z > 0
     off = np.where(known & (filled > 0), seen.z / np.where(filled > 0, filled, 1.0) - 1, 0.0)
     near = known & (filled > 0) & (np.abs(off) < OFF)
-    count = cv2.boxFilter(near.astype(np.float64), -1, (ABOUT, ABOUT))
-    mean = cv2.boxFilter(np.where(near, off, 0.0), -1, (ABOUT, ABOUT)) / np.maximum(count, 1e-9)
-    relief = near & (count > 0.3) & (np.abs(mean) > RELIEF)
     z = np.where(known & (filled > 0) & ~near, 0.0, seen.z)  # an outlier
-    z = np.where((filled > 0) & (~known | (near & ~relief)), filled, z)
+    z = np.where((filled > 0) & (~known | (near & ~_relief(seen.z, filled))), filled, z)
     inverse = np.where(z > 0, 1 / np.where(z > 0, z, 1.0), 0.0)
     beside = cv2.dilate(inverse, np.ones((3, 3), np.uint8)) * z > 1 + EDGE
     z = np.where(beside & ~known, 0.0, z)  # what is beside is nearer: a pixel of its outline shows both
