@@ -166,24 +166,31 @@ def _met(photos: ManyPhotos, stand: Stand, axis: np.ndarray, areas: Sequence[Are
 
 
 def unlike_if_turned(
-    photos: ManyPhotos, stands_: Sequence[tuple[Plane, Sequence[Area]]], turn: np.ndarray, scale: float
+    photos: ManyPhotos,
+    planes: Sequence[tuple[Plane, Sequence[Area]]],
+    turn: np.ndarray,
+    scale: float,
+    done: Callable[[], None] = lambda: None,
 ) -> float:
-    """How unlike photos are, of 255, if planes with their areas are turned (3, 3) about the middles of those, each at the
-    height that is best then."""
+    """How unlike photos are, of 255, if ``planes``, each with areas of it, are turned (3, 3), each at the height that is
+    best then. ``done`` as in `stands`."""
     total = 0.0
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for plane, areas in stands_:
+        for plane, areas in planes:
+            done()
             normal = turn @ plane.normal
             middle = np.median(np.concatenate([photos.on(a, plane.normal, plane.height) for a in areas]), axis=0)
             heights = normal @ middle + NEARBY * scale
 
-            def told(area: Area, how: tuple = (normal, heights)) -> tuple[np.ndarray, np.ndarray]:
-                sums, counts, hidden = (part.sum(axis=1) for part in photos.unlike(area.view, area.asked, *how))
-                return sums + HIDDEN * hidden, counts + hidden
+            def told(area: Area, normal: np.ndarray = normal, heights: np.ndarray = heights) -> np.ndarray:
+                sums, counts, hidden = (
+                    part.sum(axis=1) for part in photos.unlike(area.view, area.asked, normal, heights)
+                )
+                return np.stack([sums + HIDDEN * hidden, counts + hidden])
 
             sums, counts = np.sum(list(pool.map(told, areas)), axis=0)
             total += len(areas) * (sums / np.maximum(counts, 1)).min()
-    return total / sum(len(areas) for _, areas in stands_)
+    return total / sum(len(areas) for _, areas in planes)
 
 
 @dataclass(frozen=True, eq=False)

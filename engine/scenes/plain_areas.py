@@ -94,7 +94,7 @@ def _on_planes(number: int, seen: Seen, picture: np.ndarray, surfaces: Sequence[
     known = seen.z > 0
     off = np.where(known & (at > 0), np.abs(at / np.where(known, seen.z, 1.0) - 1), np.inf)
     relief = np.stack([_relief(seen.z, z) for z in at])
-    on = (off < ON) & ~relief
+    on = off < ON
     by_areas = np.zeros(on.shape, bool)
     for layer, surface in zip(by_areas.reshape(len(on), -1), surfaces, strict=True):
         layer[surface.shown.get(number, [])] = True
@@ -192,8 +192,8 @@ def _others(number: int, all_seen: Sequence[Seen]) -> list[int]:
 
 
 def _relief(known: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(H, W) bool, what is known (H, W) near a plane at ``z`` (H, W), 0 where it is not, and is not on it: those about it
-    are off it, too, taken together, which noise is not."""
+    """(H, W) bool, what is ``known`` (H, W) near a plane, which is at ``z`` (H, W), and is not on it: what is known about
+    it is off, too, taken together, which noise is not. Both are 0 where they are not."""
     off = np.where((known > 0) & (z > 0), known / np.where(z > 0, z, 1.0) - 1, np.inf)
     near = np.abs(off) < OFF
     count = cv2.boxFilter(near.astype(np.float64), -1, (ABOUT, ABOUT))

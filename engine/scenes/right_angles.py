@@ -48,7 +48,7 @@ def squared(
 
 
 def height_of(at: np.ndarray, spread: np.ndarray) -> float:
-    """The height along an axis that suits most of those at which points are, ``at`` (K,), each off by ``spread`` (K,)."""
+    """The height along an axis that suits most points: ``at`` (K,), theirs, each off by ``spread`` (K,)."""
     height = np.median(at)
     for _ in range(3):
         weights = 1 / (np.square(spread) * (1 + np.square((at - height) / spread)))
