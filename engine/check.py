@@ -138,12 +138,12 @@ def compile_kernels() -> None:
     """Compile what a CPU trains, renders and makes meshes and splats with, which takes most of a minute the first time
     and is kept."""
     from engine.output import fusing, splat_fit, texels
-    from engine.scenes import area_sweep, patch_match
+    from engine.scenes import many_photos, patch_match
     from engine.scenes.nerfacto import compiled
 
     compiled.compile_kernels()
     patch_match.compile_kernels()
-    area_sweep.compile_kernels()
+    many_photos.compile_kernels()
     fusing.compile_kernels()
     texels.compile_kernels()
     splat_fit.compile_kernels()

@@ -12,7 +12,7 @@ from engine.capture import Capture, View
 from engine.presets import Preset
 from engine.progress import Job, Plan, Stage
 from engine.records import SceneRecord
-from engine.scenes import area_sweep, patch_match
+from engine.scenes import many_photos, patch_match
 from engine.scenes.known_depth import known_depths, together
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
@@ -63,7 +63,7 @@ def learn_depths(
     sky = skies(chosen, photos, capture.up, shown, job.check)
     whole = stereo
     if planes:
-        job.wait_for(area_sweep.compile_kernels)
+        job.wait_for(many_photos.compile_kernels)
         below = [~above if where is None else where & ~above for where, above in zip(shown, sky, strict=True)]
         whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), below)
     found = dict(zip(compared, with_skies(whole, sky), strict=True))

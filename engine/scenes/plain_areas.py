@@ -192,8 +192,8 @@ def _others(number: int, all_seen: Sequence[Seen]) -> list[int]:
 
 
 def _relief(known: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(H, W) bool, what is ``known`` (H, W) near a plane, which is at ``z`` (H, W), and is not on it: what is known about
-    it is off, too, taken together, which noise is not. Both are 0 where they are not."""
+    """(H, W) bool, what is ``known`` (H, W) near a plane, at ``z`` (H, W), but not on it: what is known about it is
+    off, too, taken together, and noise is not. Both are 0 where they are not."""
     off = np.where((known > 0) & (z > 0), known / np.where(z > 0, z, 1.0) - 1, np.inf)
     near = np.abs(off) < OFF
     count = cv2.boxFilter(near.astype(np.float64), -1, (ABOUT, ABOUT))

@@ -13,8 +13,8 @@ DRAWN, GLANCED = 15_000, 1_200  # points that planes are found among, and guesse
 GUESSES = 2_400  # planes that are guessed for each that is found, through three points about one pixel
 BUILT = 1_600  # more that stand as those that were found, or upright on two of them
 CLEARED = 1.5  # times `SAME`: what lies so near a plane that was looked at is not looked at again
-TRIED = 5  # of them that are fitted to their points
-ASIDE = 0.6  # of a picture's longer side, within which those lie
+TRIED = 5  # of all those guessed, that are fitted to their points
+ASIDE = 0.6  # of a picture's longer side, within which the three points of a guess lie
 MOST = 24  # planes that are looked for
 LEAST = 0.003  # of what the views show, that a plane holds
 APART = 0.08  # of the middle distance, within which what faces the same way is the same plane twice
@@ -133,7 +133,6 @@ def _fitted(points: Points, normal: np.ndarray, height: float) -> tuple[np.ndarr
 
 def _twice(plane: Plane, other: Plane, points: Points) -> bool:
     """Whether a plane is what the noise of a larger one left."""
-    middle = (np.argwhere(plane.there).mean(axis=0) + 0.5) * plane.cell + plane.corner
-    place = middle @ plane.axes + plane.height * plane.normal
+    place = plane.middles()[plane.there].mean(axis=0)
     apart = abs(other.normal @ place - other.height)
     return bool(abs(plane.normal @ other.normal) > LIKE and apart < APART * points.scale)

@@ -16,7 +16,7 @@ from engine.geometry import Camera, pixel_directions
 SAME = 0.01  # of a point's distance from its camera: how far along the ray a plane may lie from it
 FAR = 4.0  # times the middle distance of all points, beyond which they are background
 POINTS = 400_000  # at most
-UPRIGHT = 0.2  # cosine between those two, at most
+UPRIGHT = 0.2  # cosine of two planes' normals, below which they stand upright on each other
 AREA = 0.005  # of a picture, that one point speaks for at most
 CELL = 0.02  # of the middle distance: what is told apart on a plane
 FEW = 4  # points about a cell that tell nothing yet
@@ -156,11 +156,11 @@ def reaching(points: Points, normal: np.ndarray, height: float, also: Sequence[S
     see through; None where nothing is left."""
     off = points.off(normal[None], np.array([height]))[0]
     on, past = np.abs(off) < SAME, (off < -3 * SAME) & (off > -1)
-    if on.sum() < 3 and not also:
-        return None
     axes = np.linalg.svd(normal[None])[2][1:]
     cell = CELL * points.scale
     own = np.concatenate([points.places[on], *(part.on(normal, height, FAR * points.scale) for part in also)]) @ axes.T
+    if len(own) < 3:
+        return None
     corner = own.min(axis=0) - 3 * cell
     shape = tuple(np.floor((own.max(axis=0) - corner) / cell).astype(int) + 4)
 

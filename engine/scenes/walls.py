@@ -11,26 +11,25 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from engine.scenes.area_sweep import ALIKE, FACES, Area, ManyPhotos, stands, unlike_if_turned
+from engine.scenes.area_sweep import ALIKE, FACES, NOISE, Area, stands, unlike_if_turned
+from engine.scenes.many_photos import ManyPhotos
 from engine.scenes.plane_search import planes_of
 from engine.scenes.planes import LIKE, SAME, UPRIGHT, Plane, Points, Seen, Spread, reaching
 from engine.scenes.right_angles import axes_of, height_of, squared
 
-BORNE = 0.8  # of a plane's points, that must lie on it as it is put, too
-HELD, FEWEST = (
-    15_000,
-    10,
-)  # points that say how a plane stands, at most, and from how many on they do so better than areas
+BORNE, BORNE_TURNED = 0.8, 0.9  # of a plane's points, that must lie on it as it is put, and turned, too
+HELD = 15_000  # points, at most, that say how a plane stands
+FEWEST = 10  # of them, from how many on they do so better than areas
 SPREAD = SAME / 2  # of the distance, that those are off
 ONE = 0.025  # of the middle distance, that a plane is apart from itself, found another way, at most
 ROOM = (0.002, 0.998)  # of the points: what lies between is where planes are looked for
 STRAIGHT = 0.9999  # cosine to an axis, from which on a plane stands along it
-TURNS, EXACT = (0.015, 0.007), 0.006  # radians: by which planes are turned, and less than which says nothing
+TURNS = (0.03, 0.01)  # radians, by which planes are turned
+EXACT = 3.0  # pixels, as an angle: less of a turn moves what is compared by less than one
+BENT = 0.002  # of how unlike photos are, that they are more so turned either way, from which on that says something
 SQUARE = 9  # pixels: of which surface one is, is asked of a square about it
-BEFORE, WIDER = (
-    0.97,
-    3,
-)  # of a plane's points, that lie before another, where it ends, so many cells beyond that at most
+BEFORE = 0.97  # of a plane's points, that lie before another, where it ends
+WIDER = 3  # cells of that other, beyond those that it reaches, where a plane still ends at it
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ def surfaces_of(
     if points is None:
         return []
     photos = ManyPhotos.of(all_seen, pictures, others)
-    found = _squared([_Wall(plane, []) for plane in planes_of(all_seen, points, done)], photos, points)
+    found = _squared([_Wall(plane, []) for plane in planes_of(all_seen, points, done)], photos, points, done)
     axes = _axes(found)
     if axes is None:
         return [Surface(wall.plane, {}) for wall in found]
@@ -63,13 +62,15 @@ def surfaces_of(
     for stand in stands(photos, pictures, axes, bounds, points.scale, done):
         plane = _reaching(axes[stand.axis], stand.height, stand.areas, photos, points)
         found += [_Wall(plane, stand.areas)] if plane else []
-    walls = _squared(_each_once(found, photos, points), photos, points)
+    walls = _squared(_each_once(found, photos, points), photos, points, done)
     walls = _each_once(_turned(walls, photos, points, done), photos, points)  # some come to lie on others
     return _shared_out(walls, photos, points, done)
 
 
 @dataclass(frozen=True, eq=False)
 class _Wall:
+    """A surface that is not settled yet, and the areas that lie on it."""
+
     plane: Plane
     areas: list[Area]
 
@@ -77,9 +78,7 @@ class _Wall:
 def _reaching(
     normal: np.ndarray, height: float, areas: Sequence[Area], photos: ManyPhotos, points: Points
 ) -> Plane | None:
-    seen = photos.all_seen
-    rays = [Spread(seen[a.view].rays.reshape(-1, 3)[a.asked], seen[a.view].eye, a.view) for a in areas]
-    return reaching(points, normal, height, rays)
+    return reaching(points, normal, height, [area.rays(photos.all_seen) for area in areas])
 
 
 def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> list[_Wall]:
@@ -99,9 +98,9 @@ def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> li
     return made
 
 
-def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> list[_Wall]:
+def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]) -> list[_Wall]:
     """Walls with those that are nearly so put at right angles to each other, where their points bear that."""
-    held = _held([wall.plane for wall in walls], points)
+    held = _held([wall.plane for wall in walls], points, done)
     many = [k for k, own in enumerate(held) if len(own.rays) >= FEWEST]
     told = [walls[k].plane for k in many]
     normals = np.array([plane.normal for plane in told]).reshape(-1, 3)
@@ -109,18 +108,19 @@ def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> list
     places, spreads = [held[k].places for k in many], [_spread(held[k]) for k in many]
     normals, heights, stand = squared(normals, sizes, places, spreads)
     made = list(walls)
-    for k, normal, height, stands_ in zip(many, normals, heights, stand, strict=True):
-        if stands_:
-            made[k] = _put(walls[k], held[k], normal, height, photos, points)
+    for k, normal, height, is_upright in zip(many, normals, heights, stand, strict=True):
+        done()
+        if is_upright:
+            made[k] = _put(walls[k], held[k], normal, height, BORNE, photos, points)
     return made
 
 
 def _put(
-    wall: _Wall, own: Points, normal: np.ndarray, height: float, photos: ManyPhotos, points: Points
+    wall: _Wall, own: Points, normal: np.ndarray, height: float, share: float, photos: ManyPhotos, points: Points
 ) -> _Wall:  # fmt: skip
-    """A wall on another plane, where its ``own`` points lie on that, too."""
+    """A wall on another plane, where that ``share`` of its ``own`` points lies on that, too."""
     before, after = own.on_each(np.stack([wall.plane.normal, normal]), np.array([wall.plane.height, height]))
-    plane = _reaching(normal, height, wall.areas, photos, points) if after >= BORNE * before else None
+    plane = _reaching(normal, height, wall.areas, photos, points) if after >= share * before else None
     return _Wall(plane or wall.plane, wall.areas)
 
 
@@ -131,23 +131,30 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
     if axes is None:
         return list(walls)
     normals, heights = np.stack([w.plane.normal for w in walls]), np.array([w.plane.height for w in walls])
-    stand = np.abs(normals @ axes.T).max(axis=1) > STRAIGHT
-    about = normals[int(np.argmax(np.where(stand, points.on_each(normals, heights), -1)))]
-    upright = [w for w, stands_ in zip(walls, stand, strict=True) if stands_ and abs(w.plane.normal @ about) < UPRIGHT]
-    plain = [(wall.plane, wall.areas) for wall in upright if wall.areas]
+    straight = np.abs(normals @ axes.T).max(axis=1) > STRAIGHT
+    on = [points.on_each(n[None], h[None])[0] for n, h in zip(normals, heights, strict=True)]
+    about = normals[int(np.argmax(np.where(straight, on, -1)))]
+    upright = straight & (np.abs(normals @ about) < UPRIGHT)
+    plain = [
+        (wall.plane, wall.areas) for wall, is_upright in zip(walls, upright, strict=True) if is_upright and wall.areas
+    ]
     angle = 0.0
     for step in TURNS if plain else ():
         tried = [Rotation.from_rotvec((angle + sign * step) * about).as_matrix() for sign in (-1, 0, 1)]
         before, here, after = (unlike_if_turned(photos, plain, turn, points.scale, done) for turn in tried)
-        if (bend := before + after - 2 * here) > 0:
-            angle += step * float(np.clip((before - after) / (2 * bend), -1, 1))
-    if abs(angle) < EXACT:
+        bend = before + after - 2 * here
+        if bend < BENT * here or abs(before - after) > 2 * bend:  # it says nothing, or not how far
+            return list(walls)
+        angle += step * (before - after) / (2 * bend)
+    if abs(angle) < EXACT / np.median([seen.view.intrinsics.fx for seen in photos.all_seen]):
         return list(walls)
     turn, made = Rotation.from_rotvec(angle * about).as_matrix(), list(walls)
-    for k, own in enumerate(_held([wall.plane for wall in walls], points)):
-        if stand[k] and len(own.rays) >= FEWEST:
+    for k, own in enumerate(_held([wall.plane for wall in walls], points, done)):
+        done()
+        if straight[k] and len(own.rays) >= FEWEST:
             normal = turn @ normals[k]
-            made[k] = _put(walls[k], own, normal, height_of(own.places @ normal, _spread(own)), photos, points)
+            height = height_of(own.places @ normal, _spread(own))
+            made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos, points)
     return made
 
 
@@ -162,11 +169,12 @@ def _spread(points: Points) -> np.ndarray:
     return SPREAD * np.linalg.norm(points.rays, axis=1)
 
 
-def _held(planes: Sequence[Plane], points: Points) -> list[Points]:
-    """Of each plane, `HELD` points at most that lie about it where it reaches, and on none of the others more nearly: of
-    what a wall meets much lies about it, all of it before it."""
+def _held(planes: Sequence[Plane], points: Points, done: Callable[[], None]) -> list[Points]:
+    """Of each plane, `HELD` points at most that lie about it where it reaches, and on none of the others more nearly:
+    of what a wall meets much lies about it, all of it before it."""
     made = []
     for plane in planes:
+        done()
         off = np.abs(points.off(plane.normal[None], np.array([plane.height]))[0])
         held = np.flatnonzero((off < 3 * SAME) & plane.reaches(points.places))
         held = held[:: -(-len(held) // HELD) or 1]
@@ -196,16 +204,17 @@ def _shared_out(
             continue
         costs = np.stack([_about(photos, view, pixels, wall.plane, done) for wall in walls])
         own = np.take_along_axis(costs, label[pixels][None], axis=0)[0]
-        of = np.where(costs.min(axis=0) < FACES * own, costs.argmin(axis=0), label[pixels])
+        of = np.where(costs.min(axis=0) + NOISE < FACES * (own + NOISE), costs.argmin(axis=0), label[pixels])
         of[np.take_along_axis(costs, of[None], axis=0)[0] > ALIKE] = -1
-        for number, pixels_of in enumerate(shown):
-            pixels_of[view] = pixels[of == number]
+        for number in np.unique(of[of >= 0]):
+            shown[number][view] = pixels[of == number]
     whole = []
     for wall, pixels_of in zip(walls, shown, strict=True):
+        done()
         seen = photos.all_seen
-        rays = [Spread(seen[k].rays.reshape(-1, 3)[pixels], seen[k].eye, k) for k, pixels in pixels_of.items()]
+        rays = [Spread(seen[k].rays.reshape(-1, 3)[own], seen[k].eye, k) for k, own in pixels_of.items()]
         whole.append(reaching(points, wall.plane.normal, wall.plane.height, rays) or wall.plane)
-    held = _held(whole, points)
+    held = _held(whole, points, done)
     cut = [_cut(plane, own, whole, points.scale) for plane, own in zip(whole, held, strict=True)]
     return [Surface(plane, pixels_of) for plane, pixels_of in zip(cut, shown, strict=True)]
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from engine.geometry import Viewpoint, pixel_directions, to_pixels
-from engine.scenes.area_sweep import UNLIKE, ManyPhotos, plain_parts
+from engine.scenes.area_sweep import plain_parts
 from engine.scenes.known_depth import KnownDepth
+from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import Seen
 from engine.scenes.walls import surfaces_of
 from tests.engine.test_plain_areas import BACK, FLOOR, LEFT, PINHOLE, RIGHT, Photographed, arc, ball, slab
