@@ -19,7 +19,7 @@ from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
-SECONDS_A_VIEW, SECONDS_A_PLAIN_VIEW = 1.5, 0.2  # first guesses, of a photo at Preview's size
+SECONDS_A_VIEW, SECONDS_A_PLAIN_VIEW = 1.5, 0.6  # first guesses, of a photo at Preview's size
 MOST_VIEWS = 150  # that are compared: more take long and tell little that is new
 
 

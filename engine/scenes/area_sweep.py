@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numba
@@ -83,12 +84,12 @@ def stands(
     axes: np.ndarray,
     bounds: np.ndarray,
     scale: float,
-    done: Done = lambda: None,
+    done: Callable[[float], None] = lambda share: None,
 ) -> list[Stand]:
     """The planes upright on ``axes`` (3, 3) on which plain areas of several views lie, and so they do in all others.
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB; ``bounds`` (3, 2): what is known lies between, along each axis;
-    ``scale``: the middle distance. ``done`` is told often, and ends it by raising."""
+    ``scale``: the middle distance. ``done`` is told often which share of it is done, and ends it by raising."""
     swept = [np.arange(low - BEYOND * scale, high + BEYOND * scale, STEP * scale) for low, high in bounds]
 
     def curves_of(area: Area) -> list[np.ndarray]:
@@ -101,12 +102,13 @@ def stands(
             own = plain_parts(number, picture, seen.shown) if len(photos.others[number]) else []
             areas += own
             for curve in pool.map(curves_of, own):
-                done()
+                done(number / len(pictures))
                 curves.append(curve)
     sizes = [seen.z.size for seen in photos.all_seen]
     share = np.array([len(area.pixels) / sizes[area.view] for area in areas])
-    found = _grouped(areas, curves, share, swept, scale, len(sizes), done)
-    return [stand for stand in found if _met(photos, stand, axes[stand.axis], areas, done) > MET]
+    check = partial(done, 1.0)
+    found = _grouped(areas, curves, share, swept, scale, len(sizes), check)
+    return [stand for stand in found if _met(photos, stand, axes[stand.axis], areas, check) > MET]
 
 
 def _curve(photos: ManyPhotos, area: Area, axis: np.ndarray, heights: np.ndarray, scale: float) -> np.ndarray:
@@ -191,7 +193,7 @@ def unlike_if_turned(
     done: Done = lambda: None,
 ) -> float:
     """How unlike photos are, of 255, if ``planes``, each with areas of it, are turned (3, 3), each at its best height
-    then. ``done`` as in `stands`."""
+    then. ``done`` is told often, and ends it by raising."""
     total = 0.0
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
         for plane, areas in planes:

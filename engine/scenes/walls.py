@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -44,17 +45,19 @@ def surfaces_of(
     all_seen: Sequence[Seen],
     pictures: Sequence[np.ndarray],
     others: Sequence[Sequence[int]],
-    done: Callable[[], None] = lambda: None,
+    done: Callable[[float], None] = lambda share: None,
 ) -> list[Surface]:
     """The flat surfaces that views show, those of points first, the largest first; the same for the same views.
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB; ``others``: of each, those that it is compared with. ``done`` is
-    told often, and ends it by raising."""
+    told often which share of it is done, and ends it by raising."""
     points = Points.of(all_seen)
     if points is None:
         return []
     photos = ManyPhotos.of(all_seen, pictures, others)
-    found = _squared([_Wall(plane, []) for plane in planes_of(all_seen, points, done)], photos, points, done)
+    check = partial(done, 0.0)
+    found = [_Wall(plane, []) for plane in planes_of(all_seen, points, check)]
+    found = _squared(found, photos, points, check)
     axes = _axes(found)
     if axes is None:
         return [Surface(wall.plane, {}) for wall in found]
@@ -62,9 +65,10 @@ def surfaces_of(
     for stand in stands(photos, pictures, axes, bounds, points.scale, done):
         plane = _reaching(axes[stand.axis], stand.height, stand.areas, photos, points)
         found += [_Wall(plane, stand.areas)] if plane else []
-    walls = _squared(_each_once(found, photos, points), photos, points, done)
-    walls = _each_once(_turned(walls, photos, points, done), photos, points)  # some come to lie on others
-    return _shared_out(walls, photos, points, done)
+    check = partial(done, 1.0)
+    walls = _squared(_each_once(found, photos, points), photos, points, check)
+    walls = _each_once(_turned(walls, photos, points, check), photos, points)  # some come to lie on others
+    return _shared_out(walls, photos, points, check)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from engine.geometry import Viewpoint, pixel_directions, to_pixels
+from engine.scenes import walls
 from engine.scenes.area_sweep import plain_parts
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
-from engine.scenes.planes import Seen
+from engine.scenes.planes import Points, Seen, Spread, reaching
 from engine.scenes.walls import surfaces_of
 from tests.engine.test_plain_areas import BACK, FLOOR, LEFT, PINHOLE, RIGHT, Photographed, arc, ball, slab
 
@@ -30,9 +34,9 @@ def without(seen: Photographed, number: int, kept: float = 0.0) -> Photographed:
 def seen_and_others(photographed: Photographed) -> tuple[list[Seen], list[list[int]]]:
     all_seen = []
     for view, known in zip(photographed.views, photographed.known, strict=True):
-        z = np.zeros(60 * 72)
+        z = np.zeros(PINHOLE.height * PINHOLE.width)
         z[known.pixels] = known.distances / np.linalg.norm(pixel_directions(PINHOLE), axis=-1).ravel()[known.pixels]
-        all_seen.append(Seen(view, z.reshape(60, 72)))
+        all_seen.append(Seen(view, z.reshape(PINHOLE.height, PINHOLE.width)))
     return all_seen, [[k for k in range(len(all_seen)) if k != own] for own in range(len(all_seen))]
 
 
@@ -77,6 +81,33 @@ def test_a_ball_and_a_sky_lie_on_no_plane():
             on_sky += (photographed.shown[view].ravel()[pixels] == -1).sum()
     assert on_ball == 0
     assert on_sky < 0.05 * sum((shown == -1).sum() for shown in photographed.shown)
+
+
+def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch):
+    """They were put 1.1° off, and all of them are right again; photos of this size tell less than that apart."""
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
+    all_seen, others = seen_and_others(photographed)
+    points, photos = Points.of(all_seen), ManyPhotos.of(all_seen, photographed.pictures, others)
+    begun = []
+    monkeypatch.setattr(walls, "_turned", lambda found, *_: begun.extend(found) or found)
+    surfaces_of(all_seen, photographed.pictures, others)
+    monkeypatch.undo()
+    monkeypatch.setattr(walls, "EXACT", 0.5)
+    turn = Rotation.from_rotvec([0, 0, 0.02]).as_matrix()
+    off = [walls._Wall(replace(one.plane, normal=turn @ one.plane.normal), one.areas) for one in begun]
+    made = walls._turned(off, photos, points, lambda: None)
+    upright = [one.plane for one in made if abs(one.plane.normal[2]) < 0.5]
+    assert len(upright) >= 3
+    for plane in upright:
+        axis = np.eye(3)[np.abs(plane.normal).argmax()]
+        assert np.arccos(abs(plane.normal @ axis)) < 0.012
+        assert min(abs(abs(plane.height) - true) for true in (1.8, 1.9)) < 0.02
+
+
+def test_a_plane_on_which_nothing_lies_reaches_nowhere():
+    all_seen, _ = seen_and_others(Photographed(FLOOR, BACK, views=arc(3)))
+    nowhere = Spread(np.zeros((0, 3)), np.zeros(3), 0)
+    assert reaching(Points.of(all_seen), np.array([0.0, 0.0, 1.0]), 500.0, [nowhere]) is None
 
 
 def test_how_unlike_photos_are_is_what_a_slow_comparison_says():

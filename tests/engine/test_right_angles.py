@@ -4,7 +4,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from engine.scenes.right_angles import squared
+from engine.scenes.right_angles import height_of, squared
 
 TURNED = Rotation.from_euler("zyx", [25, 4, -3], degrees=True).as_matrix()  # the room's axes
 
@@ -39,6 +39,13 @@ def test_a_wall_known_along_an_edge_alone_stands_as_the_others_do():
         assert degrees(made[k], normals[k]) < 0.1
         assert abs(found[k] * np.sign(made[k] @ normals[k]) - heights[k]) < 0.003
     assert np.abs(made[:3] @ made[:3].T - np.eye(3)).max() < 1e-9
+
+
+def test_the_height_is_that_of_most():
+    """Two fifths of the points are of a layer four spreads higher."""
+    at = np.random.default_rng(0).normal(1.0, 0.01, 1000)
+    at[:400] += 0.04
+    assert abs(height_of(at, np.full(1000, 0.01)) - 1.0) < 0.009 < np.mean(at) - 1.0
 
 
 def test_outliers_turn_nothing():
