@@ -75,13 +75,14 @@ def start_edit(scene: bpy.types.Scene, even_on_cpu: bool = False) -> None:
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
     wanted, device, steps, compared = settings.preset, settings.device, settings.steps, settings.compare_photos
-    planes = compared and settings.flat_surfaces
+    depths = None if compared else False
+    planes = None if settings.flat_surfaces or not compared else False
     parent, followed = standing_on(scene), key_views.asked(scene, chosen)
 
     def all_params() -> dict[str, Any]:
         preset = choices.preset_of(session.get().info, wanted, device)
         more = {"preset": preset.name if preset else "", "steps": steps or None}
-        more |= {"even_on_cpu": even_on_cpu or None, "depths": None if compared else False, "planes": planes or None}
+        more |= {"even_on_cpu": even_on_cpu or None, "depths": depths, "planes": planes}
         return params() | known(more | followed | {"parent": parent})
 
     run_edit(wire.EDIT_RUN, all_params, scene, workspace, settings.instruction.strip())

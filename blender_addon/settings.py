@@ -180,8 +180,9 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     )
     flat_surfaces: BoolProperty(
         name="Flat Surfaces",
-        description="For rooms: find the flat surfaces on which lies what photos beside each other know, so that plain "
-        "walls become flat, too. Under an open sky leave it off",
+        description="Find the flat surfaces on which lies what photos beside each other know, and plain walls, of which "
+        "they know nothing: floors and walls become flat",
+        default=True,
     )
     masks: EnumProperty(
         name="Masks",

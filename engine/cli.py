@@ -120,7 +120,7 @@ def train(
     steps: int | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
-    planes: bool = False,
+    planes: bool = True,
     shared: Shared = ALONE,
 ) -> None:
     """Train the unedited scene, or go on with it.
@@ -134,7 +134,7 @@ def train(
         steps: How many steps the scene is to have in all; the preset's where not given.
         even_on_cpu: Also with a preset that takes hours or days on a CPU.
         depths: Compare the photos beforehand to know the depth of some of their pixels, where the preset asks for it.
-        planes: Find flat surfaces on which those pixels lie, for plain walls of rooms.
+        planes: Find the flat surfaces on which those pixels lie, and plain walls.
         shared: Who renders its views afterwards.
     """
     from engine.jobs import scene
@@ -198,7 +198,7 @@ def edit(
     keys: list[str] | None = None,
     even_on_cpu: EvenOnCpu = False,
     depths: bool = True,
-    planes: bool = False,
+    planes: bool = True,
     staleness: int = 0,
     shared: Shared = ALONE,
 ) -> None:

@@ -134,8 +134,8 @@ class ProposeKey(Message, frozen=True):
 
 class TrainScene(Message, frozen=True):
     """``even_on_cpu``: also with a preset that takes days there, which is refused otherwise. ``depths``: where the
-    preset asks for it, photos are compared beforehand to know some pixels' depth; ``planes``: and flat surfaces are
-    found on which those lie, for plain walls. A scene goes on as it was begun."""
+    preset asks for it, photos are compared beforehand to know some pixels' depth; ``planes``: and the flat surfaces are
+    found on which those lie, plain walls with them. A scene goes on as it was begun."""
 
     workspace: str
     preset: str | None = None
@@ -144,7 +144,7 @@ class TrainScene(Message, frozen=True):
     steps: int | None = None
     even_on_cpu: bool = False
     depths: bool = True
-    planes: bool = False
+    planes: bool = True
 
 
 class Solid(Message, frozen=True, kw_only=True):
@@ -221,7 +221,7 @@ class RunEdit(Instruct, frozen=True, kw_only=True):
     key_views: Annotated[list[KeyView], msgspec.Meta(max_length=4)] = []
     even_on_cpu: bool = False  # as in TrainScene
     depths: bool = True  # as in TrainScene
-    planes: bool = False  # as in TrainScene
+    planes: bool = True  # as in TrainScene
     staleness: int = 0  # rounds that a render may be old when its edit takes its place
 
 

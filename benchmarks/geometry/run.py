@@ -46,7 +46,7 @@ class Row:
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
     points: int = 0  # sparse ones, as a program that finds cameras leaves them; 0: depths by comparing the photos
-    plain_areas: bool = False  # what follows from those for plain areas, too
+    plain_areas: bool = True  # what follows from those for plain areas, too
     exporter: str = ""  # nerfstudio's, of what its nerfacto learns in the seconds that "preview" takes
     resolution: int | None = None  # None: by the detail that the pictures hold
     flat_floor: bool = False
@@ -71,7 +71,7 @@ ROWS = {
         Row("solid", losses={"depth_weight": 0.0, "flat_weight": 0.0}),
         Row("not flat", losses={"flat_weight": 0.0}),
         Row("known points", points=2000),
-        Row("plain areas", plain_areas=True),
+        Row("no plain areas", plain_areas=False),
         Row("distortion × 10", nerf={"distortion_weight": 0.02}),
         Row("nerfstudio tsdf", exporter="tsdf"),
         Row("nerfstudio poisson", exporter="poisson"),

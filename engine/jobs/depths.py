@@ -27,7 +27,7 @@ class Compared(NamedTuple):
     """What a scene's training is helped by."""
 
     photos: bool = True  # what they know of depth, compared with each other
-    planes: bool = False  # and the flat surfaces on which that lies
+    planes: bool = True  # and the flat surfaces on which that lies
 
 
 PHOTOS = Compared()  # what is asked where nothing is said

@@ -44,10 +44,10 @@ def test_what_is_asked_before_the_device_is_known_waits_for_it(modes: None, capt
     (asked,) = heard(tmp_path, "edit/run")
     assert (asked["device"], asked["preset"]) == ("cuda:0", "paper")
     assert asked.keys().isdisjoint({"even_on_cpu", "depths", "planes"})
-    scene.instruct_nerf.flat_surfaces = True
+    scene.instruct_nerf.flat_surfaces = False
     bpy.ops.instruct_nerf.start_edit()
     settle()
-    assert heard(tmp_path, "edit/run")[-1]["planes"] is True
+    assert heard(tmp_path, "edit/run")[-1]["planes"] is False
     scene.instruct_nerf.compare_photos = False
     bpy.ops.instruct_nerf.start_edit()
     settle()

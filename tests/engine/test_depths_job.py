@@ -195,7 +195,7 @@ def test_what_sources_know_together():
 def test_preview_asks_for_it_and_the_others_do_not_yet():
     """Measured on Preview alone (docs/geometry.md)."""
     asked = depths.Compared()
-    assert depths.compared_for(None, PREVIEW, asked) == (True, False)
+    assert depths.compared_for(None, PREVIEW, asked) == (True, True)
     assert PREVIEW.train.losses.solid_weight > 0 and PREVIEW.train.losses.flat_weight > 0
     assert depths.compared_for(None, PREVIEW, depths.Compared(planes=True)) == (True, True)
     assert depths.compared_for(None, PREVIEW, depths.Compared(photos=False, planes=True)) == (False, False)
