@@ -54,10 +54,10 @@ class ManyPhotos:
 
     def unlike(
         self, view: int, pixels: np.ndarray, normal: np.ndarray, heights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How much pixels (K,) of a view, row by row, differ from what others show there, of 255, if they are on the
-        plane at each of the ``heights`` (O,) along ``normal`` (3,): (O, K) sums over the others that show them, and (O,
-        K) how many those are."""
+        plane at each of the ``heights`` (O,) along ``normal`` (3,), capture frame: (O, K) sums over the others that
+        show them, (O, K) how many those are, and (O, K) from how many known depths hide them."""
         seen, others = self.all_seen[view], self.others[view]
         rays, eye = seen.rays.reshape(-1, 3)[pixels], np.ascontiguousarray(seen.eye)
         along = rays @ normal
@@ -87,6 +87,7 @@ class ManyPhotos:
 
 
 def _onto(view: Camera) -> np.ndarray:
+    """(3, 4) from a place, capture frame, to (x · z, y · z, z) in a view, in pixels from the first one's centre on."""
     turn = np.diag([1.0, -1.0, -1.0]) @ view.pose[:3, :3].T
     return camera_matrix(view) @ np.concatenate([turn, -(turn @ view.pose[:3, 3])[:, None]], axis=1)
 

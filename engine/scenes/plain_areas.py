@@ -55,21 +55,21 @@ def with_plain_areas(
     layers = [None if layer is None else _well_inside(layer) for layer in shown or [None] * len(views)]
     all_seen = [Seen(view, _z(view, depth), layer) for view, depth, layer in zip(views, known, layers, strict=True)]
     others = [_others(number, all_seen) for number in range(len(views))]
-    half = len(views) // 2
-    surfaces = surfaces_of(all_seen, pictures, others, lambda share: done(int(half * share)))
+    whole = len(views)
+    surfaces = surfaces_of(all_seen, pictures, others, lambda share: done(int(whole * share / 2)))
     if not surfaces:
-        done(len(views))
+        done(whole)
         return list(known)
     filled = []
     for number, (seen, picture) in enumerate(zip(all_seen, pictures, strict=True)):
         filled.append(_on_planes(number, seen, picture, surfaces))
-        done(half + number // 4)
+        done((2 * whole + number + 1) // 4)
     smooth = [cv2.blur(np.ascontiguousarray(picture), (3, 3)).astype(np.float32) for picture in pictures]
     made = []
     for number, depth in enumerate(known):
         agreed = _agreed(number, others[number], all_seen, filled, smooth)
         made.append(_joined(all_seen[number], depth, np.where(agreed, filled[number], 0.0)))
-        done(max(half + len(views) // 4, (3 * len(views) + number + 1) // 4))
+        done((3 * whole + number + 1) // 4)
     return made
 
 
