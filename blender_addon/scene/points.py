@@ -58,6 +58,16 @@ def showing(root: bpy.types.Object, path: str) -> Iterator[float]:
     yield 1.0
 
 
+def hide(scene: bpy.types.Scene, root: bpy.types.Object) -> None:
+    """Hide the points under a capture's root in all viewports: a mesh or splats now show where the scene is."""
+    for item in root.children:
+        if not item.get(POINTS):
+            continue
+        for layer in scene.view_layers:
+            if item.name in layer.objects and not item.hide_get(view_layer=layer):
+                item.hide_set(True, view_layer=layer)
+
+
 def _reading(path: Path, places: array, colours: array) -> Iterator[float]:
     """Positions, three numbers a point, and colours, four (linear, 0-1). Raises ``ValueError``."""
     sentence = f"{path.name} does not hold the capture's points; open the capture again."

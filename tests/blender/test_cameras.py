@@ -222,6 +222,9 @@ def test_sparse_points_are_read_as_the_engine_writes_them(tmp_path: Path, errors
     places = np.random.default_rng(1).normal(size=(count, 3))
     write_points(SparsePoints(places, errors=np.ones(count, np.float32) if errors else None), path)
     item = points.show(build([("a", random_camera(random.Random(3)))]), str(path))
+    bpy.context.view_layer.update()
+    points.hide(bpy.context.scene, item.parent)
+    assert item.hide_get() and not item.hide_viewport  # by the eye, which shows them again
     shown = np.empty(3 * len(item.data.vertices), np.float32)
     item.data.vertices.foreach_get("co", shown)
     np.testing.assert_array_equal(shown.reshape(-1, 3), places[::2].astype(np.float32))
