@@ -46,6 +46,13 @@ class Seen:
         return self.view.pose[:3, 3]
 
 
+def plane_z(rays: np.ndarray, eye: np.ndarray, normal: np.ndarray, height: float | np.ndarray) -> np.ndarray:
+    """(…, K) the z at which rays (…, K, 3), one unit ahead each, from an eye (3,) meet the plane ``normal`` · x =
+    ``height``, a number or (O, 1) for several; negative behind the eye, 0 where they run along it."""
+    along = rays @ normal
+    return (height - normal @ eye) / np.where(along == 0, np.inf, along)
+
+
 @dataclass(frozen=True, eq=False)
 class Spread:
     """``rays`` (K, 3) of one view's pixels that are said to be of one plane, its ``eye`` (3,) and its ``number``."""
@@ -56,8 +63,7 @@ class Spread:
 
     def on(self, normal: np.ndarray, height: float, far: float) -> np.ndarray:
         """(≤ K, 3) where they meet it, nearer than ``far``."""
-        along = self.rays @ normal
-        z = (height - normal @ self.eye) / np.where(along == 0, np.inf, along)
+        z = plane_z(self.rays, self.eye, normal, height)
         met = (z > 0) & (z * np.linalg.norm(self.rays, axis=1) < far)
         return self.eye + (self.rays * z[:, None])[met]
 
@@ -76,11 +82,8 @@ class Plane:
 
     def seen_from(self, seen: Seen) -> np.ndarray:
         """(H, W) z at which a view's pixels look at it; 0 where they do not."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (self.height - self.normal @ seen.eye) / (seen.rays @ self.normal)
-        ahead = np.isfinite(z) & (z > 0)
-        z = np.where(ahead, z, 1.0)
-        return np.where(ahead & self.reaches(seen.eye + seen.rays * z[..., None]), z, 0.0)
+        z = plane_z(seen.rays, seen.eye, self.normal, self.height)
+        return np.where((z > 0) & self.reaches(seen.eye + seen.rays * z[..., None]), z, 0.0)
 
     def middles(self) -> np.ndarray:
         """(A, B, 3) the middles of its cells."""
