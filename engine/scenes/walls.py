@@ -54,20 +54,20 @@ def surfaces_of(
     points = Points.of(all_seen)
     if points is None:
         return []
-    photos = ManyPhotos.of(all_seen, pictures, others)
     check = partial(done, 0.0)
     found = [_Wall(plane, []) for plane in planes_of(all_seen, points, check)]
-    found = _squared(found, photos, points, check)
+    found = _squared(found, all_seen, points, check)
     axes = _axes(found)
     if axes is None:
         return [Surface(wall.plane, {}) for wall in found]
+    photos = ManyPhotos.of(all_seen, pictures, others)
     bounds = np.quantile(points.places @ axes.T, ROOM, axis=0).T
     for stand in stands(photos, pictures, axes, bounds, points.scale, done):
-        plane = _reaching(axes[stand.axis], stand.height, stand.areas, photos, points)
+        plane = _reaching(axes[stand.axis], stand.height, stand.areas, all_seen, points)
         found += [_Wall(plane, stand.areas)] if plane else []
     check = partial(done, 1.0)
-    walls = _squared(_each_once(found, photos, points), photos, points, check)
-    walls = _each_once(_turned(walls, photos, points, check), photos, points)  # some come to lie on others
+    walls = _squared(_each_once(found, all_seen, points), all_seen, points, check)
+    walls = _each_once(_turned(walls, photos, points, check), all_seen, points)  # some come to lie on others
     return _shared_out(walls, photos, points, check)
 
 
@@ -80,12 +80,12 @@ class _Wall:
 
 
 def _reaching(
-    normal: np.ndarray, height: float, areas: Sequence[Area], photos: ManyPhotos, points: Points
+    normal: np.ndarray, height: float, areas: Sequence[Area], all_seen: Sequence[Seen], points: Points
 ) -> Plane | None:
-    return reaching(points, normal, height, [area.rays(photos.all_seen) for area in areas])
+    return reaching(points, normal, height, [area.rays(all_seen) for area in areas])
 
 
-def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> list[_Wall]:
+def _each_once(walls: Sequence[_Wall], all_seen: Sequence[Seen], points: Points) -> list[_Wall]:
     """The walls, each once: what nearly lies on an earlier one is that, and leaves it its areas."""
     made: list[_Wall] = []
     for wall in walls:
@@ -94,7 +94,7 @@ def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> li
             faces, apart = abs(one.plane.normal @ wall.plane.normal), abs(one.plane.normal @ middle - one.plane.height)
             if faces > LIKE and apart < ONE * points.scale:
                 areas = [*one.areas, *wall.areas]
-                whole = _reaching(one.plane.normal, one.plane.height, areas, photos, points)
+                whole = _reaching(one.plane.normal, one.plane.height, areas, all_seen, points)
                 made[k] = _Wall(whole or one.plane, areas)
                 break
         else:
@@ -102,7 +102,7 @@ def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> li
     return made
 
 
-def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]) -> list[_Wall]:
+def _squared(walls: Sequence[_Wall], all_seen: Sequence[Seen], points: Points, done: Callable[[], None]) -> list[_Wall]:
     """Walls with those that are nearly so put at right angles to each other, where their points bear that."""
     held = _held([wall.plane for wall in walls], points, done)
     many = [k for k, own in enumerate(held) if len(own.rays) >= FEWEST]
@@ -115,16 +115,16 @@ def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: C
     for k, normal, height, is_upright in zip(many, normals, heights, stand, strict=True):
         done()
         if is_upright:
-            made[k] = _put(walls[k], held[k], normal, height, BORNE, photos, points)
+            made[k] = _put(walls[k], held[k], normal, height, BORNE, all_seen, points)
     return made
 
 
 def _put(
-    wall: _Wall, own: Points, normal: np.ndarray, height: float, share: float, photos: ManyPhotos, points: Points
-) -> _Wall:  # fmt: skip
+    wall: _Wall, own: Points, normal: np.ndarray, height: float, share: float, all_seen: Sequence[Seen], points: Points
+) -> _Wall:
     """A wall on another plane, where that ``share`` of its ``own`` points lies on that, too."""
     before, after = own.on_each(np.stack([wall.plane.normal, normal]), np.array([wall.plane.height, height]))
-    plane = _reaching(normal, height, wall.areas, photos, points) if after >= share * before else None
+    plane = _reaching(normal, height, wall.areas, all_seen, points) if after >= share * before else None
     return _Wall(plane or wall.plane, wall.areas)
 
 
@@ -158,7 +158,7 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
         if straight[k] and len(own.rays) >= FEWEST:
             normal = turn @ normals[k]
             height = height_of(own.places @ normal, _spread(own))
-            made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos, points)
+            made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos.all_seen, points)
     return made
 
 

@@ -83,6 +83,17 @@ def test_a_ball_and_a_sky_lie_on_no_plane():
     assert on_sky < 0.05 * sum((shown == -1).sum() for shown in photographed.shown)
 
 
+def test_photos_are_copied_only_where_planes_are_swept(monkeypatch):
+    made = []
+    whole = ManyPhotos.of
+    monkeypatch.setattr(ManyPhotos, "of", lambda *given: made.append(1) or whole(*given))
+    floor, corner = Photographed(FLOOR, views=arc(5)), Photographed(FLOOR, BACK, views=arc(5))
+    for photographed, planes in ((floor, 1), (corner, 2)):
+        all_seen, others = seen_and_others(photographed)
+        assert len(surfaces_of(all_seen, photographed.pictures, others)) == planes
+        assert len(made) == planes - 1  # a floor alone has no three axes
+
+
 def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch):
     """They were put 1.1° off, and all of them are right again; photos of this size tell less than that apart."""
     photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
