@@ -15,7 +15,7 @@ from engine.scenes import walls
 from engine.scenes.area_sweep import plain_parts
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
-from engine.scenes.planes import Points, Seen, Spread, reaching
+from engine.scenes.planes import PixelRays, Points, Seen, reaching
 from engine.scenes.walls import surfaces_of
 from tests.engine.test_plain_areas import BACK, FLOOR, LEFT, PINHOLE, RIGHT, Photographed, arc, ball, slab
 
@@ -117,7 +117,7 @@ def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch)
 
 def test_a_plane_on_which_nothing_lies_reaches_nowhere():
     all_seen, _ = seen_and_others(Photographed(FLOOR, BACK, views=arc(3)))
-    nowhere = Spread(np.zeros((0, 3)), np.zeros(3), 0)
+    nowhere = PixelRays(np.zeros((0, 3)), np.zeros(3), 0)
     assert reaching(Points.of(all_seen), np.array([0.0, 0.0, 1.0]), 500.0, [nowhere]) is None
 
 
