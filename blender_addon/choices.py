@@ -60,23 +60,30 @@ def too_slow(info: EngineInfo | None, presets: Iterable[str], device: str = "") 
     return next((chosen.slow[name] for name in presets if name in chosen.slow), "") if chosen else ""
 
 
-def cost(preset: Preset, device: Device, editor: Editor | None, views: int, trained: bool, steps: int) -> str:
-    """A sentence on what an edit of so many views takes, with the preset's own number of steps where ``steps`` is 0;
-    empty where nobody has measured."""
+def learning(preset: Preset, photos: int, views: int, compared: bool, flat: bool) -> float:
+    """Seconds to learn a scene from so many photos, ``compared`` with each other, their ``flat`` surfaces found, and to
+    render its views; a guess for a CPU."""
+    a_photo = preset.compare_seconds + (preset.flat_seconds if flat else 0.0) if compared else 0.0
+    return preset.train_seconds + min(photos, preset.most_compared) * a_photo + views * preset.render_seconds
+
+
+def cost(preset: Preset, device: Device, editor: Editor | None, views: int, learn: float, steps: int) -> str:
+    """A sentence on what an edit of so many views takes, after ``learn`` seconds to learn the scene (0 where that is
+    done), with the preset's own number of steps where ``steps`` is 0; empty where nobody has measured."""
     if device.name != "cpu" or not preset.edit_seconds or preset.name in device.slow:
         return ""
-    learn, edit, room = about(preset.train_seconds), preset.edit_seconds + views * preset.view_seconds, preset.bytes
+    edit, room = preset.edit_seconds + views * preset.view_seconds, preset.bytes
     guessed = editor is not None and device.editor and editor_id(editor.name) == editor_id(device.editor) and not steps
-    if trained and not guessed:
+    if not learn and not guessed:
         return ""
-    if trained:
+    if not learn:
         said = t("About {edit} to edit {count} views.")
     elif guessed:
         said = t("About {learn} to learn the scene, once, about {edit} to edit {count} views.")
     else:
         said = t("About {learn} to learn the scene, once, then as long as the editor takes.")
-    said = said.format(learn=learn, edit=about(edit), count=views)
-    room *= 1 if trained else 2
+    said = said.format(learn=about(learn), edit=about(edit), count=views)
+    room *= 2 if learn else 1
     return f"{said} {t('{size} on the disk.').format(size=size(room))}" if room else said
 
 

@@ -17,7 +17,7 @@ from . import asking, chores, conversion, session, wire
 from .editing import keep_edit
 from .jobs import ready, scene_for
 from .project import device_name, photographed_here, project_of, root_of, scene_of, undo_step
-from .scene import example, mesh, usd
+from .scene import example, mesh, points, usd
 from .words import t
 
 RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
@@ -123,6 +123,7 @@ def _importing(workspace: str, uid: int, edit: str, path: str, choices: Choices,
     if known is not None:
         keep_edit(workspace, replace(known, mesh=path))
     mesh.show_only(found, root, edit)
+    points.hide(found, root)
     news = []
     if example.put_away(found):
         news.append(t("The example's own things are hidden: the mesh lies where they do."))

@@ -243,8 +243,9 @@ class Model:
 @dataclass(frozen=True)
 class Preset:
     """Settings by name; ``long_side`` in pixels, ``min_views`` the fewest views that hold a scene together; guesses of
-    the seconds that a CPU learns the scene and makes an edit with the small editor, and of that for each view, tries an
-    edit and renders a view, 0 where there is none; ``bytes`` that the scene is kept in, and each edit again."""
+    the seconds that a CPU trains the scene, before it compares a photo with others and finds its flat surfaces (of
+    ``most_compared`` at most), makes an edit with the small editor, and of that for each view, tries an edit and
+    renders a view, 0 where there is none; ``bytes`` that the scene is kept in, and each edit again."""
 
     name: str
     label: str
@@ -253,6 +254,9 @@ class Preset:
     long_side: int
     min_views: int
     train_seconds: float = 0.0
+    compare_seconds: float = 0.0
+    flat_seconds: float = 0.0
+    most_compared: int = 0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
     try_seconds: float = 0.0

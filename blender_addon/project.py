@@ -200,9 +200,12 @@ def cost_of_edit(scene: bpy.types.Scene) -> str:
         return ""
     root = root_of(scene)
     chosen = cameras.chosen_views(root) if root else []
-    views = len(chosen) or sum(not view.held_out for view in project.capture.views)
-    trained = project.scene is not None and project.scene.finished
-    return choices.cost(preset, device, editor_of(scene), views, trained, settings.steps)
+    photos = sum(not view.held_out for view in project.capture.views)
+    learn = 0.0
+    if project.scene is None or not project.scene.finished:
+        compared, flat = settings.compare_photos, settings.flat_surfaces
+        learn = choices.learning(preset, photos, len(project.capture.views), compared, flat)
+    return choices.cost(preset, device, editor_of(scene), len(chosen) or photos, learn, settings.steps)
 
 
 def wanted_size(scene: bpy.types.Scene) -> int:

@@ -30,7 +30,7 @@ from .project import (
     undo_step,
     workspace_of,
 )
-from .scene import cameras, choice, example, flight, photograph, strips
+from .scene import cameras, choice, example, flight, photograph, points, strips
 from .words import t
 
 SPLATS = (1_000, 5_000_000)  # as many as the engine makes
@@ -51,6 +51,8 @@ def make_splats(scene: bpy.types.Scene, count: int) -> None:
         found = scene_for(workspace, uid, t("The splats"))
         if found is not None:
             found.instruct_nerf.show_surfels = True
+            if (root := root_of(found)) is not None:
+                points.hide(found, root)
             session.say("results", t("The splats lie in {path}.").format(path=path))
 
     asking.run_job(

@@ -19,7 +19,7 @@ from bpy.props import (
 from . import chores, knobs, lineage, project, rows, session, tree, wire
 from .key_views import RELATIVE, InstructNerfKeyView
 from .sheet_settings import InstructNerfAxis
-from .words import in_our_context, t
+from .words import held, in_our_context, t
 
 Items = list[tuple[str, str, str, int]]
 
@@ -30,52 +30,48 @@ SHOWN = (
     (wire.VIEW_AFTER, "After", "The edited NeRF, seen from this camera"),
 )
 
-_kept: dict[str, Items] = {}  # Blender does not hold on to the texts of items; somebody must
-
 
 def _presets(_self: object, _context: object) -> Items:
     info = session.get().info
     presets = info.presets if info else ()
-    found = [(p.name, t(p.label or p.name), t(p.description), i) for i, p in enumerate(presets)]
-    return _keep("preset", found, t("Known once the engine runs"))
+    return _items([(p.name, t(p.label or p.name), t(p.description)) for p in presets])
 
 
 def _devices(_self: object, _context: object) -> Items:
     info = session.get().info
-    found: Items = [("", t("Best Found"), t("The engine takes the fastest device"), 0)]
-    for index, device in enumerate(info.devices if info else (), 1):
+    found = [("", t("Best Found"), t("The engine takes the fastest device"))]
+    for device in info.devices if info else ():
         label = device.label or device.name
         if device.free_bytes:
             label = t("{device}, {free} GB free").format(device=label, free=f"{device.free_bytes / 2**30:.0f}")
-        found.append((device.name, label, device.name, index))
-    return _keep("device", found, "")
+        found.append((device.name, label, device.name))
+    return _items(found)
 
 
 def _editors(_self: object, _context: object) -> Items:
     info = session.get().info
     found = []
-    for index, editor in enumerate(info.editors if info else ()):
+    for editor in info.editors if info else ():
         label = editor.label or editor.name
         if not editor.available:
             label = t("{editor} (not available)").format(editor=label)
-        found.append((editor.name, label, editor.reason or editor.name, index))
-    return _keep("editor", found, t("Known once the engine runs"))
+        found.append((editor.name, label, editor.reason or editor.name))
+    return _items(found)
 
 
 def _parents(self: Any, _context: object) -> Items:
-    found: Items = [("", t("Captured Scene"), t("The photos are edited"), 0)]
+    found = [("", t("Captured Scene"), t("The photos are edited"))]
     finished = [(edit, depth) for edit, depth in lineage.in_order(project.edits_of(self.id_data)) if edit.finished]
-    for number, (edit, depth) in enumerate(finished, 1):
+    for edit, depth in finished:
         words = t("The pictures of “{edit}” are edited further").format(edit=edit.said)
-        found.append((edit.id, f"{'   ' * depth}{edit.title}", words, number))
-    return _keep("parent", found, "")
+        found.append((edit.id, f"{'   ' * depth}{edit.title}", words))
+    return _items(found)
 
 
-def _keep(name: str, items: Items, without: str) -> Items:
+def _items(found: list[tuple[str, str, str]]) -> Items:
     # Blender has trouble with an empty identifier among others, so "" is spelled out.
-    items = [(i[0] or "AUTO", *i[1:]) for i in items] or [("AUTO", t("Engine's Choice"), t(without), 0)]  # type: ignore[misc]
-    _kept[name] = items
-    return items
+    spelled = [(name or "AUTO", label, words) for name, label, words in found]
+    return held(spelled or [("AUTO", t("Engine's Choice"), t("Known once the engine runs"))])
 
 
 def _getter(name: str, items: Callable[[object, object], Items]) -> Callable[[Any], int]:
@@ -175,13 +171,13 @@ class InstructNerfSettings(bpy.types.PropertyGroup):
     compare_photos: BoolProperty(
         name="Compare Photos",
         description="Before a scene is trained, see from photos beside each other how far away things are: surfaces "
-        "become cleaner. Takes about a second a photo on a CPU",
+        "become cleaner. Takes one to two seconds a photo on a CPU",
         default=True,
     )
     flat_surfaces: BoolProperty(
         name="Flat Surfaces",
-        description="Find the flat surfaces on which lies what photos beside each other know, and plain walls, of which "
-        "they know nothing: floors and walls become flat",
+        description="Before a scene is trained, find floors and walls, also plain ones, where photos beside each other "
+        "have nothing to compare: they become flat. Takes about half a second more a photo on a CPU",
         default=True,
     )
     masks: EnumProperty(

@@ -9,14 +9,13 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, PointerProperty,
 
 from . import knobs, messages
 from .project import editor_of
-from .words import t
+from .words import held, t
 
 SEED, INSTRUCTION, NOTHING = "seed", "instruction", "NONE"
 MOST_ALONG, MOST_CELLS = 16, 64  # as the engine takes them
 SPREAD = (0.5, 2.0)  # of a number's value: where the first and the last column lie, until the artist says
 
 Items = list[tuple[str, str, str, int]]
-_kept: dict[bool, Items] = {}  # Blender does not hold on to the texts of items
 
 
 def _is_down(axis: Any) -> bool:
@@ -38,8 +37,7 @@ def _axes(self: Any, _context: object) -> Items:
     found.append((INSTRUCTION, t("Instruction"), t("One a line of a text")))
     if down:
         found.append((NOTHING, t("Nothing"), t("One row")))
-    _kept[down] = [(*item, number) for number, item in enumerate(found)]
-    return _kept[down]
+    return held(found)
 
 
 def name_of(axis: Any) -> str:

@@ -379,7 +379,9 @@ def _preset(value: object) -> Preset:
     return Preset(
         text_of(data, "name"), text_of(data, "label", ""), text_of(data, "description", ""), flag_of(data, "default"),
         whole_of(data, "long_side", 0), whole_of(data, "min_views", 0), number_of(data, "train_seconds", 0.0),
-        number_of(data, "edit_seconds", 0.0), number_of(data, "view_seconds", 0.0), number_of(data, "try_seconds", 0.0),
+        number_of(data, "compare_seconds", 0.0), number_of(data, "flat_seconds", 0.0),
+        whole_of(data, "most_compared", 0), number_of(data, "edit_seconds", 0.0),
+        number_of(data, "view_seconds", 0.0), number_of(data, "try_seconds", 0.0),
         number_of(data, "render_seconds", 0.0), whole_of(data, "bytes", 0),
     )  # fmt: skip
 

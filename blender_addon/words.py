@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 CONTEXT = "Instruct NeRF"  # where Blender looks up what is ours: its own “Project” is what a projector does
 _look_up: list[Callable[[str], str]] = []
+_held: dict[str, str] = {}
 
 
 def t(text: str) -> str:
@@ -25,6 +26,12 @@ def look_up_with(function: Callable[[str], str]) -> None:
 def look_up_nothing() -> None:
     """Leave texts as they are from now on."""
     _look_up.clear()
+
+
+def held(items: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str, int]]:
+    """An enumeration's items, numbered, of texts that stay as long as the add-on does. Blender reads them after the
+    function that gives the items has returned and does not hold on to them: what is gone is shown as garbage."""
+    return [(*(_held.setdefault(text, text) for text in item), number) for number, item in enumerate(items)]  # type: ignore[misc]
 
 
 def in_our_context(cls: type) -> type:

@@ -77,10 +77,14 @@ class PresetInfo(msgspec.Struct, frozen=True):
     default: bool
     long_side: int
     min_views: int
-    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to learn the scene, of an edit
-    # besides, and of that for each view; to try an edit on one view, and to render one. Bytes that the scene is kept
-    # in, and an edit again.
+    # First guesses, for a CPU and the small editor, 0 where nobody has measured: seconds to train the scene, before it
+    # for each photo (but at most so many) to compare it with others and to find flat surfaces in it; of an edit, and of
+    # that for each view; to try an edit on one view, and to render one. Bytes that the scene is kept in, and an edit
+    # again.
     train_seconds: float = 0.0
+    compare_seconds: float = 0.0
+    flat_seconds: float = 0.0
+    most_compared: int = 0
     edit_seconds: float = 0.0
     view_seconds: float = 0.0
     try_seconds: float = 0.0

@@ -121,6 +121,8 @@ SECONDS_A_STEP = 0.06
 SECONDS_A_RENDER = 0.6
 SECONDS_AN_IMAGE_UPDATE = 0.8  # of the small editor
 SECONDS_A_RELEVANCE = 0.2
+SECONDS_A_COMPARED_PHOTO, SECONDS_A_FLAT_PHOTO = 1.5, 0.6  # compared with others; its flat surfaces found
+MOST_COMPARED = 150  # photos that are compared: more take long and tell little that is new
 STEP_OF_EDIT = 1.5  # of a step of training: what its patches and their loss add
 
 
@@ -206,6 +208,9 @@ def _cost(preset: Preset) -> dict[str, float]:
     if preset not in FOR_GPUS:
         once = edit.updates_first(1) * SECONDS_AN_IMAGE_UPDATE + (SECONDS_A_RELEVANCE if edit.agreed_relevance else 0)
         cost["train_seconds"] = preset.train.steps * SECONDS_A_STEP
+        if preset.train.losses.depth_weight > 0:
+            cost["compare_seconds"], cost["flat_seconds"] = SECONDS_A_COMPARED_PHOTO, SECONDS_A_FLAT_PHOTO
+            cost["most_compared"] = MOST_COMPARED
         cost["edit_seconds"] = (
             edit.steps * STEP_OF_EDIT * SECONDS_A_STEP + edit.updates_later(1) * SECONDS_AN_IMAGE_UPDATE
         )

@@ -31,6 +31,12 @@ def has_project(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bo
     return True
 
 
+def without_lines(context: bpy.types.Context) -> None:
+    """No dashed line from every camera to the root in the viewport where a button was pressed: they hide the scene."""
+    if context.space_data is not None and context.space_data.type == "VIEW_3D":
+        context.space_data.overlay.show_relationship_lines = False
+
+
 class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
     """Opens captured photos"""
 
@@ -67,9 +73,7 @@ class INSTRUCT_NERF_OT_open_capture(bpy.types.Operator):
         # The file browser puts the .blend file's name into an empty name field; then the folder shown is meant.
         chosen = Path(bpy.path.abspath(self.filepath))
         path = self.directory if self.directory and not chosen.is_file() else self.filepath
-        if context.space_data is not None and context.space_data.type == "VIEW_3D":
-            # A dashed line from every camera to the root would hide the scene.
-            context.space_data.overlay.show_relationship_lines = False
+        without_lines(context)
         opened = partial(
             opening.open_capture,
             context.scene,
@@ -196,6 +200,7 @@ class INSTRUCT_NERF_OT_photograph(bpy.types.Operator):
         dome = Dome(self.count, self.lowest, self.highest, self.distance, self.sweep)
         film = Film(self.lens, self.width, self.height)
         chosen = [item for item in context.selected_objects if item.type not in {"CAMERA", "LIGHT", "EMPTY"}]
+        without_lines(context)
         photograph = partial(results.photograph_scene, context.scene, chosen, self.way, self.count, dome, film)
         return attempt(self, "capture", photograph)
 
@@ -219,6 +224,7 @@ class INSTRUCT_NERF_OT_open_example(bpy.types.Operator):
         return idle(cls)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        without_lines(context)
         scene = bpy.data.scenes.new("Example")
         (context.window or context.window_manager.windows[0]).scene = scene
         return attempt(self, "capture", lambda: results.open_example(scene))

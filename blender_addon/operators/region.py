@@ -49,7 +49,8 @@ class INSTRUCT_NERF_OT_region_selected(OfCapture, bpy.types.Operator):
         for item in items:
             if item not in there:
                 settings.region.objects.link(item)
-        self.report({"INFO"}, f"The region consists of {len(region.objects_of(settings.region))} objects")
+        names = ", ".join(item.name for item in region.objects_of(settings.region))
+        self.report({"INFO"}, f"The region consists of {names}")
         return {"FINISHED"}
 
 

@@ -73,7 +73,7 @@ class INSTRUCT_NERF_PT_results(Base, bpy.types.Panel):
         column.operator("instruct_nerf.render_to_sequencer", icon="SEQUENCE")
         cost(column, context, estimates.frames(scene))
         if scene.sequence_editor is not None and scene.render.image_settings.file_format == "FFMPEG":
-            column.operator("render.render", text="Render Film", icon="RENDER_ANIMATION").animation = True
+            column.operator("render.render", text=t("Render Film"), icon="RENDER_ANIMATION").animation = True
         layout.operator("instruct_nerf.render_frames", icon="RENDER_RESULT")
         if not project.is_trained(scene):
             sentences(layout, context, EMPTY, "INFO")

@@ -19,7 +19,8 @@ _HEADER = [
     "ply", "format binary_little_endian 1.0", "element vertex", "property double x", "property double y",
     "property double z", "property uchar red", "property uchar green", "property uchar blue", "end_header",
 ]  # fmt: skip
-_RECORD = 27  # bytes: <3d3B
+_ERROR = "property float error"  # before the header's end, where the source knows how well a point fits
+_RECORD, _ERROR_BYTES = 27, 4  # <3d3B, and the error behind it
 AT_ONCE = 8_000  # points that are read in one step
 MOST = 200_000  # shown: of more, evenly picked ones
 
@@ -57,32 +58,44 @@ def showing(root: bpy.types.Object, path: str) -> Iterator[float]:
     yield 1.0
 
 
+def hide(scene: bpy.types.Scene, root: bpy.types.Object) -> None:
+    """Hide the points under a capture's root in all viewports: a mesh or splats now show where the scene is."""
+    for item in root.children:
+        if not item.get(POINTS):
+            continue
+        for layer in scene.view_layers:
+            if item.name in layer.objects and not item.hide_get(view_layer=layer):
+                item.hide_set(True, view_layer=layer)
+
+
 def _reading(path: Path, places: array, colours: array) -> Iterator[float]:
     """Positions, three numbers a point, and colours, four (linear, 0-1). Raises ``ValueError``."""
     sentence = f"{path.name} does not hold the capture's points; open the capture again."
     try:
         with open_regular(path) as stream:
             lines = [stream.readline(200).decode("ascii").strip() for _ in _HEADER]
-            count = int(lines[2].removeprefix(_HEADER[2]))
+            count, record = int(lines[2].removeprefix(_HEADER[2])), _RECORD
             lines[2] = _HEADER[2]
-            if lines != _HEADER or not 0 <= count * _RECORD <= path.stat().st_size:
+            if lines[-1] == _ERROR:
+                lines[-1], record = stream.readline(200).decode("ascii").strip(), _RECORD + _ERROR_BYTES
+            if lines != _HEADER or not 0 <= count * record <= path.stat().st_size:
                 raise ValueError
             every = max(1, math.ceil(count / MOST))
             for first in range(0, count, AT_ONCE):
-                wanted = min(AT_ONCE, count - first) * _RECORD
+                wanted = min(AT_ONCE, count - first) * record
                 data = stream.read(wanted)
                 if len(data) != wanted:
                     raise ValueError
-                _append(data, (-first) % every, every, places, colours)
+                _append(data, record, (-first) % every, every, places, colours)
                 yield first / count
     except (OSError, ValueError):
         raise ValueError(sentence) from None
 
 
-def _append(data: bytes, first: int, every: int, places: array, colours: array) -> None:
-    """Append every so many-th of some records."""
-    stride = every * _RECORD
-    data = data[first * _RECORD :]
+def _append(data: bytes, record: int, first: int, every: int, places: array, colours: array) -> None:
+    """Append every so many-th of some records of ``record`` bytes."""
+    stride = every * record
+    data = data[first * record :]
     count = math.ceil(len(data) / stride)
     three, four = array("f", bytes(12 * count)), array("f", (1.0,)) * (4 * count)
     for axis in range(3):

@@ -12,7 +12,7 @@ from .window import EXTENSION, TAB, Window
 def mesh(w: Window) -> hand.Program:
     """Import the mesh, and look at it among the cameras."""
     yield from w.job(hand.press("instruct_nerf.import_mesh"), "Making the mesh", "results", 900)
-    (found,) = [item for item in w.root.children if item.type == "MESH" and len(item.data.vertices)]
+    found = w.mesh()
     w.result["vertices"] = len(found.data.vertices)
     w.panel.in_front = False
     yield from w.into_viewport()

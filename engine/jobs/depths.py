@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.capture import Capture, View
-from engine.presets import Preset
+from engine.presets import MOST_COMPARED, SECONDS_A_COMPARED_PHOTO, SECONDS_A_FLAT_PHOTO, Preset
 from engine.progress import Job, Plan, Stage
 from engine.records import SceneRecord
 from engine.scenes import many_photos, patch_match
@@ -18,9 +18,6 @@ from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
-
-SECONDS_A_VIEW, SECONDS_A_PLAIN_VIEW = 1.5, 0.6  # first guesses, of a photo at Preview's size
-MOST_VIEWS = 150  # that are compared: more take long and tell little that is new
 
 
 class Compared(NamedTuple):
@@ -44,9 +41,10 @@ def depths_stages(views: int, compared: Compared) -> list[Stage]:
     """The stages of `learn_depths`."""
     if not compared.photos:
         return []
-    count = min(views, MOST_VIEWS)
-    planes = Stage("planes", "Finding flat surfaces", count, SECONDS_A_PLAIN_VIEW)
-    return [Stage("depths", "Comparing the photos", count, SECONDS_A_VIEW), *([planes] if compared.planes else [])]
+    count = min(views, MOST_COMPARED)
+    photos = Stage("depths", "Comparing the photos", count, SECONDS_A_COMPARED_PHOTO)
+    planes = Stage("planes", "Finding flat surfaces", count, SECONDS_A_FLAT_PHOTO)
+    return [photos, planes] if compared.planes else [photos]
 
 
 def learn_depths(
@@ -55,7 +53,7 @@ def learn_depths(
     """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
     capture's sparse points and the photos themselves know of their depth, and where they show a sky. A function of the
     pictures and the cameras alone, so that a resumed training goes on as an unbroken one."""
-    compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_VIEWS)).round().astype(int)).tolist()
+    compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_COMPARED)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
     job.wait_for(patch_match.compile_kernels)

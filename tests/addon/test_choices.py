@@ -7,6 +7,7 @@ import ast
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -124,17 +125,17 @@ def test_what_an_edit_takes_is_said_where_somebody_has_measured(info: messages.E
     by_name = {d.name: d for d in info.devices}
     preview, standard = (next(p for p in info.presets if p.name == name) for name in ("preview", "standard"))
     cpu, small = by_name["cpu"], choices.editor_of(info, catalogue.BUNDLED, "cpu")
-    said = choices.cost(preview, cpu, small, 40, False, 0)
+    said = choices.cost(preview, cpu, small, 40, 90.0, 0)
     assert said == "About 90 s to learn the scene, once, about 2 min to edit 40 views. 164 MB on the disk."
-    assert choices.cost(preview, cpu, small, 10, True, 0) == "About 90 s to edit 10 views. 82 MB on the disk."
+    assert choices.cost(preview, cpu, small, 10, 0.0, 0) == "About 90 s to edit 10 views. 82 MB on the disk."
     other = next(editor for editor in info.editors if editor.name != catalogue.BUNDLED)
     for editor, steps in ((other, 0), (None, 0), (small, 50)):
-        assert choices.cost(preview, cpu, editor, 10, False, steps) == (
+        assert choices.cost(preview, cpu, editor, 10, 90.0, steps) == (
             "About 90 s to learn the scene, once, then as long as the editor takes. 164 MB on the disk."
         )
-        assert choices.cost(preview, cpu, editor, 10, True, steps) == ""
-    assert choices.cost(standard, cpu, small, 10, False, 0) == ""  # the days that it takes are said another way
-    assert all(choices.cost(p, d, small, 10, False, 0) == "" for d in info.devices[:-1] for p in info.presets)
+        assert choices.cost(preview, cpu, editor, 10, 0.0, steps) == ""
+    assert choices.cost(standard, cpu, small, 10, 90.0, 0) == ""  # the days that it takes are said another way
+    assert all(choices.cost(p, d, small, 10, 90.0, 0) == "" for d in info.devices[:-1] for p in info.presets)
 
 
 def test_what_an_edit_takes_is_what_its_plan_begins_with(info: messages.EngineInfo) -> None:
@@ -146,3 +147,21 @@ def test_what_an_edit_takes_is_what_its_plan_begins_with(info: messages.EngineIn
         stages = edit_stages(settings, views, views, 0)
         planned = sum(stage.units * stage.seconds for stage in stages)
         assert preview.edit_seconds + views * preview.view_seconds == pytest.approx(planned)
+
+
+@pytest.mark.parametrize(("compared", "flat"), [(True, True), (True, False), (False, True), (False, False)])
+def test_what_learning_takes_is_what_its_plan_begins_with(
+    info: messages.EngineInfo, tmp_path: Path, compared: bool, flat: bool
+) -> None:
+    """But for the pictures, which are prepared when a capture is opened."""
+    from engine.jobs.depths import Compared
+    from engine.jobs.scene import scene_stages
+    from engine.workspace import Workspace
+
+    preview = next(p for p in info.presets if p.name == "preview")
+    for photos, held_out in ((30, 4), (190, 20)):  # of so many not all are compared
+        views = [SimpleNamespace(held_out=number < held_out) for number in range(photos + held_out)]
+        capture = SimpleNamespace(views=views)
+        stages = scene_stages(Workspace(tmp_path), capture, presets.PREVIEW, asked=Compared(compared, flat))
+        planned = sum(stage.units * stage.seconds for stage in stages if stage.name != "images")
+        assert choices.learning(preview, photos, len(views), compared, flat) == pytest.approx(planned)

@@ -19,6 +19,8 @@ from mathutils import Euler, Matrix, Vector
 from blender_addon import conversion, trajectories
 from blender_addon.conversion import Camera, Intrinsics
 from blender_addon.scene import cameras, images, points
+from engine.capture.ply import write_points
+from engine.capture.types import SparsePoints
 
 pytestmark = pytest.mark.usefixtures("empty")
 
@@ -181,15 +183,18 @@ def test_choosing_twice_does_not_let_cameras_grow() -> None:
     assert cameras.camera_of(root, "v0").data.display_size == pytest.approx(size)
 
 
-def test_sparse_points_lie_where_the_capture_has_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("errors", [False, True], ids=["plain", "with errors"])
+def test_sparse_points_lie_where_the_capture_has_them(tmp_path: Path, errors: bool) -> None:
     """Written by another library's hand, in the layout that docs/protocol.md states; under the root, never rendered."""
     rng = np.random.default_rng(2)
     places, colours = rng.normal(size=(500, 3)), rng.integers(0, 256, (500, 3), dtype=np.uint8)
     header = "ply\nformat binary_little_endian 1.0\nelement vertex 500\n"
     header += "".join(f"property double {a}\n" for a in "xyz")
-    header += "".join(f"property uchar {c}\n" for c in ("red", "green", "blue")) + "end_header\n"
+    header += "".join(f"property uchar {c}\n" for c in ("red", "green", "blue"))
+    header += ("property float error\n" if errors else "") + "end_header\n"
     path = tmp_path / "points.ply"
-    rows = (p.astype("<f8").tobytes() + c.tobytes() for p, c in zip(places, colours, strict=True))
+    error = np.float32(0.7).tobytes() if errors else b""
+    rows = (p.astype("<f8").tobytes() + c.tobytes() + error for p, c in zip(places, colours, strict=True))
     path.write_bytes(header.encode() + b"".join(rows))
     root = build([("a", random_camera(random.Random(3)))])
     for _ in range(2):  # a second time replaces the first
@@ -208,3 +213,18 @@ def test_sparse_points_lie_where_the_capture_has_them(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"points\.ply does not hold"):
             points.show(root, str(path))
         assert not [o for o in root.children if o.type == "MESH"]
+
+
+@pytest.mark.parametrize("errors", [False, True], ids=["plain", "with errors"])
+def test_sparse_points_are_read_as_the_engine_writes_them(tmp_path: Path, errors: bool) -> None:
+    """More of them than are read in one step, and than are shown, so that some are left out."""
+    count, path = points.MOST + 5 * points.AT_ONCE + 3, tmp_path / "points.ply"
+    places = np.random.default_rng(1).normal(size=(count, 3))
+    write_points(SparsePoints(places, errors=np.ones(count, np.float32) if errors else None), path)
+    item = points.show(build([("a", random_camera(random.Random(3)))]), str(path))
+    bpy.context.view_layer.update()
+    points.hide(bpy.context.scene, item.parent)
+    assert item.hide_get() and not item.hide_viewport  # by the eye, which shows them again
+    shown = np.empty(3 * len(item.data.vertices), np.float32)
+    item.data.vertices.foreach_get("co", shown)
+    np.testing.assert_array_equal(shown.reshape(-1, 3), places[::2].astype(np.float32))

@@ -194,3 +194,33 @@ def test_panels_are_drawn_in_every_language(opened: bpy.types.Scene, language: s
         translations.look_up()
     assert table["{count} views"].format(count=12) in shown and table["All {all} views"].format(all=12) in shown
     assert "{" not in shown and "{" not in running
+
+
+def test_names_in_lists_are_not_gone_when_blender_reads_them(
+    opened: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not ASCII was shown as garbage: Blender reads texts that Python had freed, once a function that gives
+    them was called again."""
+    import dataclasses
+
+    from blender_addon import project, session, sheet_settings
+
+    workspace, panel = project.workspace_of(opened), opened.instruct_nerf
+    panel.instruction = "größer → kleiner"
+    bpy.ops.instruct_nerf.start_edit()
+    settle()
+    known = session.get().projects[workspace]
+    assert [edit.title for edit in known.edits] == [panel.instruction]
+    words.look_up_with(lambda text: f"日本語 {text}")
+    lists = (settings._presets, settings._devices, settings._editors, settings._parents)
+    asked = [(give, panel) for give in lists]
+    asked += [(sheet_settings._axes, axis) for axis in (panel.sheet_across, panel.sheet_down)]
+    for give, owner in asked:
+        first = [text for item in give(owner, None) for text in item[:3]]
+        # As the engine says it anew: other texts, that read the same.
+        session.get().projects[workspace] = dataclasses.replace(
+            known, edits=tuple(dataclasses.replace(e, instruction="".join(list(e.instruction))) for e in known.edits)
+        )
+        second = [text for item in give(owner, None) for text in item[:3]]
+        assert any(not text.isascii() for text in first)
+        assert all(one is other for one, other in zip(first, second, strict=True)), give

@@ -139,7 +139,7 @@ def test_it_can_be_cancelled_between_two_photos(project, stage):
 
 
 def test_of_many_photos_some_are_compared(project, monkeypatch):
-    monkeypatch.setattr(depths, "MOST_VIEWS", 5)
+    monkeypatch.setattr(depths, "MOST_COMPARED", 5)
     steps = {"depths": [], "planes": []}
     train(project, lambda progress: steps.get(progress.stage, []).append(progress.step))
     assert max(steps["depths"]) == max(steps["planes"]) == 5
