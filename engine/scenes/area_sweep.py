@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where plain areas stand, by all that they show at once: planes are swept along the scene's own directions (Gallup et
-al. 2007), and a whole area is where all photos show the same then. Of a plain wall a square of some pixels says
-nothing, but its soft shades and its outline move together."""
+"""On which planes plain areas lie, by all that they show at once: planes are swept along the scene's own directions
+(Gallup et al. 2007), and a whole area is where all photos show the same then. Of a plain wall a square of some pixels
+says nothing, but its soft shades and its outline move together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from engine.scenes.flatness import plain_discs
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
-from engine.scenes.planes import FAR, Plane, Seen, Spread
+from engine.scenes.planes import FAR, PixelRays, Plane, Seen
 
 LARGE = 0.004  # of a photo: an area is at least so large
 BESIDE = 2  # pixels, by which areas grow, to what they end at
@@ -46,15 +46,15 @@ class Area:
     pixels: np.ndarray
     asked: np.ndarray
 
-    def rays(self, all_seen: Sequence[Seen]) -> Spread:
+    def rays(self, all_seen: Sequence[Seen]) -> PixelRays:
         """Those of the pixels that are compared."""
         seen = all_seen[self.view]
-        return Spread(seen.rays.reshape(-1, 3)[self.asked], seen.eye, self.view)
+        return PixelRays(seen.rays.reshape(-1, 3)[self.asked], seen.eye, self.view)
 
 
 @dataclass(frozen=True, eq=False)
-class Stand:
-    """Areas that lie on one plane: ``axis`` (0–2) of those swept along, ``height`` along it."""
+class AreaPlane:
+    """A plane on which ``areas`` lie: ``axis`` (0–2) of those swept along, ``height`` along it."""
 
     axis: int
     height: float
@@ -78,15 +78,16 @@ def plain_parts(number: int, picture: np.ndarray, shown: np.ndarray | None = Non
     return made
 
 
-def stands(
+def planes_of_areas(
     photos: ManyPhotos,
     pictures: Sequence[np.ndarray],
     axes: np.ndarray,
     bounds: np.ndarray,
     scale: float,
     done: Callable[[float], None] = lambda share: None,
-) -> list[Stand]:
-    """The planes upright on ``axes`` (3, 3) on which plain areas of several views lie, and so they do in all others.
+) -> list[AreaPlane]:
+    """The planes perpendicular to one of ``axes`` (3, 3) on which plain areas of several views lie, and so they do in
+    all others.
 
     ``pictures``: of each view, (H, W, 3) uint8 sRGB; ``bounds`` (3, 2): what is known lies between, along each axis;
     ``scale``: the middle distance. ``done`` is told often which share of it is done, and ends it by raising."""
@@ -108,7 +109,7 @@ def stands(
     share = np.array([len(area.pixels) / sizes[area.view] for area in areas])
     check = partial(done, 1.0)
     found = _grouped(areas, curves, share, swept, scale, len(sizes), check)
-    return [stand for stand in found if _met(photos, stand, axes[stand.axis], areas, check) > MET]
+    return [plane for plane in found if _met(photos, plane, axes[plane.axis], areas, check) > MET]
 
 
 def _curve(photos: ManyPhotos, area: Area, axis: np.ndarray, heights: np.ndarray, scale: float) -> np.ndarray:
@@ -129,7 +130,7 @@ def _grouped(
     scale: float,
     views: int,
     done: Done,
-) -> list[Stand]:
+) -> list[AreaPlane]:
     """Those areas together whose ``curves``, of each axis (O,) how unlike photos are if it is at the heights ``swept``,
     are lowest at about the same place; ``share`` of a picture, that each is."""
     if not areas:
@@ -164,22 +165,22 @@ def _grouped(
     for number, (axis, best, own) in enumerate(begun):
         own = np.union1d(own, np.flatnonzero(where == number))
         if len({areas[k].view for k in own}) >= min(VIEWS, views) and share[own].sum() > PART * views:
-            made.append(Stand(axis, float(swept[axis][best]), [areas[k] for k in own]))
+            made.append(AreaPlane(axis, float(swept[axis][best]), [areas[k] for k in own]))
     return made
 
 
-def _met(photos: ManyPhotos, stand: Stand, axis: np.ndarray, areas: Sequence[Area], done: Done) -> float:
-    """Of the places of a stand's areas that are seen in other plain areas, how many are seen in its own, 0–1. Of what
+def _met(photos: ManyPhotos, plane: AreaPlane, axis: np.ndarray, areas: Sequence[Area], done: Done) -> float:
+    """Of the places of a plane's areas that are seen in other plain areas, how many are seen in its own, 0–1. Of what
     is round, or the sky, others show more, or less, than lies on a plane."""
     own: list[np.ndarray] = [np.zeros(seen.z.size, np.int8) for seen in photos.all_seen]
     for area in areas:
         own[area.view][area.pixels] = 1
-    for area in stand.areas:
+    for area in plane.areas:
         own[area.view][area.pixels] = 2
     met = np.zeros(3, np.int64)
-    for area in stand.areas:
+    for area in plane.areas:
         done()
-        places = area.rays(photos.all_seen).on(axis, stand.height, np.inf)
+        places = area.rays(photos.all_seen).on(axis, plane.height, np.inf)
         for other in photos.others[area.view]:
             met += np.bincount(own[other][photos.seen_at(other, places)], minlength=3)
     return met[2] / max(met[1] + met[2], 1)

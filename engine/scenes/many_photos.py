@@ -13,7 +13,7 @@ import numpy as np
 from engine.capture import Intrinsics
 from engine.geometry import Camera, Viewpoint
 from engine.scenes.patch_match import camera_matrix
-from engine.scenes.planes import Seen
+from engine.scenes.planes import Seen, plane_z
 
 UNLIKE = np.float32(20.0)  # of 255, from which on a photo may as well show something else
 HIDES = np.float32(0.97)  # times the distance of a place, nearer than which what is known there hides it
@@ -60,8 +60,7 @@ class ManyPhotos:
         show them, (O, K) how many those are, and (O, K) from how many known depths hide them."""
         seen, others = self.all_seen[view], self.others[view]
         rays, eye = seen.rays.reshape(-1, 3)[pixels], np.ascontiguousarray(seen.eye)
-        along = rays @ normal
-        z = (heights[:, None] - normal @ eye) / np.where(along == 0, np.inf, along)
+        z = plane_z(rays, eye, normal, heights[:, None])
         own = self.colors[self.places[view, 0] + pixels]
         return _unlike(self.colors, self.depths, self.places[others], self.cameras[others], eye, rays, own, z)
 

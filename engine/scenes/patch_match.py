@@ -302,9 +302,9 @@ def _cost(told, y, x, a, b, c, square, all_held, middle, count, best):
             total += UNLIKE
             continue
         own_mean, mean = own_mean / held, mean / held
-        own_spread = max(own_squares / held - own_mean * own_mean, np.float32(0)) + np.float32(NOISE)
-        spread = max(squares / held - mean * mean, np.float32(0)) + np.float32(NOISE)
-        total += min(np.float32(1) - (both / held - own_mean * mean) / np.sqrt(own_spread * spread), UNLIKE)
+        own_variance = max(own_squares / held - own_mean * own_mean, np.float32(0)) + np.float32(NOISE)
+        variance = max(squares / held - mean * mean, np.float32(0)) + np.float32(NOISE)
+        total += min(np.float32(1) - (both / held - own_mean * mean) / np.sqrt(own_variance * variance), UNLIKE)
     return total / np.float32(photos)
 
 

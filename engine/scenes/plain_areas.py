@@ -110,19 +110,19 @@ def _on_planes(number: int, seen: Seen, picture: np.ndarray, surfaces: Sequence[
     shares = np.concatenate([on / np.maximum(on.sum(axis=0), 1), elsewhere[None]])
     told = on.any(axis=0) | elsewhere
     factor = -(-max(known.shape) // LONGEST)
-    spread = _spread(picture, shares, told, seen.shown, factor)
-    best = spread.argmax(axis=0)
+    shares = _random_walk(picture, shares, told, seen.shown, factor)
+    best = shares.argmax(axis=0)
     z = np.concatenate([at, np.zeros((1, *known.shape))])
     z = np.take_along_axis(z, best[None], axis=0)[0]
-    there = (spread.max(axis=0) > CLEAR) & (picture.min(axis=-1) < BURNT)
+    there = (shares.max(axis=0) > CLEAR) & (picture.min(axis=-1) < BURNT)
     return np.where(there if seen.shown is None else there & seen.shown, z, 0.0)
 
 
-def _spread(
+def _random_walk(
     picture: np.ndarray, shares: np.ndarray, told: np.ndarray, shown: np.ndarray | None, factor: int
 ) -> np.ndarray:
     """(K, H, W) from ``shares`` (K, H, W) of pixels that are ``told`` (H, W), 0–1, to all of them, at one of ``factor``
-    squared pixels; not across those that are not ``shown`` (H, W)."""
+    squared pixels (a random walker, Grady 2006); not across those that are not ``shown`` (H, W)."""
     height, width = told.shape
     size = (-(-width // factor), -(-height // factor))
     lab = cv2.cvtColor(np.ascontiguousarray(picture, np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -146,9 +146,9 @@ def _spread(
     between = sparse.csc_matrix((both, (rows, columns)), shape=(number.size, number.size))
     whole = sparse.diags(np.asarray(between.sum(axis=1))[:, 0] + pull + 1e-9) - between
     solve = splu(whole.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    spread = solve.solve(wanted)
-    spread = spread / np.maximum(spread.sum(axis=1, keepdims=True), 1e-12)
-    layers = spread.T.reshape(len(shares), size[1], size[0])
+    solved = solve.solve(wanted)
+    solved = solved / np.maximum(solved.sum(axis=1, keepdims=True), 1e-12)
+    layers = solved.T.reshape(len(shares), size[1], size[0])
     return np.stack([cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR) for layer in layers])
 
 

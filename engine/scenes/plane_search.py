@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from engine.scenes.planes import LIKE, SAME, UPRIGHT, Plane, Points, Seen, reaching
+from engine.scenes.planes import LIKE, PERPENDICULAR, SAME, Plane, Points, Seen, reaching
 
 DRAWN, GLANCED = 15_000, 1_200  # points that planes are found among, and guessed by
 GUESSES = 2_400  # planes that are guessed for each that is found, through three points about one pixel
-BUILT = 1_600  # more that stand as those that were found, or upright on two of them
+BUILT = 1_600  # more that are parallel to those that were found, or perpendicular to two of them
 CLEARED = 1.5  # times `SAME`: what lies so near a plane that was looked at is not looked at again
 TRIED = 5  # of all those guessed, that are fitted to their points
 ASIDE = 0.6  # of a picture's longer side, within which the three points of a guess lie
@@ -105,12 +105,12 @@ def _guessed(
 
 
 def _built(normals: Sequence[np.ndarray], points: Points, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Planes through points that stand as those of ``normals`` (3,) each, or upright on two of them, as ceilings and
-    opposite walls do: guesses alone."""
+    """Planes through points that are parallel to those of ``normals`` (3,) each, or perpendicular to two of them, as
+    ceilings and opposite walls are: guesses alone."""
     if not normals:
         return np.zeros((0, 3)), np.zeros(0)
-    upright = [np.cross(a, b) for k, a in enumerate(normals) for b in normals[:k] if abs(a @ b) < UPRIGHT]
-    ways = np.stack([*normals, *(way / np.linalg.norm(way) for way in upright)])
+    perpendicular = [np.cross(a, b) for k, a in enumerate(normals) for b in normals[:k] if abs(a @ b) < PERPENDICULAR]
+    ways = np.stack([*normals, *(way / np.linalg.norm(way) for way in perpendicular)])
     ways = ways[random.integers(len(ways), size=BUILT)]
     return ways, np.einsum("ij,ij->i", ways, points.places[random.integers(len(points.rays), size=BUILT)])
 

@@ -32,7 +32,7 @@ def swept(
     nearest = NEAREST * ahead
     planes = int(np.clip(np.median(moved) / nearest / STEP, 2, PLANES)) + 1
     inverse_z = np.linspace(0, 1 / nearest, planes)
-    mean, spread = _local(gray)
+    mean, deviation = _local(gray)
     scores = np.full((planes, height, width), -1, np.float32)
     corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]], float).T
     for plane, one in enumerate(inverse_z):
@@ -41,7 +41,7 @@ def swept(
             across = matrix @ (turn + np.outer(shift, [0, 0, one])) @ inverse
             if (across @ corners)[2].min() <= 1e-6:  # a part of the plane is behind the other camera
                 continue
-            like = _alike(gray, mean, spread, across, other)
+            like = _alike(gray, mean, deviation, across, other)
             second = np.maximum(second, np.minimum(best, like))
             best = np.maximum(best, like)
         # Half of the neighbours may be kept from seeing a point by what is before it.
@@ -61,7 +61,9 @@ def _local(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(np.maximum(square - mean * mean, 0))
 
 
-def _alike(gray: np.ndarray, mean: np.ndarray, spread: np.ndarray, across: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _alike(
+    gray: np.ndarray, mean: np.ndarray, deviation: np.ndarray, across: np.ndarray, other: np.ndarray
+) -> np.ndarray:
     """(H, W) correlation of each square with that of ``other`` to which ``across`` (3, 3) takes its pixels; −1 where
     one of them is flat, lies outside or holds what is not shown."""
     height, width = gray.shape
@@ -69,9 +71,9 @@ def _alike(gray: np.ndarray, mean: np.ndarray, spread: np.ndarray, across: np.nd
     moved = cv2.warpPerspective(other, across, (width, height), flags=how, borderValue=NOWHERE)
     outside = moved < -0.5
     moved[outside] = 0
-    its_mean, its_spread = _local(moved)
+    its_mean, its_deviation = _local(moved)
     both = cv2.boxFilter(gray * moved, -1, (WINDOW, WINDOW)) - mean * its_mean
-    like = np.where((spread > FLAT) & (its_spread > FLAT), both / np.maximum(spread * its_spread, 1e-6), -1)
+    like = np.where((deviation > FLAT) & (its_deviation > FLAT), both / np.maximum(deviation * its_deviation, 1e-6), -1)
     like[about(outside)] = -1
     return like.astype(np.float32)
 

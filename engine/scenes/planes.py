@@ -16,12 +16,12 @@ from engine.geometry import Camera, pixel_directions
 SAME = 0.01  # of a point's distance from its camera: how far along the ray a plane may lie from it
 FAR = 4.0  # times the middle distance of all points, beyond which they are background
 POINTS = 400_000  # at most
-UPRIGHT = 0.2  # cosine of two planes' normals, below which they stand upright on each other
+PERPENDICULAR = 0.2  # cosine of two planes' normals, below which these count as perpendicular
 AREA = 0.005  # of a picture, that one point speaks for at most
 CELL = 0.02  # of the middle distance: what is told apart on a plane
 FEW = 4  # points about a cell that tell nothing yet
 GAP = 0.15  # of the middle distance, that a plane's parts lie apart at most
-NARROWEST = 0.03  # of the middle distance: spread across, below which it is a line
+NARROWEST = 0.03  # of the middle distance: standard deviation across, below which it is a line
 SEEN_PAST = 0.6  # times the points on a part, of points that views see behind it, from which on it is a mere cut
 LIKE = np.cos(np.radians(12))  # of two normals, cosine: from which on they face the same way
 
@@ -42,22 +42,29 @@ class Seen:
 
     @cached_property
     def eye(self) -> np.ndarray:
-        """(3,) where the camera stands."""
+        """(3,) where the camera is."""
         return self.view.pose[:3, 3]
 
 
+def plane_z(rays: np.ndarray, eye: np.ndarray, normal: np.ndarray, height: float | np.ndarray) -> np.ndarray:
+    """(…, K) the z at which rays (…, K, 3), one unit ahead each, from an eye (3,) meet the plane ``normal`` · x =
+    ``height``, a number or (O, 1) for several; negative behind the eye, 0 where they run along it."""
+    along = rays @ normal
+    return (height - normal @ eye) / np.where(along == 0, np.inf, along)
+
+
 @dataclass(frozen=True, eq=False)
-class Spread:
-    """``rays`` (K, 3) of one view's pixels that are said to be of one plane, its ``eye`` (3,) and its ``number``."""
+class PixelRays:
+    """``rays`` (K, 3), one unit ahead each, through pixels of the ``view`` of that number, whose camera is at ``eye``
+    (3,); in the frame of all views."""
 
     rays: np.ndarray
     eye: np.ndarray
-    number: int
+    view: int
 
     def on(self, normal: np.ndarray, height: float, far: float) -> np.ndarray:
-        """(≤ K, 3) where they meet it, nearer than ``far``."""
-        along = self.rays @ normal
-        z = (height - normal @ self.eye) / np.where(along == 0, np.inf, along)
+        """(≤ K, 3) where they meet the plane ``normal`` · x = ``height``, nearer than ``far``."""
+        z = plane_z(self.rays, self.eye, normal, height)
         met = (z > 0) & (z * np.linalg.norm(self.rays, axis=1) < far)
         return self.eye + (self.rays * z[:, None])[met]
 
@@ -76,11 +83,8 @@ class Plane:
 
     def seen_from(self, seen: Seen) -> np.ndarray:
         """(H, W) z at which a view's pixels look at it; 0 where they do not."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (self.height - self.normal @ seen.eye) / (seen.rays @ self.normal)
-        ahead = np.isfinite(z) & (z > 0)
-        z = np.where(ahead, z, 1.0)
-        return np.where(ahead & self.reaches(seen.eye + seen.rays * z[..., None]), z, 0.0)
+        z = plane_z(seen.rays, seen.eye, self.normal, self.height)
+        return np.where((z > 0) & self.reaches(seen.eye + seen.rays * z[..., None]), z, 0.0)
 
     def middles(self) -> np.ndarray:
         """(A, B, 3) the middles of its cells."""
@@ -151,7 +155,7 @@ def _areas(known: np.ndarray, shown: np.ndarray | None) -> np.ndarray:
     return np.clip(np.bincount(place, minlength=known.size)[known.ravel()], 1, AREA * known.size)
 
 
-def reaching(points: Points, normal: np.ndarray, height: float, also: Sequence[Spread] = ()) -> Plane | None:
+def reaching(points: Points, normal: np.ndarray, height: float, also: Sequence[PixelRays] = ()) -> Plane | None:
     """As far as its points, and what else is ``also`` said to be on it, lie about it, and between them, less what views
     see through; None where nothing is left."""
     off = points.off(normal[None], np.array([height]))[0]
@@ -188,6 +192,6 @@ def reaching(points: Points, normal: np.ndarray, height: float, also: Sequence[S
         across = np.sqrt(max(np.linalg.eigvalsh(np.cov(cells.T * CELL))[0], 0))
         if across > NARROWEST and behind[hull].sum() < SEEN_PAST * here[hull].sum():
             there |= hull & ~open_
-    views = {*points.views[on].tolist(), *(part.number for part in also)}
+    views = {*points.views[on].tolist(), *(part.view for part in also)}
     several = len(views) >= min(3, len(np.unique(points.views)))
     return Plane(normal, height, axes, corner, cell, there) if there.any() and several else None

@@ -97,8 +97,8 @@ def _parts(view: int, picture: np.ndarray, rays: np.ndarray, up: np.ndarray, sho
     """What of a picture may be sky by itself."""
     values = picture.astype(np.float32)
     mean = cv2.blur(values, (WINDOW, WINDOW))
-    spread = cv2.blur(values * values, (WINDOW, WINDOW)) - mean * mean
-    plain = spread.max(axis=-1) < FLAT**2
+    variance = cv2.blur(values * values, (WINDOW, WINDOW)) - mean * mean
+    plain = variance.max(axis=-1) < FLAT**2
     if shown is not None:
         plain &= cv2.erode(shown.astype(np.uint8), np.ones((WINDOW, WINDOW), np.uint8), borderValue=1) > 0
     rise = rays @ up

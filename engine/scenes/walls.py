@@ -12,19 +12,19 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from engine.scenes.area_sweep import ALIKE, FACES, NOISE, Area, stands, unlike_if_turned
+from engine.scenes.area_sweep import ALIKE, FACES, NOISE, Area, planes_of_areas, unlike_if_turned
 from engine.scenes.many_photos import ManyPhotos
 from engine.scenes.plane_search import planes_of
-from engine.scenes.planes import LIKE, SAME, UPRIGHT, Plane, Points, Seen, Spread, reaching
+from engine.scenes.planes import LIKE, PERPENDICULAR, SAME, PixelRays, Plane, Points, Seen, reaching
 from engine.scenes.right_angles import axes_of, height_of, squared
 
 BORNE, BORNE_TURNED = 0.8, 0.9  # of a plane's points, that must lie on it as it is put, and turned, too
-HELD = 15_000  # points, at most, that say how a plane stands
+HELD = 15_000  # points, at most, that say where a plane lies
 FEWEST = 10  # of them, from how many on they do so better than areas
-SPREAD = SAME / 2  # of the distance, that those are off
+ERROR = SAME / 2  # of the distance, that those are off
 ONE = 0.025  # of the middle distance, that a plane is apart from itself, found another way, at most
 ROOM = (0.002, 0.998)  # of the points: what lies between is where planes are looked for
-STRAIGHT = 0.9999  # cosine to an axis, from which on a plane stands along it
+STRAIGHT = 0.9999  # cosine to an axis, from which on a plane is perpendicular to it
 TURNS = (0.03, 0.01)  # radians, by which planes are turned
 EXACT = 3.0  # pixels, as an angle: less of a turn moves what is compared by less than one
 BENT = 0.002  # of how unlike photos are, that they are more so turned either way, from which on that says something
@@ -54,20 +54,20 @@ def surfaces_of(
     points = Points.of(all_seen)
     if points is None:
         return []
-    photos = ManyPhotos.of(all_seen, pictures, others)
     check = partial(done, 0.0)
     found = [_Wall(plane, []) for plane in planes_of(all_seen, points, check)]
-    found = _squared(found, photos, points, check)
+    found = _squared(found, all_seen, points, check)
     axes = _axes(found)
     if axes is None:
         return [Surface(wall.plane, {}) for wall in found]
+    photos = ManyPhotos.of(all_seen, pictures, others)
     bounds = np.quantile(points.places @ axes.T, ROOM, axis=0).T
-    for stand in stands(photos, pictures, axes, bounds, points.scale, done):
-        plane = _reaching(axes[stand.axis], stand.height, stand.areas, photos, points)
-        found += [_Wall(plane, stand.areas)] if plane else []
+    for flat in planes_of_areas(photos, pictures, axes, bounds, points.scale, done):
+        plane = _reaching(axes[flat.axis], flat.height, flat.areas, all_seen, points)
+        found += [_Wall(plane, flat.areas)] if plane else []
     check = partial(done, 1.0)
-    walls = _squared(_each_once(found, photos, points), photos, points, check)
-    walls = _each_once(_turned(walls, photos, points, check), photos, points)  # some come to lie on others
+    walls = _squared(_each_once(found, all_seen, points), all_seen, points, check)
+    walls = _each_once(_turned(walls, photos, points, check), all_seen, points)  # some come to lie on others
     return _shared_out(walls, photos, points, check)
 
 
@@ -80,12 +80,12 @@ class _Wall:
 
 
 def _reaching(
-    normal: np.ndarray, height: float, areas: Sequence[Area], photos: ManyPhotos, points: Points
+    normal: np.ndarray, height: float, areas: Sequence[Area], all_seen: Sequence[Seen], points: Points
 ) -> Plane | None:
-    return reaching(points, normal, height, [area.rays(photos.all_seen) for area in areas])
+    return reaching(points, normal, height, [area.rays(all_seen) for area in areas])
 
 
-def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> list[_Wall]:
+def _each_once(walls: Sequence[_Wall], all_seen: Sequence[Seen], points: Points) -> list[_Wall]:
     """The walls, each once: what nearly lies on an earlier one is that, and leaves it its areas."""
     made: list[_Wall] = []
     for wall in walls:
@@ -94,7 +94,7 @@ def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> li
             faces, apart = abs(one.plane.normal @ wall.plane.normal), abs(one.plane.normal @ middle - one.plane.height)
             if faces > LIKE and apart < ONE * points.scale:
                 areas = [*one.areas, *wall.areas]
-                whole = _reaching(one.plane.normal, one.plane.height, areas, photos, points)
+                whole = _reaching(one.plane.normal, one.plane.height, areas, all_seen, points)
                 made[k] = _Wall(whole or one.plane, areas)
                 break
         else:
@@ -102,35 +102,35 @@ def _each_once(walls: Sequence[_Wall], photos: ManyPhotos, points: Points) -> li
     return made
 
 
-def _squared(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]) -> list[_Wall]:
+def _squared(walls: Sequence[_Wall], all_seen: Sequence[Seen], points: Points, done: Callable[[], None]) -> list[_Wall]:
     """Walls with those that are nearly so put at right angles to each other, where their points bear that."""
     held = _held([wall.plane for wall in walls], points, done)
     many = [k for k, own in enumerate(held) if len(own.rays) >= FEWEST]
     told = [walls[k].plane for k in many]
     normals = np.array([plane.normal for plane in told]).reshape(-1, 3)
     sizes = np.array([plane.there.sum() for plane in told])
-    places, spreads = [held[k].places for k in many], [_spread(held[k]) for k in many]
-    normals, heights, stand = squared(normals, sizes, places, spreads)
+    places, errors = [held[k].places for k in many], [_errors(held[k]) for k in many]
+    normals, heights, aligned = squared(normals, sizes, places, errors)
     made = list(walls)
-    for k, normal, height, is_upright in zip(many, normals, heights, stand, strict=True):
+    for k, normal, height, is_aligned in zip(many, normals, heights, aligned, strict=True):
         done()
-        if is_upright:
-            made[k] = _put(walls[k], held[k], normal, height, BORNE, photos, points)
+        if is_aligned:
+            made[k] = _put(walls[k], held[k], normal, height, BORNE, all_seen, points)
     return made
 
 
 def _put(
-    wall: _Wall, own: Points, normal: np.ndarray, height: float, share: float, photos: ManyPhotos, points: Points
-) -> _Wall:  # fmt: skip
+    wall: _Wall, own: Points, normal: np.ndarray, height: float, share: float, all_seen: Sequence[Seen], points: Points
+) -> _Wall:
     """A wall on another plane, where that ``share`` of its ``own`` points lies on that, too."""
     before, after = own.on_each(np.stack([wall.plane.normal, normal]), np.array([wall.plane.height, height]))
-    plane = _reaching(normal, height, wall.areas, photos, points) if after >= share * before else None
+    plane = _reaching(normal, height, wall.areas, all_seen, points) if after >= share * before else None
     return _Wall(plane or wall.plane, wall.areas)
 
 
 def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]) -> list[_Wall]:
     """Walls at right angles, turned about the normal of what is known best, mostly a floor, to where areas look most
-    alike, as far as points bear it: those of plain walls say where these stand, but hardly how they are turned."""
+    alike, as far as points bear it: those of plain walls say where these are, but hardly how they are turned."""
     axes = _axes(walls)
     if axes is None:
         return list(walls)
@@ -138,7 +138,7 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
     straight = np.abs(normals @ axes.T).max(axis=1) > STRAIGHT
     on = [points.on_each(n[None], h[None])[0] for n, h in zip(normals, heights, strict=True)]
     about = normals[int(np.argmax(np.where(straight, on, -1)))]
-    upright = straight & (np.abs(normals @ about) < UPRIGHT)
+    upright = straight & (np.abs(normals @ about) < PERPENDICULAR)
     plain = [
         (wall.plane, wall.areas) for wall, is_upright in zip(walls, upright, strict=True) if is_upright and wall.areas
     ]
@@ -157,20 +157,20 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
         done()
         if straight[k] and len(own.rays) >= FEWEST:
             normal = turn @ normals[k]
-            height = height_of(own.places @ normal, _spread(own))
-            made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos, points)
+            height = height_of(own.places @ normal, _errors(own))
+            made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos.all_seen, points)
     return made
 
 
 def _axes(walls: Sequence[_Wall]) -> np.ndarray | None:
-    """(3, 3) along which walls stand; None where there are none."""
+    """(3, 3) that walls are perpendicular to, one each; None where there are none."""
     normals = np.array([wall.plane.normal for wall in walls]).reshape(-1, 3)
     return axes_of(normals, np.array([wall.plane.there.sum() for wall in walls]))
 
 
-def _spread(points: Points) -> np.ndarray:
+def _errors(points: Points) -> np.ndarray:
     """(N,) how far off points are."""
-    return SPREAD * np.linalg.norm(points.rays, axis=1)
+    return ERROR * np.linalg.norm(points.rays, axis=1)
 
 
 def _held(planes: Sequence[Plane], points: Points, done: Callable[[], None]) -> list[Points]:
@@ -216,7 +216,7 @@ def _shared_out(
     for wall, pixels_of in zip(walls, shown, strict=True):
         done()
         seen = photos.all_seen
-        rays = [Spread(seen[k].rays.reshape(-1, 3)[own], seen[k].eye, k) for k, own in pixels_of.items()]
+        rays = [PixelRays(seen[k].rays.reshape(-1, 3)[own], seen[k].eye, k) for k, own in pixels_of.items()]
         whole.append(reaching(points, wall.plane.normal, wall.plane.height, rays) or wall.plane)
     held = _held(whole, points, done)
     cut = [_cut(plane, own, whole, points.scale) for plane, own in zip(whole, held, strict=True)]
@@ -242,7 +242,7 @@ def _cut(plane: Plane, own: Points, others: Sequence[Plane], scale: float) -> Pl
     """A plane without what is beyond others before which all of its ``own`` points are: a wall ends at the ceiling."""
     middles, there = plane.middles(), plane.there.copy()
     for other in others:
-        if abs(other.normal @ plane.normal) < UPRIGHT and len(own.rays):
+        if abs(other.normal @ plane.normal) < PERPENDICULAR and len(own.rays):
             above = own.places @ other.normal - other.height
             side = np.sign(np.median(above))
             if (side * above > -SAME * scale).mean() > BEFORE:

@@ -15,7 +15,7 @@ from engine.scenes import walls
 from engine.scenes.area_sweep import plain_parts
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
-from engine.scenes.planes import Points, Seen, Spread, reaching
+from engine.scenes.planes import PixelRays, Points, Seen, reaching
 from engine.scenes.walls import surfaces_of
 from tests.engine.test_plain_areas import BACK, FLOOR, LEFT, PINHOLE, RIGHT, Photographed, arc, ball, slab
 
@@ -83,6 +83,17 @@ def test_a_ball_and_a_sky_lie_on_no_plane():
     assert on_sky < 0.05 * sum((shown == -1).sum() for shown in photographed.shown)
 
 
+def test_photos_are_copied_only_where_planes_are_swept(monkeypatch):
+    made = []
+    whole = ManyPhotos.of
+    monkeypatch.setattr(ManyPhotos, "of", lambda *given: made.append(1) or whole(*given))
+    floor, corner = Photographed(FLOOR, views=arc(5)), Photographed(FLOOR, BACK, views=arc(5))
+    for photographed, planes in ((floor, 1), (corner, 2)):
+        all_seen, others = seen_and_others(photographed)
+        assert len(surfaces_of(all_seen, photographed.pictures, others)) == planes
+        assert len(made) == planes - 1  # a floor alone has no three axes
+
+
 def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch):
     """They were put 1.1° off, and all of them are right again; photos of this size tell less than that apart."""
     photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
@@ -106,7 +117,7 @@ def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch)
 
 def test_a_plane_on_which_nothing_lies_reaches_nowhere():
     all_seen, _ = seen_and_others(Photographed(FLOOR, BACK, views=arc(3)))
-    nowhere = Spread(np.zeros((0, 3)), np.zeros(3), 0)
+    nowhere = PixelRays(np.zeros((0, 3)), np.zeros(3), 0)
     assert reaching(Points.of(all_seen), np.array([0.0, 0.0, 1.0]), 500.0, [nowhere]) is None
 
 

@@ -31,10 +31,10 @@ def test_a_wall_known_along_an_edge_alone_stands_as_the_others_do():
     edge = places[2] @ TURNED[2] < -0.95  # of one wall only its foot is known: about that its plane can turn
     places[2] = places[2][edge]
     about = [Rotation.from_rotvec(np.radians(lean) * TURNED[axis]).apply(n) for n, lean, axis in zip(normals, (0.4, -0.5, 6), (0, 2, 1), strict=False)]  # noqa: E501  # fmt: skip
-    made, found, stand = squared(
+    made, found, aligned = squared(
         np.stack([*about, normals[3]]), np.array([9, 5, 4, 3]), places, [np.full(len(p), 0.01) for p in places]
     )
-    assert stand.tolist() == [True, True, True, False]
+    assert aligned.tolist() == [True, True, True, False]
     for k in range(3):
         assert degrees(made[k], normals[k]) < 0.1
         assert abs(found[k] * np.sign(made[k] @ normals[k]) - heights[k]) < 0.003
@@ -51,13 +51,13 @@ def test_the_height_is_that_of_most():
 def test_outliers_turn_nothing():
     normals, _, places = room()
     places[1][:300] += 0.2 * normals[1]  # a shelf before the wall
-    made, found, stand = squared(normals, np.array([9, 5, 4, 3]), places, [np.full(2000, 0.01)] * 4)
-    assert stand[:3].all() and all(degrees(made[k], normals[k]) < 0.15 for k in range(3))
+    made, found, aligned = squared(normals, np.array([9, 5, 4, 3]), places, [np.full(2000, 0.01)] * 4)
+    assert aligned[:3].all() and all(degrees(made[k], normals[k]) < 0.15 for k in range(3))
     assert abs(abs(found[1]) - 2.0) < 0.004
 
 
 def test_without_two_upright_planes_nothing_stands():
     normals, _, places = room()
     for few in ([0], [0, 3], []):
-        made, _, stand = squared(normals[few].reshape(-1, 3), np.ones(len(few)), [places[k] for k in few], [np.full(2000, 0.01)] * len(few))  # noqa: E501  # fmt: skip
-        assert not stand.any() and np.array_equal(made, normals[few].reshape(-1, 3))
+        made, _, aligned = squared(normals[few].reshape(-1, 3), np.ones(len(few)), [places[k] for k in few], [np.full(2000, 0.01)] * len(few))  # noqa: E501  # fmt: skip
+        assert not aligned.any() and np.array_equal(made, normals[few].reshape(-1, 3))
