@@ -111,23 +111,27 @@ def building(
     """Put a capture into a scene, a few cameras a step.
 
     A root that the workspace already has keeps its transform, and the choice of views is kept by name; its cameras
-    are made anew. ``stand_upright`` places a new root by the capture's own up and centre, otherwise the capture
-    frame is Blender's world (as for a photographed Blender scene).
+    are made anew. What hung on a root that was deleted hangs on the new one. ``stand_upright`` places a new root by the
+    capture's own up and centre, otherwise the capture frame is Blender's world (as for a photographed Blender scene).
     """
     old = root_of(scene, workspace)
-    chosen = set(chosen_views(old)) if old is not None else set()
+    bereft = None if old is not None else _bereft(scene, {view for view, _ in views})
     if old is not None:
         root = old
-        there = cameras_of(root)
-        for start in range(0, len(there), REMOVED):
-            _remove(there[start : start + REMOVED])
-            yield 0.0
     else:
         root = bpy.data.objects.new(name, None)
         root.empty_display_type = "ARROWS"
         root[WORKSPACE] = workspace
+        if bereft is not None:
+            bereft.objects.link(root)
+            for item in _rootless(bereft):
+                item.parent = root
         matrix = conversion.world_from_capture(up, centre, radius) if stand_upright else conversion.IDENTITY
         root.matrix_world = Matrix(matrix)
+    there, chosen = cameras_of(root), set(chosen_views(root))
+    for start in range(0, len(there), REMOVED):
+        _remove(there[start : start + REMOVED])
+        yield 0.0
     if source:
         root[SOURCE] = source
     collection = collection_of(root, scene)
@@ -150,6 +154,21 @@ def building(
         if count % AT_ONCE == 0:
             yield count / len(views)
     yield 1.0
+
+
+def _rootless(collection: bpy.types.Collection) -> list[bpy.types.Object]:
+    """What lies in the parts of a capture's collection and hung on a root that was deleted."""
+    parts = [child for child in collection.children if PART in child]
+    return [item for part in parts for item in part.objects if item.parent is None and item.library is None]
+
+
+def _bereft(scene: bpy.types.Scene, views: set[str]) -> bpy.types.Collection | None:
+    """The collection of a capture with these views whose root was deleted, and whose cameras are left; or None."""
+    for collection in scene.collection.children_recursive:
+        left = {str(item[VIEW]) for item in _rootless(collection) if item.type == "CAMERA" and VIEW in item}
+        if left and left <= views:
+            return collection
+    return None
 
 
 def collection_of(root: bpy.types.Object, scene: bpy.types.Scene | None = None) -> bpy.types.Collection | None:

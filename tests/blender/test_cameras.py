@@ -228,3 +228,23 @@ def test_sparse_points_are_read_as_the_engine_writes_them(tmp_path: Path, errors
     shown = np.empty(3 * len(item.data.vertices), np.float32)
     item.data.vertices.foreach_get("co", shown)
     np.testing.assert_array_equal(shown.reshape(-1, 3), places[::2].astype(np.float32))
+
+
+def test_a_root_that_was_deleted_is_made_anew_with_all_that_hung_on_it() -> None:
+    """The mesh, the choice and the collection are kept; no camera is there twice, and none of another capture goes."""
+    views = [(f"v{i}", random_camera(random.Random(i))) for i in range(4)]
+    other = cameras.build(bpy.context.scene, "other", "//other", [("w", views[0][1])], (0, 0, 1), (0, 0, 0), 1.0)
+    root = build(views)
+    cameras.choose(root, ["v1", "v2"])
+    collection = cameras.collection_of(root)
+    item = bpy.data.objects.new("mesh", bpy.data.meshes.new("mesh"))
+    cameras.part_of(collection, "Meshes").objects.link(item)
+    item.parent = root
+    before, count = np.array(root.matrix_world), len(bpy.data.objects)
+    bpy.data.objects.remove(root)
+    again = build(views)
+    bpy.context.view_layer.update()
+    assert len(bpy.data.objects) == count and len(bpy.data.cameras) == 5
+    assert cameras.chosen_views(again) == ["v1", "v2"] and cameras.collection_of(again) == collection
+    np.testing.assert_allclose(np.array(item.matrix_world), before, atol=1e-6)
+    assert len(cameras.cameras_of(other)) == 1
