@@ -18,6 +18,7 @@ from engine.edit.iterative import (
     AGAIN,
     Event,
     ImageUpdated,
+    LooksCompared,
     SceneUpdated,
     agreed_backgrounds,
     confined_anew,
@@ -187,6 +188,7 @@ def projected_dataset_update(
             changes = background.mask(*pictures.image(view).shape[:2])
             return (changes if inside is None else changes * inside.to(changes)).cpu()
 
+        yield LooksCompared()
         for view, look in agreed_looks(edited, seen(), list(keys), mask, check).items():
             before, may_change = edited[view].to(originals.device), mask(view)
             after = look.of(before)
