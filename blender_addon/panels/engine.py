@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 
 from .. import project, session
-from ..drawing import installing, notice, sentences
+from ..drawing import installing, notice, running, sentences
 from ..words import about, size, t
 from .base import Base
 
@@ -35,6 +35,7 @@ def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
 
 
+ALWAYS = ("capture", "engine")  # panels that are there without a capture, too
 STATES = {"stopped": "Stopped", "starting": "Starting", "ready": "Ready", "stopping": "Stopping"}
 
 
@@ -51,6 +52,9 @@ class INSTRUCT_NERF_PT_engine(Base, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, state = self.layout, session.get()
         notice(layout, context, "engine")
+        job = state.job
+        if job is not None and job.active and job.panel not in ALWAYS and project.root_of(context.scene) is None:
+            running(layout, context, job.panel)  # whose panel is not there: begun in another scene, or undone
         if state.installer is not None:
             installing(layout, context, state.installer)
         elif project.engine_command(("",)) is None:

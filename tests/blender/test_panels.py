@@ -186,3 +186,18 @@ def test_a_turned_knob_can_be_given_back(opened: bpy.types.Scene) -> None:
     assert "instruct_nerf.reset_knob" not in drawn()
     knobs.group_of(opened, project.editor_of(opened)).text_guidance = 4.0
     assert drawn().count("instruct_nerf.reset_knob") == 1 and drawn().count("Keep Background") == 1
+
+
+def test_what_runs_can_be_cancelled_where_the_scene_shows_no_capture(opened: bpy.types.Scene, monkeypatch) -> None:
+    """In another scene, and where opening the capture was undone meanwhile, the panel that it runs in is not there."""
+    bpy.context.scene.instruct_nerf.instruction = "make it night"
+    bpy.ops.instruct_nerf.start_edit()
+    state = session.get()
+    assert session.wait(lambda: state.job is not None and state.job.stage == "edit", 10.0), state.notices
+    shown, words = opened.instruct_nerf.workspace, "Cancelling; what was made is kept"
+    opened.instruct_nerf.workspace = ""
+    bpy.ops.instruct_nerf.cancel()
+    assert state.job.status == "cancelling" and drawn().count(words) == 1
+    opened.instruct_nerf.workspace = shown
+    assert drawn().count(words) == 1
+    settle()
