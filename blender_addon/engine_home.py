@@ -172,11 +172,18 @@ def _digest(wheel: Path, _written: int, _size: int) -> str:
 
 def read_marker(environment: Path) -> dict[str, Any] | None:
     """What is known of a finished environment; None for a half-made one."""
+    path = environment / MARKER
     try:
-        marker = json.loads((environment / MARKER).read_text(encoding="utf-8"))
+        state = path.stat()
+        marker = _marker(path, state.st_mtime_ns, state.st_size, state.st_ino)
     except (OSError, ValueError):
         return None
-    return marker if isinstance(marker, dict) and python_of(environment).exists() else None
+    return dict(marker) if isinstance(marker, dict) and python_of(environment).exists() else None
+
+
+@lru_cache(maxsize=16)  # panels ask at each drawing
+def _marker(path: Path, _written: int, _size: int, _file: int) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_marker(environment: Path, marker: Mapping[str, Any]) -> None:

@@ -80,14 +80,14 @@ def missing_packages() -> list[engine_home.Package]:
     return engine_home.missing(engine_home.root(), here) if here else []
 
 
-def offline(repair: bool = False) -> bool:
+def offline(repair: bool = False, missing: Sequence[engine_home.Package] | None = None) -> bool:
     """Whether the engine cannot be installed, or repaired, because that downloads packages and Blender is not allowed
-    to."""
+    to. ``missing``: what `missing_packages` said, where that was asked already."""
     if bpy.app.online_access or getattr(preferences(), "wheels_folder", ""):
         return False
     here = locks()
     known = here is not None and engine_home.read_marker(engine_home.root() / "e" / here.name) is not None
-    return repair or not known or bool(missing_packages())
+    return repair or not known or bool(missing_packages() if missing is None else missing)
 
 
 def installation() -> str:

@@ -17,8 +17,8 @@ INSTALLING = 120.0  # seconds that unpacking and compiling took, measured
 def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The button that installs the engine, and before it what that costs."""
     sentences(layout, context, "The engine computes outside Blender and is installed once.", "INFO")
+    missing = project.missing_packages()
     if (locks := project.locks()) is not None:
-        missing = project.missing_packages()
         download = sum(package.download for package in missing)
         if missing:
             said = t("Up to {size} are downloaded; on the disk they take {room}.").format(
@@ -31,7 +31,7 @@ def set_up(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
             said = t("Its packages are on this computer already: nothing is downloaded.")
         sentences(layout, context, said)
     layout.operator("instruct_nerf.install_engine", text="Install Engine", icon="IMPORT")
-    if project.offline():
+    if project.offline(missing=missing):
         sentences(layout, context, "Turn on Allow Online Access in Preferences, System, first.", "ERROR")
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The capture in the scene: one root Empty, one camera a view under it, all in one collection.
 
-Nothing here is kept between two calls. The root is found by its custom property ``instruct_nerf_workspace``, a
-camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as the artist likes.
+Nothing here is kept between two calls, but for a second where links lead. The root is found by its custom property
+``instruct_nerf_workspace``, a camera by ``instruct_nerf_view``; so objects may be renamed, moved and undone as the
+artist likes.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import bpy
 from mathutils import Matrix
@@ -34,8 +37,14 @@ CHOSEN_SIZE, LEFT_SIZE = 1.3, 0.5  # of those that are chosen, and of the others
 
 def absolute(workspace: str) -> str:
     """A workspace as an absolute path without a trailing separator, so that two spellings compare equal."""
-    # Not Path.resolve, which raises where links go round in circles; panels ask at every redraw.
-    return os.path.realpath(bpy.path.abspath(workspace)) if workspace else ""
+    return _resolved(bpy.path.abspath(workspace), int(time.monotonic())) if workspace else ""
+
+
+@lru_cache(maxsize=64)
+def _resolved(path: str, _second: int) -> str:
+    """A path without links, looked up once a second: panels and polls ask fifty times a redraw, and each lookup asks
+    the disk, or a network, for every folder on the way."""
+    return os.path.realpath(path)  # not Path.resolve, which raises where links go round in circles
 
 
 def scene_by_uid(uid: int) -> bpy.types.Scene | None:

@@ -41,6 +41,11 @@ class ImageUpdated:
 
 
 @dataclass(frozen=True)
+class LooksCompared:
+    """The looks of the views' edits are compared from now on; their pictures follow."""
+
+
+@dataclass(frozen=True)
 class SceneUpdated:
     """The scene took a step; its weighted losses."""
 
@@ -49,7 +54,7 @@ class SceneUpdated:
 
 
 AGAIN = -1_000_000_000  # where the draws of views that are edited once more begin; a turn's count up from 0
-Event = RelevanceComputed | ImageUpdated | SceneUpdated
+Event = RelevanceComputed | ImageUpdated | LooksCompared | SceneUpdated
 
 
 def iterative_dataset_update(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import median
 
 import torch
@@ -17,6 +18,7 @@ from engine.edit.iterative import (
     AGAIN,
     Event,
     ImageUpdated,
+    LooksCompared,
     SceneUpdated,
     agreed_backgrounds,
     confined_anew,
@@ -177,13 +179,16 @@ def projected_dataset_update(
     def in_agreement(edited: _Edited) -> Iterator[Event]:
         """What was edited, brought to the look that all of it agrees about."""
 
+        @cache
         def mask(view: int) -> Tensor | None:
+            """How much of each pixel of a view may change, (H, W, 1), 0–1, kept on the CPU; None: all of it."""
             background, inside = backgrounds.get(view), originals.mask(view, check)
             if background is None:
-                return inside
+                return None if inside is None else inside.cpu()
             changes = background.mask(*pictures.image(view).shape[:2])
-            return changes if inside is None else changes * inside.to(changes)
+            return (changes if inside is None else changes * inside.to(changes)).cpu()
 
+        yield LooksCompared()
         for view, look in agreed_looks(edited, seen(), list(keys), mask, check).items():
             before, may_change = edited[view].to(originals.device), mask(view)
             after = look.of(before)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ def learn_depths(
     shown = [pictures.shown(k) for k in compared]
     job.wait_for(patch_match.compile_kernels)
     stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
+    job.report(plan, replace(plan.stage("depths"), label="Looking for the sky"))
     sky = skies(chosen, photos, capture.up, shown, job.check)
     whole = stereo
     if planes:

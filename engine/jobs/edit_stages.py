@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
-from engine.edit.iterative import Event, ImageUpdated, RelevanceComputed
+from engine.edit.iterative import Event, ImageUpdated, LooksCompared, RelevanceComputed
 from engine.edit.settings import EditSettings
 from engine.presets import (
     SECONDS_A_RELEVANCE,
@@ -51,6 +52,9 @@ class EditWatch:
             if "understand" in self._stages:  # else an instruction that was changed asks for it
                 self._enter("understand")
                 self._advance(event.view + 1)
+        elif isinstance(event, LooksCompared):
+            if self._stage is not None:  # at its end, or nearly: no stage of its own, and a minute of a long one
+                self._job.report(self._plan, replace(self._stage, label="Matching the edited views"))
         elif not isinstance(event, ImageUpdated):
             self._enter("edit")
             self._advance(event.step, event.losses)

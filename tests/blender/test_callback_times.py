@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import struct
 import time
 from array import array
@@ -125,6 +126,26 @@ def test_a_thousand_cameras_and_live_views(watched: Recorder, tmp_path: Path) ->
     turn(settled, drawn)
     assert scene.camera.name.startswith("Camera Path")
     check(watched)
+
+
+def test_links_are_looked_up_once_a_second(addon: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lookup asks the disk for every folder on the way, and panels and polls ask many times a redraw."""
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.mkdir()
+    bpy.ops.instruct_nerf.open_capture(filepath=str(ring(tmp_path / "ring")))
+    turn(lambda: session.get().settled)
+    asked, realpath, now = [], os.path.realpath, [1000.0]
+    monkeypatch.setattr(cameras.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cameras.os.path, "realpath", lambda path: asked.append(path) or realpath(path))
+    drawn()
+    first = len(asked)
+    drawn()
+    assert bpy.ops.instruct_nerf.import_mesh.poll() in {True, False}
+    assert 0 < first == len(set(asked)) == len(asked) <= 4
+    assert cameras.absolute(str(link)) == str(link)
+    link.symlink_to(there)
+    now[0] += 1
+    assert cameras.absolute(str(link)) == realpath(there)
 
 
 @pytest.mark.parametrize("side", [300, pytest.param(709, marks=pytest.mark.slow)])

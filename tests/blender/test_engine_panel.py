@@ -105,6 +105,20 @@ def test_an_older_engine_is_not_started(fresh: Path) -> None:
     assert drawn(panels.INSTRUCT_NERF_PT_engine).operators == ["install_engine"]
 
 
+def test_what_is_installed_is_read_once_and_again_when_it_changes(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(fresh, "", "another wheel's digest")
+    read, listed, read_text, glob = [], [], Path.read_text, Path.glob
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: read.append(path) or read_text(path, *a, **k))
+    monkeypatch.setattr(Path, "glob", lambda path, *a, **k: listed.append(path) or glob(path, *a, **k))
+    for drawings in (1, 2):
+        assert drawn(panels.INSTRUCT_NERF_PT_engine).operators == ["install_engine"]
+        assert len([path for path in read if path.name == engine_home.MARKER]) == 1
+        assert listed.count(fresh / "e") == drawings
+    wheel = engine_home.digest(project.bundled_wheel())
+    engine_home.write_marker(fresh / "e" / project.locks().name, {"wheel": wheel})
+    assert drawn(panels.INSTRUCT_NERF_PT_engine).operators != ["install_engine"]
+
+
 def test_after_an_update_only_what_is_new_is_said_to_be_downloaded(fresh: Path) -> None:
     locks = project.locks()
     finish(fresh, "", "another wheel's digest")

@@ -11,6 +11,8 @@ from engine.edit.consensus import POINTS, Look, agreed_looks, bend_towards, colo
 from engine.edit.iterative import ImageUpdated
 from engine.edit.keep import Background
 from engine.edit.overlap import overlap_of
+from engine.jobs.edit_stages import EditWatch, edit_stages
+from engine.progress import Job, Plan
 
 from .conftest import VIEWS
 from .test_projected import COUNT, SETTINGS, RightHalf, Run, SoftRightHalf, Unedited, few  # noqa: F401
@@ -188,7 +190,13 @@ def test_the_schedule_brings_the_first_edits_together_before_the_first_step(few,
         return agreed_looks(pictures, overlap, keys, mask, check)
 
     monkeypatch.setattr("engine.edit.projected.agreed_looks", noted)
-    events = [event for event in run.events() if isinstance(event, ImageUpdated)]
+    told, events = [], []
+    watch = EditWatch(Plan(*edit_stages(settings, COUNT, 0, 0)), Job(on_progress=told.append), COUNT)
+    watch.start()
+    for event in run.events():
+        watch.saw(event)
+        events += [event] if isinstance(event, ImageUpdated) else []
+    assert [(now.stage, now.step) for now in told if now.label == "Matching the edited views"] == [("first", COUNT)]
     keys = [4] if keyed else []
     assert given.pop("keys") == keys and sorted(given) == list(range(COUNT))
     assert all((asked.carried is not None) == keyed for asked in run.editor.asked)
@@ -211,7 +219,7 @@ def test_what_has_to_stay_stays_when_looks_are_brought_together(few):  # noqa: F
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Background, "mask", noted)
         list(run.events())
-    assert backgrounds
+    assert len(backgrounds) == 2 * COUNT  # once when a view was edited, once when its look was brought to the others'
     for view in range(COUNT):
         image, original = run.pictures.image(view), run.originals.pictures[view]
         still = backgrounds[view][..., 0] == 0

@@ -61,8 +61,14 @@ def train(folder, on_progress=lambda progress: None, planes=True, **values):
 
 
 def test_photos_are_compared_before_a_scene_is_trained(project):
-    stages = []
-    said, record = train(project, lambda progress: stages.append((progress.stage, progress.step)))
+    stages, labels = [], []
+
+    def told(progress):
+        stages.append((progress.stage, progress.step))
+        labels.append(progress.label)
+
+    said, record = train(project, told)
+    assert labels.count("Looking for the sky") == 1 and stages[labels.index("Looking for the sky")] == ("depths", 9)
     compared = [step for stage, step in stages if stage == "depths"]
     assert compared[-1] == 9 and compared == sorted(compared)
     filled = [step for stage, step in stages if stage == "planes"]
