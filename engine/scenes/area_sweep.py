@@ -194,18 +194,20 @@ def unlike_if_turned(
     done: Done = lambda: None,
 ) -> float:
     """How unlike photos are, of 255, if ``planes``, each with areas of it, are turned (3, 3), each at its best height
-    then. ``done`` is told often, and ends it by raising."""
-    total = 0.0
+    then; an area counts by how much of its photo it is. ``done`` is told often, and ends it by raising."""
+    total = whole = 0.0
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
         for plane, areas in planes:
             rays = [area.rays(photos.all_seen) for area in areas]
             middle = np.median(np.concatenate([ray.on(plane.normal, plane.height, np.inf) for ray in rays]), axis=0)
             normal = turn @ plane.normal
             how = normal, normal @ middle + NEARBY * scale
-            sums, counts = np.zeros((2, len(NEARBY)))
-            for told in pool.map(lambda area, how=how: photos.unlike_together(area.view, area.asked, *how), areas):
+            costs = np.zeros(len(NEARBY))
+            told = pool.map(lambda area, how=how: photos.unlike_together(area.view, area.asked, *how), areas)
+            for area, (sums, counts, _) in zip(areas, told, strict=True):
                 done()
-                sums += told[0]
-                counts += told[1]
-            total += len(areas) * (sums / np.maximum(counts, 1)).min()
-    return total / sum(len(areas) for _, areas in planes)
+                share = len(area.pixels) / photos.all_seen[area.view].z.size
+                costs += share * sums / np.maximum(counts, 1)
+                whole += share
+            total += costs.min()
+    return total / whole

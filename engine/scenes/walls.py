@@ -26,7 +26,7 @@ ONE = 0.025  # of the middle distance, that a plane is apart from itself, found 
 ROOM = (0.002, 0.998)  # of the points: what lies between is where planes are looked for
 STRAIGHT = 0.9999  # cosine to an axis, from which on a plane is perpendicular to it
 TURNS = (0.03, 0.01)  # radians, by which planes are turned
-EXACT = 3.0  # pixels, as an angle: less of a turn moves what is compared by less than one
+EXACT = 1.5  # pixels, as an angle: less of a turn moves what is compared by less than one
 BENT = 0.002  # of how unlike photos are, that they are more so turned either way, from which on that says something
 SQUARE = 9  # pixels: of which surface one is, is asked of a square about it
 BEFORE = 0.97  # of a plane's points, that lie before another, where it ends
@@ -129,30 +129,24 @@ def _put(
 
 
 def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]) -> list[_Wall]:
-    """Walls at right angles, turned about the normal of what is known best, mostly a floor, to where areas look most
-    alike, as far as points bear it: those of plain walls say where these are, but hardly how they are turned."""
+    """Walls at right angles, turned together to where areas look most alike, as far as points bear it: those of plain
+    walls say where these stand, but hardly how they are turned."""
     axes = _axes(walls)
     if axes is None:
         return list(walls)
-    normals, heights = np.stack([w.plane.normal for w in walls]), np.array([w.plane.height for w in walls])
+    normals = np.stack([wall.plane.normal for wall in walls])
     straight = np.abs(normals @ axes.T).max(axis=1) > STRAIGHT
-    on = [points.on_each(n[None], h[None])[0] for n, h in zip(normals, heights, strict=True)]
-    about = normals[int(np.argmax(np.where(straight, on, -1)))]
-    upright = straight & (np.abs(normals @ about) < PERPENDICULAR)
     plain = [
-        (wall.plane, wall.areas) for wall, is_upright in zip(walls, upright, strict=True) if is_upright and wall.areas
+        (wall.plane, wall.areas)
+        for wall, is_straight in zip(walls, straight, strict=True)
+        if is_straight and wall.areas
     ]
-    angle = 0.0
-    for step in TURNS if plain else ():
-        tried = [Rotation.from_rotvec((angle + sign * step) * about).as_matrix() for sign in (-1, 0, 1)]
-        before, here, after = (unlike_if_turned(photos, plain, turn, points.scale, done) for turn in tried)
-        bend = before + after - 2 * here
-        if bend < BENT * here or abs(before - after) > 2 * bend:  # it says nothing, or not how far
-            return list(walls)
-        angle += step * (before - after) / (2 * bend)
-    if abs(angle) < EXACT / np.median([seen.view.intrinsics.fx for seen in photos.all_seen]):
+    turn = np.eye(3)
+    for about in axes if plain else ():
+        turn = Rotation.from_rotvec(_angle(photos, plain, about, turn, points.scale, done) * about).as_matrix() @ turn
+    if np.allclose(turn, np.eye(3), atol=1e-9):
         return list(walls)
-    turn, made = Rotation.from_rotvec(angle * about).as_matrix(), list(walls)
+    made = list(walls)
     for k, own in enumerate(_held([wall.plane for wall in walls], points, done)):
         done()
         if straight[k] and len(own.rays) >= FEWEST:
@@ -160,6 +154,27 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
             height = height_of(own.places @ normal, _errors(own))
             made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos.all_seen, points)
     return made
+
+
+def _angle(
+    photos: ManyPhotos, plain: Sequence[tuple[Plane, Sequence[Area]]], about: np.ndarray, turn: np.ndarray,
+    scale: float, done: Callable[[], None],
+) -> float:  # fmt: skip
+    """By how much more than ``turn`` planes look most alike if they are turned on about an axis: where a parabola
+    through three angles is lowest, then once more, about that. 0 where pixels cannot tell."""
+    angle = 0.0
+    for step in TURNS:
+        tried = [Rotation.from_rotvec((angle + sign * step) * about).as_matrix() @ turn for sign in (-1, 0, 1)]
+        before, here, after = (unlike_if_turned(photos, plain, one, scale, done) for one in tried)
+        bend = before + after - 2 * here
+        if bend <= BENT * here:  # it says nothing
+            return 0.0
+        lowest = step * (before - after) / (2 * bend)
+        if step == TURNS[0] and abs(lowest) > step:  # or not how far
+            return 0.0
+        angle += float(np.clip(lowest, -step, step))
+    least = EXACT / np.median([seen.view.intrinsics.fx for seen in photos.all_seen])
+    return angle if abs(angle) > least else 0.0
 
 
 def _axes(walls: Sequence[_Wall]) -> np.ndarray | None:

@@ -94,8 +94,10 @@ def test_photos_are_copied_only_where_planes_are_swept(monkeypatch):
         assert len(made) == planes - 1  # a floor alone has no three axes
 
 
-def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch):
-    """They were put 1.1° off, and all of them are right again; photos of this size tell less than that apart."""
+@pytest.mark.parametrize("about", [(0, 0, 1), (1, 0, 0), (0, 1, 0), (0.6, 0, 0.8)])
+def test_walls_are_turned_to_where_photos_are_alike(monkeypatch, about):
+    """They were put 1.1° off, all together, and all of them are right again; photos of this size tell less than that
+    apart."""
     photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
     all_seen, others = seen_and_others(photographed)
     points, photos = Points.of(all_seen), ManyPhotos.of(all_seen, photographed.pictures, others)
@@ -104,15 +106,21 @@ def test_walls_are_turned_about_the_floor_to_where_photos_are_alike(monkeypatch)
     surfaces_of(all_seen, photographed.pictures, others)
     monkeypatch.undo()
     monkeypatch.setattr(walls, "EXACT", 0.5)
-    turn = Rotation.from_rotvec([0, 0, 0.02]).as_matrix()
-    off = [walls._Wall(replace(one.plane, normal=turn @ one.plane.normal), one.areas) for one in begun]
+    turn = Rotation.from_rotvec(0.02 * np.array(about)).as_matrix()
+    off = [walls._Wall(_turned_plane(one.plane, turn), one.areas) for one in begun]
     made = walls._turned(off, photos, points, lambda: None)
-    upright = [one.plane for one in made if abs(one.plane.normal[2]) < 0.5]
-    assert len(upright) >= 3
-    for plane in upright:
+    assert sum(abs(one.plane.normal[2]) < 0.5 for one in made) >= 3
+    for plane in (one.plane for one in made):
         axis = np.eye(3)[np.abs(plane.normal).argmax()]
         assert np.arccos(abs(plane.normal @ axis)) < 0.012
-        assert min(abs(abs(plane.height) - true) for true in (1.8, 1.9)) < 0.02
+        assert min(abs(abs(plane.height) - true) for true in (0.0, 1.8, 1.9)) < 0.02
+
+
+def _turned_plane(plane, turn):
+    """About its own middle, so that what lies on it stays there."""
+    middle = plane.middles()[plane.there].mean(axis=0)
+    normal = turn @ plane.normal
+    return replace(plane, normal=normal, height=float(normal @ middle))
 
 
 def test_a_plane_on_which_nothing_lies_reaches_nowhere():
