@@ -4,6 +4,7 @@
     capture/capture.json, images/…      pinhole views at working size; points.ply, where the source has points
     registered/images/, sparse/0/       photos whose cameras were found here
     scene/scene.json, checkpoint.safetensors, views/…
+    scene/depths.safetensors, planes.safetensors   what photos were found to know of depth (engine/jobs/kept_depths.py)
     edits/<id>/edit.json, checkpoint.safetensors, keys/…, images/…, views/…, frames/<name>/…, mesh.ply
     edits/<id>/label.json               what the artist calls it, and whether it is muted
     tries/<id>/try.json, …              what was tried (engine/tries.py)

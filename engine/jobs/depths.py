@@ -5,20 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from engine.capture import Capture, View
+from engine.jobs.kept_depths import KeptDepths
 from engine.presets import MOST_COMPARED, SECONDS_A_COMPARED_PHOTO, SECONDS_A_FLAT_PHOTO, Preset
 from engine.progress import Job, Plan, Stage
 from engine.records import SceneRecord
 from engine.scenes import many_photos, patch_match
-from engine.scenes.known_depth import known_depths, together
+from engine.scenes.known_depth import KnownDepth, known_depths, together
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
+
+Told = Callable[[int], None]
 
 
 class Compared(NamedTuple):
@@ -49,23 +53,40 @@ def depths_stages(views: int, compared: Compared) -> list[Stage]:
 
 
 def learn_depths(
-    pictures: PictureSet, capture: Capture, views: Sequence[View], planes: bool, plan: Plan, job: Job
-) -> None:
+    pictures: PictureSet, capture: Capture, views: Sequence[View], planes: bool, folder: Path, plan: Plan, job: Job
+) -> None:  # fmt: skip
     """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
     capture's sparse points and the photos themselves know of their depth, and where they show a sky. A function of the
-    pictures and the cameras alone, so that a resumed training goes on as an unbroken one."""
+    pictures and the cameras alone, which is kept in ``folder``, so that a resumed training goes on as an unbroken
+    one, and at once."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_COMPARED)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
-    job.wait_for(patch_match.compile_kernels)
-    stereo = stereo_depths(chosen, photos, capture.centre, _telling("depths", plan, job), shown)
+    kept = KeptDepths.made_of(folder, chosen, photos, shown, capture.centre, capture.up)
+
+    def kept_or_found(
+        name: str, compile_kernels: Callable[[], None], find: Callable[[Told], list[KnownDepth]]
+    ) -> list[KnownDepth]:
+        depths = kept.read(name, [photo.shape[0] * photo.shape[1] for photo in photos])
+        if depths is not None:
+            _telling(name, plan, job)(len(chosen))
+            return depths
+        job.wait_for(compile_kernels)
+        depths = find(_telling(name, plan, job))
+        kept.write(name, depths)
+        return depths
+
+    stereo = kept_or_found(
+        "depths", patch_match.compile_kernels, lambda done: stereo_depths(chosen, photos, capture.centre, done, shown)
+    )
     job.report(plan, replace(plan.stage("depths"), label="Looking for the sky"))
     sky = skies(chosen, photos, capture.up, shown, job.check)
     whole = stereo
     if planes:
-        job.wait_for(many_photos.compile_kernels)
         below = [~above if where is None else where & ~above for where, above in zip(shown, sky, strict=True)]
-        whole = with_plain_areas(chosen, photos, stereo, _telling("planes", plan, job), below)
+        whole = kept_or_found(
+            "planes", many_photos.compile_kernels, lambda done: with_plain_areas(chosen, photos, stereo, done, below)
+        )
     found = dict(zip(compared, with_skies(whole, sky), strict=True))
     points = None if capture.points is None else known_depths(capture.points, views)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]
@@ -79,7 +100,7 @@ def learn_depths(
         job.log(f"Photos that were compared tell {told:,}, with the flat surfaces on which those lie {total:,}")
 
 
-def _telling(name: str, plan: Plan, job: Job) -> Callable[[int], None]:
+def _telling(name: str, plan: Plan, job: Job) -> Told:
     """The stage begins; what it is told of how many views are done."""
     stage = plan.begin(name)
 

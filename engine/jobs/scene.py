@@ -162,7 +162,7 @@ def _train(
     pictures = PictureSet.read(workspace.images, views, device)
     compared = compared_for(before, preset, asked)
     if compared.photos:
-        learn_depths(pictures, capture, views, compared.planes, plan, job)
+        learn_depths(pictures, capture, views, compared.planes, workspace.scene, plan, job)
     if training.losses.flat_weight:
         pictures.find_plain(job.check)
     stage = plan.begin("train")

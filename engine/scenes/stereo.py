@@ -57,7 +57,11 @@ def stereo_depths(
     for number in range(len(views)):
         found.append(_matched(number, photos, small, centre, lambda number=number: done(number)))
         done(number + 1)
-    return [_agreed(number, views, found) for number in range(len(views))]
+    agreed = []
+    for number in range(len(views)):
+        done(len(views))
+        agreed.append(_agreed(number, views, found))
+    return agreed
 
 
 @dataclass(frozen=True, eq=False)

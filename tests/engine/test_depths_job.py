@@ -144,6 +144,69 @@ def test_it_can_be_cancelled_between_two_photos(project, stage):
     assert Workspace(project).scene_record() is None
 
 
+def known_of(folder):
+    """What training pictures are told, by a job of its own."""
+    workspace, job = Workspace(folder), Job()
+    plan = job.plan(scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, depths.Compared(planes=True)))
+    capture = capturing.ensure_images(workspace, capturing.load_opened(workspace), plan, job)
+    views = scene.training_views(capture)
+    pictures = scene.PictureSet.read(workspace.images, views, "cpu")
+    depths.learn_depths(pictures, capture, views, True, workspace.scene, plan, job)
+    return [value.numpy() for value in pictures.known]
+
+
+def refuse(*_):
+    raise AssertionError("it was compared again")
+
+
+def test_what_was_compared_before_a_cancel_is_not_compared_again(project, monkeypatch):
+    def cut(progress):
+        if progress.stage == "planes" and progress.step >= 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(project, cut)
+    monkeypatch.setattr(depths, "stereo_depths", refuse)
+    first = known_of(project)
+    monkeypatch.setattr(depths, "with_plain_areas", refuse)
+    again = known_of(project)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    stages = []
+    _, record = train(project, lambda progress: stages.append((progress.stage, progress.step)))
+    assert ("depths", 9) in stages and ("planes", 9) in stages and record.steps == 6
+
+
+@pytest.mark.parametrize("harm", ["a photo", "a byte less", "a pixel outside", "behind the camera", "nothing"])
+def test_what_was_kept_is_used_where_it_is_whole_and_of_these_photos(project, monkeypatch, harm):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    first = known_of(project)
+    monkeypatch.setattr(depths, "with_plain_areas", refuse)
+    file = Workspace(project).scene / "planes.safetensors"
+    tensors = load_file(file)
+    if harm == "a photo":
+        for photo in project.parent.glob("*.png"):
+            Image.fromarray(255 - np.asarray(Image.open(photo))).save(photo)
+        capturing.open_into_workspace(protocol.OpenCapture(str(project), str(project.parent), SHARP.name))
+        assert file.exists()
+    elif harm == "a byte less":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif harm != "nothing":
+        with safe_open(file, "np") as whole:
+            of = whole.metadata()
+        if harm == "a pixel outside":
+            tensors["pixels"][-1] = 10**6
+        else:
+            tensors["distances"][0] = -1
+        save_file(tensors, file, of)
+    if harm == "nothing":
+        assert all(np.array_equal(a, b) for a, b in zip(first, known_of(project), strict=True))
+    else:
+        with pytest.raises(AssertionError, match="compared again"):
+            known_of(project)
+
+
 def test_of_many_photos_some_are_compared(project, monkeypatch):
     monkeypatch.setattr(depths, "MOST_COMPARED", 5)
     steps = {"depths": [], "planes": []}
@@ -159,7 +222,7 @@ def test_a_sources_points_are_known_beside_what_photos_tell(project, monkeypatch
         opened = capturing.ensure_images(Workspace(project), opened, plan := job.plan(*stages), job)
         views = scene.training_views(opened)
         pictures = scene.PictureSet.read(Workspace(project).images, views, "cpu")
-        depths.learn_depths(pictures, opened, views, True, plan, job)
+        depths.learn_depths(pictures, opened, views, True, Workspace(project).scene, plan, job)
         return len(pictures.known[0])
 
     job, stages = Job(), (scene.Stage("images", "", 10, 0.1), *depths.depths_stages(9, depths.Compared(planes=True)))
@@ -178,7 +241,7 @@ def test_outlines_of_what_is_cut_out_tell_no_depth(tmp_path, monkeypatch):
     capture = capturing.ensure_images(Workspace(folder), capturing.load_opened(Workspace(folder)), plan, job)
     views = scene.training_views(capture)
     pictures = scene.PictureSet.read(Workspace(folder).images, views, "cpu")
-    depths.learn_depths(pictures, capture, views, True, plan, job)
+    depths.learn_depths(pictures, capture, views, True, Workspace(folder).scene, plan, job)
     assert pictures.alpha is not None and pictures.known is not None
     shape = (len(views), views[0].intrinsics.height, views[0].intrinsics.width)
     full = np.pad(pictures.alpha.numpy().reshape(shape) == 255, ((0, 0), (2, 2), (2, 2)), constant_values=True)

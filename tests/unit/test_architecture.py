@@ -90,7 +90,7 @@ def test_engine_imports_run_downward():
 # Within a package, in the same way.
 INSIDE = {
     "jobs": [
-        {"live_surfels"},
+        {"live_surfels", "kept_depths"},
         {"capture", "depths", "named_editor", "registration", "asked", "following", "views"},
         {"scene"},
         {"looking", "edit_stages", "download", "key_views", "like", "parents", "tree"},
