@@ -151,7 +151,7 @@ def _holders() -> Iterator[tuple[Any, str]]:
     for scene in bpy.data.scenes:
         if scene.library is None and hasattr(scene, "instruct_nerf"):
             yield from ((scene.instruct_nerf, name) for name in RELATIVE)
-    for item in bpy.data.objects:
+    for item in (*bpy.data.objects, *bpy.data.collections):
         if item.library is None and cameras.WORKSPACE in item:
             yield item, cameras.WORKSPACE
 

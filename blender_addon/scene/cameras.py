@@ -20,9 +20,10 @@ from mathutils import Matrix
 from .. import conversion
 from ..conversion import BlenderCamera, Camera, Vector
 
-WORKSPACE = "instruct_nerf_workspace"
+WORKSPACE = "instruct_nerf_workspace"  # on the root, and on the collection made for it
 SOURCE = "instruct_nerf_source"  # on the root: what was opened, an absolute path
 VIEW = "instruct_nerf_view"
+NAME = "instruct_nerf_name"  # on a camera: the name it was made with, which a copy does not have
 CHOSEN = "instruct_nerf_chosen"
 SIZE = "instruct_nerf_size"  # width, height in pixels
 ASPECT = "instruct_nerf_pixel_aspect"  # x, y
@@ -30,6 +31,7 @@ AT_ONCE = 8  # cameras that are made in one step
 REMOVED = 32  # cameras that are removed in one step
 RADIUS = "instruct_nerf_radius"  # on the root: mean distance of the cameras from the middle, in the capture frame
 PART = "instruct_nerf_part"  # on a collection: what of the capture lies in it
+CAMERAS = "Cameras"  # the part for the cameras
 DISPLAY = 0.12  # size of a drawn camera as a share of the capture's radius, where there are few
 CROWDED = 1.8  # of many, that share is this divided by the root of their number: they are as far apart as that
 CHOSEN_SIZE, LEFT_SIZE = 1.3, 0.5  # of those that are chosen, and of the others beside them
@@ -124,7 +126,7 @@ def building(
     capture's own up and centre, otherwise the capture frame is Blender's world (as for a photographed Blender scene).
     """
     old = root_of(scene, workspace)
-    bereft = None if old is not None else _bereft(scene, {view for view, _ in views})
+    bereft = None if old is not None else _bereft(scene, workspace)
     if old is not None:
         root = old
     else:
@@ -133,7 +135,7 @@ def building(
         root[WORKSPACE] = workspace
         if bereft is not None:
             bereft.objects.link(root)
-            for item in _rootless(bereft):
+            for item in _rootless(bereft, {view for view, _ in views}):
                 item.parent = root
         matrix = conversion.world_from_capture(up, centre, radius) if stand_upright else conversion.IDENTITY
         root.matrix_world = Matrix(matrix)
@@ -146,10 +148,11 @@ def building(
     collection = collection_of(root, scene)
     if collection is None:
         collection = bpy.data.collections.new(name)
+        collection[WORKSPACE] = workspace
         scene.collection.children.link(collection)
         collection.objects.link(root)
     root[RADIUS], root.empty_display_size = radius, 0.25 * radius
-    own = part_of(collection, "Cameras")
+    own = part_of(collection, CAMERAS)
     large, small = display_sizes(root, len(views), bool(chosen))
     reach = radius * _scale(root)
     for count, (view, camera) in enumerate(views, 1):
@@ -165,19 +168,30 @@ def building(
     yield 1.0
 
 
-def _rootless(collection: bpy.types.Collection) -> list[bpy.types.Object]:
-    """What lies in the parts of a capture's collection and hung on a root that was deleted."""
-    parts = [child for child in collection.children if PART in child]
-    return [item for part in parts for item in part.objects if item.parent is None and item.library is None]
-
-
-def _bereft(scene: bpy.types.Scene, views: set[str]) -> bpy.types.Collection | None:
-    """The collection of a capture with these views whose root was deleted, and whose cameras are left; or None."""
+def _bereft(scene: bpy.types.Scene, workspace: str) -> bpy.types.Collection | None:
+    """The collection that was made for a workspace's root, which was deleted; or None. View names do not tell captures
+    apart: many hold a 0001.png."""
+    wanted = absolute(workspace)
     for collection in scene.collection.children_recursive:
-        left = {str(item[VIEW]) for item in _rootless(collection) if item.type == "CAMERA" and VIEW in item}
-        if left and left <= views:
+        if WORKSPACE not in collection or collection.library is not None:
+            continue
+        if absolute(str(collection[WORKSPACE])) == wanted and not any(WORKSPACE in item for item in collection.objects):
             return collection
     return None
+
+
+def _rootless(collection: bpy.types.Collection, views: set[str]) -> list[bpy.types.Object]:
+    """What lies in the parts of a capture's collection and hung on a root that was deleted; of cameras, which are made
+    anew, those of ``views`` that still have the name they were made with: others may be the artist's copies."""
+    return [
+        item
+        for part in collection.children
+        if PART in part
+        for item in part.objects
+        if item.parent is None and item.library is None
+        if item.type != "CAMERA"
+        or (part[PART] == CAMERAS and str(item.get(VIEW)) in views and item.get(NAME) == item.name)
+    ]
 
 
 def collection_of(root: bpy.types.Object, scene: bpy.types.Scene | None = None) -> bpy.types.Collection | None:
@@ -239,7 +253,7 @@ def _camera(view: str, camera: Camera, reach: float) -> bpy.types.Object:
     data.clip_start, data.clip_end = 0.005 * reach, 100.0 * reach
     data.show_background_images = True
     item = bpy.data.objects.new(view, data)
-    item[VIEW] = view
+    item[VIEW], item[NAME] = view, item.name
     item[SIZE] = [settings.resolution_x, settings.resolution_y]
     item[ASPECT] = [settings.pixel_aspect_x, settings.pixel_aspect_y]
     return item

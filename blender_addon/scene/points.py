@@ -64,7 +64,8 @@ def hide(scene: bpy.types.Scene, root: bpy.types.Object) -> None:
         if not item.get(POINTS):
             continue
         for layer in scene.view_layers:
-            if item.name in layer.objects and not item.hide_get(view_layer=layer):
+            # Not by name, which a linked object may have, too.
+            if item in layer.objects.values() and not item.hide_get(view_layer=layer):
                 item.hide_set(True, view_layer=layer)
 
 

@@ -248,3 +248,75 @@ def test_a_root_that_was_deleted_is_made_anew_with_all_that_hung_on_it() -> None
     assert cameras.chosen_views(again) == ["v1", "v2"] and cameras.collection_of(again) == collection
     np.testing.assert_allclose(np.array(item.matrix_world), before, atol=1e-6)
     assert len(cameras.cameras_of(other)) == 1
+
+
+def test_a_capture_leaves_another_alone_whose_root_was_deleted_and_whose_views_have_the_same_names() -> None:
+    scene, views = bpy.context.scene, [(f"000{i}.png", random_camera(random.Random(i))) for i in range(3)]
+    root = build(views)
+    collection, there = cameras.collection_of(root), cameras.cameras_of(root)
+    bpy.data.objects.remove(root)
+    other = cameras.build(scene, "other", "/other", views, (0, 0, 1), (0, 0, 0), 1.0)
+    assert cameras.collection_of(other) != collection and len(bpy.data.objects) == 7
+    assert all(item.parent is None for item in there) and len(cameras.cameras_of(other)) == 3
+    again = build(views)  # which finds its own again, whose cameras are replaced
+    assert cameras.collection_of(again) == collection and len(bpy.data.objects) == 8
+
+
+def test_a_view_that_the_artist_unparented_is_left_alone_by_another_capture() -> None:
+    scene, views = bpy.context.scene, [(f"000{i}.png", random_camera(random.Random(i))) for i in range(3)]
+    root = build(views)
+    scene.camera = loose = cameras.camera_of(root, "0001.png")
+    loose.parent = None
+    other = cameras.build(scene, "other", "/other", views, (0, 0, 1), (0, 0, 0), 1.0)
+    assert scene.camera == loose and loose.parent is None and len(bpy.data.objects) == 8
+    assert cameras.collection_of(other) != cameras.collection_of(root) and len(cameras.cameras_of(root)) == 2
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["beside its view", "its view deleted"])
+def test_the_artists_copy_of_a_view_stays_when_the_root_is_made_anew(alone: bool) -> None:
+    scene, views = bpy.context.scene, [(f"v{i}", random_camera(random.Random(i))) for i in range(3)]
+    root = build(views)
+    collection, view = cameras.collection_of(root), cameras.camera_of(root, "v1")
+    copy = view.copy()
+    copy.data = view.data.copy()
+    cameras.part_of(collection, "Cameras").objects.link(copy)
+    copy.parent, scene.camera = None, copy
+    if alone:
+        bpy.data.objects.remove(view)
+    bpy.data.objects.remove(root)
+    again = build(views)
+    assert cameras.collection_of(again) == collection and len(bpy.data.objects) == 5
+    assert scene.camera == copy and copy.parent is None and len(cameras.cameras_of(again)) == 3
+
+
+def test_a_collection_that_does_not_say_whose_it_is_stays_as_it_is() -> None:
+    """As those of older files."""
+    views = [(f"v{i}", random_camera(random.Random(i))) for i in range(2)]
+    root = build(views)
+    collection = cameras.collection_of(root)
+    collection.pop(cameras.WORKSPACE, None)
+    bpy.data.objects.remove(root)
+    again = build(views)
+    assert cameras.collection_of(again) != collection and len(bpy.data.objects) == 5
+
+
+@pytest.mark.parametrize("own_is_shown", [False, True])
+def test_points_are_hidden_beside_a_linked_object_of_the_same_name(tmp_path: Path, own_is_shown: bool) -> None:
+    library = str(tmp_path / "library.blend")
+    linked = bpy.data.objects.new("Sparse Points", bpy.data.meshes.new("m"))
+    bpy.data.libraries.write(library, {linked})
+    bpy.data.objects.remove(linked)
+    with bpy.data.libraries.load(library, link=True) as (_, wanted):
+        wanted.objects = ["Sparse Points"]
+    scene = bpy.context.scene
+    scene.collection.objects.link(wanted.objects[0])  # before the capture's: found first by name
+    write_points(SparsePoints(np.zeros((3, 3))), tmp_path / "points.ply")
+    root = build([("a", random_camera(random.Random(3)))])
+    item = points.show(root, str(tmp_path / "points.ply"))
+    assert item.name == wanted.objects[0].name
+    if not own_is_shown:
+        for collection in item.users_collection:
+            collection.objects.unlink(item)
+    bpy.context.view_layer.update()
+    points.hide(scene, root)
+    assert item.hide_get() is own_is_shown and not wanted.objects[0].hide_get()

@@ -102,7 +102,9 @@ def test_a_folder_below_the_files_own_is_kept_relative_when_it_is_saved(addon: o
     opened_capture(ring(tmp_path / "photos"))
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "show" / "shot.blend"))
     assert scene.instruct_nerf.workspace == "//nerfs/mine" == scene.instruct_nerf.opened_workspace
-    assert project.root_of(scene)[cameras.WORKSPACE] == "//nerfs/mine" and project.workspace_of(scene) == str(wanted)
+    root = project.root_of(scene)
+    assert root[cameras.WORKSPACE] == cameras.collection_of(root)[cameras.WORKSPACE] == "//nerfs/mine"
+    assert project.workspace_of(scene) == str(wanted)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "elsewhere.blend"), copy=True)
     assert scene.instruct_nerf.workspace == "//nerfs/mine"
     scene.instruct_nerf.workspace = scene.instruct_nerf.opened_workspace = "/quite/elsewhere"
