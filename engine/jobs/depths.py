@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.capture import Capture, View
+from engine.errors import BadInput
 from engine.jobs.kept_depths import KeptDepths
 from engine.presets import MOST_COMPARED, SECONDS_A_COMPARED_PHOTO, SECONDS_A_FLAT_PHOTO, Preset
 from engine.progress import Job, Plan, Stage
@@ -58,7 +59,7 @@ def learn_depths(
     """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
     capture's sparse points and the photos themselves know of their depth, and where they show a sky. A function of the
     pictures and the cameras alone, which is kept in ``folder``, so that a resumed training goes on as an unbroken
-    one, and at once."""
+    one and compares nothing again."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_COMPARED)).round().astype(int)).tolist()
     chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
     shown = [pictures.shown(k) for k in compared]
@@ -69,11 +70,14 @@ def learn_depths(
     ) -> list[KnownDepth]:
         depths = kept.read(name, [photo.shape[0] * photo.shape[1] for photo in photos])
         if depths is not None:
-            _telling(name, plan, job)(len(chosen))
+            job.report(plan, plan.skip(name))
             return depths
         job.wait_for(compile_kernels)
         depths = find(_telling(name, plan, job))
-        kept.write(name, depths)
+        try:
+            kept.write(name, depths)
+        except BadInput as error:
+            job.log(f"What photos know of depth is not kept for later: {error.message}")
         return depths
 
     stereo = kept_or_found(
@@ -88,7 +92,7 @@ def learn_depths(
             "planes", many_photos.compile_kernels, lambda done: with_plain_areas(chosen, photos, stereo, done, below)
         )
     found = dict(zip(compared, with_skies(whole, sky), strict=True))
-    points = None if capture.points is None else known_depths(capture.points, views)
+    points = None if capture.points is None else known_depths(capture.points, views, job.check)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]
     pictures.learn_depths(own)
     known, all_ = 0 if pictures.known is None else len(pictures.known[0]), len(pictures.pixels)
@@ -106,7 +110,8 @@ def _telling(name: str, plan: Plan, job: Job) -> Told:
 
     def done(count: int) -> None:
         job.check()
-        plan.advance(count)
-        job.report(plan, stage)
+        if stage.done < stage.units:
+            plan.advance(count)
+            job.report(plan, stage)
 
     return done

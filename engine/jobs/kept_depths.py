@@ -4,6 +4,7 @@ ended goes on with the very same."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +21,28 @@ from engine.scenes.known_depth import KnownDepth
 from engine.scenes.stored import TensorFile
 
 METHOD = 1  # raised when what photos are found to know changes
+NEAREST, FARTHEST = 1e-4, 1e6  # times how far cameras are from what they look at: what lies beyond is no distance
 _VALUES = {"pixels": torch.int32, "distances": torch.float32, "sure": torch.float32}
+
+
+NAMES = ("depths", "planes")
+
+
+def forget_depths(folder: Path) -> None:
+    """Remove what is kept in a folder: of no use once the scene is learned, and up to 24 bytes a pixel."""
+    for name in NAMES:
+        with contextlib.suppress(OSError):
+            (folder / f"{name}.safetensors").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class KeptDepths:
-    """Files in ``folder``, each of which says in its header what it was made ``of``."""
+    """Files in ``folder``, each of which says in its header what it was made ``of``, where cameras are so far (mean,
+    capture's units) from what they look at."""
 
     folder: Path
     of: str
+    far: float
 
     @classmethod
     def made_of(
@@ -42,7 +56,8 @@ class KeptDepths:
             digest.update(np.ascontiguousarray(part).tobytes())
         for where in shown:
             digest.update(b"all" if where is None else np.ascontiguousarray(where).tobytes())
-        return cls(folder, digest.hexdigest())
+        far = float(np.mean([np.linalg.norm(pose[:3, 3] - centre) for pose in poses])) or 1.0
+        return cls(folder, digest.hexdigest(), far)
 
     def read(self, name: str, sizes: Sequence[int]) -> list[KnownDepth] | None:
         """Of each view, which has so many pixels, what was kept under ``name``; None where that is nothing, of
@@ -62,7 +77,11 @@ class KeptDepths:
             return None
         if (pixels < 0).any() or (pixels >= np.repeat(sizes, counts)).any():
             return None
-        if not ((distances > 0).all() and (sure >= 0).all() and (sure <= 1).all()):
+        view = np.repeat(np.arange(len(sizes)), counts)
+        if ((np.diff(pixels) <= 0) & (np.diff(view) == 0)).any():  # each is there once
+            return None
+        possible = (distances > NEAREST * self.far) & (distances < FARTHEST * self.far) & (sure >= 0) & (sure <= 1)
+        if not possible.all():
             return None
         ends = np.cumsum(counts)[:-1]
         parts = zip(*(np.split(value, ends) for value in (pixels.astype(np.int64), distances, sure)), strict=True)

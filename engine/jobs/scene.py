@@ -15,6 +15,7 @@ from engine.errors import BadInput, Cancelled
 from engine.jobs.asked import seen_meanwhile
 from engine.jobs.capture import COLLAPSED, SECONDS_AN_IMAGE, ensure_images, load_opened, scene_message
 from engine.jobs.depths import PHOTOS, Compared, compared_for, depths_stages, learn_depths
+from engine.jobs.kept_depths import forget_depths
 from engine.jobs.views import Shown, render_views, scene_at
 from engine.metrics.held_out import VIEWS, HeldOut
 from engine.metrics.image import psnr, ssim
@@ -221,6 +222,7 @@ def _train(
         save()
         raise
     record = save(collapsed=trainer.health(pictures).collapsed)
+    forget_depths(workspace.scene)
     job.log(f"Trained {record.steps} steps in {record.seconds:.0f} s")
     if record.collapsed:
         job.log(COLLAPSED)

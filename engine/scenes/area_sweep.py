@@ -199,15 +199,17 @@ def unlike_if_turned(
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
         for plane, areas in planes:
             rays = [area.rays(photos.all_seen) for area in areas]
-            middle = np.median(np.concatenate([ray.on(plane.normal, plane.height, np.inf) for ray in rays]), axis=0)
-            normal = turn @ plane.normal
+            places = np.concatenate([ray.on(plane.normal, plane.height, np.inf) for ray in rays])
+            if not len(places):
+                continue
+            middle, normal = np.median(places, axis=0), turn @ plane.normal
             how = normal, normal @ middle + NEARBY * scale
             costs = np.zeros(len(NEARBY))
             told = pool.map(lambda area, how=how: photos.unlike_together(area.view, area.asked, *how), areas)
             for area, (sums, counts, _) in zip(areas, told, strict=True):
                 done()
                 share = len(area.pixels) / photos.all_seen[area.view].z.size
-                costs += share * sums / np.maximum(counts, 1)
+                costs += share * np.where(counts > 0, sums / np.maximum(counts, 1), UNLIKE)
                 whole += share
             total += costs.min()
-    return total / whole
+    return total / whole if whole else UNLIKE

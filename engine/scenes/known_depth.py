@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,16 +27,23 @@ class KnownDepth:
     sure: np.ndarray
 
 
-def known_depths(points: Points, views: Sequence[Camera]) -> list[KnownDepth]:
+def known_depths(
+    points: Points, views: Sequence[Camera], check: Callable[[], None] = lambda: None
+) -> list[KnownDepth]:  # fmt: skip
     """For each view, the points that it shows. A source says seldom which views saw a point, so that is told by the
     points themselves: one that lies well behind its neighbours in the picture is hidden. A point is believed by its
-    reprojection error, as far as the source knows it (Deng et al. 2022: exp(−(error / mean error)²))."""
+    reprojection error, as far as the source knows it (Deng et al. 2022: exp(−(error / mean error)²)).
+    ``check`` is called before each view, and ends it by raising."""
     positions, errors = points.positions, points.errors
     sure = np.ones(len(positions), np.float32)
     if errors is not None and (mean := float(errors.mean())) > 0:
         sure = np.exp(-np.square(errors / mean)).astype(np.float32)
     positions, sure = positions[sure >= LEAST_SURE], sure[sure >= LEAST_SURE]
-    return [_of_view(positions, sure, view) for view in views]
+    made = []
+    for view in views:
+        check()
+        made.append(_of_view(positions, sure, view))
+    return made
 
 
 def together(depths: Sequence[KnownDepth]) -> KnownDepth:

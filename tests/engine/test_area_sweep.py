@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from engine.geometry import Viewpoint, pixel_directions, to_pixels
 from engine.scenes import walls
-from engine.scenes.area_sweep import plain_parts
+from engine.scenes.area_sweep import plain_parts, unlike_if_turned
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import PixelRays, Points, Seen, reaching
@@ -114,6 +114,26 @@ def test_walls_are_turned_to_where_photos_are_alike(monkeypatch, about):
         axis = np.eye(3)[np.abs(plane.normal).argmax()]
         assert np.arccos(abs(plane.normal @ axis)) < 0.012
         assert min(abs(abs(plane.height) - true) for true in (0.0, 1.8, 1.9)) < 0.02
+
+
+def test_what_pixels_cannot_tell_turns_nothing(monkeypatch):
+    """1.1° are less than a pixel and a half of photos of this size; and what no photo shows is not alike."""
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
+    all_seen, others = seen_and_others(photographed)
+    points, photos = Points.of(all_seen), ManyPhotos.of(all_seen, photographed.pictures, others)
+    begun = []
+    monkeypatch.setattr(walls, "_turned", lambda found, *_: begun.extend(found) or found)
+    surfaces_of(all_seen, photographed.pictures, others)
+    monkeypatch.undo()
+    turn = Rotation.from_rotvec([0, 0, 0.02]).as_matrix()
+    off = [walls._Wall(_turned_plane(one.plane, turn), one.areas) for one in begun]
+    made = walls._turned(off, photos, points, lambda: None)
+    assert [one.plane.normal.tolist() for one in made] == [one.plane.normal.tolist() for one in off]
+    wall = next(one for one in begun if one.areas)
+    away = [(replace(wall.plane, height=wall.plane.height + 100.0), wall.areas)]
+    here = unlike_if_turned(photos, [(wall.plane, wall.areas)], np.eye(3), points.scale)
+    assert here < 4.0 < unlike_if_turned(photos, away, np.eye(3), points.scale) == UNLIKE
+    assert unlike_if_turned(photos, [], np.eye(3), points.scale) == UNLIKE
 
 
 def _turned_plane(plane, turn):

@@ -9,14 +9,17 @@ from msgspec.structs import replace
 from PIL import Image
 
 from engine import protocol
-from engine.capture.types import SparsePoints
+from engine.capture.types import Intrinsics, SparsePoints
 from engine.errors import Cancelled
+from engine.geometry import Viewpoint
 from engine.jobs import capture as capturing
 from engine.jobs import depths, scene
+from engine.jobs.kept_depths import KeptDepths
 from engine.presets import PAPER, PRESETS, PREVIEW, STANDARD
 from engine.progress import Job
 from engine.scenes.known_depth import KnownDepth, together
 from engine.scenes.settings import LossConfig
+from engine.scenes.stereo import stereo_depths
 from engine.workspace import Workspace
 from tests.engine.conftest import PRESET, TINY_NERF
 from tests.engine.test_stereo import PINHOLE, arc, cut_out, photograph
@@ -176,7 +179,7 @@ def test_what_was_compared_before_a_cancel_is_not_compared_again(project, monkey
     assert ("depths", 9) in stages and ("planes", 9) in stages and record.steps == 6
 
 
-@pytest.mark.parametrize("harm", ["a photo", "a byte less", "a pixel outside", "behind the camera", "nothing"])
+@pytest.mark.parametrize("harm", ["", "photos", "a byte", "pixels", "twice", "behind", "far", "sure"])
 def test_what_was_kept_is_used_where_it_is_whole_and_of_these_photos(project, monkeypatch, harm):
     from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
@@ -185,26 +188,55 @@ def test_what_was_kept_is_used_where_it_is_whole_and_of_these_photos(project, mo
     monkeypatch.setattr(depths, "with_plain_areas", refuse)
     file = Workspace(project).scene / "planes.safetensors"
     tensors = load_file(file)
-    if harm == "a photo":
+    with safe_open(file, "np") as whole:
+        of = whole.metadata()
+    if harm == "photos":
         for photo in project.parent.glob("*.png"):
             Image.fromarray(255 - np.asarray(Image.open(photo))).save(photo)
         capturing.open_into_workspace(protocol.OpenCapture(str(project), str(project.parent), SHARP.name))
-        assert file.exists()
-    elif harm == "a byte less":
+    elif harm == "a byte":
         file.write_bytes(file.read_bytes()[:-1])
-    elif harm != "nothing":
-        with safe_open(file, "np") as whole:
-            of = whole.metadata()
-        if harm == "a pixel outside":
-            tensors["pixels"][-1] = 10**6
-        else:
-            tensors["distances"][0] = -1
+    elif harm:
+        name = {"twice": "pixels", "behind": "distances", "far": "distances"}.get(harm, harm)
+        value = {"pixels": 10**6, "twice": tensors["pixels"][1], "behind": -1, "far": 3e38, "sure": 1.5}[harm]
+        tensors[name][0] = value
         save_file(tensors, file, of)
-    if harm == "nothing":
-        assert all(np.array_equal(a, b) for a, b in zip(first, known_of(project), strict=True))
-    else:
+    if harm:
         with pytest.raises(AssertionError, match="compared again"):
             known_of(project)
+    else:
+        assert all(np.array_equal(a, b) for a, b in zip(first, known_of(project), strict=True))
+
+
+def test_what_was_kept_is_of_photos_cameras_masks_and_up(tmp_path):
+    def of(aside=0.0, focal=50.0, gray=0, shown=None, centre=0.0, up=1.0) -> str:
+        pose, picture = np.eye(4), np.full((4, 6, 3), gray, np.uint8)
+        pose[0, 3] = aside
+        view = Viewpoint(pose, Intrinsics(6, 4, focal, focal, 3, 2), "one")
+        return KeptDepths.made_of(tmp_path, [view], [picture], [shown], np.full(3, centre), np.full(3, up)).of
+
+    mask = np.ones((4, 6), bool)
+    others = [of(aside=0.01), of(focal=51.0), of(gray=1), of(shown=mask), of(shown=~mask)]
+    others += [of(centre=1.0), of(up=2.0)]
+    assert of() == of() and len({of(), *others}) == 8
+
+
+def test_what_cannot_be_kept_is_said_and_the_scene_is_learned(project):
+    (Workspace(project).scene / "depths.safetensors").mkdir(parents=True)
+    said, record = train(project)
+    assert record.steps == 6 and sum("is not kept for later" in line for line in said) == 1
+
+
+def test_nothing_is_kept_once_the_scene_is_learned(project):
+    train(project)
+    assert sorted(file.name for file in Workspace(project).scene.glob("*.safetensors")) == ["checkpoint.safetensors"]
+
+
+def test_a_cancel_is_heard_as_views_are_compared_with_each_other():
+    views = arc(4)
+    pictures, told = [photograph(view)[0] for view in views], []
+    stereo_depths(views, pictures, np.zeros(3), told.append)
+    assert told[-4:] == [4, 4, 4, 4] and told.count(4) > 4
 
 
 def test_of_many_photos_some_are_compared(project, monkeypatch):

@@ -45,6 +45,19 @@ def test_a_resumed_stage_counts_only_what_is_left():
     assert plan.fraction == pytest.approx(0.95)
 
 
+def test_what_was_done_before_says_nothing_of_this_machine():
+    clock = Clock()
+    stages = Stage("depths", "", 100, 2.0), Stage("train", "", 100, 1.0), Stage("before", "", 50, 1.0)
+    plan = Plan(*stages, clock=clock)
+    assert plan.skip("depths").done == 100
+    plan.begin("train")
+    for step in range(1, 51):
+        clock.now += 1.0  # just as guessed
+        plan.advance(step)
+    assert plan.seconds_left == pytest.approx(50 + 50)
+    assert plan.fraction == pytest.approx(250 / 350)
+
+
 def test_the_rate_follows_a_change():
     clock = Clock()
     plan = Plan(Stage("train", "", 1000, 1.0), clock=clock)
