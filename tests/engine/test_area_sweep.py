@@ -98,17 +98,9 @@ def test_photos_are_copied_only_where_planes_are_swept(monkeypatch):
 def test_walls_are_turned_to_where_photos_are_alike(monkeypatch, about):
     """They were put 1.1° off, all together, and all of them are right again; photos of this size tell less than that
     apart."""
-    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
-    all_seen, others = seen_and_others(photographed)
-    points, photos = Points.of(all_seen), ManyPhotos.of(all_seen, photographed.pictures, others)
-    begun = []
-    monkeypatch.setattr(walls, "_turned", lambda found, *_: begun.extend(found) or found)
-    surfaces_of(all_seen, photographed.pictures, others)
-    monkeypatch.undo()
+    begun, photos, points = _before_turning(monkeypatch)
     monkeypatch.setattr(walls, "EXACT", 0.5)
-    turn = Rotation.from_rotvec(0.02 * np.array(about)).as_matrix()
-    off = [walls._Wall(_turned_plane(one.plane, turn), one.areas) for one in begun]
-    made = walls._turned(off, photos, points, lambda: None)
+    made = walls._turned(_turned_by(begun, about), photos, points, lambda: None)
     assert sum(abs(one.plane.normal[2]) < 0.5 for one in made) >= 3
     for plane in (one.plane for one in made):
         axis = np.eye(3)[np.abs(plane.normal).argmax()]
@@ -118,15 +110,8 @@ def test_walls_are_turned_to_where_photos_are_alike(monkeypatch, about):
 
 def test_what_pixels_cannot_tell_turns_nothing(monkeypatch):
     """1.1° are less than a pixel and a half of photos of this size; and what no photo shows is not alike."""
-    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
-    all_seen, others = seen_and_others(photographed)
-    points, photos = Points.of(all_seen), ManyPhotos.of(all_seen, photographed.pictures, others)
-    begun = []
-    monkeypatch.setattr(walls, "_turned", lambda found, *_: begun.extend(found) or found)
-    surfaces_of(all_seen, photographed.pictures, others)
-    monkeypatch.undo()
-    turn = Rotation.from_rotvec([0, 0, 0.02]).as_matrix()
-    off = [walls._Wall(_turned_plane(one.plane, turn), one.areas) for one in begun]
+    begun, photos, points = _before_turning(monkeypatch)
+    off = _turned_by(begun, (0, 0, 1))
     made = walls._turned(off, photos, points, lambda: None)
     assert [one.plane.normal.tolist() for one in made] == [one.plane.normal.tolist() for one in off]
     wall = next(one for one in begun if one.areas)
@@ -136,11 +121,25 @@ def test_what_pixels_cannot_tell_turns_nothing(monkeypatch):
     assert unlike_if_turned(photos, [], np.eye(3), points.scale) == UNLIKE
 
 
-def _turned_plane(plane, turn):
-    """About its own middle, so that what lies on it stays there."""
-    middle = plane.middles()[plane.there].mean(axis=0)
-    normal = turn @ plane.normal
-    return replace(plane, normal=normal, height=float(normal @ middle))
+def _before_turning(monkeypatch):
+    """The walls of a room as they are found before they are turned, with its photos and points."""
+    photographed = Photographed(FLOOR, BACK, LEFT, RIGHT, views=arc(sweep=50), soft=12.0)
+    all_seen, others = seen_and_others(photographed)
+    begun = []
+    with monkeypatch.context() as patch:
+        patch.setattr(walls, "_turned", lambda found, *_: begun.extend(found) or found)
+        surfaces_of(all_seen, photographed.pictures, others)
+    return begun, ManyPhotos.of(all_seen, photographed.pictures, others), Points.of(all_seen)
+
+
+def _turned_by(found, about):
+    """1.1°, each about its own middle, so that what lies on it stays there."""
+    turn, made = Rotation.from_rotvec(0.02 * np.array(about)).as_matrix(), []
+    for wall in found:
+        middle = wall.plane.middles()[wall.plane.there].mean(axis=0)
+        normal = turn @ wall.plane.normal
+        made.append(walls._Wall(replace(wall.plane, normal=normal, height=float(normal @ middle)), wall.areas))
+    return made
 
 
 def test_a_plane_on_which_nothing_lies_reaches_nowhere():
