@@ -91,14 +91,14 @@ class Made:
 def make(row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: Path, device: str) -> Made:
     """The mesh as the engine makes it. Trained scenes are kept in ``folder``."""
     cameras = scene.cameras[: scene.training]
-    began, quality = time.monotonic(), float("nan")
+    quality = float("nan")
     if row.exporter:
         return _of_nerfstudio(row, scene, steps, rays, seed, folder, device)
     if row.true_depth:
-        views = oracle_views(scene)
+        began, views = time.monotonic(), oracle_views(scene)
     else:
-        trained, before = _trained(row, scene, steps, rays, seed, folder, device)
-        began -= before
+        trained, took = _trained(row, scene, steps, rays, seed, folder, device)
+        began = time.monotonic() - took
         views = [_view(trained, camera) for camera in cameras]
     centre = np.asarray(scene.centre)
     radius = float(np.mean([np.linalg.norm(camera.pose[:3, 3] - centre) for camera in cameras]))

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The geometry benchmark's measures against what is known in closed form."""
 
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from benchmarks.geometry import run
 from benchmarks.geometry.__main__ import COLUMNS, Options, scenes_of, table
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.measures import COARSE, NEAR, Truth, measure
@@ -169,17 +173,35 @@ def test_nothing_is_measured_as_nothing(true_ball):
     assert set(COLUMNS) - {"psnr", "seconds"} <= set(found)
 
 
-def test_the_oracle_finds_a_scene_again(tmp_path):
-    mesh = ball()
+def ball_scene() -> ExactScene:
+    mesh, cameras = ball(), around(24)
     vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
-    cameras = around(24)
     pictures = np.full((len(cameras), PINHOLE.height, PINHOLE.width, 3), 128, np.uint8)
-    chosen = np.ones(len(faces), bool)
-    scene = ExactScene("ball", 20, np.zeros(3), cameras, pictures, vertices, faces, chosen)
+    return ExactScene("ball", 20, np.zeros(3), cameras, pictures, vertices, faces, np.ones(len(faces), bool))
+
+
+def test_the_oracle_finds_a_scene_again(tmp_path):
+    scene = ball_scene()
     made = make(replace(ROWS["oracle"], resolution=48), scene, 1, 1, 0, tmp_path, "cpu")
-    found = measure(made.mesh, Truth.of(vertices, faces, chosen, cameras[:20], np.zeros(3)))
+    truth = Truth.of(scene.vertices, scene.faces, scene.subject, scene.cameras[: scene.training], np.zeros(3))
+    found = measure(made.mesh, truth)
     assert found["f_score"] > 0.99 and found["covered"] > 0.97 and found["parts"] == 1
     assert np.isnan(made.psnr) and not list(tmp_path.iterdir())
+
+
+def test_a_trainings_seconds_count_once(tmp_path, monkeypatch):
+    scene = ball_scene()
+    views = run.oracle_views(scene)
+
+    def trained(*_: object) -> tuple[object, float]:
+        time.sleep(1.5)
+        return SimpleNamespace(render=lambda _: SimpleNamespace(rgb=torch.full((48, 64, 3), 0.5))), 1.5
+
+    monkeypatch.setattr(run, "_trained", trained)
+    monkeypatch.setattr(run, "_view", lambda _, camera: views[scene.cameras.index(camera)])
+    began = time.monotonic()
+    made = make(replace(ROWS["colors alone"], resolution=48), scene, 1, 1, 0, tmp_path, "cpu")
+    assert 1.5 < made.seconds <= time.monotonic() - began
 
 
 def test_ways_are_chosen_and_reported_on_different_scenes():
