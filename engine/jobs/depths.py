@@ -20,6 +20,7 @@ from engine.scenes import many_photos, patch_match
 from engine.scenes.known_depth import KnownDepth, known_depths, together
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
+from engine.scenes.shrunk import Shrunk
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
@@ -57,12 +58,12 @@ def learn_depths(
     pictures: PictureSet, capture: Capture, views: Sequence[View], planes: bool, folder: Path, plan: Plan, job: Job
 ) -> None:  # fmt: skip
     """The stages `depths` and, for ``planes``, `planes`: tell the training pictures of ``views`` what the
-    capture's sparse points and the photos themselves know of their depth, and where they show a sky. A function of the
-    pictures and the cameras alone, which is kept in ``folder``, so that a resumed training goes on as an unbroken
-    one and compares nothing again."""
+    capture's sparse points and the photos themselves know of their depth, and where they show a sky; photos of more
+    than 320 pixels are made smaller for that. A function of the pictures and the cameras alone, which is kept in
+    ``folder``, so that a resumed training goes on as an unbroken one and compares nothing again."""
     compared = np.unique(np.linspace(0, len(views) - 1, min(len(views), MOST_COMPARED)).round().astype(int)).tolist()
-    chosen, photos = [views[k] for k in compared], [pictures.image(k).cpu().numpy() for k in compared]
-    shown = [pictures.shown(k) for k in compared]
+    small = [Shrunk.of(views[k], pictures.image(k).cpu().numpy(), pictures.shown(k)) for k in compared]
+    chosen, photos, shown = ([getattr(one, part) for one in small] for part in ("camera", "photo", "shown"))
     kept = KeptDepths.made_of(folder, chosen, photos, shown, capture.centre, capture.up)
 
     def kept_or_found(
@@ -91,7 +92,9 @@ def learn_depths(
         whole = kept_or_found(
             "planes", many_photos.compile_kernels, lambda done: with_plain_areas(chosen, photos, stereo, done, below)
         )
-    found = dict(zip(compared, with_skies(whole, sky), strict=True))
+    own_pixels = [one.depth_of_photo(depth) for one, depth in zip(small, whole, strict=True)]
+    own_skies = [one.mask_of_photo(above) for one, above in zip(small, sky, strict=True)]
+    found = dict(zip(compared, with_skies(own_pixels, own_skies), strict=True))
     points = None if capture.points is None else known_depths(capture.points, views, job.check)
     own = [together([*([points[k]] if points else []), *([found[k]] if k in found else [])]) for k in range(len(views))]
     pictures.learn_depths(own)
