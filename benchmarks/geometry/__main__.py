@@ -89,6 +89,13 @@ def scenes_of(options: Options) -> list[str]:
     return [name for name, half in halves.items() if options.half in {half, "both"}]
 
 
+def length_of(row: str, options: Options) -> tuple[int, int]:
+    """Steps and rays a step of a row's training: its preset's where nothing else is asked."""
+    own = ROWS[row].preset.train
+    steps, rays = (300, 256) if options.smallest else (own.steps, own.rays)
+    return options.steps or steps, options.rays or rays
+
+
 def table(records: list[dict]) -> str:
     """Markdown: a line for each scene and row, and the means of each row over its scenes."""
     lines = ["| scene | row | " + " | ".join(heading for heading, _ in COLUMNS.values()) + " |"]
@@ -108,14 +115,12 @@ def main(options: Options) -> None:
     """Run every row on every scene; print the table; write meshes, pictures and JSON."""
     device = choose_device(options.device)
     size = options.size or (128 if options.smallest else PREVIEW.long_side)
-    steps = options.steps or (300 if options.smallest else PREVIEW.train.steps)
-    rays = options.rays or (256 if options.smallest else PREVIEW.train.rays)
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.json"
     records = json.loads(results.read_text())["records"] if results.exists() else []
     done = {(r["scene"], r["row"], r["steps"], r["rays"], r["size"], r["seed"]) for r in records}
     for name in scenes_of(options):
-        missing = [row for row in options.rows if (name, row, steps, rays, size, options.seed) not in done]
+        missing = [row for row in options.rows if (name, row, *length_of(row, options), size, options.seed) not in done]
         if not missing:
             continue
         scene = load(name, size)
@@ -124,6 +129,7 @@ def main(options: Options) -> None:
         shown = options.output / name.replace(" ", "-")
         pictures.of_truth(scene, truth, shown / "0 photos and truth.png")
         for row in missing:
+            steps, rays = length_of(row, options)
             made = make(ROWS[row], scene, steps, rays, options.seed, TRAINED, device)
             measures = measure(made.mesh, truth) | {"seconds": made.seconds, "psnr": made.psnr}
             how = {"steps": steps, "rays": rays, "size": size, "seed": options.seed}

@@ -22,14 +22,15 @@ from engine.metrics.image import psnr
 from engine.output.floor import flattened
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
 from engine.output.raster import depth_of
-from engine.presets import PREVIEW
+from engine.presets import PREVIEW, STANDARD, Preset
 from engine.scenes.base import Scene
-from engine.scenes.known_depth import known_depths
+from engine.scenes.known_depth import KnownDepth, known_depths
 from engine.scenes.nerfacto.config import NerfactoConfig
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
 from engine.scenes.registry import begin_scene, open_scene
 from engine.scenes.settings import TrainingConfig
+from engine.scenes.shrunk import Shrunk
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
@@ -39,9 +40,10 @@ UP = np.array([0.0, 0.0, 1.0])  # in Blender
 
 @dataclass(frozen=True)
 class Row:
-    """A way to a mesh. ``nerf`` and ``losses`` replace fields of the preset's."""
+    """A way to a mesh. ``nerf`` and ``losses`` replace fields of the ``preset``'s."""
 
     name: str
+    preset: Preset = PREVIEW
     true_depth: bool = False  # the oracle: Blender's own depth in the place of a scene's
     nerf: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
@@ -53,11 +55,10 @@ class Row:
 
     def configs(self, steps: int, rays: int) -> tuple[NerfactoConfig, TrainingConfig]:
         """What the preset's become for a training of so many steps of so many rays."""
-        replace = msgspec.structs.replace
-        optimiser = replace(PREVIEW.train.optimiser, decay_steps=steps)
-        losses = replace(PREVIEW.train.losses, **self.losses)
-        train = replace(PREVIEW.train, steps=steps, rays=rays, optimiser=optimiser, losses=losses)
-        return replace(PREVIEW.nerf, **self.nerf), train
+        replace, own = msgspec.structs.replace, self.preset.train
+        optimiser = replace(own.optimiser, decay_steps=steps)
+        train = replace(own, steps=steps, rays=rays, optimiser=optimiser, losses=replace(own.losses, **self.losses))
+        return replace(self.preset.nerf, **self.nerf), train
 
 
 ROWS = {
@@ -65,6 +66,7 @@ ROWS = {
     for row in (
         Row("oracle", true_depth=True),
         Row("preview"),
+        Row("standard", STANDARD),
         Row("oracle, flat floor", true_depth=True, flat_floor=True),
         Row("preview, flat floor", flat_floor=True),
         Row("colors alone", losses={"solid_weight": 0.0, "depth_weight": 0.0, "flat_weight": 0.0}),
@@ -171,6 +173,18 @@ def _view(scene: Scene, camera) -> DepthView:  # type: ignore[no-untyped-def]
     return DepthView(camera.pose, camera.intrinsics, depth, colour, opacity)
 
 
+def _compared(row: Row, scene: ExactScene) -> list[KnownDepth]:
+    """What the training photos tell of their pixels' depths, as the engine finds it (`engine.jobs.depths`)."""
+    pairs = zip(scene.cameras[: scene.training], scene.pictures, strict=False)
+    small = [Shrunk.of(camera, picture, None) for camera, picture in pairs]
+    cameras, photos = [one.camera for one in small], [one.photo for one in small]
+    found, sky = stereo_depths(cameras, photos, np.asarray(scene.centre)), skies(cameras, photos, UP)
+    if row.plain_areas:
+        found = with_plain_areas(cameras, photos, found, shown=[~above for above in sky])
+    own = [one.depth_of_photo(depth) for one, depth in zip(small, found, strict=True)]
+    return with_skies(own, [one.mask_of_photo(above) for one, above in zip(small, sky, strict=True)])
+
+
 def _trained(
     row: Row, scene: ExactScene, steps: int, rays: int, seed: int, folder: Path, device: str
 ) -> tuple[Scene, float]:
@@ -191,11 +205,7 @@ def _trained(
         if train.losses.depth_weight and row.points:
             data.learn_depths(known_depths(sparse_points(scene, row.points), cameras))
         elif train.losses.depth_weight:
-            found = stereo_depths(cameras, pictures, np.asarray(scene.centre))
-            sky = skies(cameras, pictures, UP)
-            if row.plain_areas:
-                found = with_plain_areas(cameras, pictures, found, shown=[~above for above in sky])
-            data.learn_depths(with_skies(found, sky))
+            data.learn_depths(_compared(row, scene))
         if train.losses.flat_weight:
             data.find_plain()
         while trainer.step_index < train.steps:

@@ -11,10 +11,11 @@ import torch
 import trimesh
 
 from benchmarks.geometry import run
-from benchmarks.geometry.__main__ import COLUMNS, Options, scenes_of, table
+from benchmarks.geometry.__main__ import COLUMNS, Options, length_of, scenes_of, table
 from benchmarks.geometry.data import ExactScene
 from benchmarks.geometry.measures import COARSE, NEAR, Truth, measure
 from benchmarks.geometry.run import ROWS, make
+from engine import presets
 from engine.capture import Intrinsics
 from engine.geometry import Viewpoint, pixel_directions
 from engine.output.raster import depth_of
@@ -208,6 +209,15 @@ def test_ways_are_chosen_and_reported_on_different_scenes():
     development, reporting = (set(scenes_of(Options(half=half))) for half in ("development", "reporting"))
     assert development and reporting and not development & reporting
     assert set(scenes_of(Options(smallest=True))) <= development
+
+
+def test_a_row_is_trained_as_its_preset_says_or_as_is_asked():
+    assert length_of("preview", Options()) == (presets.PREVIEW.train.steps, presets.PREVIEW.train.rays)
+    assert length_of("standard", Options()) == (presets.STANDARD.train.steps, presets.STANDARD.train.rays)
+    assert length_of("standard", Options(steps=7, rays=9)) == (7, 9)
+    nerf, train = ROWS["standard"].configs(7, 9)
+    assert nerf == presets.STANDARD.nerf and train.losses == presets.STANDARD.train.losses
+    assert (train.steps, train.rays, train.optimiser.decay_steps) == (7, 9, 7)
 
 
 def test_the_table_has_means_over_scenes():
