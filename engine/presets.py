@@ -41,10 +41,22 @@ PEAKS = {
     "paper": 4.9,
 }  # GiB, of 3.04 and 4.88 on an H100 by PyTorch's kernels: a little over the count
 
+# Of a NeRF whose views look like their photos, and which lies where the cameras say (docs/geometry.md, Standard).
+TRUE_TO_PHOTOS = {
+    "initial_density": 0.1,  # thinner, and a thousand steps are too few to fill it; thicker, and views overfit
+    "gradient_scaling": True,
+    "appearance": 0,
+    "optimise_cameras": False,
+}
+SURFACES = LossConfig(depth_weight=0.01, solid_weight=0.1, flat_weight=1.0)  # instead of fog (docs/geometry.md)
+
 PAPER = Preset(
     name="paper",
     label="Paper",
-    description=f"The paper's own numbers. {_on_a_gpu(PEAKS['paper'])}",
+    description=(
+        "The paper's own numbers; the cameras are moved while it learns, by a pixel or some, and what is learned with "
+        f"them. {_on_a_gpu(PEAKS['paper'])}"
+    ),
     long_side=512,
     nerf=NerfactoConfig(),
     train=TrainingConfig(steps=30_000, rays=4096),
@@ -54,11 +66,14 @@ PAPER = Preset(
 STANDARD = Preset(
     name="standard",
     label="Standard",
-    description=f"Smaller batches of rays than the paper's and a third of its steps. {_on_a_gpu(PEAKS['standard'])}",
+    description=f"Larger pictures, a larger NeRF and more steps than Preview's. {_on_a_gpu(PEAKS['standard'])}",
     long_side=512,
-    nerf=NerfactoConfig(),
+    nerf=NerfactoConfig(**TRUE_TO_PHOTOS),
     train=TrainingConfig(
-        steps=10_000, rays=4096, optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=10_000)
+        steps=10_000,
+        rays=4096,
+        losses=SURFACES,
+        optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=10_000),
     ),
     edit=EditSettings(
         steps=5000,
@@ -83,16 +98,12 @@ PREVIEW = Preset(
         proposals=(ProposalConfig(128), ProposalConfig(256)),
         proposal_warmup=500,
         anneal_steps=300,
-        initial_density=0.1,  # thinner, and a thousand steps are too few to fill it; thicker, and views overfit
-        gradient_scaling=True,
-        appearance=0,
-        optimise_cameras=False,
+        **TRUE_TO_PHOTOS,
     ),
     train=TrainingConfig(
         steps=1500,
         rays=1024,
-        # surfaces in so few steps (docs/geometry.md)
-        losses=LossConfig(depth_weight=0.01, solid_weight=0.1, flat_weight=1.0),
+        losses=SURFACES,
         optimiser=OptimiserConfig(final_learning_rate=1e-3, decay_steps=1500),
     ),
     edit=EditSettings(
@@ -112,9 +123,10 @@ PRESETS = {preset.name: preset for preset in (PREVIEW, STANDARD, PAPER)}
 
 
 BESIDE_BYTES = 3 * 2**29  # that a GPU must have free beside a preset's peak: CUDA's own share, and some to spare
-LARGE_BYTES = 15 * 2**30  # of memory in all: smaller cards are too slow for Paper to be the default
 MOST_CORES = 16  # of a CPU, that a step still uses well
-SECONDS_A_RAY = 2.6 / 4096  # of one core of a CPU, of a training step of Standard, whose 4,096 rays took 2.5 to 2.7 s
+# Of one core of a CPU and a training step: 4,096 rays of Paper's, whose cameras move, took 2.5 to 2.7 s; 1,024 of
+# Standard's 0.19 to 0.21 s.
+SECONDS_A_RAY = {"paper": 2.6 / 4096, "standard": 0.2 / 1024}
 FOR_GPUS = (STANDARD, PAPER)
 # First guesses of what a unit of Preview takes on two CPU cores, seconds; a job's plan scales them by what it sees.
 SECONDS_A_STEP = 0.06
@@ -127,15 +139,12 @@ STEP_OF_EDIT = 1.5  # of a step of training: what its patches and their loss add
 
 
 def preset_for(device: Device) -> Preset:
-    """The preset that suits a device by its free memory: the one default of panel, command line and engine. A Mac's GPU
-    gets the small one: nobody has measured another there."""
+    """The preset that suits a device by its free memory: the one default of panel, command line and engine. Paper is
+    for who asks for it: it takes hours, and what it learns lies beside the cameras. A Mac's GPU gets the small one:
+    nobody has measured another there."""
     if not device.name.startswith("cuda"):
         return PREVIEW
-    for preset in (PAPER, STANDARD):
-        large = preset is STANDARD or device.total_bytes >= LARGE_BYTES
-        if large and device.free_bytes >= PEAKS[preset.name] * 2**30 + BESIDE_BYTES:
-            return preset
-    return PREVIEW
+    return STANDARD if device.free_bytes >= PEAKS["standard"] * 2**30 + BESIDE_BYTES else PREVIEW
 
 
 def choose_preset(name: str | None, device: str) -> Preset:
@@ -165,7 +174,7 @@ def slow_on(device: str) -> dict[str, str]:
 def _too_slow(preset: Preset) -> str:
     rays = sum(training.steps * training.rays for training in (preset.train, preset.edit.training))
     cores = min(max(psutil.cpu_count(logical=False) or 1, 1), MOST_CORES)
-    hours = rays * SECONDS_A_RAY / cores / 3600
+    hours = rays * SECONDS_A_RAY[preset.name] / cores / 3600
     took = f"{hours:.0f} hours" if 1.5 < hours < 48 else f"{hours / 24:.0f} days" if hours > 2 else "an hour"
     return (
         f"{preset.label} takes about {took} on this CPU for the NeRF alone, reckoned from the time of one step; the "

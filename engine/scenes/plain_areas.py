@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from engine.geometry import Camera, pixel_directions, to_pixels
+from engine.scenes.each_view import Check, of_each_view
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.plane_sweep import WINDOW
 from engine.scenes.planes import SAME, Seen
@@ -60,17 +61,18 @@ def with_plain_areas(
     if not surfaces:
         done(whole)
         return list(known)
-    filled = []
-    for number, (seen, picture) in enumerate(zip(all_seen, pictures, strict=True)):
-        filled.append(_on_planes(number, seen, picture, surfaces))
-        done((2 * whole + number + 1) // 4)
+    filled = of_each_view(
+        whole,
+        lambda number, _: _on_planes(number, all_seen[number], pictures[number], surfaces),
+        lambda count: done((2 * whole + count) // 4),
+    )
     smooth = [cv2.blur(np.ascontiguousarray(picture), (3, 3)).astype(np.float32) for picture in pictures]
-    made = []
-    for number, depth in enumerate(known):
+
+    def joined(number: int, _: Check) -> KnownDepth:
         agreed = _agreed(number, others[number], all_seen, filled, smooth)
-        made.append(_joined(all_seen[number], depth, np.where(agreed, filled[number], 0.0)))
-        done((3 * whole + number + 1) // 4)
-    return made
+        return _joined(all_seen[number], known[number], np.where(agreed, filled[number], 0.0))
+
+    return of_each_view(whole, joined, lambda count: done((3 * whole + count) // 4))
 
 
 def _well_inside(shown: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from engine.geometry import Camera, Viewpoint, pixel_directions
+from engine.scenes.each_view import of_each_view
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.patch_match import NOWHERE, UNLIKE, Photos, refined, worse
 from engine.scenes.plane_sweep import about, swept
@@ -53,15 +54,8 @@ def stereo_depths(
             grays[number][~where] = NOWHERE
     centre = np.asarray(centre, np.float64)
     photos, small = Photos(views, grays), _smaller(views, grays)
-    found = []
-    for number in range(len(views)):
-        found.append(_matched(number, photos, small, centre, lambda number=number: done(number)))
-        done(number + 1)
-    agreed = []
-    for number in range(len(views)):
-        done(len(views))
-        agreed.append(_agreed(number, views, found))
-    return agreed
+    found = of_each_view(len(views), lambda number, check: _matched(number, photos, small, centre, check), done)
+    return of_each_view(len(views), lambda number, _: _agreed(number, views, found), lambda _: done(len(views)))
 
 
 @dataclass(frozen=True, eq=False)
