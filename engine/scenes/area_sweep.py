@@ -20,6 +20,7 @@ from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import FAR, PixelRays, Plane, Seen
 
 LARGE = 0.004  # of a photo: an area is at least so large
+WHOLE = 200  # pixels of a photo; of a larger one every second is looked at, …: shades are softer there, edges, too
 BESIDE = 2  # pixels, by which areas grow, to what they end at
 ASKED = 300  # pixels of an area that are compared
 STEP, BEYOND = 0.005, 0.3  # of the middle distance: between planes, and how far beyond all that is known they go
@@ -33,6 +34,9 @@ JOINS = 1.25  # times how much photos differ where an area is by itself, that th
 MET = 0.75  # of what other photos' plain areas show of some areas, that must be areas of the same plane
 VIEWS, PART = 3, 0.003  # a plane is shown by so many views, at least, and by so much of all
 NEARBY = np.arange(-4, 5) * 0.003  # of the middle distance: heights that are tried about a plane's as it turns
+ACROSS = np.arange(-16, 17) * 0.003  # of the middle distance: heights that are tried to say where a plane's areas lie
+ASIDE, CLEARLY = 6, 1.15  # of those, how far aside photos must be less alike, and by which factor, or it is not said
+NEAR = 3  # of those, on each side of the lowest, that its parabola goes through
 
 Done = Callable[[], None]
 
@@ -62,10 +66,25 @@ class AreaPlane:
 
 
 def plain_parts(number: int, picture: np.ndarray, shown: np.ndarray | None = None) -> list[Area]:
-    """The areas of a picture (H, W, 3) uint8 sRGB that show nothing but smooth shading, of what is ``shown`` (H, W)."""
-    labels, count = ndimage.label(plain_discs(picture, shown) > 0)
+    """The areas of a picture (H, W, 3) uint8 sRGB that show nothing but smooth shading, of what is ``shown`` (H, W).
+    Those of a large one are looked for in a smaller one, too: edges are sharper there, by which areas end, and shades
+    less smooth."""
+    height, width = picture.shape[:2]
+    plain = [plain_discs(picture, shown) > 0]
+    if (factor := -(-max(height, width) // WHOLE)) > 1:
+        size = -(-width // factor), -(-height // factor)
+        inside = None if shown is None else cv2.resize(np.float32(shown), size, interpolation=cv2.INTER_AREA) > 0.999
+        smaller = plain_discs(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), inside) > 0
+        plain.append(smaller.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width])
+    random = np.random.default_rng(number)
+    return [area for layer in plain for area in _areas(number, layer, shown, random)]
+
+
+def _areas(view: int, plain: np.ndarray, shown: np.ndarray | None, random: np.random.Generator) -> list[Area]:
+    """The large areas of what is ``plain`` (H, W) bool, with what they end at."""
+    labels, count = ndimage.label(plain)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    random, made = np.random.default_rng(number), []
+    made = []
     square = np.ones((2 * BESIDE + 1, 2 * BESIDE + 1), np.uint8)
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         if sizes[label] < LARGE * labels.size:
@@ -74,7 +93,7 @@ def plain_parts(number: int, picture: np.ndarray, shown: np.ndarray | None = Non
         grown = cv2.dilate((labels[box] == label).astype(np.uint8), square) > 0
         rows, columns = np.nonzero(grown if shown is None else grown & shown[box])
         pixels = (rows + box[0].start) * labels.shape[1] + columns + box[1].start
-        made.append(Area(number, pixels, np.sort(random.permutation(pixels)[:ASKED])))
+        made.append(Area(view, pixels, np.sort(random.permutation(pixels)[:ASKED])))
     return made
 
 
@@ -109,7 +128,18 @@ def planes_of_areas(
     share = np.array([len(area.pixels) / sizes[area.view] for area in areas])
     check = partial(done, 1.0)
     found = _grouped(areas, curves, share, swept, scale, len(sizes), check)
-    return [plane for plane in found if _met(photos, plane, axes[plane.axis], areas, check) > MET]
+    sure: list[AreaPlane] = []
+    left = found
+    while left:
+        # What lies on a plane that is sure says nothing of others: a ceiling's area may go over into the wall's.
+        elsewhere = {id(area) for plane in sure for area in plane.areas}
+        open_ = [area for area in areas if id(area) not in elsewhere]
+        met = [plane for plane in left if _met(photos, plane, axes[plane.axis], open_, check) > MET]
+        if not met:
+            break
+        sure += met
+        left = [plane for plane in left if all(plane is not one for one in met)]
+    return [plane for plane in found if any(plane is one for one in sure)]
 
 
 def _curve(photos: ManyPhotos, area: Area, axis: np.ndarray, heights: np.ndarray, scale: float) -> np.ndarray:
@@ -186,6 +216,38 @@ def _met(photos: ManyPhotos, plane: AreaPlane, axis: np.ndarray, areas: Sequence
     return met[2] / max(met[1] + met[2], 1)
 
 
+def height_by_areas(
+    photos: ManyPhotos, plane: Plane, areas: Sequence[Area], scale: float, done: Done = lambda: None
+) -> float | None:
+    """The height along its normal at which photos are most alike if ``areas`` of a ``plane`` are on it, where a
+    parabola is lowest; None where they are not clearly less alike before and behind, or where it is the plane's own
+    but for a pixel. What is known of a plain wall is often what hangs on it. ``done`` is told often, and
+    ends it by raising."""
+
+    def cost(area: Area) -> np.ndarray:
+        told = photos.unlike_together(area.view, area.asked, plane.normal, plane.height + ACROSS * scale)
+        return len(area.pixels) / photos.all_seen[area.view].z.size * _means(*told[:2])
+
+    costs = np.zeros(len(ACROSS))
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for own in pool.map(cost, areas):
+            done()
+            costs += own
+    lowest = int(np.argmin(costs))
+    before, after = lowest - ASIDE, lowest + ASIDE
+    if before < 0 or after >= len(costs) or min(costs[before], costs[after]) < CLEARLY * costs[lowest]:
+        return None
+    first, middle, last = costs[[lowest - NEAR, lowest, lowest + NEAR]]
+    off = NEAR * (first - last) / (2 * (first + last - 2 * middle)) if first + last > 2 * middle else 0.0
+    moved = ACROSS[lowest] + off * (ACROSS[1] - ACROSS[0])
+    pixel = 1 / np.median([seen.view.intrinsics.fx for seen in photos.all_seen])
+    return float(plane.height + moved * scale) if abs(moved) > pixel else None
+
+
+def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.where(counts > 0, sums / np.maximum(counts, 1), UNLIKE)
+
+
 def unlike_if_turned(
     photos: ManyPhotos,
     planes: Sequence[tuple[Plane, Sequence[Area]]],
@@ -209,7 +271,7 @@ def unlike_if_turned(
             for area, (sums, counts, _) in zip(areas, told, strict=True):
                 done()
                 share = len(area.pixels) / photos.all_seen[area.view].z.size
-                costs += share * np.where(counts > 0, sums / np.maximum(counts, 1), UNLIKE)
+                costs += share * _means(sums, counts)
                 whole += share
             total += costs.min()
     return total / whole if whole else UNLIKE

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from engine.scenes.area_sweep import ALIKE, FACES, NOISE, Area, planes_of_areas, unlike_if_turned
+from engine.scenes.area_sweep import ALIKE, FACES, NOISE, Area, height_by_areas, planes_of_areas, unlike_if_turned
 from engine.scenes.many_photos import ManyPhotos
 from engine.scenes.plane_search import planes_of
 from engine.scenes.planes import LIKE, PERPENDICULAR, SAME, PixelRays, Plane, Points, Seen, reaching
@@ -67,7 +67,8 @@ def surfaces_of(
         found += [_Wall(plane, flat.areas)] if plane else []
     check = partial(done, 1.0)
     walls = _squared(_each_once(found, all_seen, points), all_seen, points, check)
-    walls = _each_once(_turned(walls, photos, points, check), all_seen, points)  # some come to lie on others
+    walls = _where_areas_lie(_turned(walls, photos, points, check), photos, points, check)
+    walls = _each_once(walls, all_seen, points)  # some come to lie on others
     return _shared_out(walls, photos, points, check)
 
 
@@ -153,6 +154,20 @@ def _turned(walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Ca
             normal = turn @ normals[k]
             height = height_of(own.places @ normal, _errors(own))
             made[k] = _put(walls[k], own, normal, height, BORNE_TURNED, photos.all_seen, points)
+    return made
+
+
+def _where_areas_lie(
+    walls: Sequence[_Wall], photos: ManyPhotos, points: Points, done: Callable[[], None]
+) -> list[_Wall]:
+    """Walls at the heights that their areas tell clearly: their points may be of what hangs on them."""
+    made = []
+    for wall in walls:
+        height = height_by_areas(photos, wall.plane, wall.areas, points.scale, done) if wall.areas else None
+        if height is not None:
+            plane = _reaching(wall.plane.normal, height, wall.areas, photos.all_seen, points)
+            wall = _Wall(plane or wall.plane, wall.areas)
+        made.append(wall)
     return made
 
 
