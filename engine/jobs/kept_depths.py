@@ -20,7 +20,7 @@ from engine.geometry import Camera
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.stored import TensorFile
 
-METHOD = 1  # raised when what photos are found to know changes
+METHOD = 2  # raised when what photos are found to know changes
 NEAREST, FARTHEST = 1e-4, 1e6  # times how far cameras are from what they look at: what lies beyond is no distance
 _VALUES = {"pixels": torch.int32, "distances": torch.float32, "sure": torch.float32}
 

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
+from engine.scenes.each_view import Check, of_each_view
 from engine.scenes.flatness import plain_discs
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import FAR, PixelRays, Plane, Seen
@@ -112,18 +113,16 @@ def planes_of_areas(
     ``scale``: the middle distance. ``done`` is told often which share of it is done, and ends it by raising."""
     swept = [np.arange(low - BEYOND * scale, high + BEYOND * scale, STEP * scale) for low, high in bounds]
 
-    def curves_of(area: Area) -> list[np.ndarray]:
-        return [_curve(photos, area, axis, heights, scale) for axis, heights in zip(axes, swept, strict=True)]
+    def of_view(number: int, check: Check) -> list[tuple[Area, list[np.ndarray]]]:
+        shown, made = photos.all_seen[number].shown, []
+        for area in plain_parts(number, pictures[number], shown) if len(photos.others[number]) else []:
+            check()
+            curves = [_curve(photos, area, axis, heights, scale) for axis, heights in zip(axes, swept, strict=True)]
+            made.append((area, curves))
+        return made
 
-    areas: list[Area] = []
-    curves: list[list[np.ndarray]] = []
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for number, (seen, picture) in enumerate(zip(photos.all_seen, pictures, strict=True)):
-            own = plain_parts(number, picture, seen.shown) if len(photos.others[number]) else []
-            areas += own
-            for curve in pool.map(curves_of, own):
-                done(number / len(pictures))
-                curves.append(curve)
+    told = of_each_view(len(pictures), of_view, lambda count: done(count / len(pictures)))
+    areas, curves = [area for own in told for area, _ in own], [curve for own in told for _, curve in own]
     sizes = [seen.z.size for seen in photos.all_seen]
     share = np.array([len(area.pixels) / sizes[area.view] for area in areas])
     check = partial(done, 1.0)

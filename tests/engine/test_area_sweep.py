@@ -11,8 +11,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from engine.geometry import Viewpoint, pixel_directions, to_pixels
-from engine.scenes import walls
-from engine.scenes.area_sweep import plain_parts, unlike_if_turned
+from engine.scenes import area_sweep, walls
+from engine.scenes.area_sweep import Area, AreaPlane, height_by_areas, plain_parts, planes_of_areas, unlike_if_turned
 from engine.scenes.known_depth import KnownDepth
 from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import PixelRays, Points, Seen, reaching
@@ -119,6 +119,68 @@ def test_what_pixels_cannot_tell_turns_nothing(monkeypatch):
     here = unlike_if_turned(photos, [(wall.plane, wall.areas)], np.eye(3), points.scale)
     assert here < 4.0 < unlike_if_turned(photos, away, np.eye(3), points.scale) == UNLIKE
     assert unlike_if_turned(photos, [], np.eye(3), points.scale) == UNLIKE
+
+
+@pytest.mark.parametrize("off", [0.09, -0.1])
+def test_areas_tell_where_a_wall_is_that_is_more_than_a_pixel_off(monkeypatch, off):
+    begun, photos, points = _before_turning(monkeypatch)
+    pixel = points.scale / PINHOLE.fx
+    told = 0
+    for wall in begun:
+        if not wall.areas or abs(wall.plane.normal[2]) > 0.5:
+            continue
+        assert height_by_areas(photos, wall.plane, wall.areas, points.scale) is None  # it is where it is
+        away = replace(wall.plane, height=wall.plane.height + off)
+        found = height_by_areas(photos, away, wall.areas, points.scale)
+        assert found is None or abs(found - wall.plane.height) < pixel < abs(off)
+        told += found is not None
+        [made] = walls._where_areas_lie([walls._Wall(away, wall.areas)], photos, points, lambda: None)
+        assert made.plane.height == (away.height if found is None else found)
+    assert told >= 2
+
+
+def test_what_lies_on_a_sure_plane_does_not_count_against_another(monkeypatch):
+    """Most photos show the ceiling and a wall as one area, which is the wall's: of what the ceiling's own areas show,
+    others' areas show little on the ceiling, until the wall is sure."""
+    own: list[list[Area]] = []
+
+    def grouped(areas, *_) -> list[AreaPlane]:
+        own.append(areas[:2])
+        return [AreaPlane(2, 1.0, areas[1:2]), AreaPlane(0, 1.0, areas[:1]), AreaPlane(1, 1.0, areas[1:2])]
+
+    monkeypatch.setattr(area_sweep, "_grouped", grouped)
+    asked = []
+
+    def met(_, plane, axis, open_, done) -> float:
+        assert axis.tolist() == np.eye(3)[plane.axis].tolist()
+        counted = [any(area is one for one in open_) for area in own[0]]
+        asked.append((plane.axis, *counted))
+        return {0: 0.9, 2: 0.2 if counted[0] else 0.9, 1: 0.3}[plane.axis]
+
+    monkeypatch.setattr(area_sweep, "_met", met)
+    photographed = Photographed(FLOOR, BACK, views=arc(2))
+    all_seen, others = seen_and_others(photographed)
+    photos = ManyPhotos.of(all_seen, photographed.pictures, others)
+    found = planes_of_areas(photos, photographed.pictures, np.eye(3), np.array([[-1.0, 1.0]] * 3), 4.0)
+    assert [plane.axis for plane in found] == [2, 0]
+    first, second = [(axis, True, True) for axis in (2, 0, 1)], [(axis, False, True) for axis in (2, 1)]
+    assert asked == [*first, *second, (1, False, False)]
+
+
+def test_a_large_photos_areas_are_looked_for_in_a_smaller_one_too():
+    """A soft edge of 24 of 255 within a few pixels is none to the pixels of a large photo."""
+    x = np.arange(400) - 199.5
+    edge = 110 + 24 / (1 + np.exp(-x / 1.4))
+    picture = np.repeat(np.broadcast_to(edge, (300, 400))[..., None], 3, axis=-1).round().astype(np.uint8)
+    areas = plain_parts(7, picture)
+    sides = [{bool(side) for side in (area.pixels % 400 > 200)} for area in areas]
+    assert sorted(map(len, sides)) == [1, 1, 2]
+    assert all(area.view == 7 and np.isin(area.asked, area.pixels).all() for area in areas)
+    smaller = cv2.resize(picture, (200, 150), interpolation=cv2.INTER_AREA)
+    assert len(plain_parts(7, smaller)) == 2
+    hidden = np.ones((300, 400), bool)
+    hidden[:, :150] = False
+    assert all((area.pixels % 400 >= 150).all() for area in plain_parts(7, picture, hidden))
 
 
 def _before_turning(monkeypatch):
