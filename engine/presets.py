@@ -32,18 +32,17 @@ def _on_a_gpu(peak: float) -> str:
     """What a preset says of its memory: ``peak`` in GiB, which tests/engine/test_peaks.py counts."""
     return (
         f"On a GPU an edit with InstructPix2Pix holds at most {peak:.1f} GiB in tensors of 512-pixel pictures, "
-        "measured on one card, and CUDA itself takes about 1 GiB more"
+        "as counted and compared with one card, and CUDA itself takes about 1 GiB more"
     )
 
 
-PEAKS = {
-    "standard": 3.1,
-    "paper": 4.9,
-}  # GiB, of 3.04 and 4.88 on an H100 by PyTorch's kernels: a little over the count
+# GiB: of Standard 2.84 are counted; of Paper an H100 held 4.88 by PyTorch's kernels, 0.08 more than is counted, and of
+# Standard, when its cameras moved, 3.04, as much more.
+PEAKS = {"standard": 3.0, "paper": 4.9}
 
 # Of a NeRF whose views look like their photos, and which lies where the cameras say (docs/geometry.md, Standard).
 TRUE_TO_PHOTOS = {
-    "initial_density": 0.1,  # thinner, and a thousand steps are too few to fill it; thicker, and views overfit
+    "initial_density": 0.1,  # thinner, and Preview's steps are too few to fill it; thicker, and views overfit
     "gradient_scaling": True,
     "appearance": 0,
     "optimise_cameras": False,
@@ -54,7 +53,7 @@ PAPER = Preset(
     name="paper",
     label="Paper",
     description=(
-        "The paper's own numbers; the cameras are moved while it learns, by a pixel or some, and what is learned with "
+        "The paper's own numbers; the cameras are moved while it learns, by a few pixels, and what is learned with "
         f"them. {_on_a_gpu(PEAKS['paper'])}"
     ),
     long_side=512,
@@ -140,7 +139,7 @@ STEP_OF_EDIT = 1.5  # of a step of training: what its patches and their loss add
 
 def preset_for(device: Device) -> Preset:
     """The preset that suits a device by its free memory: the one default of panel, command line and engine. Paper is
-    for who asks for it: it takes hours, and what it learns lies beside the cameras. A Mac's GPU gets the small one:
+    for who asks for it: it takes longer, and what it learns lies beside the cameras. A Mac's GPU gets the small one:
     nobody has measured another there."""
     if not device.name.startswith("cuda"):
         return PREVIEW

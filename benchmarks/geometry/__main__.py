@@ -71,7 +71,7 @@ class Options:
     rays: int | None = None
     """A step; the preset's where not given."""
     size: int | None = None
-    """Pixels of the photos; the preset's where not given."""
+    """Pixels of the photos; Preview's where not given."""
     seed: int = 0
     device: str | None = None
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = field(

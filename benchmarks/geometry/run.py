@@ -18,6 +18,7 @@ from benchmarks.geometry import nerfstudio_mesh
 from benchmarks.geometry.data import ExactScene
 from engine.capture.types import SparsePoints
 from engine.geometry import pixel_directions
+from engine.jobs.kept_depths import METHOD
 from engine.metrics.image import psnr
 from engine.output.floor import flattened
 from engine.output.mesh import DepthView, bounds_from_depth, fuse, resolution_for
@@ -191,7 +192,7 @@ def _trained(
     """The scene of a row, trained once, and the seconds that it took."""
     nerf, train = row.configs(steps, rays)
     cameras, pictures = scene.cameras[: scene.training], scene.pictures[: scene.training]
-    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas, "skies")).encode() + pictures.tobytes()
+    recipe = repr((nerf, train, seed, device, row.points, row.plain_areas, METHOD)).encode() + pictures.tobytes()
     name = f"{scene.name.replace(' ', '-')}-{hashlib.blake2b(recipe, digest_size=8).hexdigest()}"
     path, took, finished = (folder / f"{name}.{ending}" for ending in ("safetensors", "seconds", "finished"))
     if not finished.exists():

@@ -20,7 +20,7 @@ from engine.scenes import many_photos, patch_match
 from engine.scenes.known_depth import KnownDepth, known_depths, together
 from engine.scenes.picture_set import PictureSet
 from engine.scenes.plain_areas import with_plain_areas
-from engine.scenes.shrunk import Shrunk
+from engine.scenes.shrunk import MOST, Shrunk
 from engine.scenes.skies import skies, with_skies
 from engine.scenes.stereo import stereo_depths
 
@@ -100,6 +100,8 @@ def learn_depths(
     pictures.learn_depths(own)
     known, all_ = 0 if pictures.known is None else len(pictures.known[0]), len(pictures.pixels)
     job.log(f"The depth of {known:,} of {all_:,} pixels is known beforehand ({100 * known / all_:.0f} %)")
+    if any(one.photo.shape[:2] != one.size for one in small):
+        job.log(f"Photos were compared at {MOST} pixels along their longer side: a pixel of theirs tells of one here")
     if showing := sum(bool(where.any()) for where in sky):
         job.log(f"{showing} of {len(sky)} photos show a plain sky, which is told to be far away")
     if planes:
@@ -114,7 +116,8 @@ def _telling(name: str, plan: Plan, job: Job) -> Told:
     def done(count: int) -> None:
         job.check()
         if stage.done < stage.units:
-            plan.advance(count)
+            if count > stage.done:  # the same count again says nothing of the pace
+                plan.advance(count)
             job.report(plan, stage)
 
     return done

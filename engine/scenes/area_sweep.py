@@ -5,7 +5,7 @@ says nothing, but its soft shades and its outline move together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from engine.scenes.many_photos import UNLIKE, ManyPhotos
 from engine.scenes.planes import FAR, PixelRays, Plane, Seen
 
 LARGE = 0.004  # of a photo: an area is at least so large
-WHOLE = 200  # pixels of a photo; of a larger one every second is looked at, …: shades are softer there, edges, too
+WHOLE = 200  # pixels of a photo; a larger one's areas are looked for in one of half the size, …, too
 BESIDE = 2  # pixels, by which areas grow, to what they end at
 ASKED = 300  # pixels of an area that are compared
 STEP, BEYOND = 0.005, 0.3  # of the middle distance: between planes, and how far beyond all that is known they go
@@ -126,19 +126,18 @@ def planes_of_areas(
     sizes = [seen.z.size for seen in photos.all_seen]
     share = np.array([len(area.pixels) / sizes[area.view] for area in areas])
     check = partial(done, 1.0)
-    found = _grouped(areas, curves, share, swept, scale, len(sizes), check)
+    found = _grouped(areas, curves, share, swept, scale, len(sizes), sum(sizes), check)
     sure: list[AreaPlane] = []
     left = found
     while left:
         # What lies on a plane that is sure says nothing of others: a ceiling's area may go over into the wall's.
-        elsewhere = {id(area) for plane in sure for area in plane.areas}
-        open_ = [area for area in areas if id(area) not in elsewhere]
-        met = [plane for plane in left if _met(photos, plane, axes[plane.axis], open_, check) > MET]
+        elsewhere = [area for plane in sure for area in plane.areas]
+        met = [plane for plane in left if _met(photos, plane, axes[plane.axis], areas, elsewhere, check) > MET]
         if not met:
             break
         sure += met
-        left = [plane for plane in left if all(plane is not one for one in met)]
-    return [plane for plane in found if any(plane is one for one in sure)]
+        left = [plane for plane in left if plane not in met]
+    return [plane for plane in found if plane in sure]
 
 
 def _curve(photos: ManyPhotos, area: Area, axis: np.ndarray, heights: np.ndarray, scale: float) -> np.ndarray:
@@ -158,10 +157,12 @@ def _grouped(
     swept: Sequence[np.ndarray],
     scale: float,
     views: int,
+    whole: int,
     done: Done,
 ) -> list[AreaPlane]:
     """Those areas together whose ``curves``, of each axis (O,) how unlike photos are if it is at the heights ``swept``,
-    are lowest at about the same place; ``share`` of a picture, that each is."""
+    are lowest at about the same place; ``share`` of a picture, that each is; of all ``views``, which have ``whole``
+    pixels."""
     if not areas:
         return []
     least = np.array([[curve.min() for curve in own] for own in curves])
@@ -193,19 +194,31 @@ def _grouped(
     where, made = np.where(joins.any(axis=0), np.where(joins, here, np.inf).argmin(axis=0), -1), []
     for number, (axis, best, own) in enumerate(begun):
         own = np.union1d(own, np.flatnonzero(where == number))
-        if len({areas[k].view for k in own}) >= min(VIEWS, views) and share[own].sum() > PART * views:
+        seen = _each_once(areas[k] for k in own)
+        part = sum(len(pixels) for pixels in seen.values())
+        if len(seen) >= min(VIEWS, views) and part > PART * whole:
             made.append(AreaPlane(axis, float(swept[axis][best]), [areas[k] for k in own]))
     return made
 
 
-def _met(photos: ManyPhotos, plane: AreaPlane, axis: np.ndarray, areas: Sequence[Area], done: Done) -> float:
-    """Of the places of a plane's areas that are seen in other plain areas, how many are seen in its own, 0–1. Of what
-    is round, or the sky, others show more, or less, than lies on a plane."""
-    own: list[np.ndarray] = [np.zeros(seen.z.size, np.int8) for seen in photos.all_seen]
+def _each_once(areas: Iterable[Area]) -> dict[int, np.ndarray]:
+    """The pixels of several areas by their view, each once: a photo's areas may be parts of each other."""
+    of_view: dict[int, list[np.ndarray]] = {}
     for area in areas:
-        own[area.view][area.pixels] = 1
-    for area in plane.areas:
-        own[area.view][area.pixels] = 2
+        of_view.setdefault(area.view, []).append(area.pixels)
+    return {view: np.unique(np.concatenate(pixels)) for view, pixels in of_view.items()}
+
+
+def _met(
+    photos: ManyPhotos, plane: AreaPlane, axis: np.ndarray, areas: Sequence[Area], elsewhere: Sequence[Area], done: Done
+) -> float:  # fmt: skip
+    """Of the places of a plane's areas that are seen in other plain areas, but for those of other planes that lie
+    ``elsewhere``, how many are seen in its own, 0–1. Of what is round, or the sky, others show more, or less, than lies
+    on a plane."""
+    own: list[np.ndarray] = [np.zeros(seen.z.size, np.int8) for seen in photos.all_seen]
+    for some, value in ((areas, 1), (elsewhere, 0), (plane.areas, 2)):
+        for area in some:
+            own[area.view][area.pixels] = value
     met = np.zeros(3, np.int64)
     for area in plane.areas:
         done()

@@ -32,6 +32,7 @@ UNLIKE = 30.0  # of 255: what looks so different from elsewhere is not the same
 RELIEF = 0.006  # of the distance, that a neighborhood of known pixels is off a plane from which on that is no noise
 ABOUT = 7  # pixels: that neighborhood
 EDGE = 0.03  # of the distance, that what lies beside is nearer from which on there is an outline
+ONCE = 8  # views at once whose pixels are asked for their planes, of up to 150 MB each
 SURE = 0.8  # how much what is filled in is believed
 
 Done = Callable[[int], None]
@@ -65,6 +66,7 @@ def with_plain_areas(
         whole,
         lambda number, _: _on_planes(number, all_seen[number], pictures[number], surfaces),
         lambda count: done((2 * whole + count) // 4),
+        ONCE,
     )
     smooth = [cv2.blur(np.ascontiguousarray(picture), (3, 3)).astype(np.float32) for picture in pictures]
 

@@ -54,6 +54,8 @@ def stereo_depths(
             grays[number][~where] = NOWHERE
     centre = np.asarray(centre, np.float64)
     photos, small = Photos(views, grays), _smaller(views, grays)
+    for some in (photos, small):
+        _ = some.pixels  # once, before the threads ask for them
     found = of_each_view(len(views), lambda number, check: _matched(number, photos, small, centre, check), done)
     return of_each_view(len(views), lambda number, _: _agreed(number, views, found), lambda _: done(len(views)))
 

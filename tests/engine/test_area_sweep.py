@@ -151,9 +151,9 @@ def test_what_lies_on_a_sure_plane_does_not_count_against_another(monkeypatch):
     monkeypatch.setattr(area_sweep, "_grouped", grouped)
     asked = []
 
-    def met(_, plane, axis, open_, done) -> float:
+    def met(_, plane, axis, areas, elsewhere, done) -> float:
         assert axis.tolist() == np.eye(3)[plane.axis].tolist()
-        counted = [any(area is one for one in open_) for area in own[0]]
+        counted = [area not in elsewhere for area in own[0]]
         asked.append((plane.axis, *counted))
         return {0: 0.9, 2: 0.2 if counted[0] else 0.9, 1: 0.3}[plane.axis]
 
@@ -165,6 +165,20 @@ def test_what_lies_on_a_sure_plane_does_not_count_against_another(monkeypatch):
     assert [plane.axis for plane in found] == [2, 0]
     first, second = [(axis, True, True) for axis in (2, 0, 1)], [(axis, False, True) for axis in (2, 1)]
     assert asked == [*first, *second, (1, False, False)]
+
+
+def test_what_lies_elsewhere_is_not_counted():
+    """Half of what the other photo shows of the wall is an area of it, all of it one of something else."""
+    photographed = Photographed(FLOOR, BACK, views=arc(2))
+    all_seen, others = seen_and_others(photographed)
+    photos = ManyPhotos.of(all_seen, photographed.pictures, others)
+    first, second = (np.flatnonzero(shown.ravel() == 1) for shown in photographed.shown)
+    whole, half = Area(1, second, second), Area(1, second[second % PINHOLE.width % 2 == 0], second)
+    axis = np.array([0.0, 1.0, 0.0])
+    plane = AreaPlane(1, 1.9, [Area(0, first, first), half])
+    told = [area_sweep._met(photos, plane, axis, [whole, *plane.areas], some, lambda: None) for some in ([], [whole])]
+    assert 0.6 < told[0] < 0.85 and told[1] == 1.0  # of itself, and of the other's half
+    assert {view: len(own) for view, own in area_sweep._each_once([half, whole]).items()} == {1: len(second)}
 
 
 def test_a_large_photos_areas_are_looked_for_in_a_smaller_one_too():

@@ -114,5 +114,5 @@ def test_the_guide_says_what_the_presets_say():
     guide = " ".join(text.split())
     for preset in (STANDARD, PAPER):
         said = re.search(r"at most (\d+\.\d GiB)", preset.description)
-        assert said and "measured on one card" in preset.description
+        assert said and "compared with one card" in preset.description
         assert f"{said[1]} with *{preset.label}*" in guide
