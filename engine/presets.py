@@ -174,7 +174,10 @@ def _too_slow(preset: Preset) -> str:
     rays = sum(training.steps * training.rays for training in (preset.train, preset.edit.training))
     cores = min(max(psutil.cpu_count(logical=False) or 1, 1), MOST_CORES)
     hours = rays * SECONDS_A_RAY[preset.name] / cores / 3600
-    took = f"{hours:.0f} hours" if 1.5 < hours < 48 else f"{hours / 24:.0f} days" if hours > 2 else "an hour"
+    if hours < 0.75:
+        took = f"{max(10, 10 * round(6 * hours))} minutes"
+    else:
+        took = "an hour" if hours < 1.5 else f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
     return (
         f"{preset.label} takes about {took} on this CPU for the NeRF alone, reckoned from the time of one step; the "
         "image editor's share comes on top."

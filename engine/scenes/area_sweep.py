@@ -194,14 +194,14 @@ def _grouped(
     where, made = np.where(joins.any(axis=0), np.where(joins, here, np.inf).argmin(axis=0), -1), []
     for number, (axis, best, own) in enumerate(begun):
         own = np.union1d(own, np.flatnonzero(where == number))
-        seen = _each_once(areas[k] for k in own)
+        seen = _pixels_of(areas[k] for k in own)
         part = sum(len(pixels) for pixels in seen.values())
         if len(seen) >= min(VIEWS, views) and part > PART * whole:
             made.append(AreaPlane(axis, float(swept[axis][best]), [areas[k] for k in own]))
     return made
 
 
-def _each_once(areas: Iterable[Area]) -> dict[int, np.ndarray]:
+def _pixels_of(areas: Iterable[Area]) -> dict[int, np.ndarray]:
     """The pixels of several areas by their view, each once: a photo's areas may be parts of each other."""
     of_view: dict[int, list[np.ndarray]] = {}
     for area in areas:
@@ -233,8 +233,8 @@ def height_by_areas(
 ) -> float | None:
     """The height along its normal at which photos are most alike if ``areas`` of a ``plane`` are on it, where a
     parabola is lowest; None where they are not clearly less alike before and behind, or where it is the plane's own
-    but for a pixel. What is known of a plain wall is often what hangs on it. ``done`` is told often, and
-    ends it by raising."""
+    but for a pixel. What is known of a plain wall is often what hangs on it. ``done`` is told often, and ends it by
+    raising."""
 
     def cost(area: Area) -> np.ndarray:
         told = photos.unlike_together(area.view, area.asked, plane.normal, plane.height + ACROSS * scale)

@@ -247,8 +247,8 @@ def test_a_preset_for_gpus_is_asked_for_twice_on_a_cpu(name: str, on: There, mon
 def test_more_cores_and_fewer_steps_take_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
     def hours(preset: str, cores: int) -> float:
         monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: cores)
-        number, unit = re.search(r"about (\d+|an) (hours?|days)", presets.slow_on("cpu")[preset]).groups()
-        return (1 if number == "an" else int(number)) * (24 if unit == "days" else 1)
+        number, unit = re.search(r"about (\d+|an) (hour|day|minute)", presets.slow_on("cpu")[preset]).groups()
+        return (1 if number == "an" else int(number)) * {"minute": 1 / 60, "hour": 1, "day": 24}[unit]
 
     assert hours("paper", 2) > hours("standard", 1) > hours("standard", 4) >= hours("standard", 64) > 0
     assert hours("paper", 2) == pytest.approx(4 * hours("paper", 8), rel=0.2)

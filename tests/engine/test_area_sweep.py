@@ -178,7 +178,7 @@ def test_what_lies_elsewhere_is_not_counted():
     plane = AreaPlane(1, 1.9, [Area(0, first, first), half])
     told = [area_sweep._met(photos, plane, axis, [whole, *plane.areas], some, lambda: None) for some in ([], [whole])]
     assert 0.6 < told[0] < 0.85 and told[1] == 1.0  # of itself, and of the other's half
-    assert {view: len(own) for view, own in area_sweep._each_once([half, whole]).items()} == {1: len(second)}
+    assert {view: len(own) for view, own in area_sweep._pixels_of([half, whole]).items()} == {1: len(second)}
 
 
 def test_a_large_photos_areas_are_looked_for_in_a_smaller_one_too():
