@@ -186,15 +186,19 @@ def _shrunk(
         sides = [(np.full_like(y, left), y), (x, np.full_like(x, top)), (np.full_like(y, right), y),
                  (x, np.full_like(x, bottom))]  # fmt: skip
         border = np.concatenate([np.stack([u, v, np.ones_like(u)], axis=1) for u, v in sides])
-        shifts = np.array([[0, 0, 0], [_SMALL, 0, 0], [0, _SMALL, 0]])
-        at, right_of, below = lens.project((border + shifts[:, None]).reshape(-1, 3)).reshape(3, -1, 2)
+        # To both sides: on the very border it may run one way on the one, and the other way on the other.
+        shifts = _SMALL * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+        at, right_of, below, left_of, above = lens.project((border + shifts[:, None]).reshape(-1, 3)).reshape(5, -1, 2)
         if not np.isfinite(at).all():
             break
-        (a, c), (b, d) = (right_of - at).T, (below - at).T
         u, v, _ = border.T
-        leaning = np.stack([a * u + b * v, c * u + d * v], axis=1)  # where a pixel goes as its ray leans outward
-        outward = ((at - (lens.cx, lens.cy)) * leaning).sum(axis=1)
-        if (a * d - b * c <= 0).any() or (outward <= 0).any():  # folded: runs backwards
+        folded = False
+        for across, down in ((right_of - at, below - at), (at - left_of, at - above)):
+            (a, c), (b, d) = across.T, down.T
+            leaning = np.stack([a * u + b * v, c * u + d * v], axis=1)  # where a pixel goes as its ray leans outward
+            outward = ((at - (lens.cx, lens.cy)) * leaning).sum(axis=1)
+            folded |= bool((a * d - b * c <= 0).any() or (outward <= 0).any())
+        if folded:  # runs backwards
             left, top, right, bottom = 0.99 * left, 0.99 * top, 0.99 * right, 0.99 * bottom
             continue
         over = np.maximum(-at, at - (width, height)).max(axis=1).reshape(4, -1).max(axis=1)  # pixels, each side

@@ -132,6 +132,17 @@ lenses = st.one_of(
 @given(lenses)
 # Nearly folded in a corner, where differences from one of 97 places to the next are too coarse to tell.
 @example(Lens("OPENCV", 250, 250, 250, 180, (-0.298828125, 0.04045, 0.001953125, -0.001953125, 0, 0, 0, 0)))
+# Folded in the very corner, outward alone.
+@example(
+    Lens(
+        "OPENCV_FISHEYE",
+        284.09765625,
+        820.125,
+        363.3046875,
+        284.125,
+        (-0.0383383, -0.09498353, 0.00015404, -0.09498353),
+    )
+)
 def test_largest_picture_without_empty_pixels(lens: Lens) -> None:
     width, height = 640, 480
     try:
