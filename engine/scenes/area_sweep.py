@@ -236,15 +236,7 @@ def height_by_areas(
     but for a pixel. What is known of a plain wall is often what hangs on it. ``done`` is told often, and ends it by
     raising."""
 
-    def cost(area: Area) -> np.ndarray:
-        told = photos.unlike_together(area.view, area.asked, plane.normal, plane.height + ACROSS * scale)
-        return len(area.pixels) / photos.all_seen[area.view].z.size * _means(*told[:2])
-
-    costs = np.zeros(len(ACROSS))
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for own in pool.map(cost, areas):
-            done()
-            costs += own
+    costs, _ = _costs(photos, areas, plane.normal, plane.height + ACROSS * scale, done)
     lowest = int(np.argmin(costs))
     before, after = lowest - ASIDE, lowest + ASIDE
     if before < 0 or after >= len(costs) or min(costs[before], costs[after]) < CLEARLY * costs[lowest]:
@@ -256,8 +248,20 @@ def height_by_areas(
     return float(plane.height + moved * scale) if abs(moved) > pixel else None
 
 
-def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.where(counts > 0, sums / np.maximum(counts, 1), UNLIKE)
+def _costs(
+    photos: ManyPhotos, areas: Sequence[Area], normal: np.ndarray, heights: np.ndarray, done: Done
+) -> tuple[np.ndarray, float]:
+    """(O,) how unlike photos are if ``areas`` are at each of the ``heights`` (O,) along ``normal``, each weighed by how
+    much of its photo it is, and the sum of these weights."""
+    costs, whole = np.zeros(len(heights)), 0.0
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        told = pool.map(lambda area: photos.unlike_together(area.view, area.asked, normal, heights), areas)
+        for area, (sums, counts, _) in zip(areas, told, strict=True):
+            done()
+            share = len(area.pixels) / photos.all_seen[area.view].z.size
+            costs += share * np.where(counts > 0, sums / np.maximum(counts, 1), UNLIKE)
+            whole += share
+    return costs, whole
 
 
 def unlike_if_turned(
@@ -270,20 +274,12 @@ def unlike_if_turned(
     """How unlike photos are, of 255, if ``planes``, each with areas of it, are turned (3, 3), each at its best height
     then; an area counts by how much of its photo it is. ``done`` is told often, and ends it by raising."""
     total = whole = 0.0
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for plane, areas in planes:
-            rays = [area.rays(photos.all_seen) for area in areas]
-            places = np.concatenate([ray.on(plane.normal, plane.height, np.inf) for ray in rays])
-            if not len(places):
-                continue
-            middle, normal = np.median(places, axis=0), turn @ plane.normal
-            how = normal, normal @ middle + NEARBY * scale
-            costs = np.zeros(len(NEARBY))
-            told = pool.map(lambda area, how=how: photos.unlike_together(area.view, area.asked, *how), areas)
-            for area, (sums, counts, _) in zip(areas, told, strict=True):
-                done()
-                share = len(area.pixels) / photos.all_seen[area.view].z.size
-                costs += share * _means(sums, counts)
-                whole += share
-            total += costs.min()
+    for plane, areas in planes:
+        rays = [area.rays(photos.all_seen) for area in areas]
+        places = np.concatenate([ray.on(plane.normal, plane.height, np.inf) for ray in rays])
+        if not len(places):
+            continue
+        middle, normal = np.median(places, axis=0), turn @ plane.normal
+        costs, share = _costs(photos, areas, normal, normal @ middle + NEARBY * scale, done)
+        total, whole = total + costs.min(), whole + share
     return total / whole if whole else UNLIKE

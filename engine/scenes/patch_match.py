@@ -9,9 +9,9 @@ The inverse of the distance along a camera's axis is linear over the picture of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -88,17 +88,11 @@ def refined(
     gray = np.ascontiguousarray(photos.grays[number], np.float32)
     planes = np.array(planes, np.float32, order="C")
     costs = np.full(gray.shape, NOTHING, np.float32)
-    # Python's own threads: numba's may be used by one of them only, where a scene is rendered on another.
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for round_, spread in enumerate(np.asarray(spreads, np.float32)):
-            for color in (0, 1):  # of a checkerboard: a pixel reads what only those of the other color write
-
-                def share(first: int, last: int, how: tuple = (color, round_, spread)) -> None:
-                    _round(gray, told, planes, costs, first, last, *how, focal)
-
-                for rows in _bands(len(gray)):
-                    check()
-                    list(pool.map(share, rows[:-1], rows[1:]))
+    for round_, spread in enumerate(np.asarray(spreads, np.float32)):
+        for color in (0, 1):  # of a checkerboard: a pixel reads what only those of the other color write
+            for first, last in _bands(len(gray)):
+                check()
+                _round(gray, told, planes, costs, first, last, color, round_, spread, focal)
     return planes, costs
 
 
@@ -116,23 +110,15 @@ def worse(
     gray = np.ascontiguousarray(photos.grays[number], np.float32)
     costs = np.full(gray.shape, NOTHING, np.float32)
     told = _told(photos, number, others)
-
-    def share(first: int, last: int) -> None:
+    for first, last in _bands(len(gray)):
+        check()
         _off(gray, told, planes, costs, first, last, np.float32(off))
-
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        for rows in _bands(len(gray)):
-            check()
-            list(pool.map(share, rows[:-1], rows[1:]))
     return costs
 
 
-def _bands(height: int) -> list[np.ndarray]:
-    """A picture's rows, in parts after each of which the work can be ended: where each thread's share begins, and where
-    the last ends."""
-    threads = numba.get_num_threads()
-    rows = np.linspace(0, height, BANDS * threads + 1).astype(int)
-    return [rows[k * threads : (k + 1) * threads + 1] for k in range(BANDS)]
+def _bands(height: int) -> list[tuple[int, int]]:
+    """A picture's rows, in parts after each of which the work can be ended: where each begins and ends."""
+    return list(pairwise(np.linspace(0, height, BANDS + 1).astype(int).tolist()))
 
 
 def _told(photos: Photos, number: int, others: Sequence[int]) -> tuple[np.ndarray, ...]:
