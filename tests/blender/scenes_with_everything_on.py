@@ -101,7 +101,8 @@ def marker(scene: bpy.types.Scene, _folder: Path) -> None:
 def motion_blur(scene: bpy.types.Scene, _folder: Path) -> None:
     scene.render.use_motion_blur, scene.render.motion_blur_shutter = True, 4.0
     ball = next(item for item in scene.objects if item.name.startswith("Sphere"))
-    for frame, x in ((-9, -10.0), (11, 10.8)):  # it is in its place at frame 1
+    # Keyed at its place, too: halfway between the others it is 1e-6 beside it, which is some levels at its edge.
+    for frame, x in ((1, ball.location.x), (-9, -10.0), (11, 10.8)):
         ball.location.x = x
         ball.keyframe_insert("location", frame=frame)
     scene.frame_set(1)
