@@ -20,7 +20,7 @@ from .project import device_name, photographed_here, project_of, root_of, scene_
 from .scene import example, mesh, points, usd
 from .words import t
 
-RESOLUTION = (8, 512)  # cells along the longest side, as the engine takes them
+RESOLUTION = (8, 1024)  # cells along the longest side, as the engine takes them
 FACES = (100, 10_000_000)  # as the engine takes them; 0: all
 TEXTURES = (0, 1024, 2048, 4096)  # texels a side, as the engine takes them; 0: none
 HEAVY, TEXTURED = 200_000, 50_000  # faces of a mesh without a texture, and with one, unless another number is chosen

@@ -40,7 +40,7 @@ def mesh(
     Args:
         workspace: The project's folder.
         edit: The edit's id; the unedited scene where not given.
-        resolution: Voxels along the longest edge, 8 to 512; as fine as the pictures where not given.
+        resolution: Voxels along the longest edge, 8 to 1024; as fine as the pictures where not given.
         faces: Decimate to about so many, 0 for all; 200,000 where not given, or 50,000 with a texture.
         fill_holes: Close holes, but for where the capture ends.
         flat_floor: Make the floor flat, where there is one.

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
-from skimage.measure import marching_cubes
 from trimesh.exchange.ply import export_ply
 from trimesh.visual.color import ColorVisuals
 
@@ -18,6 +17,7 @@ from engine.errors import BadInput
 from engine.files import write_bytes
 from engine.geometry import project, sample, unproject
 from engine.output.doubt import skylike
+from engine.output.isosurface import surface_of
 from engine.output.volume import DepthView, Volume
 
 __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "resolution_for", "write_ply"]
@@ -25,7 +25,11 @@ __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "reso
 SAME_PLACE = 0.1  # of the distance: what is farther apart is hidden from one of two views
 NARROWEST, WIDEST = 3.0, 4 / 160  # samples, and share of the box: how far from a surface a view speaks of it
 NOISES = 6.0  # times what views disagree by, where that lies between these
-COARSEST, FINEST = 8, 512  # samples along the longest side of a mesh's box
+COARSEST, FINEST = 8, 1024  # samples along the longest side of a mesh's box
+MOST = 40_000_000  # samples near surfaces, unless finer ones are asked for: some 28 bytes each
+# Of the largest part, and pixels: a part that has less area than both is left out. One that is larger than a few pixels
+# and that the views agree on is there, as a wheel's spokes are that hang together nowhere.
+SMALLEST, PIXELS = 0.01, 300.0
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -37,14 +41,7 @@ def bounds_from_depth(renders: Iterable[DepthView], centre: np.ndarray, radius: 
     the rest the outermost hundredth at each side is left out and a twentieth of the box added around. Raises BadInput
     where nothing is seen.
     """
-    seen = []
-    for view in renders:
-        step = max(1, int(np.sqrt(view.depth.size / 4000)))  # a few thousand pixels of each view are plenty
-        part = np.s_[step // 2 :: step, step // 2 :: step]
-        points = unproject(torch.as_tensor(view.depth, dtype=torch.float64), view).numpy()[part]
-        full = (view.opacity[part] >= 0.5) & np.isfinite(view.depth[part])
-        seen.append(points[full])
-    points = np.concatenate(seen) if seen else np.zeros((0, 3))
+    points = np.concatenate([np.zeros((0, 3)), *(_some_points(view, 4000) for view in renders)])
     if not len(points):
         raise BadInput("The renders show no surface, so there is nothing to make a mesh of; train for longer.")
     distance = np.linalg.norm(points - centre, axis=1)
@@ -60,16 +57,14 @@ def fuse(
     renders: Iterable[DepthView],
     bounds: Bounds,
     resolution: int = 160,
-    smallest_part: float = 0.01,
     up: np.ndarray | None = None,
 ) -> trimesh.Trimesh:
     """The surface that the renders agree on inside `bounds`: vertices in the capture frame, colours uint8 sRGB.
 
-    `resolution` is the number of samples along the longest side of the box; memory is about 6 bytes for each cell of
-    the grid, and 30 more for each near a surface. Parts with less area than `smallest_part` of the largest are left out
-    as floaters, and of known `up` (3,) what is most likely sky (`engine/output/doubt.py`). Faces turn counter-clockwise
-    towards the cameras. Raises BadInput where there is no surface; whatever `renders` raises passes through, which is
-    how to cancel.
+    `resolution` is the number of samples along the longest side of the box; memory is some 28 bytes for each near a
+    surface. Small parts are left out as floaters (`SMALLEST`, `PIXELS`), and of known `up` (3,) what is most likely sky
+    (`engine/output/doubt.py`). Faces turn counter-clockwise towards the cameras. Raises BadInput where there is no
+    surface; whatever `renders` raises passes through, which is how to cancel.
     """
     low, high = (np.asarray(corner, np.float64) for corner in bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
@@ -89,43 +84,61 @@ def fuse(
         volume.near(view)
     for view in views:
         volume.add(view)
-    vertices, faces = _surface(volume)
+    vertices, faces = surface_of(volume)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
-    mesh = _without_floaters(mesh, smallest_part)
+    mesh = _without_floaters(mesh, PIXELS * pixel_size(views, (low, high)) ** 2)
     colours = np.clip(volume.colours_at(mesh.vertices) * 255 + 0.5, 0, 255).astype(np.uint8)
     mesh.visual = ColorVisuals(mesh, vertex_colors=colours)
     return mesh
 
 
-def resolution_for(renders: Iterable[DepthView], bounds: Bounds) -> int:
-    """Samples along the longest side of a box for as much detail as the pictures hold: one for what half of the pixels
-    that show the inside of the box are smaller than, on its surfaces."""
-    (low, high), sizes = bounds, []
+def _some_points(view: DepthView, count: int) -> np.ndarray:
+    """(N, 3), capture frame: what some `count` of a view's pixels, evenly spread, show, of those that show a surface."""
+    step = max(1, int(np.sqrt(view.depth.size / count)))
+    part = np.s_[step // 2 :: step, step // 2 :: step]
+    points = unproject(torch.from_numpy(view.depth.astype(np.float64, order="C")), view).numpy()
+    return points[part][view.full[part]]
+
+
+def _inside(points: np.ndarray, bounds: Bounds) -> np.ndarray:
+    return points[((points > bounds[0]) & (points < bounds[1])).all(axis=-1)]
+
+
+def pixel_size(renders: Iterable[DepthView], bounds: Bounds) -> float:
+    """What half of the pixels that show the inside of a box are smaller than, on its surfaces; infinite where none does."""
+    sizes = [np.zeros(0)]
     for view in renders:
-        step = max(1, int(np.sqrt(view.depth.size / 4000)))
-        part = np.s_[step // 2 :: step, step // 2 :: step]
-        points = unproject(torch.as_tensor(view.depth, dtype=torch.float64), view).numpy()[part]
-        inside = (view.opacity[part] >= 0.5) & ((points > low) & (points < high)).all(axis=-1)
-        ahead = (points[inside] - view.pose[:3, 3]) @ -view.pose[:3, 2]
-        sizes.append(ahead / max(view.intrinsics.fx, view.intrinsics.fy))
-    found = np.concatenate(sizes) if sizes else np.zeros(0)
-    longest = float(np.max(np.asarray(high) - low))
-    if not len(found):
-        return COARSEST
-    return int(np.clip(np.ceil(longest / np.median(found)), COARSEST, FINEST))
+        points = _inside(_some_points(view, 4000), bounds)
+        sizes.append((points - view.pose[:3, 3]) @ -view.pose[:3, 2] / max(view.intrinsics.fx, view.intrinsics.fy))
+    found = np.concatenate(sizes)
+    return float(np.median(found)) if len(found) else np.inf
+
+
+def resolution_for(renders: Sequence[DepthView], bounds: Bounds) -> int:
+    """Samples along the longest side of a box for as much detail as the pictures hold: one a pixel on its surfaces, or
+    as many as `MOST` of them lie near surfaces."""
+    low, high = bounds
+    wanted = int(np.clip(np.ceil(float(np.max(high - low)) / pixel_size(renders, bounds)), COARSEST, FINEST))
+    while wanted > COARSEST and (near := _near(renders, bounds, wanted)) > MOST:
+        wanted = max(COARSEST, min(wanted - 1, int(wanted * np.sqrt(MOST / near))))  # surfaces grow with its square
+    return wanted
+
+
+def _near(renders: Sequence[DepthView], bounds: Bounds, resolution: int) -> int:
+    """How many samples of a box lie near surfaces."""
+    volume = Volume(*bounds, resolution)
+    for view in renders:
+        volume.near(view)
+    return volume.points
 
 
 def disagreement(views: Sequence[DepthView], bounds: Bounds) -> float:
     """By how much views disagree about where surfaces in a box lie: the median distance along the ray between what some
     pixels show and what another view shows there, of those that differ by less than `SAME_PLACE` of the distance."""
-    (low, high), found = bounds, []
+    found = []
     for number, view in enumerate(views):
         other = views[(number + max(1, len(views) // 8)) % len(views)]
-        step = max(1, int(np.sqrt(view.depth.size / 1000)))
-        part = np.s_[step // 2 :: step, step // 2 :: step]
-        points = unproject(torch.from_numpy(view.depth.astype(np.float64, order="C")), view)[part]
-        inside = (view.opacity[part] >= 0.5) & ((points.numpy() > low) & (points.numpy() < high)).all(axis=-1)
-        place, distance = project(points[torch.from_numpy(inside)], other)
+        place, distance = project(torch.from_numpy(_inside(_some_points(view, 1000), bounds)), other)
         depth = torch.from_numpy(other.depth.astype(np.float64, order="C"))
         shown = sample(depth[..., None], place, "nearest")[..., 0]
         off = (shown - distance).abs()[(place.abs() < 1).all(dim=-1) & (distance > 0)]
@@ -144,27 +157,11 @@ def checked_resolution(resolution: int) -> int:
     return resolution
 
 
-def _surface(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    distance, known = volume.distances()
-    # A cell has a surface only where all eight of its corners are known, else the end of knowledge would be one.
-    # skimage asks the mask at a cell's last corner.
-    cells = np.zeros_like(known)
-    cells[1:, 1:, 1:] = known[1:, 1:, 1:]
-    for corner in list(np.ndindex(2, 2, 2))[:-1]:
-        cells[1:, 1:, 1:] &= known[tuple(slice(c, n - 1 + c) for c, n in zip(corner, known.shape, strict=True))]
-    try:
-        vertices, faces, _, _ = marching_cubes(
-            distance, 0.0, mask=cells, gradient_direction="descent", allow_degenerate=False
-        )
-    except (ValueError, RuntimeError):  # no cell, or none with a change of sign
-        raise BadInput("The renders show no surface in the box, so there is no mesh; train for longer.") from None
-    return vertices * volume.spacing + volume.origin, faces
-
-
-def _without_floaters(mesh: trimesh.Trimesh, smallest_part: float) -> trimesh.Trimesh:
+def _without_floaters(mesh: trimesh.Trimesh, large: float) -> trimesh.Trimesh:
+    """Without parts of less area than ``large`` and than `SMALLEST` of the largest."""
     part = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
     area = np.bincount(part, weights=mesh.area_faces)
-    mesh.update_faces(area[part] >= smallest_part * area.max())
+    mesh.update_faces(area[part] >= min(large, SMALLEST * area.max()))
     mesh.remove_unreferenced_vertices()
     return mesh
 

@@ -116,26 +116,36 @@ class Volume:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(share, range(threads)))
 
-    def distances(self, carve: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-        """(signed distance float32, whether anything is known there bool), both of the grid's shape.
+    @property
+    def points(self) -> int:
+        """How many points of the grid are kept."""
+        return int((self._keep() >= 0).sum()) * BLOCK**3
+
+    def distances(
+        self, low: tuple[int, ...] = (0, 0, 0), high: tuple[int, ...] | None = None, carve: float = 2.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(signed distance float32, whether anything is known there bool), both of the grid's points from ``low`` up to
+        ``high``, which is left out.
 
         Near a surface the mean is over the views that see it there; that others see past does not pull at it, unless
         they outweigh `carve` times those that do: then the point is empty.
         """
-        self._keep()
-        empty = (self._weight == 0) | (self._empty > carve * self._weight)
+        low_, high_ = np.array(low), np.array(self.shape if high is None else high)
+        first = low_ // BLOCK
+        slots = self._keep()[tuple(slice(a, -(-b // BLOCK)) for a, b in zip(first, high_, strict=True))]
+        inside = tuple(slice(a, b) for a, b in zip(low_ - first * BLOCK, high_ - first * BLOCK, strict=True))
+
+        def of_grid(sums: np.ndarray) -> np.ndarray:
+            kept = np.zeros((*slots.shape, BLOCK**3), sums.dtype)
+            kept[slots >= 0] = sums.reshape(-1, BLOCK**3)[slots[slots >= 0]]
+            blocks = kept.reshape(*slots.shape, BLOCK, BLOCK, BLOCK).transpose(0, 3, 1, 4, 2, 5)
+            return blocks.reshape([BLOCK * n for n in slots.shape])[inside]
+
+        weight, past = of_grid(self._weight), of_grid(self._empty)
+        empty = (weight == 0) | (past > carve * weight)
         with np.errstate(divide="ignore", invalid="ignore"):
-            kept = np.where(empty, self.truncation, self._distance / self._weight)
-        distance = np.full(self.shape, self.truncation, np.float32)
-        known = np.zeros(self.shape, bool)
-        of_block = (BLOCK,) * 3
-        values = zip(kept.reshape(-1, *of_block), ((self._weight > 0) | (self._empty > 0)).reshape(-1, *of_block),
-                     self._blocks * BLOCK, strict=True)  # fmt: skip
-        for one, is_known, (i, j, k) in values:
-            place = np.s_[i : i + BLOCK, j : j + BLOCK, k : k + BLOCK]
-            a, b, c = distance[place].shape  # less than a block at the grid's end
-            distance[place], known[place] = one[:a, :b, :c], is_known[:a, :b, :c]
-        return distance, known
+            distance = np.where(empty, self.truncation, of_grid(self._distance) / weight)
+        return distance.astype(np.float32), (weight > 0) | (past > 0)
 
     def colours_at(self, vertices: np.ndarray) -> np.ndarray:
         """(N, 3) float32 colours at (N, 3) points of the capture frame, trilinear over what is known."""

@@ -147,7 +147,7 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     bpy.ops.instruct_nerf.start_edit()
     settle()
     for wrong, sentence in (
-        (meshes.Choices(resolution=3), "8 to 512"),
+        (meshes.Choices(resolution=3), "8 to 1024"),
         (meshes.Choices(faces=7), "100 to 10,000,000"),
         (meshes.Choices(texture=1000), "1024, 2048 or 4096"),
     ):
@@ -155,10 +155,10 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
             meshes.import_mesh(opened, "", wrong)
     asked = []
     monkeypatch.setattr(meshes, "import_mesh", lambda scene, edit, choices: asked.append(choices))
-    for resolution, faces in ((0, 0), (3, 7), (8, 100), (512, 10_000_000), (600, 2_000_000_000)):
+    for resolution, faces in ((0, 0), (3, 7), (8, 100), (1024, 10_000_000), (1100, 2_000_000_000)):
         more = {"fill_holes": resolution == 8, "flat_floor": faces == 100}
         bpy.ops.instruct_nerf.import_mesh(resolution=resolution, faces=faces, **more)
-    most = (512, 10_000_000, False, False)
+    most = (1024, 10_000_000, False, False)
     told = [(choices.resolution, choices.faces, choices.fill_holes, choices.flat_floor) for choices in asked]
     assert told == [(0, 0, False, False), (8, 100, False, False), (8, 100, True, True), most, most]
     assert [choices.words().get("flat_floor") for choices in asked] == [None, None, True, None, None]

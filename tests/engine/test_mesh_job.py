@@ -178,7 +178,7 @@ def test_an_editor_that_cannot_say_what_matters_is_one_sentence(project, tmp_pat
         ({"texture": 1000}, "texture", "choose 1024, 2048 or 4096, or 0 for none"),
         ({"faces": 50}, "faces", "choose 100 to 10,000,000, or 0 for all"),
         ({"faces": -1}, "faces", "A mesh of -1 faces cannot be made"),
-        ({"resolution": 600}, "resolution", "choose 8 to 512"),
+        ({"resolution": 1100}, "resolution", "choose 8 to 1024"),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence(project, asked, field, words):

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import trimesh
 from capture_on_disk import looking_at
+from scipy.spatial import cKDTree
 
 from engine.capture import Intrinsics
 from engine.errors import BadInput
-from engine.output.mesh import DepthView, bounds_from_depth, disagreement, fuse, write_ply
+from engine.output import isosurface, mesh as meshes
+from engine.output.mesh import DepthView, bounds_from_depth, disagreement, fuse, resolution_for, write_ply
 from engine.output.volume import Volume
 
 # Portrait, principal point off the middle, unequal focal lengths.
@@ -213,6 +215,52 @@ def test_blocks_without_a_surface_do_not_matter(renders: dict[Body, list[DepthVi
     assert (everywhere[seen & ~known] == dense.truncation).all()  # nothing but empty space was left out
     vertices = fuse(renders[box], BOUNDS, RESOLUTION).vertices
     np.testing.assert_allclose(sparse.colours_at(vertices), dense.colours_at(vertices), atol=1e-4)
+
+
+@pytest.mark.parametrize("body", [sphere, box])
+def test_bricks_leave_no_seam(
+    renders: dict[Body, list[DepthView]], body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fuse(renders[body], BOUNDS, RESOLUTION)
+    monkeypatch.setattr(isosurface, "BRICK", 16)
+    joined = fuse(renders[body], BOUNDS, RESOLUTION)
+    assert joined.is_watertight and len(joined.faces) == pytest.approx(len(whole.faces), rel=1e-3)
+    assert (joined.area, joined.volume) == pytest.approx((whole.area, whole.volume), rel=1e-5)
+    for one, other in ((whole, joined), (joined, whole)):  # vertices that nearly are one may be one beside a brick's end
+        assert cKDTree(one.vertices).query(other.vertices)[0].max() < 1e-3 * VOXEL
+
+
+def small_spheres(origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """Beside the sphere one of a sixteenth and one of a fortieth of its size, that touch nothing."""
+    found = [sphere(origin, rays)]
+    for share, place in ((1 / 16, (0.95, 0, 0)), (1 / 40, (0, 0.95, 0))):
+        found.append(share * sphere(CENTRE + (origin - CENTRE - place) / share, rays))
+    return np.minimum.reduce(found)
+
+
+def test_what_pictures_show_stays_though_it_is_small() -> None:
+    camera = Intrinsics(300, 300, 450.0, 450.0, 150.0, 150.0)  # pixels of 0.009 there, 300 of which are 0.024
+    mesh = fuse([render(small_spheres, pose, camera) for pose in cameras()], BOUNDS, 200)
+    parts = sorted(mesh.split(only_watertight=False), key=lambda part: -part.area)
+    assert [round(float(part.area / (4 * np.pi * RADIUS**2)), 3) for part in parts] == [
+        pytest.approx(1, abs=0.01), pytest.approx(1 / 16**2, rel=0.1)
+    ]  # fmt: skip
+
+
+def test_a_mesh_is_as_fine_as_its_pictures_as_far_as_memory_reaches(
+    renders: dict[Body, list[DepthView]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest, size = (BOUNDS[1] - BOUNDS[0]).max(), [(4 - RADIUS) / CAMERA.fy, 4 / CAMERA.fy]
+    assert longest / size[1] < (wanted := resolution_for(renders[sphere], BOUNDS)) < longest / size[0] + 1
+    volume = Volume(*BOUNDS, wanted)
+    for view in renders[sphere]:
+        volume.near(view)
+    monkeypatch.setattr(meshes, "MOST", volume.points // 3)
+    less = Volume(*BOUNDS, resolution_for(renders[sphere], BOUNDS))
+    for view in renders[sphere]:
+        less.near(view)
+    assert volume.points / 6 < less.points <= volume.points / 3
+    assert resolution_for([], BOUNDS) == meshes.COARSEST
 
 
 def test_floaters_go_and_the_background_does_not_close_in(renders: dict[Body, list[DepthView]]) -> None:
