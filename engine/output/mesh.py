@@ -93,7 +93,7 @@ def fuse(
 
 
 def _some_points(view: DepthView, count: int) -> np.ndarray:
-    """(N, 3), capture frame: what some `count` of a view's pixels, evenly spread, show, of those that show a surface."""
+    """(N, 3), capture frame: what some `count` of a view's pixels, evenly spread, show of surfaces."""
     step = max(1, int(np.sqrt(view.depth.size / count)))
     part = np.s_[step // 2 :: step, step // 2 :: step]
     points = unproject(torch.from_numpy(view.depth.astype(np.float64, order="C")), view).numpy()
@@ -105,7 +105,7 @@ def _inside(points: np.ndarray, bounds: Bounds) -> np.ndarray:
 
 
 def pixel_size(renders: Iterable[DepthView], bounds: Bounds) -> float:
-    """What half of the pixels that show the inside of a box are smaller than, on its surfaces; infinite where none does."""
+    """What half of the pixels that show surfaces in a box are smaller than there; infinite where none does."""
     sizes = [np.zeros(0)]
     for view in renders:
         points = _inside(_some_points(view, 4000), bounds)

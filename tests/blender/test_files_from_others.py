@@ -177,7 +177,7 @@ def test_a_resolution_that_the_engine_refuses_cannot_be_chosen(
     ]
     assert {choices.checked() for choices in asked}
     limits = bpy.ops.instruct_nerf.import_mesh.get_rna_type().properties["resolution"]
-    assert limits.hard_max == 512 and not session.get().busy
+    assert limits.hard_max == 1024 and not session.get().busy
 
 
 def test_films_of_scenes_of_any_name_have_names_that_the_engine_takes() -> None:

@@ -18,7 +18,8 @@ from scipy.spatial import cKDTree
 
 from engine.capture import Intrinsics
 from engine.errors import BadInput
-from engine.output import isosurface, mesh as meshes
+from engine.output import isosurface
+from engine.output import mesh as meshes
 from engine.output.mesh import DepthView, bounds_from_depth, disagreement, fuse, resolution_for, write_ply
 from engine.output.volume import Volume
 
@@ -226,7 +227,10 @@ def test_bricks_leave_no_seam(
     joined = fuse(renders[body], BOUNDS, RESOLUTION)
     assert joined.is_watertight and len(joined.faces) == pytest.approx(len(whole.faces), rel=1e-3)
     assert (joined.area, joined.volume) == pytest.approx((whole.area, whole.volume), rel=1e-5)
-    for one, other in ((whole, joined), (joined, whole)):  # vertices that nearly are one may be one beside a brick's end
+    for one, other in (
+        (whole, joined),
+        (joined, whole),
+    ):  # vertices that nearly are one may be one beside a brick's end
         assert cKDTree(one.vertices).query(other.vertices)[0].max() < 1e-3 * VOXEL
 
 
