@@ -24,7 +24,7 @@ __all__ = ["DepthView", "bounds_from_depth", "checked_resolution", "fuse", "reso
 
 SAME_PLACE = 0.1  # of the distance: what is farther apart is hidden from one of two views
 NARROWEST, WIDEST = 3.0, 4 / 160  # samples, and share of the box: how far from a surface a view speaks of it
-NOISES = 6.0  # times what views disagree by, where that lies between these
+NOISES = 14.0  # times what views disagree by, where that lies between these
 COARSEST, FINEST = 8, 1024  # samples along the longest side of a mesh's box
 MOST = 40_000_000  # samples near surfaces, unless finer ones are asked for: some 28 bytes each
 # Of the largest part, and pixels: a part that has less area than both is left out. One that is larger than a few pixels

@@ -255,7 +255,8 @@ def test_a_mesh_is_as_fine_as_its_pictures_as_far_as_memory_reaches(
     renders: dict[Body, list[DepthView]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest, size = (BOUNDS[1] - BOUNDS[0]).max(), [(4 - RADIUS) / CAMERA.fy, 4 / CAMERA.fy]
-    assert longest / size[1] < (wanted := resolution_for(renders[sphere], BOUNDS)) < longest / size[0] + 1
+    wanted = resolution_for(renders[sphere], BOUNDS)
+    assert longest / size[1] < wanted < longest / size[0] + 1
     volume = Volume(*BOUNDS, wanted)
     for view in renders[sphere]:
         volume.near(view)

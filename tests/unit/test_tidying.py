@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from skimage.measure import marching_cubes
 from trimesh.visual.color import ColorVisuals
 
 from engine.errors import BadInput
@@ -49,6 +50,36 @@ def test_what_is_flat_takes_few_faces() -> None:
     after = decimated(colored(grid), 100)
     assert len(grid.faces) > 3000 and len(after.faces) <= 100
     assert after.volume == pytest.approx(0.8, rel=1e-3) and after.area == pytest.approx(grid.area, rel=1e-3)
+
+
+def spokes_on_a_floor(spacing: float = 0.02) -> trimesh.Trimesh:
+    """Six spokes, 2.6 cm thick in the middle and 0.8 m high, above a floor of 4 m that was bumpy and is made flat."""
+    sides = (np.arange(a, b, spacing) for a, b in ((-2, 2), (-2, 2), (-0.1, 1.3)))
+    x, y, z = np.meshgrid(*sides, indexing="ij", sparse=True)
+    distance = z - 0.02 * np.sin(9 * x) * np.sin(7 * y)
+    for at_x, at_y in ((-1, -1), (0.3, -1.2), (1, 0), (-0.7, 0.9), (0.9, 1.1), (-0.1, 0.1)):
+        spoke = np.maximum(np.hypot(x - at_x - 0.2 * z, y - at_y + 0.1 * z) - 1.3 * spacing, np.abs(z - 0.7) - 0.4)
+        distance = np.minimum(distance, spoke)
+    vertices, faces, _, _ = marching_cubes(distance, 0.0, gradient_direction="descent", allow_degenerate=False)
+    vertices = vertices * spacing + (-2, -2, -0.1)
+    vertices[np.abs(vertices[:, 2]) < 0.05, 2] = 0
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("faces", [8000, 4000])
+def test_what_is_thin_stays_beside_what_is_flat_in_any_unit(unit: float, faces: int) -> None:
+    mesh = spokes_on_a_floor()
+    true = [part.volume for part in mesh.split() if part.vertices[:, 2].min() > 0.2]
+    mesh.apply_scale(unit)
+    after = decimated(colored(mesh), faces)
+    assert len(mesh.faces) > 90_000 and 0.9 * faces < len(after.faces) <= faces
+    after.apply_scale(1 / unit)
+    parts = after.split(only_watertight=False)
+    spokes = [part for part in parts if part.vertices[:, 2].min() > 0.2]
+    assert len(parts) == 7 and len(spokes) == len(true) == 6
+    assert [part.volume for part in spokes] == pytest.approx(true, rel=0.03)
+    assert [np.ptp(part.vertices[:, 2]) for part in spokes] == pytest.approx([0.8] * 6, abs=0.005)
 
 
 def test_a_mesh_that_is_light_enough_stays_as_it_is() -> None:
