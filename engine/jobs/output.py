@@ -63,11 +63,10 @@ def make_mesh(request: protocol.MakeMesh, job: Job) -> Mesh:
     stage = plan.stage("mesh")
     scene = shown_scene(workspace, request.edit, device)
     renders = [depth_view(*seen) for seen in render_views(scene, views, plan, job, "mesh", "depth", "opacity")]
-    bounds = bounds_from_depth(renders, capture.centre, capture.radius)
-    resolution = resolution or resolution_for(renders, bounds)
 
     def fused() -> trimesh.Trimesh:
-        whole = fuse(renders, bounds, resolution, up=capture.up)
+        bounds = bounds_from_depth(renders, capture.centre, capture.radius)
+        whole = fuse(renders, bounds, resolution or resolution_for(renders, bounds), up=capture.up)
         # Before a subject is cut out, which may stand on it, and before it is decimated, which leaves little of it.
         return flattened(whole, capture.up, capture.radius) if request.flat_floor else whole
 

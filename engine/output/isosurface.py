@@ -14,6 +14,7 @@ from engine.output.fusing import BLOCK
 from engine.output.volume import Volume
 
 BRICK = 16 * BLOCK  # points along a side of a brick, whose last are the next one's first, too
+NOTHING = "The renders show no surface in the box, so there is no mesh; train for longer."
 SAME = 1e-4  # spacings between two vertices that are one: bricks agree on them to five digits or more
 
 
@@ -26,16 +27,21 @@ def surface_of(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
         if (brick := _in_brick(volume, low)) is not None
     ]  # fmt: skip
     if not found:
-        raise BadInput("The renders show no surface in the box, so there is no mesh; train for longer.")
+        raise BadInput(NOTHING)
     first = np.cumsum([0, *(len(vertices) for vertices, _ in found)])
     vertices = np.concatenate([vertices for vertices, _ in found])
     faces = np.concatenate([faces + start for (_, faces), start in zip(found, first, strict=False)])
-    return vertices * volume.spacing + volume.origin, _welded(vertices, faces)
+    faces = _welded(vertices, faces)
+    if not len(faces):  # a single point
+        raise BadInput(NOTHING)
+    return vertices * volume.spacing + volume.origin, faces
 
 
 def _in_brick(volume: Volume, low: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Vertices, in points of the grid, and faces of the cells from ``low`` on; None where there is no surface."""
     high = np.minimum(low + BRICK + 1, volume.shape)
+    if volume.nothing_in(low, high):
+        return None
     distance, known = volume.distances(tuple(low), tuple(high))
     # A cell has a surface only where all eight of its corners are known, else the end of knowledge would be one.
     # skimage asks the mask at a cell's last corner.
@@ -51,7 +57,7 @@ def _in_brick(volume: Volume, low: np.ndarray) -> tuple[np.ndarray, np.ndarray] 
         )
     except (ValueError, RuntimeError):  # nowhere a change of sign
         return None
-    return vertices.astype(np.float64) + low, faces.astype(np.int64)
+    return (vertices.astype(np.float64) + low, faces.astype(np.int64)) if len(faces) else None
 
 
 def _welded(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

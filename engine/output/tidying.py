@@ -33,7 +33,7 @@ def decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     what is flat takes few. Colors are those of the nearest vertices before."""
     if len(mesh.faces) <= faces:
         return mesh
-    edge = float(np.mean(mesh.edges_unique_length)) or 1.0
+    edge = float(np.median(mesh.edges_unique_length)) or 1.0
     vertices, corners = mesh.vertices / edge, mesh.faces
     for speed in np.arange(SLOWEST, FASTEST, FASTER):
         if len(corners) > faces:

@@ -80,7 +80,7 @@ class Volume:
 
     def _keep(self) -> np.ndarray:
         if self._slots is None:
-            wanted = ndimage.binary_dilation(self._wanted, np.ones((3, 3, 3), bool))
+            wanted = self._wanted_and_neighbours()
             self._blocks = np.argwhere(wanted)
             self._slots = np.full(wanted.shape, -1, np.int64)
             self._slots[wanted] = np.arange(len(self._blocks))
@@ -118,8 +118,16 @@ class Volume:
 
     @property
     def points(self) -> int:
-        """How many points of the grid are kept."""
-        return int((self._keep() >= 0).sum()) * BLOCK**3
+        """How many points of the grid are kept, of the views that it was told of so far. Takes no memory for them."""
+        return int(self._wanted_and_neighbours().sum()) * BLOCK**3
+
+    def _wanted_and_neighbours(self) -> np.ndarray:
+        return ndimage.binary_dilation(self._wanted, np.ones((3, 3, 3), bool))
+
+    def nothing_in(self, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether no point from ``low`` up to ``high``, which is left out, is kept."""
+        slots = self._keep()[tuple(slice(a // BLOCK, -(-b // BLOCK)) for a, b in zip(low, high, strict=True))]
+        return not (slots >= 0).any()
 
     def distances(
         self, low: tuple[int, ...] = (0, 0, 0), high: tuple[int, ...] | None = None, carve: float = 2.0

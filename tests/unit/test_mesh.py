@@ -20,6 +20,7 @@ from engine.capture import Intrinsics
 from engine.errors import BadInput
 from engine.output import isosurface
 from engine.output import mesh as meshes
+from engine.output.fusing import BLOCK
 from engine.output.mesh import DepthView, bounds_from_depth, disagreement, fuse, resolution_for, write_ply
 from engine.output.volume import Volume
 
@@ -232,6 +233,24 @@ def test_bricks_leave_no_seam(
         (joined, whole),
     ):  # vertices that nearly are one may be one beside a brick's end
         assert cKDTree(one.vertices).query(other.vertices)[0].max() < 1e-3 * VOXEL
+
+
+def test_a_single_point_is_no_mesh_and_counting_takes_no_memory(renders: dict[Body, list[DepthView]]) -> None:
+    volume = Volume(CENTRE - 1, CENTRE + 1, 20)
+    volume._wanted[:] = True
+    volume._keep()
+    volume._weight[:] = 1
+    volume._distance[:] = 1
+    volume._distance[9 * BLOCK**3 + 77] = 0
+    with pytest.raises(BadInput, match="no surface"):
+        isosurface.surface_of(volume)
+    counted = Volume(*BOUNDS, RESOLUTION)
+    for view in renders[sphere]:
+        counted.near(view)
+        assert counted.points > 0 and counted._slots is None
+    before = counted.points
+    counted.add(renders[sphere][0])
+    assert len(counted._weight) == before
 
 
 def small_spheres(origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
