@@ -126,8 +126,11 @@ class Volume:
 
     def nothing_in(self, low: np.ndarray, high: np.ndarray) -> bool:
         """Whether no point from ``low`` up to ``high``, which is left out, is kept."""
-        slots = self._keep()[tuple(slice(a // BLOCK, -(-b // BLOCK)) for a, b in zip(low, high, strict=True))]
-        return not (slots >= 0).any()
+        return not (self._slots_of(low, high) >= 0).any()
+
+    def _slots_of(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """(blocks…) the slots of the blocks that points from ``low`` up to ``high`` lie in."""
+        return self._keep()[tuple(slice(a // BLOCK, -(-b // BLOCK)) for a, b in zip(low, high, strict=True))]
 
     def distances(
         self, low: tuple[int, ...] = (0, 0, 0), high: tuple[int, ...] | None = None, carve: float = 2.0
@@ -139,9 +142,8 @@ class Volume:
         they outweigh `carve` times those that do: then the point is empty.
         """
         low_, high_ = np.array(low), np.array(self.shape if high is None else high)
-        first = low_ // BLOCK
-        slots = self._keep()[tuple(slice(a, -(-b // BLOCK)) for a, b in zip(first, high_, strict=True))]
-        inside = tuple(slice(a, b) for a, b in zip(low_ - first * BLOCK, high_ - first * BLOCK, strict=True))
+        slots, first = self._slots_of(low_, high_), BLOCK * (low_ // BLOCK)
+        inside = tuple(slice(a, b) for a, b in zip(low_ - first, high_ - first, strict=True))
 
         def of_grid(sums: np.ndarray) -> np.ndarray:
             kept = np.zeros((*slots.shape, BLOCK**3), sums.dtype)
